@@ -1,0 +1,46 @@
+"""The one error family: every refusal of attnviz is an :class:`AttnVizError`.
+
+A message states what was given, what is allowed, and the likely mistake.
+"""
+
+from __future__ import annotations
+
+
+class AttnVizError(Exception):
+    """Base class of every error attnviz raises on purpose."""
+
+
+class AudioError(AttnVizError):
+    """Audio, spectrogram or grid that cannot be used: wrong rate, size, range or file."""
+
+
+class CheckpointError(AttnVizError):
+    """A checkpoint that is missing a file, is malformed, or is of an unknown kind."""
+
+
+class PromptError(AttnVizError):
+    """A prompt that cannot be used, or a word that is not in it (or was cut off)."""
+
+
+class CaptureError(AttnVizError):
+    """Attention that cannot be captured faithfully, so is not captured at all."""
+
+
+class MemoryBudgetError(CaptureError):
+    """The maps asked for do not fit the byte budget that was stated beforehand."""
+
+
+class MapsError(AttnVizError):
+    """A question the maps at hand cannot answer, or a map file that cannot be read."""
+
+
+class OutputError(AttnVizError):
+    """An output that exists already, or a place that cannot be written to."""
+
+
+class AttnVizWarning(UserWarning):
+    """Base class of every warning attnviz gives on purpose."""
+
+
+class TruncationWarning(AttnVizWarning):
+    """Words at the end of a prompt were cut off at the encoder's limit."""
