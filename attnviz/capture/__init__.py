@@ -1,0 +1,22 @@
+"""Capture: a U-Net's cross-attention, observed while it works. Knows U-Nets, nothing of audio or words."""
+
+from attnviz.capture.conditioning import Branches, Conditioning
+from attnviz.capture.layers import KNOWN_PROCESSORS, CrossAttentionLayer, find_cross_attention
+from attnviz.capture.probabilities import attention_probabilities
+from attnviz.capture.recorder import DEFAULT_MAX_BYTES, AttentionRecorder, Recording, is_recorded
+from attnviz.capture.store import AttentionStore, CapturedLayer
+
+__all__ = [
+    "DEFAULT_MAX_BYTES",
+    "KNOWN_PROCESSORS",
+    "AttentionRecorder",
+    "AttentionStore",
+    "Branches",
+    "CapturedLayer",
+    "Conditioning",
+    "CrossAttentionLayer",
+    "Recording",
+    "attention_probabilities",
+    "find_cross_attention",
+    "is_recorded",
+]

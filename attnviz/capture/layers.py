@@ -1,0 +1,149 @@
+"""The cross-attention layers of a U-Net: which there are, and whether each can be observed faithfully."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from diffusers.models.attention_processor import (
+    Attention,
+    AttnProcessor,
+    AttnProcessor2_0,
+    SlicedAttnProcessor,
+    XFormersAttnProcessor,
+)
+from diffusers.models.transformers.transformer_2d import Transformer2DModel
+from torch import nn
+
+from attnviz.errors import CaptureError
+
+KNOWN_PROCESSORS: tuple[type, ...] = (
+    AttnProcessor2_0,
+    AttnProcessor,
+    SlicedAttnProcessor,
+    XFormersAttnProcessor,
+)
+"""Processors whose attention is softmax(q k^T x scale + mask) of ``to_q`` and ``to_k``, nothing else."""
+
+
+@dataclass(frozen=True)
+class CrossAttentionLayer:
+    """One cross-attention module and the block that knows its grid.
+
+    Attributes
+    ----------
+    name : str
+        Path of the transformer inside the U-Net (``"down_blocks.0.attentions.0"``), followed by
+        ``.transformer_blocks.N`` where that transformer holds more than one block.
+    path : str
+        Full path of the attention module.
+    attention : diffusers.models.attention_processor.Attention
+        The module itself.
+    transformer : diffusers.models.transformers.transformer_2d.Transformer2DModel
+        The block around it, whose 4-D input is the only place where rows and columns are known.
+    """
+
+    name: str
+    path: str
+    attention: Attention
+    transformer: Transformer2DModel
+
+    @property
+    def heads(self) -> int:
+        """Number of attention heads."""
+        return int(self.attention.heads)
+
+    @property
+    def scale(self) -> float:
+        """Factor on q k^T, as this layer's processor applies it.
+
+        SDPA divides by the root of the head's width; the classic, sliced and xformers processors
+        multiply by ``Attention.scale``.
+        """
+        if isinstance(self.attention.processor, AttnProcessor2_0):
+            return float((self.attention.inner_dim // self.attention.heads) ** -0.5)
+        return float(self.attention.scale)
+
+
+def find_cross_attention(unet: nn.Module) -> list[CrossAttentionLayer]:
+    """List every cross-attention layer of a U-Net, in the order of its modules.
+
+    Parameters
+    ----------
+    unet : torch.nn.Module
+        A diffusers U-Net, for example ``UNet2DConditionModel``.
+
+    Returns
+    -------
+    list of CrossAttentionLayer
+        All of them: 16 for Stable Diffusion 1.x.
+
+    Raises
+    ------
+    CaptureError
+        If there is none; or if one of them cannot be observed faithfully: it is compiled, patched by
+        token merging, run by a processor of unknown arithmetic, or stands outside a 2-D transformer,
+        so that its grid is not known.
+    """
+    _refuse_rewritten(unet)
+    modules = dict(unet.named_modules())
+    layers = [
+        _layer(path, module, modules)
+        for path, module in modules.items()
+        if isinstance(module, Attention) and module.is_cross_attention
+    ]
+    if not layers:
+        raise CaptureError(
+            f"{type(unet).__name__} has no cross-attention module (diffusers' Attention with a "
+            "cross_attention_dim). Was a U-Net without text conditioning, or another library's, passed?"
+        )
+    return layers
+
+
+def check_processor(path: str, attention: Attention) -> None:
+    """Refuse an attention processor whose arithmetic is not known.
+
+    Raises
+    ------
+    CaptureError
+        Naming the module, its processor and the known ones.
+    """
+    if type(attention.processor) not in KNOWN_PROCESSORS:
+        known = ", ".join(processor.__name__ for processor in KNOWN_PROCESSORS)
+        raise CaptureError(
+            f"{path} is run by {type(attention.processor).__name__}, whose arithmetic is not known here. "
+            f"Known: {known}. Call unet.set_default_attn_processor(), and remove IP-Adapters, fused "
+            "projections or another tool's hooks first."
+        )
+
+
+def _layer(path: str, attention: Attention, modules: dict[str, nn.Module]) -> CrossAttentionLayer:
+    check_processor(path, attention)
+    parts = path.split(".")
+    for end in range(len(parts) - 1, 0, -1):
+        parent = ".".join(parts[:end])
+        transformer = modules[parent]
+        if isinstance(transformer, Transformer2DModel):
+            name = parent
+            if len(transformer.transformer_blocks) > 1:
+                name = ".".join(parts[: end + 2])
+            return CrossAttentionLayer(name, path, attention, transformer)
+    raise CaptureError(
+        f"{path} is not inside a Transformer2DModel, so the rows and columns of its positions are not "
+        "known, and attnviz never guesses them. This U-Net's kind of block is not supported."
+    )
+
+
+def _refuse_rewritten(unet: nn.Module) -> None:
+    for path, module in unet.named_modules():
+        where = path or type(unet).__name__
+        if isinstance(module, torch._dynamo.OptimizedModule) or module._compiled_call_impl is not None:
+            raise CaptureError(
+                f"{where} is compiled with torch.compile, under which hooks recompile or are left out. "
+                "Trace the pipeline before compiling it, or load it again."
+            )
+        if hasattr(module, "_tome_info") or type(module).__name__ == "ToMeBlock":
+            raise CaptureError(
+                f"{where} is patched by token merging, which mixes positions before the attention: its "
+                "maps would not lie on the grid. Call tomesd.remove_patch(pipe) first."
+            )

@@ -1,0 +1,290 @@
+"""Recording a U-Net's cross-attention: hooks on every layer of it, or on none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.hooks import RemovableHandle
+
+from attnviz.capture.conditioning import Branches, Conditioning
+from attnviz.capture.layers import CrossAttentionLayer, find_cross_attention
+from attnviz.capture.observer import LayerObserver, Observation
+from attnviz.capture.probabilities import attention_probabilities
+from attnviz.capture.store import AttentionStore, CapturedLayer
+from attnviz.errors import CaptureError
+
+DEFAULT_MAX_BYTES = 2 * 2**30
+"""Byte budget of the store where none is stated: 2 GiB."""
+
+_DIMS = ("branch", "prompt", "image", "step", "head", "token", "row", "column")
+_STORED_DIMS = ("step", "branch", "prompt", "image", "head", "row", "column", "token")
+
+
+class Recording:
+    """Everything seen of one pipeline call.
+
+    Attributes
+    ----------
+    conditioning : Conditioning
+        What the call was conditioned on.
+    timesteps : list of float
+        The timestep of each denoiser call seen to its end.
+    expected_calls : int
+        Denoiser calls the pipeline announced; 0 before the first one.
+    latent_size : tuple of int
+        Rows and columns of the latents, from the tensor the U-Net got; (0, 0) before the first call.
+    grids : dict
+        Rows and columns of each layer, from the 4-D tensor its transformer block got.
+    store : AttentionStore or None
+        None before the first denoiser call.
+    """
+
+    def __init__(self, conditioning: Conditioning) -> None:
+        self.conditioning = conditioning
+        self.timesteps: list[float] = []
+        self.expected_calls = 0
+        self.latent_size = (0, 0)
+        self.grids: dict[str, tuple[int, int]] = {}
+        self.store: AttentionStore | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether every announced denoiser call was seen to its end."""
+        return bool(self.timesteps) and len(self.timesteps) == self.expected_calls
+
+
+class AttentionRecorder:
+    """Records the cross-attention of a U-Net while it works, changing nothing it computes.
+
+    Used as a context manager. Hooks go in on all layers or on none, and come out on every kind of exit.
+    A step is a call of the U-Net seen to its end; it is never inferred from counting layers.
+
+    Parameters
+    ----------
+    unet : torch.nn.Module
+        The denoiser.
+    keep : collection of {"step", "head"}
+        Axes kept instead of being averaged.
+    branch : {"conditional", "both"}
+        Which branch of classifier-free guidance is kept.
+    max_bytes : int
+        Budget of the store, in bytes.
+
+    Raises
+    ------
+    CaptureError
+        On an unknown axis or branch; on entering, where a layer cannot be observed faithfully or the
+        U-Net is being recorded already.
+    """
+
+    def __init__(
+        self,
+        unet: nn.Module,
+        *,
+        keep: Collection[Literal["step", "head"]] = (),
+        branch: Literal["conditional", "both"] = "conditional",
+        max_bytes: int = DEFAULT_MAX_BYTES,
+    ) -> None:
+        if unknown := set([keep] if isinstance(keep, str) else keep) - {"step", "head"}:
+            raise CaptureError(
+                f"keep={keep!r} names {sorted(unknown)}; a tuple of 'step' and 'head' is expected, "
+                "for example keep=('step',)."
+            )
+        if branch not in ("conditional", "both"):
+            raise CaptureError(f"branch={branch!r} is unknown; it is 'conditional' or 'both'.")
+        if max_bytes <= 0:
+            raise CaptureError(f"max_bytes={max_bytes} leaves no room; it is a positive number of bytes.")
+        self.unet = unet
+        self.keep = frozenset([keep] if isinstance(keep, str) else keep)
+        self.branch = branch
+        self.max_bytes = int(max_bytes)
+        self.layers: list[CrossAttentionLayer] = []
+        self.recordings: list[Recording] = []
+        self._handles: list[RemovableHandle] = []
+        self._current: Recording | None = None
+        self._announced: Callable[[], int] = int
+        self._branches: Branches | None = None
+        self._known_states: torch.Tensor | None = None
+        self._timestep = 0.0
+
+    def __enter__(self) -> Self:
+        """Install the hooks: on every cross-attention layer or on none."""
+        if is_recorded(self.unet):
+            raise CaptureError(
+                "This U-Net is being traced already. Leave the first `with trace(...)` block before "
+                "entering another; pipelines made with from_pipe share one U-Net."
+            )
+        self.layers = find_cross_attention(self.unet)
+        try:
+            self._handles.append(self.unet.register_forward_pre_hook(self._before_unet, with_kwargs=True))
+            self._handles.append(self.unet.register_forward_hook(self._after_unet))
+            for layer in self.layers:
+                for handle in LayerObserver(layer, self._record).install():
+                    self._handles.append(handle)
+        except BaseException:
+            self._remove()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Take every hook out again and let go of the tensors of a call that did not end."""
+        self._remove()
+        if self._current is not None and self._current.store is not None:
+            self._current.store.discard()
+        self._current = None
+
+    def begin(self, conditioning: Conditioning, announced: Callable[[], int]) -> Recording:
+        """Start the recording of one pipeline call.
+
+        Parameters
+        ----------
+        conditioning : Conditioning
+            What the call is conditioned on.
+        announced : callable returning int
+            Asked at the first denoiser call how many there will be.
+        """
+        if self._current is not None and self._current.store is not None:
+            self._current.store.discard()
+        self._current = Recording(conditioning)
+        self._announced = announced
+        self._known_states = None
+        self.recordings.append(self._current)
+        return self._current
+
+    def captured(self, recording: Recording) -> dict[str, CapturedLayer]:
+        """Hand out what was recorded, each layer on its own grid.
+
+        Returns
+        -------
+        dict of str to CapturedLayer
+            By layer name; empty where no denoiser call was seen to its end.
+        """
+        store = recording.store
+        if store is None or store.calls == 0:
+            return {}
+        return {layer.name: self._on_its_grid(layer, store.array(layer.name), recording) for layer in self.layers}
+
+    def _before_unet(self, unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        recording = self._current
+        if recording is None:
+            raise CaptureError(
+                "The traced U-Net was called outside a call of the traced pipeline, so its prompt is not "
+                "known. Call the pipeline object that was given to trace()."
+            )
+        sample, timestep, states = (
+            kwargs[name] if name in kwargs else args[index]
+            for index, name in enumerate(("sample", "timestep", "encoder_hidden_states"))
+        )
+        if recording.store is None:
+            recording.latent_size = (int(sample.shape[-2]), int(sample.shape[-1]))
+            recording.expected_calls = self._announced()
+            recording.store = AttentionStore(
+                keep_steps="step" in self.keep,
+                max_bytes=self.max_bytes,
+                expected_calls=recording.expected_calls,
+            )
+        recording.store.discard()
+        # Pipelines hand over the same tensor at every step: compare the numbers only when it changes.
+        if states is not self._known_states:
+            self._branches = recording.conditioning.branches(states)
+            self._known_states = states
+            if self.branch == "both" and self._branches.unconditional is None:
+                raise CaptureError(
+                    "branch='both' needs an unconditional branch, and this call has none: guidance_scale is "
+                    "1 or below. Raise guidance_scale, or use branch='conditional'."
+                )
+        self._timestep = float(torch.as_tensor(timestep).flatten()[0])
+
+    def _after_unet(self, unet: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        if self._current is not None and self._current.store is not None:
+            self._current.store.commit()
+            self._current.timesteps.append(self._timestep)
+
+    def _record(self, layer: CrossAttentionLayer, seen: Observation) -> None:
+        recording, branches = self._current, self._branches
+        if recording is None or recording.store is None or branches is None:
+            raise CaptureError(f"{layer.path} was called outside its U-Net, so its step and prompt are not known.")
+        rows = slice(None) if self.branch == "both" else branches.conditional
+        recording.grids[layer.name] = seen.grid
+        recording.store.add(
+            layer.name,
+            attention_probabilities(
+                *_normalised(layer, seen.query[rows], seen.key[rows]),
+                heads=layer.heads,
+                scale=layer.scale,
+                positions=_as_index(recording.conditioning.positions, seen.key.device),
+                keep_heads="head" in self.keep,
+                bias=_bias(layer, seen, rows),
+            ),
+        )
+
+    def _on_its_grid(self, layer: CrossAttentionLayer, array: np.ndarray, recording: Recording) -> CapturedLayer:
+        """Split rows into branch, prompt and image, positions into rows and columns; put axes in order."""
+        conditioning = recording.conditioning
+        rows, columns = recording.grids[layer.name]
+        sizes = {
+            "branch": 2,
+            "prompt": conditioning.prompts,
+            "image": conditioning.images_per_prompt,
+            "step": len(recording.timesteps),
+            "head": layer.heads,
+            "row": rows,
+            "column": columns,
+            "token": len(conditioning.positions),
+        }
+        absent = {"step", "head"} - self.keep | ({"branch"} if self.branch != "both" else set())
+        stored = [name for name in _STORED_DIMS if name not in absent]
+        ordered = tuple(name for name in _DIMS if name not in absent)
+        split = array.reshape([sizes[name] for name in stored])
+        split = split.transpose([stored.index(name) for name in ordered])
+        return CapturedLayer(np.ascontiguousarray(split), ordered, layer.heads, layer.path)
+
+    def _remove(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        self._branches = self._known_states = None
+
+
+def is_recorded(unet: nn.Module) -> bool:
+    """Whether some recorder's hooks are on this U-Net now."""
+    hooks = unet._forward_pre_hooks.values()
+    return any(isinstance(getattr(hook, "__self__", None), AttentionRecorder) for hook in hooks)
+
+
+def _normalised(
+    layer: CrossAttentionLayer, query: torch.Tensor, key: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Queries and keys after the layer's own normalisation, which works per head, where it has one."""
+    attention = layer.attention
+    if attention.norm_q is None and attention.norm_k is None:
+        return query, key
+    query, key = (tensor.unflatten(2, (layer.heads, -1)).transpose(1, 2) for tensor in (query, key))
+    with torch.no_grad():
+        query = query if attention.norm_q is None else attention.norm_q(query)
+        key = key if attention.norm_k is None else attention.norm_k(key)
+    return query, key
+
+
+def _bias(layer: CrossAttentionLayer, seen: Observation, rows: slice) -> torch.Tensor | None:
+    """The attention mask as a bias of shape (rows, heads, 1 or n, keys), as the processors lay it out."""
+    if seen.mask is None:
+        return None
+    batch, keys = seen.key.shape[:2]
+    bias = layer.attention.prepare_attention_mask(seen.mask, keys, batch)
+    return bias.view(batch, layer.heads, -1, bias.shape[-1])[rows].float()
+
+
+def _as_index(positions: Collection[int], device: torch.device) -> torch.Tensor | slice:
+    """Positions as a slice where they have no gap, which reads without copying."""
+    first, last = min(positions), max(positions)
+    if last - first + 1 == len(positions):
+        return slice(first, last + 1)
+    return torch.tensor(sorted(positions), dtype=torch.int64, device=device)
