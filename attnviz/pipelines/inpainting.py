@@ -1,0 +1,93 @@
+"""Inpainting: part of a clip, a time span or any part of its spectrogram, drawn anew."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import StableDiffusionInpaintPipeline
+
+from attnviz.audio import MEL
+from attnviz.pipelines import inputs
+from attnviz.pipelines.mixin import AuffusionMixin, OutputType
+from attnviz.pipelines.sources import AudioSource, mask_image, read_sources
+
+
+class AuffusionInpaintPipeline(AuffusionMixin, StableDiffusionInpaintPipeline):
+    """Auffusion's inpainting. The loop is ``StableDiffusionInpaintPipeline``'s own."""
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        prompt: str | list[str],
+        audio: AudioSource | list[AudioSource],
+        *,
+        span: tuple[float, float] | None = None,
+        mask: np.ndarray | torch.Tensor | None = None,
+        strength: float = 1.0,
+        duration: float | None = None,
+        width: int = 1024,
+        num_inference_steps: int = 100,
+        guidance_scale: float = 7.5,
+        negative_prompt: str | list[str] | None = None,
+        num_images_per_prompt: int = 1,
+        output_type: OutputType = "audio",
+        return_dict: bool = True,
+        **diffusers_arguments: Any,
+    ) -> Any:
+        """Draw part of a clip anew.
+
+        Parameters
+        ----------
+        prompt : str or list of str
+            What is to be heard.
+        audio : path, array or tensor, or a list with one for each prompt
+            As in `AuffusionAudioToAudioPipeline`.
+        span : (float, float), optional
+            Start and end, in seconds, of the time to draw anew. Exactly one of `span` and `mask` is given.
+        mask : array, shape (256, width), optional
+            True, or 1, where the spectrogram is drawn anew; lowest band first, like
+            ``AuffusionOutput.spectrograms``.
+        strength : float
+            As in `AuffusionAudioToAudioPipeline`, for the masked part.
+        duration, width, num_inference_steps, guidance_scale, negative_prompt, num_images_per_prompt
+            As in `AuffusionAudioToAudioPipeline`.
+        output_type, return_dict
+            As in `AuffusionPipeline`.
+        **diffusers_arguments
+            Anything else ``StableDiffusionInpaintPipeline.__call__`` takes.
+
+        Returns
+        -------
+        AuffusionOutput or tuple
+            The whole clip as the model redraws it; outside the mask it is the VAE's reconstruction.
+
+        Raises
+        ------
+        PromptError, AudioError, AttnVizError
+            On a prompt, clip, mask, span, duration or strength that cannot be used; before any model runs.
+        """
+        inputs.check_output_type(output_type)
+        prompts = inputs.check_prompts(prompt, negative_prompt)
+        inputs.check_strength(strength, num_inference_steps)
+        inputs.check_size(MEL.n_mels, width, self.vae_scale_factor, bands=None, latent_only=True)
+        images, seconds = read_sources(audio, prompts, width)
+        drawn_anew = mask_image(span, mask, width=width, seconds=seconds)
+        self._duration = inputs.check_duration(duration, width, seconds)
+        latents = super().__call__(
+            prompt=prompt,
+            image=images.repeat_interleave(num_images_per_prompt, dim=0),
+            mask_image=drawn_anew,
+            height=images.shape[-2],
+            width=width,
+            strength=strength,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            negative_prompt=negative_prompt,
+            num_images_per_prompt=num_images_per_prompt,
+            output_type="latent",
+            return_dict=False,
+            **diffusers_arguments,
+        )[0]
+        return self._finish(latents, output_type, return_dict)

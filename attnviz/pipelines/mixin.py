@@ -1,0 +1,262 @@
+"""What the three Auffusion pipelines share: conditioning through adapters, and latents to audio."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline
+
+from attnviz.audio import MEL, HifiGan, griffin_lim, image_to_mel
+from attnviz.errors import AudioError, PromptError
+from attnviz.pipelines import checkpoints
+from attnviz.pipelines.output import AuffusionOutput
+from attnviz.text import TextConditioner
+
+DEFAULT_SECONDS = 10.0
+"""Duration of generated audio where none is asked for, in seconds (the authors' default)."""
+
+OutputType = Literal["audio", "latent"]
+
+
+class AuffusionMixin(DiffusionPipeline):
+    """Turns a Stable Diffusion pipeline of diffusers into one of Auffusion.
+
+    The denoising loop, schedulers, LoRA, callbacks and offloading are those of the diffusers pipeline
+    it is mixed into. Two things are added: prompts may be encoded by several text encoders with
+    adapters, and latents are decoded to a mel spectrogram and to audio.
+
+    Parameters
+    ----------
+    vae, text_encoder, tokenizer, unet, scheduler
+        As in ``StableDiffusionPipeline``. `text_encoder` and `tokenizer` are None in the adapter layout.
+    vocoder : HifiGan or None
+        Log-mel to waveform. None: Griffin-Lim.
+    conditioner : TextConditioner or None
+        Text encoders with their adapters. None in the plain layout.
+    safety_checker, feature_extractor, image_encoder, requires_safety_checker
+        Parts of the diffusers signature; none of them has a meaning for spectrograms.
+    """
+
+    model_cpu_offload_seq = "conditioner->text_encoder->image_encoder->unet->vae->vocoder"
+    _optional_components = [  # noqa: RUF012 (the name and type are diffusers' own)
+        "text_encoder",
+        "tokenizer",
+        "vocoder",
+        "conditioner",
+        "safety_checker",
+        "feature_extractor",
+        "image_encoder",
+    ]
+
+    def __init__(
+        self,
+        vae: Any,
+        text_encoder: Any,
+        tokenizer: Any,
+        unet: Any,
+        scheduler: Any,
+        vocoder: HifiGan | None = None,
+        conditioner: TextConditioner | None = None,
+        safety_checker: Any = None,
+        feature_extractor: Any = None,
+        image_encoder: Any = None,
+        requires_safety_checker: bool = False,
+    ) -> None:
+        super().__init__(
+            vae=vae,
+            text_encoder=text_encoder,
+            tokenizer=tokenizer,
+            unet=unet,
+            scheduler=scheduler,
+            safety_checker=safety_checker,
+            feature_extractor=feature_extractor,
+            image_encoder=image_encoder,
+            requires_safety_checker=requires_safety_checker,
+        )
+        self.register_modules(vocoder=vocoder, conditioner=conditioner)
+        self._duration = DEFAULT_SECONDS
+
+    @property
+    def duration(self) -> float:
+        """Seconds of audio of the call under way, or of the last one."""
+        return self._duration
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike[str],
+        *,
+        revision: str | None = None,
+        torch_dtype: torch.dtype | None = None,
+        local_files_only: bool = False,
+        cache_dir: str | os.PathLike[str] | None = None,
+    ) -> Self:
+        """Load a published checkpoint in the adapter layout or in the plain layout.
+
+        Parameters
+        ----------
+        pretrained_model_name_or_path : str or path-like
+            A folder, or the name of a repository on the Hugging Face hub (``"auffusion/auffusion"``).
+        revision : str, optional
+            Branch, tag or commit of the hub repository.
+        torch_dtype : torch.dtype, optional
+            Precision of every part; float32 where left out.
+        local_files_only : bool
+            Look only into the local cache of the hub.
+        cache_dir : path-like, optional
+            Where hub files are kept, if not at the default place.
+
+        Raises
+        ------
+        CheckpointError
+            Naming the file that is missing or malformed, and what was expected of it.
+        """
+        folder, commit = checkpoints.locate(
+            pretrained_model_name_or_path,
+            revision=revision,
+            local_files_only=local_files_only,
+            cache_dir=cache_dir,
+        )
+        pipe = cls(**checkpoints.load_components(folder, torch_dtype=torch_dtype))
+        pipe.register_to_config(_name_or_path=os.fspath(pretrained_model_name_or_path), _revision=commit)
+        return pipe
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write the checkpoint in the layout it was loaded from; weights as safetensors.
+
+        Raises
+        ------
+        OutputError
+            If the folder exists and `overwrite` is not set, or cannot be written. Nothing half-written
+            is left.
+        """
+        checkpoints.save_components(self, save_directory, overwrite=overwrite)
+
+    @classmethod
+    def from_pipe(cls, pipeline: DiffusionPipeline, **replaced: Any) -> Self:
+        """Make this kind of pipeline out of another one's parts, shared: neither copied nor cast.
+
+        Parameters
+        ----------
+        pipeline : diffusers.DiffusionPipeline
+            Any Auffusion pipeline, or a ``StableDiffusionPipeline`` (then without a vocoder, unless one
+            is passed).
+        **replaced
+            Parts to use instead, by name (``scheduler=...``, ``vocoder=...``).
+        """
+        pipe = cls(**{**pipeline.components, **replaced})
+        config = pipeline.config
+        pipe.register_to_config(_name_or_path=config.get("_name_or_path", ""), _revision=config.get("_revision"))
+        return pipe
+
+    def encode_prompt(
+        self,
+        prompt: str | list[str] | None,
+        device: torch.device | None = None,
+        num_images_per_prompt: int = 1,
+        do_classifier_free_guidance: bool = True,
+        negative_prompt: str | list[str] | None = None,
+        prompt_embeds: torch.Tensor | None = None,
+        negative_prompt_embeds: torch.Tensor | None = None,
+        lora_scale: float | None = None,
+        clip_skip: int | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Encode prompts to the keys and values of the cross-attention.
+
+        In the adapter layout: each encoder's hidden states, padded with zeros to its length, through its
+        adapter, concatenated along the token axis. The unconditional embedding is all zeros, unless a
+        negative prompt is given. In the plain layout: as ``StableDiffusionPipeline`` does it.
+
+        Returns
+        -------
+        prompt_embeds : torch.Tensor, shape (prompts x num_images_per_prompt, keys, width)
+            The images of one prompt stand together.
+        negative_prompt_embeds : torch.Tensor of the same shape, or None
+            None without guidance, in the adapter layout.
+
+        Raises
+        ------
+        PromptError
+            In the adapter layout, if `clip_skip` is asked for.
+        """
+        if self.conditioner is None:
+            return super().encode_prompt(  # type: ignore[no-any-return]
+                prompt,
+                device,
+                num_images_per_prompt,
+                do_classifier_free_guidance,
+                negative_prompt,
+                prompt_embeds=prompt_embeds,
+                negative_prompt_embeds=negative_prompt_embeds,
+                lora_scale=lora_scale,
+                clip_skip=clip_skip,
+            )
+        if clip_skip is not None:
+            raise PromptError("clip_skip is for the plain layout; adapters read the last hidden state.")
+        device = device or self._execution_device
+        if prompt_embeds is None:
+            prompt_embeds = self._encode(prompt, device)
+        if do_classifier_free_guidance and negative_prompt_embeds is None:
+            if negative_prompt is None:
+                negative_prompt_embeds = torch.zeros_like(prompt_embeds)
+            else:
+                negative_prompt_embeds = self._encode(negative_prompt, device).expand_as(prompt_embeds)
+        prompt_embeds = prompt_embeds.repeat_interleave(num_images_per_prompt, dim=0)
+        if not do_classifier_free_guidance or negative_prompt_embeds is None:
+            return prompt_embeds, None
+        return prompt_embeds, negative_prompt_embeds.repeat_interleave(num_images_per_prompt, dim=0)
+
+    @torch.no_grad()
+    def decode_audio(self, latents: torch.Tensor, duration: float) -> AuffusionOutput:
+        """Latents to image, log-mel spectrogram and audio.
+
+        Parameters
+        ----------
+        latents : torch.Tensor, shape (n, channels, rows, columns)
+            As the denoising loop leaves them.
+        duration : float
+            Seconds of audio kept, from the start.
+
+        Raises
+        ------
+        AudioError
+            If the VAE's image holds a NaN (float16 overflow is the usual reason).
+        """
+        decoded = self.vae.decode(latents / self.vae.config.scaling_factor, return_dict=False)[0]
+        images = (decoded[:, 0].float() / 2 + 0.5).clamp(0, 1)
+        if not bool(torch.isfinite(images).all()):
+            raise AudioError(
+                f"The VAE returned NaN in {self.vae.dtype}. In float16 this is an overflow: load with "
+                "torch_dtype=torch.bfloat16 or torch.float32."
+            )
+        log_mels = image_to_mel(images)
+        waveforms = self._vocode(log_mels)
+        samples = int(duration * MEL.sample_rate)
+        return AuffusionOutput(
+            audios=[waveform[:samples] for waveform in waveforms],
+            spectrograms=log_mels.cpu().numpy(),
+            images=images.cpu().numpy(),
+        )
+
+    def _vocode(self, log_mels: torch.Tensor) -> Sequence[np.ndarray]:
+        if self.vocoder is None:
+            return [griffin_lim(log_mel) for log_mel in log_mels.cpu().numpy()]
+        waveforms = self.vocoder(log_mels.to(self._execution_device, self.vocoder.dtype))
+        return list(waveforms.float().cpu().numpy())
+
+    def _encode(self, prompt: str | list[str] | None, device: torch.device) -> torch.Tensor:
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt or ())
+        return self.conditioner(prompts).to(device=device, dtype=self.unet.dtype)
+
+    def _finish(self, latents: torch.Tensor, output_type: OutputType, return_dict: bool) -> Any:
+        """Latents of a finished loop, in the form that was asked for."""
+        if output_type == "latent":
+            output = AuffusionOutput(latents=latents)
+        else:
+            output = self.decode_audio(latents, self._duration)
+            self.maybe_free_model_hooks()
+        return output if return_dict else output.to_tuple()

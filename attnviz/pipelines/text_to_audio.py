@@ -1,0 +1,90 @@
+"""Text to audio."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from diffusers import StableDiffusionPipeline
+
+from attnviz.audio import MEL
+from attnviz.pipelines import inputs
+from attnviz.pipelines.mixin import DEFAULT_SECONDS, AuffusionMixin, OutputType
+
+
+class AuffusionPipeline(AuffusionMixin, StableDiffusionPipeline):
+    """Auffusion: a prompt in, audio out. The loop is ``StableDiffusionPipeline``'s own."""
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        prompt: str | list[str],
+        *,
+        duration: float | None = None,
+        height: int = MEL.n_mels,
+        width: int = 1024,
+        num_inference_steps: int = 100,
+        guidance_scale: float = 7.5,
+        negative_prompt: str | list[str] | None = None,
+        output_type: OutputType = "audio",
+        return_dict: bool = True,
+        **diffusers_arguments: Any,
+    ) -> Any:
+        """Generate audio from text.
+
+        Parameters
+        ----------
+        prompt : str or list of str
+            What is to be heard.
+        duration : float, optional
+            Seconds of audio kept, in (0, width x 10 ms]; 10 s, or less where `width` holds less.
+        height, width : int
+            Image size: mel bands (those of the vocoder) and frames of 10 ms. Multiples of the VAE's factor.
+        num_inference_steps : int
+            Denoising steps. PNDM makes one more call than steps.
+        guidance_scale : float
+            Classifier-free guidance; in effect above 1.
+        negative_prompt : str or list of str, optional
+            Encoded like a prompt and used in place of the unconditional embedding.
+        output_type : {"audio", "latent"}
+            ``"latent"`` skips decoding.
+        return_dict : bool
+            Return an `AuffusionOutput`; a tuple otherwise.
+        **diffusers_arguments
+            Anything else ``StableDiffusionPipeline.__call__`` takes: ``generator``, ``latents``,
+            ``num_images_per_prompt``, ``callback_on_step_end``, ``guidance_rescale``, ...
+
+        Returns
+        -------
+        AuffusionOutput or tuple
+
+        Raises
+        ------
+        PromptError
+            On an empty prompt or negative prompts that do not match.
+        AudioError
+            On a size or duration out of range.
+
+        Notes
+        -----
+        Differences from the original: over-long prompts are cut before the encoder with a warning, audio
+        is float32 and not 16-bit integers, and several images per prompt get an unconditional embedding
+        each.
+        """
+        inputs.check_output_type(output_type)
+        inputs.check_prompts(prompt, negative_prompt)
+        bands = None if self.vocoder is None else self.vocoder.num_mels
+        inputs.check_size(height, width, self.vae_scale_factor, bands=bands, latent_only=output_type == "latent")
+        self._duration = inputs.check_duration(duration, width, DEFAULT_SECONDS)
+        latents = super().__call__(
+            prompt=prompt,
+            height=height,
+            width=width,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            negative_prompt=negative_prompt,
+            output_type="latent",
+            return_dict=False,
+            **diffusers_arguments,
+        )[0]
+        return self._finish(latents, output_type, return_dict)
