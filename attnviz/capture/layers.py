@@ -25,6 +25,8 @@ KNOWN_PROCESSORS: tuple[type, ...] = (
 )
 """Processors whose attention is softmax(q k^T x scale + mask) of ``to_q`` and ``to_k``, nothing else."""
 
+_PASSED = {"down": 0, "mid": 1, "up": 2}
+
 
 @dataclass(frozen=True)
 class CrossAttentionLayer:
@@ -66,7 +68,7 @@ class CrossAttentionLayer:
 
 
 def find_cross_attention(unet: nn.Module) -> list[CrossAttentionLayer]:
-    """List every cross-attention layer of a U-Net, in the order of its modules.
+    """List every cross-attention layer of a U-Net, in the order the signal passes them.
 
     Parameters
     ----------
@@ -97,7 +99,8 @@ def find_cross_attention(unet: nn.Module) -> list[CrossAttentionLayer]:
             f"{type(unet).__name__} has no cross-attention module (diffusers' Attention with a "
             "cross_attention_dim). Was a U-Net without text conditioning, or another library's, passed?"
         )
-    return layers
+    # Diffusers registers the middle block last.
+    return sorted(layers, key=lambda layer: _PASSED.get(layer.path.split("_", 1)[0], len(_PASSED)))
 
 
 def check_processor(path: str, attention: Attention) -> None:

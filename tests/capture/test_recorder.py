@@ -87,6 +87,7 @@ def test_layers_of_the_real_architecture_are_sixteen(unet):
     with AttentionRecorder(unet) as recorder:
         names = [layer.name for layer in recorder.layers]
     assert len(names) == len(set(names)) == 16
+    assert names[6] == "mid_block.attentions.0"  # in the order the signal passes them
     assert sum(name.startswith("down_blocks") for name in names) == 6
     assert sum(name.startswith("up_blocks") for name in names) == 9
 
@@ -167,20 +168,20 @@ def test_attention_mask_counts(unet, embeds):
         np.testing.assert_allclose(layer.attention.sum(axis=2), 1.0, atol=1e-5)
 
 
-# Leaving no trace ------------------------------------------------------------------------------------------------
+# Leaving no trace ----------------------------------------------------------------------
 
 
 def _hooks(unet) -> int:
     return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in unet.modules())
 
 
-class _Boom(Exception):
+class _BoomError(Exception):
     pass
 
 
-@pytest.mark.parametrize("error", [None, _Boom, KeyboardInterrupt])
+@pytest.mark.parametrize("error", [None, _BoomError, KeyboardInterrupt])
 def test_hooks_come_out_on_every_exit(unet, embeds, error):
-    states, conditioning = guided(embeds[:1])
+    _, conditioning = guided(embeds[:1])
     processors = dict(unet.attn_processors)
     try:
         with AttentionRecorder(unet) as recorder:
@@ -188,7 +189,7 @@ def test_hooks_come_out_on_every_exit(unet, embeds, error):
             recorder.begin(conditioning, lambda: 1)
             if error is not None:
                 raise error
-    except (_Boom, KeyboardInterrupt):
+    except (_BoomError, KeyboardInterrupt):
         pass
     assert _hooks(unet) == 0
     assert not is_recorded(unet)
@@ -247,7 +248,7 @@ def test_failing_half_way_through_installing_takes_hooks_out_again(unet, monkeyp
     assert _hooks(unet) == 0
 
 
-# Refusals --------------------------------------------------------------------------------------------------------
+# Refusals ----------------------------------------------------------------------
 
 
 def test_refuses_a_second_recorder(unet):

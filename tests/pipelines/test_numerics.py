@@ -70,7 +70,7 @@ def encoded_by_hand(pipe, prompt):
     return torch.cat(keys, dim=1)
 
 
-# Against the authors' own numbers ---------------------------------------------------------------------------------
+# Against the authors' own numbers ----------------------------------------------------------------------
 
 
 @pytest.mark.golden
@@ -99,7 +99,7 @@ def test_golden_generation(golden_dir):
     assert difference.max() < 200  # of 65536; the saturated random vocoder is steep
 
 
-# Against the loop written out -------------------------------------------------------------------------------------
+# Against the loop written out ----------------------------------------------------------------------
 
 
 def test_text_to_audio_vs_loop_by_hand(pipe):
