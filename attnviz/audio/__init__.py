@@ -1,0 +1,30 @@
+"""Audio, spectrograms and the grid: what second and what Hz a cell is."""
+
+from attnviz.audio.files import load_audio, to_int16, write_wav, write_whole
+from attnviz.audio.grid import SpectrogramGrid
+from attnviz.audio.griffin_lim import griffin_lim
+from attnviz.audio.image import fit_width, image_to_mel, mel_to_image
+from attnviz.audio.mel import log_mel, peak_normalize
+from attnviz.audio.settings import LOG_CEILING, LOG_FLOOR, MEL, MelConfig
+from attnviz.audio.vocoder import HifiGan
+from attnviz.audio.vocoder_config import HifiGanConfig
+
+__all__ = [
+    "LOG_CEILING",
+    "LOG_FLOOR",
+    "MEL",
+    "HifiGan",
+    "HifiGanConfig",
+    "MelConfig",
+    "SpectrogramGrid",
+    "fit_width",
+    "griffin_lim",
+    "image_to_mel",
+    "load_audio",
+    "log_mel",
+    "mel_to_image",
+    "peak_normalize",
+    "to_int16",
+    "write_wav",
+    "write_whole",
+]

@@ -1,0 +1,202 @@
+"""Audio in and out of files."""
+
+from __future__ import annotations
+
+import io
+import os
+import uuid
+import wave
+from pathlib import Path
+
+import librosa
+import numpy as np
+import soundfile
+import torch
+
+from attnviz.audio.mel import checked_audio
+from attnviz.audio.settings import MEL, whole_number
+from attnviz.errors import AudioError, OutputError
+
+_FULL_SCALE = 32768  # 2**15: the magnitude that 16 bits give the value 1.0
+_MOST_CHANNELS = 64  # more than this is samples in the place of channels
+
+
+def load_audio(
+    source: str | os.PathLike[str] | np.ndarray | torch.Tensor,
+    sample_rate: int = MEL.sample_rate,
+    *,
+    source_rate: int | None = None,
+) -> np.ndarray:
+    """Read audio as one channel at `sample_rate`.
+
+    Parameters
+    ----------
+    source : path, numpy.ndarray or torch.Tensor
+        A WAV, FLAC, OGG (or other libsndfile) file of any sample rate and number of channels; or samples,
+        ``(samples,)`` or ``(samples, channels)``: floating point is taken as it is, integers are divided by
+        their full scale.
+    sample_rate : int
+        Samples a second wanted.
+    source_rate : int, optional
+        Samples a second of an array; None: `sample_rate`. A file says its own.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(samples,)`` float32, channels averaged, resampled with soxr's high quality. Not normalised.
+
+    Raises
+    ------
+    AudioError
+        No such file, not an audio file, no samples, NaN, or an array of another shape or type.
+    """
+    sample_rate = whole_number("sample_rate", sample_rate)
+    if isinstance(source, (np.ndarray, torch.Tensor)):
+        where = "the audio array"
+        samples = _from_array(source)
+        rate = sample_rate if source_rate is None else whole_number("source_rate", source_rate)
+    elif isinstance(source, (str, os.PathLike)):
+        where = f"audio file {os.fspath(source)}"
+        if source_rate is not None:
+            raise AudioError(
+                f"source_rate is {source_rate}, but {where} states its own sample rate: leave it out."
+            )
+        samples, rate = _from_file(Path(source), where)
+    else:
+        raise AudioError(f"audio is a {type(source).__name__}; a path, a numpy array or a torch tensor is needed.")
+    if samples.size == 0:
+        raise AudioError(f"{where} has 0 samples; at least one is needed.")
+    if not np.isfinite(samples).all():
+        raise AudioError(f"{where} holds samples that are NaN or infinite; all must be finite.")
+    mono = samples.mean(axis=1, dtype=np.float64).astype(np.float32) if samples.ndim == 2 else samples
+    if rate != sample_rate:
+        mono = librosa.resample(mono, orig_sr=rate, target_sr=sample_rate, res_type="soxr_hq")
+    return mono
+
+
+def _from_file(path: Path, where: str) -> tuple[np.ndarray, int]:
+    try:
+        # Given bytes without a name, libsndfile goes by the content and not by the name's ending.
+        content = io.BytesIO(path.read_bytes())
+    except FileNotFoundError as error:
+        raise AudioError(f"there is no {where}. Is the path relative to another folder?") from error
+    except (OSError, ValueError) as error:
+        raise AudioError(f"{where} cannot be opened: {error}.") from error
+    try:
+        samples, rate = soundfile.read(content, dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, TypeError, ValueError, MemoryError) as error:
+        raise AudioError(f"{where} is not audio that can be read (WAV, FLAC and OGG can): {error}") from error
+    return samples, int(rate)
+
+
+def _from_array(source: np.ndarray | torch.Tensor) -> np.ndarray:
+    if isinstance(source, torch.Tensor):
+        source = source.detach().cpu()
+        source = (source.float() if source.is_floating_point() else source).numpy()
+    if source.ndim not in (1, 2) or (source.ndim == 2 and source.shape[1] > _MOST_CHANNELS):
+        raise AudioError(
+            f"the audio array has the shape {source.shape}; (samples,) or (samples, channels) is needed. "
+            "Are the channels first? Then transpose it."
+        )
+    if source.dtype == np.uint8:  # the one unsigned format of audio files, silent at 128
+        return (source.astype(np.float32) - 128) / 128
+    if np.issubdtype(source.dtype, np.signedinteger):
+        return (source / (float(np.iinfo(source.dtype).max) + 1)).astype(np.float32)
+    if np.issubdtype(source.dtype, np.floating):
+        return source.astype(np.float32)
+    raise AudioError(f"the audio array has the type {source.dtype}; floating point or signed integers are needed.")
+
+
+def to_int16(audio: np.ndarray) -> np.ndarray:
+    """Turn samples in [-1, 1] into 16-bit ones.
+
+    Parameters
+    ----------
+    audio : numpy.ndarray
+        ``(samples,)`` floating point.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(samples,)`` int16: ``x * 32768`` truncated toward zero and clipped to [-32768, 32767].
+
+    Raises
+    ------
+    AudioError
+        `audio` is not one channel of finite floating-point samples.
+
+    Notes
+    -----
+    Differences from the original: the authors' code does not clip, so +1.0 wraps around to -32768.
+
+    Examples
+    --------
+    >>> to_int16(np.array([-1.0, -0.00005, 0.5, 1.0])).tolist()
+    [-32768, -1, 16384, 32767]
+    """
+    samples = checked_audio(audio)
+    # Scaled only after clipping, or the largest floats would overflow. float16 cannot hold 32767.
+    wide = np.clip(samples.astype(np.result_type(samples.dtype, np.float32)), -1.0, 1.0) * _FULL_SCALE
+    return np.clip(np.trunc(wide), -_FULL_SCALE, _FULL_SCALE - 1).astype(np.int16)
+
+
+def write_wav(path: str | os.PathLike[str], audio: np.ndarray, sample_rate: int = MEL.sample_rate) -> None:
+    """Write one channel of audio as a 16-bit WAV file, whole or not at all.
+
+    Parameters
+    ----------
+    path : path
+        The file; one that is there already is replaced. Its folder must exist.
+    audio : numpy.ndarray
+        ``(samples,)`` floating point in [-1, 1]; beyond is clipped (:func:`to_int16`).
+    sample_rate : int
+        Samples a second.
+
+    Raises
+    ------
+    AudioError
+        `audio` is not one channel of finite floating-point samples, or `sample_rate` is not a positive int.
+    OutputError
+        The file cannot be written: no such folder, no permission, no space. What was there is untouched.
+    """
+    sample_rate = whole_number("sample_rate", sample_rate)
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(sample_rate)
+        file.writeframes(to_int16(audio).astype("<i2").tobytes())
+    write_whole(path, buffer.getvalue())
+
+
+def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write `data` to the file `path` so that it is there whole or not at all.
+
+    The bytes go to a temporary file beside it, which then takes its name; whatever happens, a file that was
+    there before is either replaced entirely or untouched, and the temporary file does not stay.
+
+    Raises
+    ------
+    OutputError
+        The file cannot be written: no such folder, no permission, no space.
+    """
+    target = Path(path)
+    if not target.name:
+        raise OutputError(f"{os.fspath(path)!r} names no file; a folder and a file name are needed.")
+    # Not tempfile: its files are readable by their owner alone, and this one becomes the result.
+    part = target.with_name(f".{uuid.uuid4().hex}.part")
+    try:
+        try:
+            with part.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        reason = getattr(error, "strerror", None) or str(error)
+        raise OutputError(
+            f"{target} cannot be written: {reason}. "
+            f"An existing folder with permission and {len(data)} bytes of free space is needed."
+        ) from error

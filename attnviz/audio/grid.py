@@ -1,0 +1,193 @@
+"""What second and what Hz each row and column of the spectrogram image is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import librosa
+import numpy as np
+
+from attnviz.audio.settings import MEL, MelConfig, check_band, finite_number, whole_number
+from attnviz.errors import AudioError
+
+
+@dataclass(frozen=True)
+class SpectrogramGrid:
+    """What second and what Hz each row and column of the spectrogram image, or of a coarser grid over it, is.
+
+    A coarser grid divides the image into equal shares: in time of its :attr:`seconds`, in frequency of the
+    mel axis from `fmin` to `fmax`. A cell's coordinate is the centre of its share.
+
+    Parameters
+    ----------
+    height : int
+        Image rows, which are mel bands.
+    width : int
+        Image columns, which are frames of the short-time Fourier transform.
+    audio_seconds : float, optional
+        Length of the real audio in seconds, at most :attr:`seconds`; columns beyond it are padding.
+        None: the whole width is audio.
+    sample_rate : int
+        Samples a second.
+    hop_length : int
+        Samples from one column of the image to the next.
+    fmin, fmax : float
+        Ends of the mel axis, in Hz.
+
+    Raises
+    ------
+    AudioError
+        A value is of the wrong kind or out of range.
+
+    Notes
+    -----
+    A frame's window is centred half a hop after the frame's first sample (the audio is mirrored by
+    ``(n_fft - hop) / 2`` before the transform), so the centres given by :meth:`time` are where the frames
+    are. The triangle of mel band ``i`` of ``n`` peaks at share ``(i + 1) / (n + 1)`` of the mel axis and
+    not at ``(i + 0.5) / n``: the two are less than half a band apart, and agree in the middle of the axis.
+
+    Examples
+    --------
+    >>> grid = SpectrogramGrid(audio_seconds=10.0)
+    >>> grid.time(4)
+    array([1.28, 3.84, 6.4 , 8.96])
+    >>> grid.freq(4).round()
+    array([ 377., 1145., 2492., 5423.])
+    >>> int(grid.padding(1024).sum())
+    24
+    """
+
+    height: int = MEL.n_mels
+    width: int = 1024
+    audio_seconds: float | None = None
+    sample_rate: int = MEL.sample_rate
+    hop_length: int = MEL.hop_length
+    fmin: float = MEL.fmin
+    fmax: float = MEL.fmax
+
+    def __post_init__(self) -> None:
+        for name in ("height", "width", "sample_rate", "hop_length"):
+            object.__setattr__(self, name, whole_number(name, getattr(self, name)))
+        for name in ("fmin", "fmax"):
+            object.__setattr__(self, name, finite_number(name, getattr(self, name)))
+        check_band(self.fmin, self.fmax, self.sample_rate)
+        if self.audio_seconds is not None:
+            object.__setattr__(self, "audio_seconds", self._checked_length(self.audio_seconds))
+
+    def _checked_length(self, value: float) -> float:
+        length = finite_number("audio_seconds", value)
+        if length <= 0:
+            raise AudioError(f"audio_seconds is {length:g}; it must be above 0.")
+        # A length computed in float32 or by summing may be a hair too long.
+        if length > self.seconds * (1 + 1e-6):
+            raise AudioError(
+                f"audio_seconds is {length:g}, but {self.width} columns hold {self.seconds:g} s. It is a "
+                "length in seconds: were samples or milliseconds given, or audio not yet cut to the image?"
+            )
+        return min(length, self.seconds)
+
+    @classmethod
+    def for_mel(cls, mel: MelConfig, *, width: int = 1024, audio_seconds: float | None = None) -> SpectrogramGrid:
+        """Return the grid of an image of `width` columns made with the spectrogram settings `mel`."""
+        return cls(
+            height=mel.n_mels,
+            width=width,
+            audio_seconds=audio_seconds,
+            sample_rate=mel.sample_rate,
+            hop_length=mel.hop_length,
+            fmin=mel.fmin,
+            fmax=mel.fmax,
+        )
+
+    @property
+    def seconds(self) -> float:
+        """Seconds the whole width stands for, padding included."""
+        return self.width * self.hop_length / self.sample_rate
+
+    def column_seconds(self, columns: int) -> float:
+        """Return the seconds of one of `columns` equal shares of the width."""
+        return self.seconds / whole_number("columns", columns)
+
+    def time(self, columns: int) -> np.ndarray:
+        """Return the centres of `columns` equal shares of the width.
+
+        Parameters
+        ----------
+        columns : int
+            Columns of the coarser (or the image's own) grid.
+
+        Returns
+        -------
+        numpy.ndarray
+            ``(columns,)`` float64 seconds, ascending.
+
+        Raises
+        ------
+        AudioError
+            `columns` is not a positive whole number.
+        """
+        columns = whole_number("columns", columns)
+        return (np.arange(columns) + 0.5) * self.seconds / columns
+
+    def freq(self, rows: int) -> np.ndarray:
+        """Return the centres of `rows` equal shares of the mel axis.
+
+        Parameters
+        ----------
+        rows : int
+            Rows of the coarser (or the image's own) grid.
+
+        Returns
+        -------
+        numpy.ndarray
+            ``(rows,)`` float64 Hz, **ascending**. An image has its highest frequency in row 0: flip it first.
+
+        Raises
+        ------
+        AudioError
+            `rows` is not a positive whole number.
+        """
+        rows = whole_number("rows", rows)
+        low, high = (float(librosa.hz_to_mel(hz, htk=False)) for hz in (self.fmin, self.fmax))
+        centres = low + (np.arange(rows) + 0.5) * (high - low) / rows
+        return np.asarray(librosa.mel_to_hz(centres, htk=False), dtype=np.float64)
+
+    def padding(self, columns: int) -> np.ndarray:
+        """Return which of `columns` columns hold no audio.
+
+        Parameters
+        ----------
+        columns : int
+            Columns of the coarser (or the image's own) grid.
+
+        Returns
+        -------
+        numpy.ndarray
+            ``(columns,)`` bool; True where the column's centre lies beyond `audio_seconds`.
+        """
+        times = self.time(columns)
+        return np.zeros(times.shape, bool) if self.audio_seconds is None else times > self.audio_seconds
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as a dictionary that JSON can hold."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> SpectrogramGrid:
+        """Return the grid that :meth:`to_dict` gave.
+
+        Raises
+        ------
+        AudioError
+            `values` is no mapping, a field is missing, unknown, or has a value that is not allowed.
+        """
+        names = [field.name for field in fields(cls)]
+        if not isinstance(values, Mapping):
+            raise AudioError(f"a grid is read from a mapping with {names}; given was a {type(values).__name__}.")
+        missing = [name for name in names if name not in values]
+        unknown = [str(name) for name in values if name not in names]
+        if missing or unknown:
+            raise AudioError(f"a grid has exactly the fields {names}; missing: {missing}, unknown: {unknown}.")
+        return cls(**values)

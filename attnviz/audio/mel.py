@@ -1,0 +1,126 @@
+"""Audio to natural-log mel spectrogram, with Auffusion's numbers."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+from librosa.filters import mel as slaney_filters
+
+from attnviz.audio.settings import MEL, MelConfig, finite_number
+from attnviz.errors import AudioError
+
+_POWER_FLOOR = 1e-9  # added below the root, so that silence has a finite slope
+
+
+def peak_normalize(audio: np.ndarray, peak: float = 0.95) -> np.ndarray:
+    """Scale audio so that its largest magnitude is `peak`.
+
+    Parameters
+    ----------
+    audio : numpy.ndarray
+        ``(samples,)`` floating point.
+    peak : float
+        Largest magnitude wanted, above 0; Auffusion's is 0.95.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(samples,)`` float32. Silence stays silence.
+
+    Raises
+    ------
+    AudioError
+        `audio` is not one channel of finite floating-point samples, or `peak` is not above 0.
+
+    Notes
+    -----
+    Computed in float64 and rounded once: in the quietest cells of a spectrogram a rounding of the samples
+    shows as up to 0.002 in the logarithm.
+    """
+    peak = finite_number("peak", peak)
+    if peak <= 0:
+        raise AudioError(f"peak is {peak:g}; it must be above 0 (Auffusion's is 0.95).")
+    wide = checked_audio(audio).astype(np.float64)
+    largest = float(np.abs(wide).max())
+    return (wide / largest * peak if largest > 0 else wide).astype(np.float32)
+
+
+def log_mel(audio: np.ndarray, mel: MelConfig = MEL) -> np.ndarray:
+    """Compute the natural-log mel spectrogram of one channel of audio.
+
+    Parameters
+    ----------
+    audio : numpy.ndarray
+        ``(samples,)`` floating point, usually in [-1, 1], at ``mel.sample_rate``; at least ``mel.shortest``
+        samples (945 with the defaults).
+    mel : MelConfig
+        Parameters of the transform.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(bands, frames)`` float32, natural logarithm of the mel magnitude, lowest band first, never below
+        ln 1e-5; ``frames = samples // hop_length``.
+
+    Raises
+    ------
+    AudioError
+        `audio` is not one channel of finite floating-point samples, or is too short.
+
+    Notes
+    -----
+    The audio is mirrored by ``(n_fft - hop_length) / 2`` at both ends and not centred further; the magnitude
+    is ``sqrt(re^2 + im^2 + 1e-9)``; the filter bank is librosa's default (Slaney's scale and norm).
+    Source: Auffusion (arXiv 2401.01044), after HiFi-GAN (arXiv 2010.05646).
+    """
+    samples = checked_audio(audio).astype(np.float32)
+    if samples.size < mel.shortest:
+        raise AudioError(
+            f"audio has {samples.size} samples, and a spectrogram needs at least {mel.shortest} "
+            f"({mel.shortest / mel.sample_rate:.3f} s at {mel.sample_rate} Hz). "
+            "Was audio of another sample rate given?"
+        )
+    with torch.no_grad():
+        wave = torch.from_numpy(samples)[None, None]
+        wave = torch.nn.functional.pad(wave, (mel.pad, mel.pad), mode="reflect")[0]
+        spectrum = torch.stft(
+            wave,
+            mel.n_fft,
+            hop_length=mel.hop_length,
+            win_length=mel.win_length,
+            window=torch.hann_window(mel.win_length),
+            center=False,
+            return_complex=True,
+        )
+        magnitude = torch.sqrt(torch.view_as_real(spectrum).square().sum(-1) + _POWER_FLOOR)
+        bands = torch.matmul(torch.from_numpy(mel_filters(mel)), magnitude)[0]
+        return torch.log(bands.clamp(min=1e-5)).numpy()
+
+
+@lru_cache(maxsize=8)
+def mel_filters(mel: MelConfig = MEL) -> np.ndarray:
+    """Return the mel filter bank: ``(bands, n_fft // 2 + 1)`` float32, to be read and not written to."""
+    return slaney_filters(sr=mel.sample_rate, n_fft=mel.n_fft, n_mels=mel.n_mels, fmin=mel.fmin, fmax=mel.fmax)
+
+
+def checked_audio(audio: np.ndarray) -> np.ndarray:
+    """Return `audio` as an array, or raise AudioError where it is not one channel of finite floats."""
+    samples = np.asarray(audio)
+    if not np.issubdtype(samples.dtype, np.floating):
+        raise AudioError(
+            f"audio has the type {samples.dtype}; floating-point samples in [-1, 1] are needed. "
+            "Are these 16-bit samples that were not divided by 32768 (load_audio does it)?"
+        )
+    if samples.ndim != 1:
+        raise AudioError(
+            f"audio has the shape {samples.shape}; one channel, (samples,), is needed. "
+            "load_audio averages the channels."
+        )
+    if samples.size == 0:
+        raise AudioError("audio has 0 samples; at least one is needed.")
+    if not np.isfinite(samples).all():
+        bad = int(samples.size - np.isfinite(samples).sum())
+        raise AudioError(f"{bad} of {samples.size} audio samples are NaN or infinite; all must be finite.")
+    return samples

@@ -1,0 +1,248 @@
+"""The HiFi-GAN generator: log-mel spectrogram to waveform."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import nn
+from torch.nn.functional import leaky_relu
+
+from attnviz.audio.files import write_whole
+from attnviz.audio.settings import MelConfig
+from attnviz.audio.vocoder_config import HifiGanConfig
+from attnviz.audio.vocoder_files import (
+    CONFIG_NAME,
+    WEIGHTS_NAME,
+    fold_weight_norm,
+    read_config,
+    read_weights,
+)
+from attnviz.errors import AudioError, CheckpointError, OutputError
+
+_SLOPE = 0.1  # of every leaky ReLU but the last
+_LAST_SLOPE = 0.01  # torch's default, which is what the original falls back to before conv_post
+_DILATIONS_USED = {"1": 3, "2": 2}  # a block reads this many of its dilations, however many are listed
+
+
+class _PairedBlock(nn.Module):
+    """Residual block "1": a dilated convolution, then a plain one, added to the input; once a dilation."""
+
+    def __init__(self, channels: int, kernel: int, dilations: tuple[int, ...]) -> None:
+        super().__init__()
+        self.convs1 = nn.ModuleList(_same_length(channels, kernel, dilation) for dilation in dilations)
+        self.convs2 = nn.ModuleList(_same_length(channels, kernel, 1) for _ in dilations)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for dilated, plain in zip(self.convs1, self.convs2, strict=True):
+            x = plain(leaky_relu(dilated(leaky_relu(x, _SLOPE)), _SLOPE)) + x
+        return x
+
+
+class _SingleBlock(nn.Module):
+    """Residual block "2": a dilated convolution added to the input; once a dilation."""
+
+    def __init__(self, channels: int, kernel: int, dilations: tuple[int, ...]) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(_same_length(channels, kernel, dilation) for dilation in dilations)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for dilated in self.convs:
+            x = dilated(leaky_relu(x, _SLOPE)) + x
+        return x
+
+
+def _same_length(channels: int, kernel: int, dilation: int) -> nn.Conv1d:
+    return nn.Conv1d(channels, channels, kernel, dilation=dilation, padding=dilation * (kernel - 1) // 2)
+
+
+def _upsampling(channels: int, rate: int, kernel: int) -> nn.ConvTranspose1d:
+    surplus = kernel - rate
+    # Padding takes the surplus off at both ends; an odd one loses a sample too many, given back at the end.
+    return nn.ConvTranspose1d(
+        channels,
+        channels // 2,
+        kernel,
+        stride=rate,
+        padding=(surplus + 1) // 2,
+        output_padding=surplus % 2,
+    )
+
+
+class HifiGan(nn.Module):
+    """HiFi-GAN generator: log-mel spectrogram to waveform.
+
+    Parameters
+    ----------
+    config : HifiGanConfig or mapping
+        The architecture; a mapping is what the published ``config.json`` holds.
+
+    Raises
+    ------
+    CheckpointError
+        `config` is not a HiFi-GAN's.
+
+    Notes
+    -----
+    Source: HiFi-GAN (arXiv 2010.05646) with the numbers of Auffusion (arXiv 2401.01044): leaky ReLU with
+    slope 0.1, but 0.01 before the last convolution. Differences from the original: weight normalisation is
+    folded into the weights when they are read; ``resblock`` may be the integer 1 or 2.
+    """
+
+    def __init__(self, config: HifiGanConfig | Mapping[str, Any]) -> None:
+        super().__init__()
+        self.config = config if isinstance(config, HifiGanConfig) else HifiGanConfig.from_dict(config)
+        block = _PairedBlock if self.config.resblock == "1" else _SingleBlock
+        used = _DILATIONS_USED[self.config.resblock]
+        channels = self.config.upsample_initial_channel
+        self.conv_pre = nn.Conv1d(self.config.num_mels, channels, 7, padding=3)
+        self.ups = nn.ModuleList()
+        self.resblocks = nn.ModuleList()
+        blocks = list(zip(self.config.resblock_kernel_sizes, self.config.resblock_dilation_sizes, strict=True))
+        for rate, kernel in zip(self.config.upsample_rates, self.config.upsample_kernel_sizes, strict=True):
+            self.ups.append(_upsampling(channels, rate, kernel))
+            channels //= 2
+            self.resblocks.extend(block(channels, size, dilations[:used]) for size, dilations in blocks)
+        self.conv_post = nn.Conv1d(channels, 1, 7, padding=3)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the weights."""
+        return self.conv_pre.weight.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.conv_pre.weight.device
+
+    @property
+    def num_mels(self) -> int:
+        """Mel bands that go in."""
+        return self.config.num_mels
+
+    @property
+    def hop_size(self) -> int:
+        """Samples that come out for each frame."""
+        return self.config.hop_size
+
+    @property
+    def sampling_rate(self) -> int:
+        """Samples a second of what comes out."""
+        return self.config.sampling_rate
+
+    @property
+    def mel(self) -> MelConfig:
+        """The spectrogram it reads."""
+        return self.config.mel
+
+    def forward(self, log_mel: torch.Tensor) -> torch.Tensor:
+        """Turn log-mel spectrograms into waveforms.
+
+        Parameters
+        ----------
+        log_mel : torch.Tensor
+            ``(n, bands, frames)`` natural-log mel, lowest band first, on the device of the weights; of any
+            floating-point type.
+
+        Returns
+        -------
+        torch.Tensor
+            ``(n, frames * hop_size)`` float32 in [-1, 1].
+
+        Raises
+        ------
+        AudioError
+            Another number of axes or bands, or no frames.
+        """
+        if log_mel.ndim != 3 or log_mel.shape[1] != self.num_mels or log_mel.shape[2] == 0:
+            raise AudioError(
+                f"log_mel has the shape {tuple(log_mel.shape)}; this vocoder needs "
+                f"(n, {self.num_mels}, frames). "
+                "Is a batch axis missing, or are frames and bands swapped?"
+            )
+        x = self.conv_pre(log_mel.to(self.dtype))
+        per_stage = len(self.config.resblock_kernel_sizes)
+        for stage, up in enumerate(self.ups):
+            x = up(leaky_relu(x, _SLOPE))
+            outputs = [block(x) for block in self.resblocks[stage * per_stage : (stage + 1) * per_stage]]
+            # From left to right, as the original adds them: the order decides the last bits.
+            total = outputs[0]
+            for output in outputs[1:]:
+                total = total + output
+            x = total / per_stage
+        return torch.tanh(self.conv_post(leaky_relu(x, _LAST_SLOPE)))[:, 0].float()
+
+    @classmethod
+    def from_pretrained(cls, folder: str | os.PathLike[str], torch_dtype: torch.dtype | None = None) -> HifiGan:
+        """Read a vocoder from a folder.
+
+        Parameters
+        ----------
+        folder : path
+            Holds ``config.json`` and the weights: ``vocoder.safetensors`` (as :meth:`save_pretrained` writes
+            it) or, where that is not there, ``vocoder.pt`` as published: ``{"generator": state dict}``.
+        torch_dtype : torch.dtype, optional
+            Type of the weights; None: float32.
+
+        Returns
+        -------
+        HifiGan
+            On the CPU, in evaluation mode.
+
+        Raises
+        ------
+        CheckpointError
+            A file is missing or damaged, is a pickle with more than tensors in it (nothing in it is run), or
+            its tensors are not those that ``config.json`` describes. The message names the file.
+        """
+        root = Path(folder)
+        config = read_config(root)
+        path, state = read_weights(root)
+        dtype = torch.float32 if torch_dtype is None else torch_dtype
+        with torch.device("meta"):  # a misprinted size is found before memory is taken for it
+            model = cls(config)
+        _check_tensors(path, state, model.state_dict())
+        model.load_state_dict({name: tensor.to(dtype).contiguous() for name, tensor in state.items()}, assign=True)
+        return model.eval()
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write ``config.json`` and ``vocoder.safetensors`` into a folder, made where it is not there.
+
+        Raises
+        ------
+        OutputError
+            The folder or a file cannot be written.
+        """
+        root = Path(folder)
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"the folder {root} cannot be made: {error.strerror or error}.") from error
+        state = fold_weight_norm({name: tensor.detach().cpu() for name, tensor in self.state_dict().items()})
+        plain = {name: tensor.contiguous() for name, tensor in state.items()}
+        write_whole(root / WEIGHTS_NAME, safetensors.torch.save(plain, metadata={"format": "pt"}))
+        text = json.dumps(self.config.to_dict(), indent=2, ensure_ascii=False) + "\n"
+        write_whole(root / CONFIG_NAME, text.encode())
+
+
+def _check_tensors(path: Path, given: Mapping[str, torch.Tensor], needed: Mapping[str, torch.Tensor]) -> None:
+    """Raise CheckpointError unless the tensors of `path` are those of the architecture."""
+    problems = [f"{name} is missing" for name in needed if name not in given]
+    problems += [f"{name} does not belong there" for name in given if name not in needed]
+    for name, tensor in needed.items():
+        if name in given and given[name].shape != tensor.shape:
+            problem = f"{name} has the shape {tuple(given[name].shape)}, expected {tuple(tensor.shape)}"
+            if name == "conv_pre.weight" and given[name].ndim == 3:
+                problem += f" (weights for {given[name].shape[1]} mel bands, num_mels is {tensor.shape[1]})"
+            problems.insert(0, problem)
+    if problems:
+        more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise CheckpointError(
+            f"{path} does not fit {CONFIG_NAME} beside it: {'; '.join(problems[:3])}{more}. "
+            "Is it the vocoder of another checkpoint?"
+        )
