@@ -69,8 +69,11 @@ def check_free(path: str | os.PathLike[str], *, overwrite: bool = False) -> None
         if target in (Path.cwd(), *Path.cwd().parents):
             raise OutputError(f"{target} holds the working directory and will not be overwritten.")
     parent = next(folder for folder in target.parents if folder.exists())
-    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        raise OutputError(f"{target} cannot be written: no permission to write in {parent}.")
+    try:
+        # Tried, not asked: permissions say nothing of read-only or full disks.
+        Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=parent)).rmdir()
+    except OSError as error:
+        raise OutputError(f"{target} cannot be written: {_reason(error)} in {parent}.") from error
 
 
 def _swap(temporary: Path, target: Path) -> None:

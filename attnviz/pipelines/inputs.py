@@ -33,8 +33,7 @@ def check_prompts(prompt: Any, negative_prompt: Any = None) -> int:
     for each in prompts:
         if not each.strip():
             raise PromptError(
-                f"The prompt {each!r} is empty; a few words are expected, for example 'a dog barks'. For "
-                "unconditional audio, describe what is wanted with guidance_scale=1."
+                f"The prompt {each!r} is empty; a few words are expected, for example 'a dog barks'."
             )
     if negative_prompt is not None:
         negatives = _as_list(negative_prompt, "negative_prompt")

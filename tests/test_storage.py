@@ -1,0 +1,96 @@
+"""Folders are written whole or not at all."""
+
+from __future__ import annotations
+
+import pytest
+
+from attnviz.errors import OutputError
+from attnviz.storage import check_free, whole_folder
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_new_folder_appears_only_when_whole(tmp_path):
+    with whole_folder(tmp_path / "a" / "run") as temporary:
+        (temporary / "file").write_text("1")
+        assert names(tmp_path / "a") == [temporary.name]
+    assert names(tmp_path / "a") == ["run"]
+    assert (tmp_path / "a" / "run" / "file").read_text() == "1"
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_failure_leaves_nothing(tmp_path, error):
+    with pytest.raises(error), whole_folder(tmp_path / "run") as temporary:
+        (temporary / "file").touch()
+        raise error
+    assert names(tmp_path) == []
+
+
+def test_failing_overwrite_keeps_the_old_one(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "old").touch()
+    with pytest.raises(OutputError, match="No space"), whole_folder(tmp_path / "run", overwrite=True) as temporary:
+        (temporary / "new").touch()
+        raise OSError(28, "No space left on device")
+    assert names(tmp_path) == ["run"]
+    assert names(tmp_path / "run") == ["old"]
+
+
+def test_overwrite_replaces_all(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "old").touch()
+    with whole_folder(tmp_path / "run", overwrite=True) as temporary:
+        (temporary / "new").touch()
+    assert names(tmp_path) == ["run"]
+    assert names(tmp_path / "run") == ["new"]
+
+
+def test_a_failing_swap_puts_the_old_one_back(tmp_path, monkeypatch):
+    from pathlib import Path
+
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "old").touch()
+    rename = Path.rename
+
+    def fail_for_the_new_one(self, target):
+        if self.parent == tmp_path and self.name.startswith(".run.") and target == tmp_path / "run":
+            raise OSError(5, "Input/output error")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fail_for_the_new_one)
+    with (
+        pytest.raises(OutputError, match="Input/output"),
+        whole_folder(tmp_path / "run", overwrite=True) as temporary,
+    ):
+        (temporary / "new").touch()
+    assert names(tmp_path) == ["run"]
+    assert names(tmp_path / "run") == ["old"]
+
+
+def test_refusals(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    (tmp_path / "run").mkdir()
+    for path, overwrite, message in [
+        ("file", True, "is a file"),
+        ("run", False, "exists already"),
+        ("file/below", False, "cannot be written"),
+    ]:
+        with pytest.raises(OutputError, match=message):
+            check_free(tmp_path / path, overwrite=overwrite)
+    monkeypatch.chdir(tmp_path / "run")
+    with pytest.raises(OutputError, match="working directory"):
+        check_free(tmp_path, overwrite=True)
+    assert names(tmp_path) == ["file", "run"]
+
+
+def test_read_only_place(tmp_path, monkeypatch):
+    import tempfile
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+    with pytest.raises(OutputError, match="Permission denied"):
+        check_free(tmp_path / "run")
