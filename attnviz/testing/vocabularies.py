@@ -1,0 +1,142 @@
+"""Tokenizer vocabularies made in-process: byte-pair merges, unigram pieces and word pieces.
+
+Everything here is deterministic (ties are broken by the symbols themselves), so that a seed fixes a whole
+checkpoint, tokenizer included.
+
+References
+----------
+Sennrich et al. 2016 (byte-pair encoding), Kudo 2018 (unigram language model), Wu et al. 2016 (WordPiece).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from functools import cache
+from itertools import pairwise
+
+from tokenizers.pre_tokenizers import ByteLevel
+
+from attnviz.testing.corpus import CAPTIONS
+
+_MERGES = 170
+_EXTRA_IDS = 100
+
+
+def _words(lead: str = "", tail: str = "") -> Counter[str]:
+    """Words and punctuation marks of the corpus; `lead` goes before a word that follows a space."""
+    counts: Counter[str] = Counter()
+    for caption in CAPTIONS:
+        for found in re.finditer(r"\s?(?:[^\W\d_]+|[^\w\s])", caption):
+            text = found.group()
+            counts[(lead if text[0] == " " else "") + text.strip() + tail] += 1
+    return counts
+
+
+def _learn_merges(words: Counter[tuple[str, ...]], merges: int) -> list[tuple[str, str]]:
+    """Return the most frequent adjacent pairs, one after another, each merged before the next is counted."""
+    learned: list[tuple[str, str]] = []
+    for _ in range(merges):
+        pairs: Counter[tuple[str, str]] = Counter()
+        for symbols, count in words.items():
+            for pair in pairwise(symbols):
+                pairs[pair] += count
+        if not pairs:
+            break
+        best = min(pairs, key=lambda pair: (-pairs[pair], pair))
+        learned.append(best)
+        merged: Counter[tuple[str, ...]] = Counter()
+        for symbols, count in words.items():
+            out: list[str] = []
+            i = 0
+            while i < len(symbols):
+                if symbols[i : i + 2] == best:
+                    out.append(best[0] + best[1])
+                    i += 2
+                else:
+                    out.append(symbols[i])
+                    i += 1
+            merged[tuple(out)] += count
+        words = merged
+    return learned
+
+
+@cache
+def clip_bpe() -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """Return (vocabulary, merges) of a lower-case byte-level BPE with ``</w>`` at word ends, as CLIP has it.
+
+    Returns
+    -------
+    vocabulary : dict of str to int
+        256 byte symbols, the same with ``</w>``, one entry a merge, then the start and the end token.
+    merges : list of (str, str)
+    """
+    words = Counter({(*word[:-1], word[-1] + "</w>"): n for word, n in _words().items()})
+    merges = _learn_merges(words, _MERGES)
+    alphabet = sorted(ByteLevel.alphabet())
+    entries = [*alphabet, *(a + "</w>" for a in alphabet), *(a + b for a, b in merges)]
+    entries += ["<|startoftext|>", "<|endoftext|>"]
+    return {entry: i for i, entry in enumerate(entries)}, merges
+
+
+@cache
+def roberta_bpe() -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """Return (vocabulary, merges) of a byte-level BPE with ``Ġ`` for the space, as RoBERTa (and CLAP) has it."""
+    words = Counter({tuple(word): n for word, n in _words(lead="Ġ").items()})
+    merges = _learn_merges(words, _MERGES)
+    entries = [
+        "<s>",
+        "<pad>",
+        "</s>",
+        "<unk>",
+        *sorted(ByteLevel.alphabet()),
+        *(a + b for a, b in merges),
+        "<mask>",
+    ]
+    return {entry: i for i, entry in enumerate(entries)}, merges
+
+
+@cache
+def t5_unigram() -> list[tuple[str, float]]:
+    """Return unigram pieces and log probabilities with ``▁`` for the space, in T5's order.
+
+    Pieces are all sub-strings of up to 7 characters that occur in two different words or more, common words
+    whole, and every printable ASCII character.
+    """
+    pieces: Counter[str] = Counter()
+    spread: Counter[str] = Counter()
+    words = _words(lead="▁")
+    for word, n in words.items():
+        for piece in {word[i:j] for i in range(len(word)) for j in range(i + 1, min(i + 7, len(word)) + 1)}:
+            pieces[piece] += n
+            spread[piece] += 1
+    kept = {p: n for p, n in pieces.items() if len(p) == 1 or spread[p] > 1 or (p in words and n > 1)}
+    # One total for pieces of all lengths favours long pieces over their parts, as a trained model does.
+    total = sum(kept.values())
+    scores = {p: math.log(n / total) for p, n in kept.items()}
+    floor = min(scores.values()) - 1.0
+    for code in range(33, 127):
+        scores.setdefault(chr(code), floor)
+    scores.setdefault("▁", floor)
+    ordered = sorted(scores, key=lambda p: (-scores[p], p))
+    head = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
+    tail = [(f"<extra_id_{i}>", 0.0) for i in range(_EXTRA_IDS - 1, -1, -1)]
+    return [*head, *((p, scores[p]) for p in ordered), *tail]
+
+
+@cache
+def bert_wordpiece() -> dict[str, int]:
+    """Return a lower-case WordPiece vocabulary with ``##`` for continued words, as BERT has it."""
+    words = _words()
+    characters = sorted({chr(c) for c in range(33, 127) if not chr(c).isupper()})
+    tails: Counter[str] = Counter()
+    for word in words:
+        for i in range(1, len(word)):
+            if len(word) - i <= 4:
+                tails[word[i:]] += 1
+    endings = sorted(t for t, n in tails.items() if n > 1 and len(t) > 1)
+    whole = sorted(word for word in words if len(word) > 1)
+    entries = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *characters, *whole]
+    entries += [f"##{c}" for c in characters] + [f"##{t}" for t in endings]
+    return {entry: i for i, entry in enumerate(entries)}

@@ -1,0 +1,306 @@
+"""All text encoders of an adapter-layout checkpoint, with their adapters: a prompt in, keys out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from attnviz.errors import CheckpointError, PromptError
+from attnviz.text.adapter import Adapter
+from attnviz.text.encoders import hidden_width, load_encoder, load_tokenizer, position_limit, quiet
+from attnviz.text.tokenize import token_table, tokenize, warn_of_cuts
+from attnviz.text.tokens import TokenTable
+from attnviz.text.weights import read_json
+
+CONFIG_NAME = "condition_config.json"
+
+
+@dataclass(frozen=True)
+class ConditionSpec:
+    """One entry of ``condition_config.json``.
+
+    Attributes
+    ----------
+    text_encoder_name, condition_adapter_name : str
+        Folders in the checkpoint.
+    condition_max_length : int
+        Key positions of this encoder.
+    condition_dim, cross_attention_dim : int
+        Width of the encoder's hidden states, and of the keys.
+    condition_type, pretrained_model_name_or_path : str
+        Where the encoder came from; kept, not used.
+    """
+
+    text_encoder_name: str
+    condition_adapter_name: str
+    condition_max_length: int
+    condition_dim: int
+    cross_attention_dim: int
+    condition_type: str = ""
+    pretrained_model_name_or_path: str = ""
+
+
+class TextConditioner(torch.nn.Module):
+    """All text encoders of an adapter-layout checkpoint, with their adapters: a prompt in, keys out.
+
+    Parameters
+    ----------
+    specs : sequence of ConditionSpec
+    encoders : sequence of transformers.PreTrainedModel
+    tokenizers : sequence of transformers tokenizers
+    adapters : sequence of Adapter
+
+    Attributes
+    ----------
+    specs : tuple of ConditionSpec
+    encoders, adapters : torch.nn.ModuleList
+    tokenizers : list
+
+    Raises
+    ------
+    CheckpointError
+        If there is not one of each per entry, or their widths disagree.
+    """
+
+    def __init__(
+        self,
+        specs: Sequence[ConditionSpec],
+        encoders: Sequence[PreTrainedModel],
+        tokenizers: Sequence[Any],
+        adapters: Sequence[Adapter],
+    ) -> None:
+        super().__init__()
+        if not specs or not len(specs) == len(encoders) == len(tokenizers) == len(adapters):
+            raise CheckpointError(
+                f"one encoder, tokenizer and adapter per entry are needed; got {len(specs)} entries,"
+                f" {len(encoders)} encoders, {len(tokenizers)} tokenizers, {len(adapters)} adapters"
+            )
+        self.specs = tuple(specs)
+        self.encoders = torch.nn.ModuleList(encoders)
+        self.tokenizers = list(tokenizers)
+        self.adapters = torch.nn.ModuleList(adapters)
+        self._limits = [position_limit(encoder) for encoder in encoders]
+        for spec, encoder, tokenizer, adapter in zip(specs, encoders, tokenizers, adapters, strict=True):
+            _check_widths(spec, encoder, tokenizer, adapter, self.specs[0].cross_attention_dim)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the keys."""
+        return next(self.adapters.parameters()).dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parts are."""
+        return next(self.adapters.parameters()).device
+
+    @property
+    def num_keys(self) -> int:
+        """Key positions over all encoders (77 each in published checkpoints)."""
+        return sum(spec.condition_max_length for spec in self.specs)
+
+    @property
+    def cross_attention_dim(self) -> int:
+        """Width of the keys."""
+        return self.specs[0].cross_attention_dim
+
+    def encode(
+        self,
+        prompts: Sequence[str],
+        device: str | torch.device | None = None,
+        *,
+        warn: bool = True,
+    ) -> torch.Tensor:
+        """Return the keys of some prompts.
+
+        Per encoder: the prompt is tokenised without padding and encoded on its own, without an attention
+        mask; the last hidden states are padded with zeros to ``condition_max_length``; then the adapter is
+        applied. The encoders' results follow one another along the token axis.
+
+        Parameters
+        ----------
+        prompts : sequence of str
+        device : str or torch.device, optional
+            Where the encoders run (they must be there already, or be moved there by a hook, as diffusers'
+            offload does). Default: where they are.
+        warn : bool
+            Whether to warn of words that were cut off.
+
+        Returns
+        -------
+        torch.Tensor
+            Shape (len(prompts), `num_keys`, `cross_attention_dim`), of `dtype`. Carries gradients unless
+            called under ``torch.no_grad()``.
+
+        Raises
+        ------
+        PromptError
+            If a prompt is empty or not text, or `prompts` is a single string.
+
+        Warns
+        -----
+        TruncationWarning
+            If a prompt is too long for an encoder; names the words it does not get in full.
+
+        Notes ----- Differences from the original: an over-long prompt is cut *before* the encoder, keeping
+        the end token. The original does not cut for CLIP, which then fails, and cuts the hidden states of
+        the others, which then lack the end token.
+        """
+        if isinstance(prompts, str) or not isinstance(prompts, (list, tuple)) or not prompts:
+            raise PromptError(f"prompts is a list of one or more texts, such as ['a dog barks']; got {prompts!r}")
+        return torch.cat([self._encode_one(prompt, device or self.device, warn) for prompt in prompts])
+
+    def forward(
+        self, prompts: Sequence[str], device: str | torch.device | None = None, *, warn: bool = True
+    ) -> torch.Tensor:
+        """Same as `encode`, and seen by hooks on the module (accelerate's offload moves it there first)."""
+        return self.encode(prompts, device, warn=warn)
+
+    def token_table(self, prompt: str, *, warn: bool = True) -> TokenTable:
+        """Return what each of the `num_keys` keys of `encode` stands for.
+
+        Parameters
+        ----------
+        prompt : str
+        warn : bool
+            Whether to warn of words that were cut off.
+
+        Raises
+        ------
+        PromptError
+            If the prompt is empty or not text.
+
+        Warns
+        -----
+        TruncationWarning
+            If the prompt is too long for an encoder; names the words it does not get in full.
+        """
+        lengths = [spec.condition_max_length for spec in self.specs]
+        return token_table(self.tokenizers, prompt, lengths, limits=self._limits, warn=warn)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, torch_dtype: torch.dtype | None = None) -> TextConditioner:
+        """Load every text encoder, tokenizer and adapter that ``condition_config.json`` lists.
+
+        Parameters
+        ----------
+        folder : str or Path
+            Root of the checkpoint.
+        torch_dtype : torch.dtype, optional
+            float32 if not given.
+
+        Raises
+        ------
+        CheckpointError
+            If a file is missing or malformed (named, with what was expected), an encoder's class is
+            unknown, a pickle holds more than tensors, or widths disagree.
+        """
+        folder = Path(folder)
+        specs = _read_specs(folder / CONFIG_NAME)
+        for spec in specs:
+            for name in (spec.text_encoder_name, spec.condition_adapter_name):
+                if not (folder / name).is_dir():
+                    raise CheckpointError(f"the folder {folder / name} is missing; {CONFIG_NAME} names it")
+        return cls(
+            specs,
+            [load_encoder(folder / spec.text_encoder_name, torch_dtype) for spec in specs],
+            [load_tokenizer(folder / spec.text_encoder_name) for spec in specs],
+            [Adapter.from_pretrained(folder / spec.condition_adapter_name, torch_dtype) for spec in specs],
+        ).eval()
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the same folders back: safetensors, and tokenizers in today's format.
+
+        Parameters
+        ----------
+        folder : str or Path
+            Root of the checkpoint; made if it does not exist.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        entries = [asdict(spec) for spec in self.specs]
+        (folder / CONFIG_NAME).write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
+        for spec, encoder, tokenizer, adapter, _ in self._parts():
+            with quiet():
+                encoder.save_pretrained(folder / spec.text_encoder_name)
+                tokenizer.save_pretrained(folder / spec.text_encoder_name)
+            adapter.save_pretrained(folder / spec.condition_adapter_name)
+
+    def _parts(self) -> Iterator[tuple[ConditionSpec, Any, Any, Any, int | None]]:
+        """Yield specification, encoder, tokenizer, adapter and position limit of each encoder."""
+        yield from zip(self.specs, self.encoders, self.tokenizers, self.adapters, self._limits, strict=True)
+
+    def _encode_one(self, prompt: str, device: str | torch.device, warn: bool) -> torch.Tensor:
+        keys = []
+        cuts = []
+        for spec, encoder, tokenizer, adapter, limit in self._parts():
+            encoding = tokenize(tokenizer, prompt, spec.condition_max_length, padded=False, limit=limit)
+            cuts.append(encoding.cut)
+            ids = torch.tensor([encoding.ids], dtype=torch.long, device=device)
+            hidden = encoder(input_ids=ids).last_hidden_state
+            padding = spec.condition_max_length - hidden.shape[1]
+            hidden = torch.nn.functional.pad(hidden, (0, 0, 0, padding))
+            keys.append(adapter(hidden.to(self.dtype)))
+        if warn:
+            warn_of_cuts(prompt, cuts)
+        return torch.cat(keys, dim=1)
+
+
+def _check_widths(
+    spec: ConditionSpec, encoder: PreTrainedModel, tokenizer: Any, adapter: Adapter, shared: int
+) -> None:
+    width = hidden_width(encoder)
+    if width != spec.condition_dim:
+        raise CheckpointError(
+            f"{spec.text_encoder_name} gives hidden states {width} wide, but {CONFIG_NAME} says"
+            f" condition_dim {spec.condition_dim}: the files of two different checkpoints?"
+        )
+    given = (adapter.proj.in_features, adapter.proj.out_features)
+    wanted = (spec.condition_dim, spec.cross_attention_dim)
+    if given != wanted:
+        raise CheckpointError(
+            f"{spec.condition_adapter_name} maps {given[0]} to {given[1]} channels, but {CONFIG_NAME} says"
+            f" {wanted[0]} to {wanted[1]}: the files of two different checkpoints?"
+        )
+    if spec.cross_attention_dim != shared:
+        raise CheckpointError(
+            f"every entry of {CONFIG_NAME} needs the same cross_attention_dim, because the keys are concatenated;"
+            f" got {shared} and {spec.cross_attention_dim}"
+        )
+    known = encoder.config.vocab_size
+    highest = max(tokenizer.get_vocab().values())
+    if highest >= known:
+        raise CheckpointError(
+            f"the tokenizer in {spec.text_encoder_name} has ids up to {highest}, but its encoder knows {known}:"
+            " the files of two different models?"
+        )
+
+
+def _read_specs(path: Path) -> list[ConditionSpec]:
+    names = [field.name for field in fields(ConditionSpec)]
+    expected = f"a list with one object per text encoder ({', '.join(names)})"
+    content = read_json(path, expected)
+    if not isinstance(content, list) or not content or not all(isinstance(entry, dict) for entry in content):
+        raise CheckpointError(f"{path} is not {expected}; got {type(content).__name__} {str(content)[:80]!r}")
+    specs = []
+    for i, entry in enumerate(content):
+        for field in fields(ConditionSpec):
+            value = entry.get(field.name, field.default)
+            if field.type == "int":
+                ok = isinstance(value, int) and not isinstance(value, bool) and value > 0
+            else:
+                ok = isinstance(value, str)
+            if ok and field.name.endswith("_name"):  # a folder beside the file, never a path out of the checkpoint
+                ok = value not in ("", ".", "..") and Path(value).name == value
+            if not ok:
+                got = repr(entry[field.name]) if field.name in entry else "missing"
+                name = "the name of a folder beside it" if field.name.endswith("_name") else "text"
+                wanted = "a positive integer" if field.type == "int" else name
+                raise CheckpointError(f"{path}, entry {i}: {field.name} is {got}; expected {wanted}")
+        specs.append(ConditionSpec(**{name: entry[name] for name in names if name in entry}))
+    return specs

@@ -1,0 +1,278 @@
+"""Prompts into token ids and token tables."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from attnviz.errors import CheckpointError, PromptError, TruncationWarning
+from attnviz.text.tokens import TokenTable, make_rows
+from attnviz.text.words import is_blank, split_words, trim_span, word_at
+
+#: Keys a plain Stable Diffusion checkpoint gives its U-Net.
+CLIP_LENGTH = 77
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """A prompt as one tokenizer sees it.
+
+    Attributes
+    ----------
+    ids : list of int
+        What the encoder gets: start, text and end tokens (and, if padded, padding).
+    rows : list of tuple
+        One per key position, `attnviz.text.tokens.COLUMNS`; always `max_length` of them.
+    cut : int
+        Character index at which the prompt was cut off; its length where it was not.
+    """
+
+    ids: list[int]
+    rows: list[tuple[Any, ...]]
+    cut: int
+
+
+@dataclass(frozen=True)
+class _Token:
+    id: int
+    name: str
+    start: int
+    end: int
+    kind: str
+
+
+def check_prompt(prompt: object) -> str:
+    """Return the prompt.
+
+    Raises
+    ------
+    PromptError
+        If it is not text, or there is nothing to see in it, or it holds half of a surrogate pair.
+    """
+    if not isinstance(prompt, str):
+        raise PromptError(f"a prompt is text, got {type(prompt).__name__}: {prompt!r}")
+    if is_blank(prompt):
+        raise PromptError(f"the prompt is empty ({prompt!r}): say what is to be heard, such as 'a dog barks'")
+    try:
+        prompt.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise PromptError(
+            f"the prompt is not valid Unicode at character {error.start}: text read with a wrong encoding?"
+        ) from error
+    return prompt
+
+
+def tokenize(
+    tokenizer: Any,
+    prompt: str,
+    max_length: int,
+    *,
+    padded: bool,
+    limit: int | None = None,
+    encoder: int = 0,
+    offset: int = 0,
+) -> Encoding:
+    """Tokenise a prompt.
+
+    Parameters
+    ----------
+    tokenizer : transformers tokenizer
+        Backed by the ``tokenizers`` library (all of transformers 5's are), for the character offsets.
+    prompt : str
+    max_length : int
+        Key positions this encoder has.
+    padded : bool
+        False (adapter layout): the encoder gets start, text and end tokens only. True (plain layout): it
+        also gets padding tokens up to `max_length`.
+    limit : int, optional
+        Tokens the encoder can take, where fewer than `max_length`. The tokenizer's own limit counts too.
+    encoder : int
+        Goes into the rows' ``encoder``.
+    offset : int
+        The first ``position``.
+
+    Returns
+    -------
+    Encoding
+        An over-long prompt loses its last text tokens; start and end tokens are kept.
+
+    Raises
+    ------
+    PromptError
+        If the prompt is not text or empty.
+    CheckpointError
+        If the tokenizer gives no offsets, or the limit leaves no room for text.
+
+    Notes ----- The text of a special token in a prompt ("</s>") is taken for that token by every tokenizer
+    of transformers, as it is by the original. It keeps its span and counts as text: only tokens the
+    tokenizer *adds* are start and end.
+    """
+    check_prompt(prompt)
+    start, text, end = _parts(tokenizer, prompt)
+    limits = [max_length, tokenizer.model_max_length] + ([] if limit is None else [limit])
+    room = min(limits) - len(start) - len(end)
+    if room < 1:
+        raise CheckpointError(
+            f"a limit of {min(limits)} tokens leaves no room for text beside {len(start) + len(end)} special"
+            " tokens; look at condition_max_length, model_max_length and max_position_embeddings"
+        )
+    cut = len(prompt)
+    if len(text) > room:
+        cut = _first_character(text[room:], len(prompt))
+        text = text[:room]
+    tokens = [*start, *text, *end]
+    ids = [token.id for token in tokens]
+    words = split_words(prompt)
+    rows: list[tuple[Any, ...]] = []
+    for token in tokens:
+        label = prompt[token.start : token.end] if token.start >= 0 else token.name
+        if token.name == "▁" and token.start >= 0:
+            label = "▁"
+        word = word_at(words, token.start, token.end)
+        named = (word.text, word.occurrence) if word is not None else ("", -1)
+        position = offset + len(rows)
+        rows.append((encoder, position, token.id, label, token.start, token.end, *named, token.kind))
+    padding_id, padding_text = -1, ""
+    if padded:
+        padding_id, padding_text = tokenizer.pad_token_id, tokenizer.pad_token
+        if padding_id is None:
+            raise CheckpointError("the tokenizer names no padding token, which the plain layout needs")
+        ids += [padding_id] * (max_length - len(ids))
+    while len(rows) < max_length:
+        rows.append((encoder, offset + len(rows), padding_id, padding_text, -1, -1, "", -1, "padding"))
+    return Encoding(ids, rows, cut)
+
+
+def token_table(
+    tokenizers: Sequence[Any],
+    prompt: str,
+    max_lengths: Sequence[int],
+    *,
+    limits: Sequence[int | None] | None = None,
+    padded: bool = False,
+    warn: bool = True,
+) -> TokenTable:
+    """Return the token table of a prompt over all encoders of a checkpoint.
+
+    Parameters
+    ----------
+    tokenizers : sequence of transformers tokenizers
+        One per encoder.
+    prompt : str
+    max_lengths : sequence of int
+        Key positions of each encoder: encoder i starts at ``sum(max_lengths[:i])``.
+    limits : sequence of int or None, optional
+        Tokens each encoder can take, where fewer.
+    padded : bool
+        As in `tokenize`.
+    warn : bool
+        Whether to warn of words that were cut off.
+
+    Returns
+    -------
+    TokenTable
+        ``sum(max_lengths)`` rows.
+
+    Raises
+    ------
+    PromptError, CheckpointError
+        As in `tokenize`.
+
+    Warns
+    -----
+    TruncationWarning
+        If the prompt is too long for an encoder; names the words it does not get in full.
+    """
+    limits = limits if limits is not None else [None] * len(tokenizers)
+    rows: list[tuple[Any, ...]] = []
+    cuts: list[int] = []
+    for i, (tokenizer, max_length, limit) in enumerate(zip(tokenizers, max_lengths, limits, strict=True)):
+        encoding = tokenize(tokenizer, prompt, max_length, padded=padded, limit=limit, encoder=i, offset=len(rows))
+        rows += encoding.rows
+        cuts.append(encoding.cut)
+    if warn:
+        warn_of_cuts(prompt, cuts)
+    return TokenTable(prompt=prompt, rows=make_rows(rows), cut=tuple(cuts))
+
+
+def clip_token_table(tokenizer: Any, prompt: str, *, warn: bool = True) -> TokenTable:
+    """Return the token table of a plain Stable Diffusion checkpoint.
+
+    Parameters
+    ----------
+    tokenizer : transformers.CLIPTokenizer
+    prompt : str
+    warn : bool
+        Whether to warn of words that were cut off.
+
+    Returns
+    -------
+    TokenTable
+        As many rows as the tokenizer's ``model_max_length`` (77). Its token ids are those
+        ``StableDiffusionPipeline.encode_prompt`` gives the encoder (``padding="max_length",
+        truncation=True``): the rows after the first end token are kind "padding".
+
+    Raises
+    ------
+    PromptError, CheckpointError
+        As in `tokenize`.
+    """
+    length = tokenizer.model_max_length
+    return token_table([tokenizer], prompt, [length if length < 10**6 else CLIP_LENGTH], padded=True, warn=warn)
+
+
+def warn_of_cuts(prompt: str, cuts: Sequence[int]) -> None:
+    """Give one `TruncationWarning` naming, for each encoder, the words it does not get in full."""
+    parts = []
+    for i, cut in enumerate(cuts):
+        if cut < len(prompt):
+            lost = [word.text for word in split_words(prompt) if word.end > cut]
+            named = ", ".join(repr(text) for text in lost) or repr(prompt[cut:])
+            parts.append(f"encoder {i} does not get {named}" if len(cuts) > 1 else named)
+    if parts:
+        warnings.warn(
+            "the prompt is too long for the text encoder and was cut off, keeping the end token: "
+            + "; ".join(parts),
+            TruncationWarning,
+            stacklevel=3,
+        )
+
+
+def _parts(tokenizer: Any, prompt: str) -> tuple[list[_Token], list[_Token], list[_Token]]:
+    """Return the tokens added before the text, the text's, and those added after it."""
+    if not getattr(tokenizer, "is_fast", False):
+        raise CheckpointError(
+            f"the tokenizer {type(tokenizer).__name__} gives no character offsets, so words cannot be told apart;"
+            " a tokenizer backed by the tokenizers library is needed"
+        )
+    encoded = tokenizer(
+        prompt,
+        return_offsets_mapping=True,
+        truncation=False,
+        padding=False,
+        verbose=False,
+        add_special_tokens=True,
+    )
+    ids, offsets = encoded["input_ids"], encoded["offset_mapping"]
+    # None: added by the tokenizer. (A token id cannot tell: the prompt may hold the text of a special token.)
+    added = [sequence is None for sequence in encoded.sequence_ids(0)]
+    first = next((i for i, is_added in enumerate(added) if not is_added), None)
+    if first is None:  # nothing is left of the prompt (BERT drops some characters): all but the last are before it
+        first = last = max(len(ids) - 1, 0)
+    else:
+        last = len(ids) - next(i for i, is_added in enumerate(reversed(added)) if not is_added)
+    names = tokenizer.convert_ids_to_tokens(ids)
+    tokens = []
+    for i, (token_id, name, (start, end)) in enumerate(zip(ids, names, offsets, strict=True)):
+        kind = "start" if i < first else "end" if i >= last else "text"
+        span = trim_span(prompt, start, end) if kind == "text" else (0, 0)
+        has_span = span[0] < span[1]
+        label = name if kind != "text" or name == "▁" else " "
+        tokens.append(_Token(token_id, label, *(span if has_span else (-1, -1)), kind))
+    return tokens[:first], tokens[first:last], tokens[last:]
+
+
+def _first_character(tokens: Sequence[_Token], length: int) -> int:
+    return min((token.start for token in tokens if token.start >= 0), default=length)

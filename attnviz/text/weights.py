@@ -1,0 +1,107 @@
+"""Reading weight files: safetensors, or pickles of tensors and nothing else."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from attnviz.errors import CheckpointError
+
+
+def read_json(path: Path, expected: str) -> Any:
+    """Return the content of a JSON file.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing or is not JSON; says what was `expected` in it.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        reason = "is missing" if not path.exists() else f"cannot be read ({error.strerror})"
+        raise CheckpointError(f"{path} {reason}; expected {expected}") from error
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not JSON ({error}); expected {expected}") from error
+
+
+def read_weights(folder: Path, names: Sequence[str], expected: str) -> dict[str, torch.Tensor]:
+    """Return the tensors of the first of `names` that is in a folder.
+
+    Parameters
+    ----------
+    folder : Path
+    names : sequence of str
+        File names in order of preference. ``.safetensors`` is read as such; ``.index.json`` names several
+        files, which are read together; anything else is read with ``torch.load(weights_only=True)``.
+    expected : str
+        What the file should hold, for the messages.
+
+    Returns
+    -------
+    dict of str to torch.Tensor
+        On the CPU, in the file's own dtype.
+
+    Raises
+    ------
+    CheckpointError
+        If none of the files is there, or the one that is there is damaged, or holds anything but tensors. A
+        pickle with code in it is refused, and nothing of it runs.
+    """
+    path = next((folder / name for name in names if (folder / name).is_file()), None)
+    if path is None:
+        given = "it is empty or missing" if not folder.is_dir() else f"it has {_contents(folder)}"
+        raise CheckpointError(f"{folder} has no {' or '.join(names)} ({expected}); {given}")
+    if not path.name.endswith(".index.json"):
+        return _read_file(path, expected)
+    shards = read_json(path, f"the index of {expected}")
+    mapping = shards.get("weight_map") if isinstance(shards, dict) else None
+    if not isinstance(mapping, dict) or not all(_plain_name(shard) for shard in mapping.values()):
+        raise CheckpointError(f"{path} has no weight_map of tensor names to file names beside it")
+    state: dict[str, torch.Tensor] = {}
+    for shard in sorted(set(mapping.values())):
+        if not (folder / shard).is_file():
+            raise CheckpointError(f"{folder / shard} is missing; {path.name} names it ({expected})")
+        state.update(_read_file(folder / shard, expected))
+    return state
+
+
+def _plain_name(name: object) -> bool:
+    return isinstance(name, str) and name != "" and Path(name).name == name
+
+
+def _contents(folder: Path) -> str:
+    return ", ".join(sorted(item.name for item in folder.iterdir())) or "nothing in it"
+
+
+def _read_file(path: Path, expected: str) -> dict[str, torch.Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} was refused and nothing of it was run: it holds more than tensors, or is damaged"
+            f" (expected {expected}). Only pickles of plain tensors are read; ask the author for safetensors."
+        ) from error
+    except (
+        SafetensorError,
+        RuntimeError,
+        EOFError,
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        IndexError,
+    ) as error:
+        raise CheckpointError(f"{path} is damaged ({error}); expected {expected}") from error
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise CheckpointError(f"{path} is not a dictionary of tensors; expected {expected}")
+    return dict(state)

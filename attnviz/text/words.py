@@ -1,0 +1,192 @@
+"""Words of a prompt, and where a phrase stands in it: plain text, no tokenizer.
+
+A **word** is a run of characters without white space, stripped at both ends of punctuation (Unicode class
+P), ASCII symbols such as ``<`` or ``$``, and invisible control and format characters. Apostrophes and
+hyphens inside stay: "don't" and "half-open" are one word each. An emoji is a word. Scripts written without
+spaces (Chinese, Japanese, Thai) give one word per run; any part of it can be asked for, see `find_phrase`.
+
+Comparison ignores case and how an accent is composed: text is case-folded and canonically decomposed,
+character by character, so that every match has an exact span in the prompt as it was written.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import dataclass
+from functools import lru_cache
+
+_ASCII_SYMBOLS = frozenset("$+<=>^`|~")
+# Scripts without spaces between words: a phrase may start or end anywhere in them.
+_UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "BOPOMOFO", "TIBETAN")
+
+
+@dataclass(frozen=True)
+class Word:
+    """One word of a prompt.
+
+    Attributes
+    ----------
+    text : str
+        As written.
+    start, end : int
+        Character span in the prompt.
+    occurrence : int
+        How many words before this one are the same (case and accent composition ignored).
+    """
+
+    text: str
+    start: int
+    end: int
+    occurrence: int
+
+
+def _strippable(character: str) -> bool:
+    category = unicodedata.category(character)
+    return category[0] in "PZ" or category in ("Cc", "Cf") or character in _ASCII_SYMBOLS
+
+
+def strip_span(text: str, start: int, end: int) -> tuple[int, int]:
+    """Return the span without surrounding punctuation, white space and invisible characters."""
+    while start < end and _strippable(text[start]):
+        start += 1
+    while end > start and _strippable(text[end - 1]):
+        end -= 1
+    return start, end
+
+
+def trim_span(text: str, start: int, end: int) -> tuple[int, int]:
+    """Return the span without surrounding white space (empty if only that)."""
+    while start < end and text[start].isspace():
+        start += 1
+    while end > start and text[end - 1].isspace():
+        end -= 1
+    return start, end
+
+
+def is_blank(text: str) -> bool:
+    """Whether nothing in `text` can be seen: white space, control and format characters only."""
+    return all(c.isspace() or unicodedata.category(c) in ("Cc", "Cf") for c in text)
+
+
+def fold(text: str) -> tuple[str, list[int]]:
+    """Return the folded text and, for each of its characters, the index of the character it came from."""
+    folded: list[str] = []
+    origin: list[int] = []
+    for i, character in enumerate(text):
+        piece = unicodedata.normalize("NFD", unicodedata.normalize("NFD", character).casefold())
+        folded.append(piece)
+        origin.extend([i] * len(piece))
+    return "".join(folded), origin
+
+
+@lru_cache(maxsize=256)
+def split_words(prompt: str) -> tuple[Word, ...]:
+    """Return the words of a prompt in order.
+
+    Examples
+    --------
+    >>> [word.text for word in split_words("A dog, half-open & the dog's DOG!")]
+    ['A', 'dog', 'half-open', 'the', "dog's", 'DOG']
+    >>> split_words("a dog and another Dog")[-1]
+    Word(text='Dog', start=18, end=21, occurrence=1)
+    """
+    words: list[Word] = []
+    seen: dict[str, int] = {}
+    i = 0
+    while i < len(prompt):
+        if prompt[i].isspace():
+            i += 1
+            continue
+        stop = i
+        while stop < len(prompt) and not prompt[stop].isspace():
+            stop += 1
+        start, end = strip_span(prompt, i, stop)
+        if start < end:
+            text = prompt[start:end]
+            key, _ = fold(text)
+            words.append(Word(text, start, end, seen.get(key, 0)))
+            seen[key] = seen.get(key, 0) + 1
+        i = stop
+    return tuple(words)
+
+
+def word_at(words: tuple[Word, ...], start: int, end: int) -> Word | None:
+    """Return the first word that shares a character with the span, or None."""
+    return next((word for word in words if word.start < end and start < word.end), None)
+
+
+def find_phrase(prompt: str, phrase: str) -> list[tuple[int, int]]:
+    """Return the spans at which a phrase stands in a prompt, in order.
+
+    Punctuation and white space around the phrase are ignored; white space inside it matches any white
+    space. Matches that start at the start of a word and end at the end of one come first: if there are any,
+    only these are returned ("dog" in "the dog's dog" is the second). Otherwise matches whose ends do not
+    cut through letters or digits are returned ("open" in "half-open", "狗" in "狗叫", "&"), but "og" is not
+    found in "dog".
+
+    Examples
+    --------
+    >>> find_phrase("A dog barks, then another DOG", "dog")
+    [(2, 5), (26, 29)]
+    >>> find_phrase("A dog barks, then another DOG", "barks then")
+    []
+    >>> find_phrase("the half-open door", "open")
+    [(9, 13)]
+    """
+    start, end = strip_span(phrase, 0, len(phrase))
+    if start == end:  # punctuation alone: searched for as it is
+        start, end = trim_span(phrase, 0, len(phrase))
+    wanted, _ = fold(_one_space(phrase[start:end]))
+    spans = _matches(prompt, wanted)
+    words = split_words(prompt)
+    starts, ends = {word.start for word in words}, {word.end for word in words}
+    whole = [(s, e) for s, e in spans if s in starts and e in ends]
+    return whole or [(s, e) for s, e in spans if not (_joined(prompt, s) or _joined(prompt, e))]
+
+
+def _one_space(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _matches(prompt: str, wanted: str) -> list[tuple[int, int]]:
+    if not wanted:
+        return []
+    folded, origin = fold(prompt)
+    # Each run of white space becomes one space that remembers where the run began.
+    characters: list[str] = []
+    index: list[int] = []
+    for character, i in zip(folded, origin, strict=True):
+        if character.isspace():
+            if characters and characters[-1] == " ":
+                continue
+            character = " "  # noqa: PLW2901
+        characters.append(character)
+        index.append(i)
+    text = "".join(characters)
+    spans: list[tuple[int, int]] = []
+    at = text.find(wanted)
+    while at >= 0:
+        stop = at + len(wanted)
+        # A match may not begin or end inside the expansion of one character (as "s" in a folded sharp s).
+        whole_start = at == 0 or index[at - 1] != index[at]
+        whole_end = stop == len(text) or index[stop - 1] != index[stop]
+        if whole_start and whole_end:
+            spans.append((index[at], index[stop - 1] + 1))
+        at = text.find(wanted, at + 1)
+    return spans
+
+
+def _joined(prompt: str, at: int) -> bool:
+    """Whether the characters on both sides of a position belong to one word and cannot be parted."""
+    if at <= 0 or at >= len(prompt):
+        return False
+    before, after = prompt[at - 1], prompt[at]
+    if unicodedata.category(after)[0] == "M" or after == "\u200d" or before == "\u200d":
+        return True  # a combining mark, or the joiner inside an emoji, is part of the character before it
+    if unicodedata.category(before)[0] not in "LNM" or unicodedata.category(after)[0] not in "LNM":
+        return False
+    return not (_unspaced(before) or _unspaced(after))
+
+
+def _unspaced(character: str) -> bool:
+    return unicodedata.name(character, "").startswith(_UNSPACED)
