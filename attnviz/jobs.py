@@ -17,7 +17,7 @@ import attnviz
 from attnviz.api import load, trace
 from attnviz.errors import AttnVizError, AttnVizWarning
 from attnviz.maps import AttentionMaps
-from attnviz.pipelines import AuffusionOutput, AuffusionPipeline, checkpoints, inputs
+from attnviz.pipelines import AuffusionPipeline, checkpoints, inputs
 from attnviz.runs import save_run
 from attnviz.storage import check_free
 
@@ -79,10 +79,10 @@ class Generation:
     duration: float = 10.0
     keep: tuple[str, ...] = ()
 
-    def run(self, pipe: AuffusionPipeline) -> tuple[AuffusionOutput, AttentionMaps]:
-        """Generate and trace."""
+    def run(self, pipe: AuffusionPipeline) -> tuple[np.ndarray, np.ndarray, AttentionMaps]:
+        """Generate and trace; returns the waveform, its log-mel spectrogram and the maps."""
         with trace(pipe, keep=self.keep) as traced:  # type: ignore[arg-type]  # names are checked by trace
-            output = pipe(
+            audios, spectrograms, _ = pipe(
                 self.prompt,
                 num_inference_steps=self.steps,
                 guidance_scale=self.guidance_scale,
@@ -90,8 +90,9 @@ class Generation:
                 duration=self.duration,
                 # On the CPU whatever the device, so that a seed means the same noise everywhere.
                 generator=torch.Generator().manual_seed(self.seed),
+                return_dict=False,
             )
-        return output, traced.maps
+        return audios[0], spectrograms[0], traced.maps
 
 
 @dataclass(frozen=True)
@@ -124,14 +125,14 @@ def generate(
     inputs.check_prompts(request.prompt, request.negative_prompt)
     check_free(out, overwrite=overwrite)
     pipe = model.load()
-    output, maps = request.run(pipe)
+    audio, log_mel, maps = request.run(pipe)
     record = {
         "attnviz": attnviz.__version__,
         **asdict(request),
         "model": asdict(model),
         "warnings": [str(each.message) for each in caught if issubclass(each.category, AttnVizWarning)],
     }
-    folder = save_run(out, output, maps, record, special_tokens=special_tokens, overwrite=overwrite)
+    folder = save_run(out, audio, log_mel, maps, record, special_tokens=special_tokens, overwrite=overwrite)
     return Written(folder, sorted(path.name for path in folder.iterdir()), maps)
 
 
@@ -160,8 +161,7 @@ def examine(choice: ModelChoice) -> Iterator[tuple[str, str]]:
             count = sum(parameter.numel() for parameter in module.parameters())
             yield name, f"{type(module).__name__}, {count / 1e6:.1f} M parameters"
     yield "scheduler", type(pipe.scheduler).__name__
-    output, maps = Generation("a dog barks", steps=2).run(pipe)
-    audio = output.audios[0]
+    audio, _, maps = Generation("a dog barks", steps=2).run(pipe)
     yield "audio", f"{len(audio) / 16_000:g} s, peak {np.abs(audio).max():.3f}"
     yield "capture", f"{len(maps.layers)} cross-attention layers, {len(maps.timesteps)} denoiser calls"
     grids = sorted({maps[layer].shape[-2:] for layer in maps.layers}, reverse=True)

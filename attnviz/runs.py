@@ -14,14 +14,14 @@ from matplotlib.figure import Figure
 
 from attnviz.audio import write_wav
 from attnviz.maps import AttentionMaps
-from attnviz.pipelines import AuffusionOutput
 from attnviz.plots import spectrogram, word_maps
 from attnviz.storage import whole_folder
 
 
 def save_run(
     folder: str | os.PathLike[str],
-    output: AuffusionOutput,
+    audio: np.ndarray,
+    log_mel: np.ndarray,
     maps: AttentionMaps,
     record: Mapping[str, Any],
     *,
@@ -37,8 +37,10 @@ def save_run(
     ----------
     folder : path-like
         Where the run is to be.
-    output : AuffusionOutput
-        One generated clip.
+    audio : numpy.ndarray, shape (samples,)
+        Generated clip at 16 kHz, in [-1, 1].
+    log_mel : numpy.ndarray, shape (bands, frames)
+        Its natural-log mel spectrogram, lowest band first.
     maps : AttentionMaps
         Its maps.
     record : mapping
@@ -58,7 +60,6 @@ def save_run(
     OutputError
         If the folder exists and `overwrite` is not set, or cannot be written. Nothing half-written is left.
     """
-    audio, log_mel = output.audios[0], output.spectrograms[0]
     with whole_folder(folder, overwrite=overwrite) as temporary:
         run = {**record, "provenance": maps.provenance, "complete": maps.complete}
         (temporary / "run.json").write_text(json.dumps(run, indent=2, ensure_ascii=False) + "\n", "utf-8")

@@ -151,7 +151,7 @@ class Trace:
     def _token_table(self, prompt: str) -> TokenTable:
         conditioner = getattr(self.pipe, "conditioner", None)
         if conditioner is not None:
-            return conditioner.token_table(prompt)
+            return conditioner.token_table(prompt, warn=False)  # the pipeline has just warned
         if hasattr(self.pipe, "maybe_convert_prompt"):  # textual inversion may stand for several tokens
             prompt = self.pipe.maybe_convert_prompt(prompt, self.pipe.tokenizer)
         return clip_token_table(self.pipe.tokenizer, prompt)

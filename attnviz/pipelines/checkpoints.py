@@ -66,7 +66,7 @@ def locate(
             name,
             revision=revision,
             local_files_only=local_files_only,
-            cache_dir=cache_dir,
+            cache_dir=None if cache_dir is None else os.fspath(cache_dir),
             allow_patterns=_HUB_FILES,
         )
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
@@ -195,13 +195,13 @@ def _scheduler(folder: Path) -> SchedulerMixin:
             f"{path} could not be read: {_first_line(error)}. Expected is JSON with the entry '_class_name', "
             "for example 'PNDMScheduler'."
         ) from error
-    kind = getattr(diffusers, str(name), None)
-    if not (isinstance(kind, type) and issubclass(kind, SchedulerMixin)):
+    kind: Any = getattr(diffusers, str(name), None)
+    if not isinstance(kind, type) or not issubclass(kind, SchedulerMixin):
         raise CheckpointError(
             f"{path} names the scheduler {name!r}, which diffusers {diffusers.__version__} has not."
         )
     try:
-        return kind.from_pretrained(folder, local_files_only=True)
+        return kind.from_pretrained(folder, local_files_only=True)  # type: ignore[attr-defined]  # diffusers is untyped
     except _DAMAGE as error:
         raise CheckpointError(f"{path} could not be read as a {name}: {_first_line(error)}.") from error
 

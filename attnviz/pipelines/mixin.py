@@ -184,7 +184,7 @@ class AuffusionMixin(DiffusionPipeline):
             In the adapter layout, if `clip_skip` is asked for.
         """
         if self.conditioner is None:
-            return super().encode_prompt(  # type: ignore[no-any-return]
+            return super().encode_prompt(
                 prompt,
                 device,
                 num_images_per_prompt,
@@ -250,7 +250,7 @@ class AuffusionMixin(DiffusionPipeline):
 
     def _encode(self, prompt: str | list[str] | None, device: torch.device) -> torch.Tensor:
         prompts = [prompt] if isinstance(prompt, str) else list(prompt or ())
-        return self.conditioner(prompts).to(device=device, dtype=self.unet.dtype)
+        return self.conditioner(prompts, device=device).to(dtype=self.unet.dtype)
 
     def _finish(self, latents: torch.Tensor, output_type: OutputType, return_dict: bool) -> Any:
         """Latents of a finished loop, in the form that was asked for."""
