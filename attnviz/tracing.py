@@ -20,6 +20,7 @@ from attnviz.audio import MEL, SpectrogramGrid, image_to_mel
 from attnviz.capture import DEFAULT_MAX_BYTES, AttentionRecorder, Conditioning, Recording
 from attnviz.errors import CaptureError, MapsError, PromptError
 from attnviz.maps import AttentionMaps, LayerAttention
+from attnviz.pipelines.mixin import AuffusionMixin
 from attnviz.text import TokenTable, clip_token_table
 
 Tokens = Literal["text", "all"]
@@ -149,12 +150,14 @@ class Trace:
             self._runs[-1].images = (image[:, 0].float() / 2 + 0.5).clamp(0, 1).cpu()
 
     def _token_table(self, prompt: str) -> TokenTable:
+        # Auffusion's pipelines have just warned of words that were cut off; diffusers' own name none.
+        warn = not isinstance(self.pipe, AuffusionMixin)
         conditioner = getattr(self.pipe, "conditioner", None)
         if conditioner is not None:
-            return conditioner.token_table(prompt, warn=False)  # the pipeline has just warned
+            return conditioner.token_table(prompt, warn=warn)
         if hasattr(self.pipe, "maybe_convert_prompt"):  # textual inversion may stand for several tokens
             prompt = self.pipe.maybe_convert_prompt(prompt, self.pipe.tokenizer)
-        return clip_token_table(self.pipe.tokenizer, prompt)
+        return clip_token_table(self.pipe.tokenizer, prompt, warn=warn)
 
     def _positions(self, tables: Sequence[TokenTable]) -> list[int]:
         """Key positions kept: those that are more than padding in at least one prompt."""

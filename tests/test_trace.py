@@ -193,6 +193,19 @@ def test_over_long_prompt(pipe):
         trace.maps.heatmap("thunder")
 
 
+@pytest.mark.parametrize("attnviz_pipeline", [True, False])
+def test_over_long_prompt_of_the_plain_layout_is_warned_of_once(plain_checkpoint, attnviz_pipeline):
+    if attnviz_pipeline:
+        pipe = attnviz.load(plain_checkpoint)
+    else:
+        pipe = diffusers.StableDiffusionPipeline.from_pretrained(plain_checkpoint, safety_checker=None)
+    with attnviz.trace(quiet(pipe)) as trace, pytest.warns(TruncationWarning) as caught:
+        pipe("a dog barks and " * 60 + "thunder rolls", generator=seeded(), **SMALL)
+    assert len(caught) == 1
+    assert "thunder" in str(caught[0].message)
+    assert len(trace.maps.tokens[0].find("dog", occurrence=1)) > 0
+
+
 def test_guidance_cut_off_half_way(pipe):
     """A callback of diffusers drops the unconditional rows during the loop; what is conditional stays known."""
     callback = SDCFGCutoffCallback(cutoff_step_ratio=None, cutoff_step_index=1)

@@ -14,7 +14,7 @@ from attnviz.audio import MEL, HifiGan, griffin_lim, image_to_mel
 from attnviz.errors import AudioError, PromptError
 from attnviz.pipelines import checkpoints
 from attnviz.pipelines.output import AuffusionOutput
-from attnviz.text import TextConditioner
+from attnviz.text import TextConditioner, clip_token_table
 
 DEFAULT_SECONDS = 10.0
 """Duration of generated audio where none is asked for, in seconds (the authors' default)."""
@@ -184,6 +184,8 @@ class AuffusionMixin(DiffusionPipeline):
             In the adapter layout, if `clip_skip` is asked for.
         """
         if self.conditioner is None:
+            for each in [prompt] if isinstance(prompt, str) else prompt or ():
+                clip_token_table(self.tokenizer, each)  # warns of words that are cut off, by name
             return super().encode_prompt(
                 prompt,
                 device,
