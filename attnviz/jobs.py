@@ -18,7 +18,7 @@ from attnviz.api import load, trace
 from attnviz.errors import AttnVizError, AttnVizWarning
 from attnviz.maps import AttentionMaps
 from attnviz.pipelines import AuffusionPipeline, checkpoints, inputs
-from attnviz.runs import save_run
+from attnviz.runs import is_run, save_run
 from attnviz.storage import check_free
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -123,7 +123,7 @@ def generate(
         On a bad request, checkpoint or output folder; nothing is written then.
     """
     inputs.check_prompts(request.prompt, request.negative_prompt)
-    check_free(out, overwrite=overwrite)
+    check_free(out, overwrite=overwrite, replaceable=is_run)
     pipe = model.load()
     audio, log_mel, maps = request.run(pipe)
     record = {

@@ -48,7 +48,7 @@ def save_run(
     special_tokens : bool
         Whether ``words.png`` shows the start and end tokens too.
     overwrite : bool
-        Whether an existing folder is replaced, once the new one is whole.
+        Whether an existing run is replaced, once the new one is whole. Any other folder never is.
 
     Returns
     -------
@@ -60,7 +60,7 @@ def save_run(
     OutputError
         If the folder exists and `overwrite` is not set, or cannot be written. Nothing half-written is left.
     """
-    with whole_folder(folder, overwrite=overwrite) as temporary:
+    with whole_folder(folder, overwrite=overwrite, replaceable=is_run) as temporary:
         run = {**record, "provenance": maps.provenance, "complete": maps.complete}
         (temporary / "run.json").write_text(json.dumps(run, indent=2, ensure_ascii=False) + "\n", "utf-8")
         write_wav(temporary / "audio.wav", audio)
@@ -78,6 +78,11 @@ def save_run(
         token_rows(maps).to_csv(temporary / "tokens.csv", index=False)
         word_maps(maps, special_tokens=special_tokens).savefig(temporary / "words.png", dpi=150)
     return Path(folder)
+
+
+def is_run(folder: Path) -> bool:
+    """Say whether a folder is a run folder, or empty, so that a run may replace it."""
+    return folder.is_dir() and ((folder / "run.json").is_file() or not any(folder.iterdir()))
 
 
 def token_rows(maps: AttentionMaps) -> pd.DataFrame:

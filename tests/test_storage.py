@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from attnviz.errors import OutputError
 from attnviz.storage import check_free, whole_folder
+
+
+def anything(path):
+    return True
 
 
 def names(folder):
@@ -13,7 +19,7 @@ def names(folder):
 
 
 def test_new_folder_appears_only_when_whole(tmp_path):
-    with whole_folder(tmp_path / "a" / "run") as temporary:
+    with whole_folder(tmp_path / "a" / "run", overwrite=False, replaceable=anything) as temporary:
         (temporary / "file").write_text("1")
         assert names(tmp_path / "a") == [temporary.name]
     assert names(tmp_path / "a") == ["run"]
@@ -22,7 +28,7 @@ def test_new_folder_appears_only_when_whole(tmp_path):
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_failure_leaves_nothing(tmp_path, error):
-    with pytest.raises(error), whole_folder(tmp_path / "run") as temporary:
+    with pytest.raises(error), whole_folder(tmp_path / "run", overwrite=False, replaceable=anything) as temporary:
         (temporary / "file").touch()
         raise error
     assert names(tmp_path) == []
@@ -31,7 +37,10 @@ def test_failure_leaves_nothing(tmp_path, error):
 def test_failing_overwrite_keeps_the_old_one(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "old").touch()
-    with pytest.raises(OutputError, match="No space"), whole_folder(tmp_path / "run", overwrite=True) as temporary:
+    with (
+        pytest.raises(OutputError, match="No space"),
+        whole_folder(tmp_path / "run", overwrite=True, replaceable=anything) as temporary,
+    ):
         (temporary / "new").touch()
         raise OSError(28, "No space left on device")
     assert names(tmp_path) == ["run"]
@@ -41,56 +50,62 @@ def test_failing_overwrite_keeps_the_old_one(tmp_path):
 def test_overwrite_replaces_all(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "old").touch()
-    with whole_folder(tmp_path / "run", overwrite=True) as temporary:
+    with whole_folder(tmp_path / "run", overwrite=True, replaceable=anything) as temporary:
         (temporary / "new").touch()
     assert names(tmp_path) == ["run"]
     assert names(tmp_path / "run") == ["new"]
 
 
 def test_a_failing_swap_puts_the_old_one_back(tmp_path, monkeypatch):
-    from pathlib import Path
-
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "old").touch()
     rename = Path.rename
 
     def fail_for_the_new_one(self, target):
-        if self.parent == tmp_path and self.name.startswith(".run.") and target == tmp_path / "run":
+        if self.name.endswith(".partial") and target == tmp_path / "run":
             raise OSError(5, "Input/output error")
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", fail_for_the_new_one)
     with (
         pytest.raises(OutputError, match="Input/output"),
-        whole_folder(tmp_path / "run", overwrite=True) as temporary,
+        whole_folder(tmp_path / "run", overwrite=True, replaceable=anything) as temporary,
     ):
         (temporary / "new").touch()
     assert names(tmp_path) == ["run"]
     assert names(tmp_path / "run") == ["old"]
 
 
-def test_refusals(tmp_path, monkeypatch):
+def test_refusals(tmp_path):
     (tmp_path / "file").touch()
     (tmp_path / "run").mkdir()
     for path, overwrite, message in [
-        ("file", True, "is a file"),
+        ("file", True, "not what this would write"),
         ("run", False, "exists already"),
-        ("file/below", False, "cannot be written"),
+        ("run", True, "not what this would write"),
+        ("file/below", False, "Cannot write"),
+        ("\0", False, "no path"),
     ]:
         with pytest.raises(OutputError, match=message):
-            check_free(tmp_path / path, overwrite=overwrite)
-    monkeypatch.chdir(tmp_path / "run")
-    with pytest.raises(OutputError, match="working directory"):
-        check_free(tmp_path, overwrite=True)
+            check_free(tmp_path / path, overwrite=overwrite, replaceable=lambda _: False)
+    for path in ("", "/"):
+        with pytest.raises(OutputError, match="names nothing"):
+            check_free(path, overwrite=True, replaceable=anything)
     assert names(tmp_path) == ["file", "run"]
 
 
-def test_read_only_place(tmp_path, monkeypatch):
-    import tempfile
-
+def test_a_place_that_cannot_be_written_is_known_beforehand(tmp_path, monkeypatch):
     def refuse(*_, **__):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+    monkeypatch.setattr(Path, "mkdir", refuse)
     with pytest.raises(OutputError, match="Permission denied"):
-        check_free(tmp_path / "run")
+        check_free(tmp_path / "deep" / "run", overwrite=False, replaceable=anything)
+
+
+def test_new_files_are_readable_by_others(tmp_path):
+    """Not so with tempfile, whose folders only their owner may enter."""
+    with whole_folder(tmp_path / "run", overwrite=False, replaceable=anything):
+        pass
+    (tmp_path / "ordinary").mkdir()
+    assert (tmp_path / "run").stat().st_mode == (tmp_path / "ordinary").stat().st_mode

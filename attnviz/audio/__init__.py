@@ -1,6 +1,6 @@
 """Audio, spectrograms and the grid: what second and what Hz a cell is."""
 
-from attnviz.audio.files import load_audio, to_int16, write_wav, write_whole
+from attnviz.audio.files import load_audio, to_int16, write_wav
 from attnviz.audio.grid import SpectrogramGrid
 from attnviz.audio.griffin_lim import griffin_lim
 from attnviz.audio.image import fit_width, image_to_mel, mel_to_image
@@ -26,5 +26,4 @@ __all__ = [
     "peak_normalize",
     "to_int16",
     "write_wav",
-    "write_whole",
 ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import uuid
 import wave
 from pathlib import Path
 
@@ -15,7 +14,8 @@ import torch
 
 from attnviz.audio.mel import checked_audio
 from attnviz.audio.settings import MEL, whole_number
-from attnviz.errors import AudioError, OutputError
+from attnviz.errors import AudioError
+from attnviz.storage import write_whole
 
 _FULL_SCALE = 32768  # 2**15: the magnitude that 16 bits give the value 1.0
 _MOST_CHANNELS = 64  # more than this is samples in the place of channels
@@ -167,36 +167,3 @@ def write_wav(path: str | os.PathLike[str], audio: np.ndarray, sample_rate: int 
         file.setframerate(sample_rate)
         file.writeframes(to_int16(audio).astype("<i2").tobytes())
     write_whole(path, buffer.getvalue())
-
-
-def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write `data` to the file `path` so that it is there whole or not at all.
-
-    The bytes go to a temporary file beside it, which then takes its name; whatever happens, a file that was
-    there before is either replaced entirely or untouched, and the temporary file does not stay.
-
-    Raises
-    ------
-    OutputError
-        The file cannot be written: no such folder, no permission, no space.
-    """
-    target = Path(path)
-    if not target.name:
-        raise OutputError(f"{os.fspath(path)!r} names no file; a folder and a file name are needed.")
-    # Not tempfile: its files are readable by their owner alone, and this one becomes the result.
-    part = target.with_name(f".{uuid.uuid4().hex}.part")
-    try:
-        try:
-            with part.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(target)
-        finally:
-            part.unlink(missing_ok=True)
-    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
-        reason = getattr(error, "strerror", None) or str(error)
-        raise OutputError(
-            f"{target} cannot be written: {reason}. "
-            f"An existing folder with permission and {len(data)} bytes of free space is needed."
-        ) from error

@@ -13,7 +13,6 @@ import torch
 from torch import nn
 from torch.nn.functional import leaky_relu
 
-from attnviz.audio.files import write_whole
 from attnviz.audio.settings import MelConfig
 from attnviz.audio.vocoder_config import HifiGanConfig
 from attnviz.audio.vocoder_files import (
@@ -24,6 +23,7 @@ from attnviz.audio.vocoder_files import (
     read_weights,
 )
 from attnviz.errors import AudioError, CheckpointError, OutputError
+from attnviz.storage import write_whole
 
 _SLOPE = 0.1  # of every leaky ReLU but the last
 _LAST_SLOPE = 0.01  # torch's default, which is what the original falls back to before conv_post

@@ -139,6 +139,11 @@ def load_components(folder: Path, *, torch_dtype: torch.dtype | None = None) -> 
     return parts
 
 
+def is_checkpoint(folder: Path) -> bool:
+    """Say whether a folder holds a checkpoint, or nothing, so that a checkpoint may replace it."""
+    return folder.is_dir() and ((folder / "unet" / "config.json").is_file() or not any(folder.iterdir()))
+
+
 def save_components(pipe: Any, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
     """Write a pipeline's parts in its layout, whole or not at all.
 
@@ -147,7 +152,7 @@ def save_components(pipe: Any, folder: str | os.PathLike[str], *, overwrite: boo
     OutputError
         If the folder exists and `overwrite` is not set, or cannot be written.
     """
-    with whole_folder(folder, overwrite=overwrite) as temporary:
+    with whole_folder(folder, overwrite=overwrite, replaceable=is_checkpoint) as temporary:
         pipe.unet.save_pretrained(temporary / "unet")
         pipe.vae.save_pretrained(temporary / "vae")
         pipe.scheduler.save_pretrained(temporary / "scheduler")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from attnviz.errors import AttnVizError
+from attnviz.pipelines.checkpoints import is_checkpoint
 from attnviz.storage import whole_folder
 from attnviz.testing import write_adapter_checkpoint, write_plain_checkpoint
 
@@ -19,7 +20,7 @@ def main(
 ) -> None:
     """Write a tiny random-weight checkpoint in a published layout: its audio is noise, its maps mean nothing."""
     try:
-        with whole_folder(folder, overwrite=overwrite) as temporary:
+        with whole_folder(folder, overwrite=overwrite, replaceable=is_checkpoint) as temporary:
             (write_plain_checkpoint if plain else write_adapter_checkpoint)(temporary)
     except AttnVizError as error:
         typer.echo(f"{type(error).__name__}: {error}", err=True)

@@ -15,8 +15,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attnviz.audio import load_audio, to_int16, write_wav, write_whole
+from attnviz.audio import load_audio, to_int16, write_wav
 from attnviz.errors import AudioError, OutputError
+from attnviz.storage import write_whole
 
 
 def tone(hz: float, seconds: float, rate: int) -> np.ndarray:
@@ -80,11 +81,11 @@ def test_a_place_that_cannot_be_written_to(tmp_path: Path) -> None:
     audio = np.zeros(10, np.float32)
     wrong = [tmp_path / "none" / "a.wav", tmp_path / "file" / "a.wav", tmp_path / "folder"]
     for target in wrong:
-        with pytest.raises(OutputError, match="cannot be written"):
+        with pytest.raises(OutputError, match="annot write|not replaced"):
             write_wav(target, audio)
-    with pytest.raises(OutputError, match="names no file"):
+    with pytest.raises(OutputError, match="names nothing"):
         write_wav("", audio)
-    with pytest.raises(OutputError, match="cannot be written"):
+    with pytest.raises(OutputError, match="no path"):
         write_wav(tmp_path / "a\0b.wav", audio)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
     assert not list((tmp_path / "folder").iterdir())
