@@ -1,0 +1,8 @@
+"""`AttentionMaps`: labelled attention of a pipeline call, its readouts, files and exports."""
+
+from attnviz.maps.attention_maps import AttentionMaps
+from attnviz.maps.layer import LayerAttention
+from attnviz.maps.readouts import resize
+from attnviz.maps.words import StoredWord
+
+__all__ = ["AttentionMaps", "LayerAttention", "StoredWord", "resize"]

@@ -1,0 +1,233 @@
+"""Word activity for other programs: a tidy table, NPZ, and Audacity label tracks."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pandas as pd
+
+from attnviz.errors import MapsError
+from attnviz.maps.reading import Phrase, activation_of
+from attnviz.storage import whole_or_nothing
+
+if TYPE_CHECKING:
+    from attnviz.maps.attention_maps import AttentionMaps
+
+
+def word_table(
+    maps: AttentionMaps,
+    *,
+    axis: Literal["time", "freq"] = "time",
+    readout: str = "mean",
+    pool: str = "mean",
+    grid: str = "finest",
+) -> pd.DataFrame:
+    """Tabulate the activation of every word of every prompt and image, one row a column of the grid.
+
+    Parameters
+    ----------
+    maps : AttentionMaps
+    axis, readout, pool, grid
+        As for `AttentionMaps.activation`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns ``prompt``, ``image`` (index), ``word``, ``occurrence``, ``start``, ``end`` (characters),
+        ``time`` (s) or ``freq`` (Hz), ``activation``, and along time ``padding`` (activation is NaN there).
+        ``attrs`` name the readout and the pool.
+
+    Raises
+    ------
+    MapsError
+        As `AttentionMaps.activation`; and if no word was stored.
+    """
+    parts: list[pd.DataFrame] = []
+    for prompt in range(len(maps.prompts)):
+        for image in range(maps.images):
+            for word in maps.occurrences(prompt):
+                curve = maps.activation(
+                    word.span, axis=axis, prompt=prompt, image=image, readout=readout, pool=pool, grid=grid
+                )
+                part = {
+                    "prompt": prompt,
+                    "image": image,
+                    "word": word.text,
+                    "occurrence": word.occurrence,
+                    "start": word.span[0],
+                    "end": word.span[1],
+                    axis: curve[axis].to_numpy(),
+                    "activation": curve.to_numpy(),
+                }
+                if axis == "time":
+                    part["padding"] = curve["padding"].to_numpy()
+                parts.append(pd.DataFrame(part))
+    if not parts:
+        raise MapsError(_NO_WORDS)
+    table = pd.concat(parts, ignore_index=True)
+    table.attrs = {"readout": readout, "pool": pool}
+    return table
+
+
+def write_npz(
+    maps: AttentionMaps,
+    path: str | os.PathLike[str],
+    *,
+    readout: str = "mean",
+    pool: str = "mean",
+    grid: str = "finest",
+    overwrite: bool = False,
+) -> None:
+    """Write word activity and heat maps as one NPZ file that ``numpy.load`` reads without pickle.
+
+    One entry a word of a prompt (W of them), for each of the I images:
+    ``heatmap`` (W, I, freq, time), ``activation`` (W, I, time; NaN in padding), ``prompt`` (W: index),
+    ``word``, ``occurrence``, ``span`` (W, 2: characters), ``freq`` (Hz), ``time`` (s), ``padding`` (time: bool),
+    ``prompts``, ``readout``, ``pool``, ``provenance`` (JSON).
+
+    Parameters
+    ----------
+    maps : AttentionMaps
+    path : str or path-like
+        File to write, with the ending it should have.
+    readout, pool, grid
+        As for `AttentionMaps.heatmap`.
+    overwrite : bool
+        Replace a file that exists.
+
+    Raises
+    ------
+    MapsError
+        If no word was stored, or as `AttentionMaps.heatmap`.
+    OutputError
+        If the file exists or cannot be written.
+    """
+    words = [(prompt, word) for prompt in range(len(maps.prompts)) for word in maps.occurrences(prompt)]
+    if not words:
+        raise MapsError(_NO_WORDS)
+    heat = [
+        [
+            maps.heatmap(word.span, prompt=prompt, image=image, readout=readout, pool=pool, grid=grid)
+            for image in range(maps.images)
+        ]
+        for prompt, word in words
+    ]
+    curves = [[activation_of(one, "time") for one in row] for row in heat]
+    axes = heat[0][0]
+    with whole_or_nothing(path, overwrite=overwrite) as partial, partial.open("wb") as file:
+        np.savez_compressed(
+            file,
+            allow_pickle=False,
+            heatmap=np.array([[one.to_numpy() for one in row] for row in heat]),
+            activation=np.array([[one.to_numpy() for one in row] for row in curves]),
+            prompt=np.array([prompt for prompt, _ in words]),
+            word=np.array([word.text for _, word in words]),
+            occurrence=np.array([word.occurrence for _, word in words]),
+            span=np.array([word.span for _, word in words]),
+            freq=axes["freq"].to_numpy(),
+            time=axes["time"].to_numpy(),
+            padding=axes["padding"].to_numpy(),
+            prompts=np.array(maps.prompts),
+            readout=np.array(readout),
+            pool=np.array(pool),
+            provenance=np.array(json.dumps(maps.provenance)),
+        )
+
+
+def write_audacity(
+    maps: AttentionMaps,
+    path: str | os.PathLike[str],
+    *,
+    phrases: Iterable[Phrase] | None = None,
+    threshold: float = 0.5,
+    prompt: int = 0,
+    image: int = 0,
+    readout: str = "mean",
+    pool: str = "mean",
+    overwrite: bool = False,
+) -> pd.DataFrame:
+    r"""Write when each word is active as an Audacity label track: ``start \t end \t label`` a line, in seconds.
+
+    A word is active in the columns, padding left out, whose activation is at least `threshold` times its own
+    highest activation; neighbouring columns are one label. An interval reaches from the edge of its first column
+    to the edge of its last, not beyond the audio, so its ends are as exact as a column is wide. A word that is
+    nowhere attended to gets no label. This is for listening along; it is no event detector: a constant map
+    is active throughout.
+
+    Parameters
+    ----------
+    maps : AttentionMaps
+    path : str or path-like
+        File to write.
+    phrases : iterable of str or (int, int), optional
+        Phrases or character spans; None: every word of the prompt.
+    threshold : float
+        Share of the word's own highest activation, in (0, 1].
+    prompt, image, readout, pool
+        As for `AttentionMaps.activation`.
+    overwrite : bool
+        Replace a file that exists.
+
+    Returns
+    -------
+    pandas.DataFrame
+        What was written: columns ``start``, ``end`` (s), ``label``, by start.
+
+    Raises
+    ------
+    MapsError
+        If the threshold is out of range, no word was stored, or as `AttentionMaps.activation`.
+    PromptError
+        If a phrase is not in the prompt.
+    OutputError
+        If the file exists or cannot be written.
+    """
+    if not 0 < threshold <= 1:
+        raise MapsError(f"threshold={threshold} is a share of the word's own maximum: above 0, at most 1.")
+    named: list[tuple[str, Phrase]]
+    if phrases is None:
+        named = [(word.label, word.span) for word in maps.occurrences(prompt)]
+    else:
+        named = [(_phrase_text(maps, phrase, prompt), phrase) for phrase in phrases]
+    if not named:
+        raise MapsError(_NO_WORDS)
+    labels: list[tuple[float, float, str]] = []
+    for text, phrase in named:
+        curve = maps.activation(phrase, prompt=prompt, image=image, readout=readout, pool=pool)
+        active = _above(curve.to_numpy(), threshold)
+        label = " ".join(text.split())  # a tab or a line break would end the field
+        labels += [(start, end, label) for start, end in _intervals(active, maps.grid.seconds, _audio_end(maps))]
+    table = pd.DataFrame(sorted(labels), columns=["start", "end", "label"])
+    lines = [f"{start:.6f}\t{end:.6f}\t{label}\n" for start, end, label in sorted(labels)]
+    with whole_or_nothing(path, overwrite=overwrite) as partial:
+        partial.write_text("".join(lines), encoding="utf-8", newline="\n")
+    return table
+
+
+_NO_WORDS = "No word of the prompt was stored, so there is no word activity; trace with the words' tokens."
+
+
+def _phrase_text(maps: AttentionMaps, phrase: Phrase, prompt: int) -> str:
+    return phrase if isinstance(phrase, str) else maps.prompts[prompt][phrase[0] : phrase[1]]
+
+
+def _audio_end(maps: AttentionMaps) -> float:
+    return maps.grid.seconds if maps.grid.audio_seconds is None else maps.grid.audio_seconds
+
+
+def _above(curve: np.ndarray, threshold: float) -> np.ndarray:
+    """Columns at or above the share of the curve's maximum; NaN (padding) is below everything."""
+    heard = np.nan_to_num(curve, nan=-np.inf)
+    highest = heard.max()
+    return (heard >= threshold * highest) & (highest > 0)
+
+
+def _intervals(active: np.ndarray, seconds: float, audio_end: float) -> list[tuple[float, float]]:
+    """Start and end, in seconds, of each run of True columns."""
+    changes = np.flatnonzero(np.diff(np.concatenate([[False], active, [False]]).astype(int)))
+    edges = changes.reshape(-1, 2) * (seconds / active.size)
+    return [(float(start), float(min(end, audio_end))) for start, end in edges]

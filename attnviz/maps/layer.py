@@ -1,0 +1,223 @@
+"""One layer's attention as captured, and how it is labelled: rows to Hz, columns to seconds, tokens to words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from attnviz.audio.grid import SpectrogramGrid
+from attnviz.errors import MapsError
+from attnviz.text.tokens import TokenTable
+
+CAPTURED_DIMS = ("branch", "prompt", "image", "step", "head", "token", "row", "column")
+"""Axes of captured attention, in their fixed order; branch, step and head may be absent."""
+
+BRANCHES = ("unconditional", "conditional")
+"""Order of the branch axis: as diffusers batches the two halves of classifier-free guidance."""
+
+_OPTIONAL_DIMS = frozenset({"branch", "step", "head"})
+_PLACES = {"down_blocks": "down", "mid_block": "mid", "up_blocks": "up"}
+
+
+@dataclass(frozen=True)
+class LayerAttention:
+    """One layer's attention as captured.
+
+    Attributes
+    ----------
+    attention : numpy.ndarray, float
+        Attention probability, averaged over the axes that were summed out. Row 0 is the top row of
+        the image, the highest frequency.
+    dims : tuple of str
+        Names of the axes, in the order ``branch, prompt, image, step, head, token, row, column``;
+        ``branch``, ``step`` and ``head`` may be absent. A branch axis holds the unconditional half
+        first, the conditional half second.
+    heads : int
+        Number of heads of the layer, also when they were averaged.
+    """
+
+    attention: np.ndarray
+    dims: tuple[str, ...]
+    heads: int
+
+
+@dataclass(frozen=True)
+class TokenLabels:
+    """What the token axis shows: text, kind and encoder of every stored key position.
+
+    Attributes
+    ----------
+    positions : numpy.ndarray of int64, shape (tokens,)
+    text, kind : numpy.ndarray of str, shape (prompts, tokens)
+    encoder : numpy.ndarray of int64, shape (tokens,)
+    """
+
+    positions: np.ndarray
+    text: np.ndarray
+    kind: np.ndarray
+    encoder: np.ndarray
+
+    @classmethod
+    def of(cls, tables: Sequence[TokenTable], positions: Sequence[int]) -> TokenLabels:
+        """Look every stored position up in every prompt's token table.
+
+        Raises
+        ------
+        MapsError
+            If the positions are not ascending, or one of them is in no table.
+        """
+        wanted = np.asarray(positions, dtype=np.int64)
+        if wanted.ndim != 1 or wanted.size == 0 or wanted[0] < 0 or np.any(np.diff(wanted) <= 0):
+            raise MapsError(
+                f"positions must be ascending key positions without repeats, at least one; got {list(positions)}."
+            )
+        rows = [table.rows.set_index("position").reindex(wanted) for table in tables]
+        known = np.array([row["kind"].notna().to_numpy() for row in rows])
+        if not known.any(axis=0).all():
+            raise MapsError(
+                f"Key positions {wanted[~known.any(axis=0)].tolist()} are in no token table. Does the token "
+                "table belong to another model (other encoders, another maximal length)?"
+            )
+        # A position that a shorter prompt's table does not list holds no token there.
+        text = np.array([row["text"].fillna("").astype(str).to_list() for row in rows], dtype=np.str_)
+        kind = np.array([row["kind"].fillna("padding").astype(str).to_list() for row in rows], dtype=np.str_)
+        encoder = pd.concat([row["encoder"] for row in rows], axis=1).bfill(axis=1).iloc[:, 0]
+        return cls(wanted, text, kind, encoder.to_numpy(dtype=np.int64))
+
+
+def place_of(name: str) -> str:
+    """Say where in the U-Net a layer is: ``"down"``, ``"mid"``, ``"up"``, or ``"other"``.
+
+    Examples
+    --------
+    >>> place_of("up_blocks.1.attentions.2")
+    'up'
+    """
+    return _PLACES.get(name.split(".", maxsplit=1)[0], "other")
+
+
+def short_name(name: str) -> str:
+    """Shorten a layer's name to its place and its numbers.
+
+    Examples
+    --------
+    >>> short_name("down_blocks.0.attentions.1"), short_name("mid_block.attentions.0")
+    ('down.0.1', 'mid.0')
+    """
+    place = place_of(name)
+    numbers = re.findall(r"(?<=\.)\d+(?=\.|$)", name)
+    return name if place == "other" else ".".join([place, *numbers])
+
+
+def label_layer(
+    name: str, layer: LayerAttention, labels: TokenLabels, timesteps: Sequence[float], grid: SpectrogramGrid
+) -> xr.Dataset:
+    """Turn one captured layer into a labelled array: frequency ascending in Hz, time in seconds.
+
+    Returns
+    -------
+    xarray.Dataset
+        Variable ``attention``, float32, a copy, dims ``[branch], prompt, image, [step], [head],
+        token, freq, time``.
+
+    Raises
+    ------
+    MapsError
+        If the axes, a size or a value is not what it must be; the message names the layer.
+    """
+    _check_axes(name, layer, labels, len(timesteps))
+    rows_up = np.flip(layer.attention, axis=-2)  # the image has the highest frequency on top
+    attention = np.array(rows_up, dtype=np.float32, order="C")
+    if not (np.isfinite(attention.min()) and np.isfinite(attention.max())):
+        raise MapsError(
+            f"{name}: the attention holds NaN or infinite values. A float16 model that overflowed, or a "
+            "damaged weight, is the usual cause; try bfloat16 or float32."
+        )
+    rows, columns = attention.shape[-2:]
+    dims = (*layer.dims[:-2], "freq", "time")
+    sizes = dict(zip(dims, attention.shape, strict=True))
+    return xr.Dataset(
+        {"attention": (dims, attention, {"long_name": "attention probability", **_facts(name, layer)})},
+        coords=_coordinates(sizes, labels, timesteps, grid, rows, columns),
+    )
+
+
+def _facts(name: str, layer: LayerAttention) -> dict[str, object]:
+    return {
+        "layer": name,
+        "place": place_of(name),
+        "heads": int(layer.heads),
+        "grid": [int(size) for size in layer.attention.shape[-2:]],
+    }
+
+
+def _coordinates(
+    sizes: dict[str, int],
+    labels: TokenLabels,
+    timesteps: Sequence[float],
+    grid: SpectrogramGrid,
+    rows: int,
+    columns: int,
+) -> dict[str, object]:
+    coords: dict[str, object] = {
+        dim: np.arange(sizes[dim], dtype=np.int64) for dim in ("prompt", "image", "step", "head") if dim in sizes
+    }
+    if "branch" in sizes:
+        coords["branch"] = np.array(BRANCHES)
+    if "step" in sizes:
+        coords["timestep"] = ("step", np.asarray(timesteps, dtype=np.float64))
+    coords["token"] = ("token", labels.positions, {"long_name": "key position"})
+    coords["token_text"] = (("prompt", "token"), labels.text)
+    coords["token_kind"] = (("prompt", "token"), labels.kind)
+    coords["token_encoder"] = ("token", labels.encoder)
+    coords.update(axes_of(grid, rows, columns))
+    return coords
+
+
+def axes_of(grid: SpectrogramGrid, rows: int, columns: int) -> dict[str, object]:
+    """Coordinates of a rows x columns grid: ``freq`` (Hz), ``time`` (s) and ``padding`` (bool, along time)."""
+    return {
+        "freq": ("freq", grid.freq(rows), {"units": "Hz", "long_name": "frequency"}),
+        "time": ("time", grid.time(columns), {"units": "s", "long_name": "time"}),
+        "padding": ("time", grid.padding(columns), {"long_name": "beyond the audio"}),
+    }
+
+
+def _check_axes(name: str, layer: LayerAttention, labels: TokenLabels, calls: int) -> None:
+    attention, dims = layer.attention, tuple(layer.dims)
+    in_order = tuple(dim for dim in CAPTURED_DIMS if dim in dims)
+    if dims != in_order or not set(CAPTURED_DIMS) - set(dims) <= _OPTIONAL_DIMS:
+        raise MapsError(
+            f"{name}: dims {dims} are not allowed; they are {CAPTURED_DIMS} in this order, of which "
+            "'branch', 'step' and 'head' may be absent."
+        )
+    if not isinstance(attention, np.ndarray) or attention.dtype.kind != "f":
+        kind = attention.dtype if isinstance(attention, np.ndarray) else type(attention).__name__
+        raise MapsError(f"{name}: attention must be a NumPy array of floats, not {kind}.")
+    if attention.ndim != len(dims):
+        raise MapsError(
+            f"{name}: attention of shape {attention.shape} has {attention.ndim} axes, but dims names "
+            f"{len(dims)}: {dims}. Was the grid flattened to one axis of positions?"
+        )
+    if 0 in attention.shape:
+        raise MapsError(f"{name}: attention of shape {attention.shape} is empty.")
+    if layer.heads < 1:
+        raise MapsError(f"{name}: heads={layer.heads} must be at least 1.")
+    expected = {
+        "branch": (len(BRANCHES), "both branches"),
+        "prompt": (len(labels.text), "one token table a prompt"),
+        "step": (calls, "one timestep a denoiser call"),
+        "head": (layer.heads, "the layer's heads"),
+        "token": (len(labels.positions), "the stored key positions"),
+    }
+    for dim, size in zip(dims, attention.shape, strict=True):
+        if dim in expected and size != expected[dim][0]:
+            raise MapsError(
+                f"{name}: the {dim} axis has {size} entries, but {expected[dim][0]} were announced "
+                f"({expected[dim][1]})."
+            )

@@ -1,0 +1,239 @@
+"""Reading heat maps and activation curves of phrases and tokens."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import xarray as xr
+
+from attnviz.errors import MapsError
+from attnviz.maps.contents import MapsContents
+from attnviz.maps.layer import axes_of
+from attnviz.maps.readouts import pool_tokens, token_maps
+from attnviz.text.tokens import KINDS
+
+Phrase = str | tuple[int, int]
+"""Words of the prompt, or the character span they stand at."""
+
+
+class ReadableMaps(MapsContents):
+    """Maps that answer where and when a phrase was attended to; `AttentionMaps` is what users get."""
+
+    def heatmap(
+        self,
+        phrase: Phrase,
+        *,
+        occurrence: int | None = None,
+        prompt: int = 0,
+        image: int = 0,
+        readout: str = "mean",
+        pool: str = "mean",
+        grid: str = "finest",
+    ) -> xr.DataArray:
+        """Read where a phrase was attended to.
+
+        Parameters
+        ----------
+        phrase : str or (int, int)
+            Words of the prompt (at word boundaries, in any case), or their character span.
+        occurrence : int, optional
+            Which occurrence, from 0, where the phrase stands in the prompt more than once.
+        prompt, image : int
+            Which prompt, and which of its images.
+        readout : str
+            ``"mean"``: every layer resized to the finest grid, then averaged (DAAM's rule). ``"auffusion"``: the
+            down and up layers of the second-finest grid averaged, then each token divided by its own maximum
+            (the authors' rule: every word looks equally present). A layer's name: that layer.
+        pool : {"mean", "max", "first", "last"}
+            How the phrase's tokens, over all encoders, become one map. ``first`` and ``last`` go by key position.
+        grid : {"finest", "image"}
+            The finest grid among the layers read, or the spectrogram's own (256 x 1024). Resizing is bilinear.
+
+        Returns
+        -------
+        xarray.DataArray, float32, dims (freq, time)
+            Finite everywhere; the coordinate ``padding`` (bool, along time) marks columns beyond the audio.
+            Kept steps and heads are averaged; of two stored branches the conditional one is read.
+
+        Raises
+        ------
+        PromptError
+            If the phrase is not in the prompt, was cut off, or is repeated and no occurrence is given.
+        MapsError
+            If its tokens were not stored, or the readout, pool, grid, prompt or image is unknown.
+
+        Examples
+        --------
+        ``maps.heatmap("dog barks").sel(freq=slice(1000, 4000))``
+        """
+        positions = self._positions(phrase, occurrence, prompt)
+        return self._heat(positions, str(phrase), prompt, image, readout, pool, grid)
+
+    def activation(
+        self,
+        phrase: Phrase,
+        *,
+        axis: Literal["time", "freq"] = "time",
+        occurrence: int | None = None,
+        prompt: int = 0,
+        image: int = 0,
+        readout: str = "mean",
+        pool: str = "mean",
+        grid: str = "finest",
+    ) -> xr.DataArray:
+        """Read when (or at which frequencies) a phrase was attended to: its heat map averaged over the other axis.
+
+        Parameters
+        ----------
+        axis : {"time", "freq"}
+            The axis that stays.
+        phrase, occurrence, prompt, image, readout, pool, grid
+            As for `heatmap`.
+
+        Returns
+        -------
+        xarray.DataArray, float32, dims (time) or (freq)
+            Along time, NaN in padding. Along frequency, the mean over the columns that are not padding.
+
+        Raises
+        ------
+        PromptError, MapsError
+            As `heatmap`; and if the axis is unknown.
+        """
+        heat = self.heatmap(
+            phrase,
+            occurrence=occurrence,
+            prompt=prompt,
+            image=image,
+            readout=readout,
+            pool=pool,
+            grid=grid,
+        )
+        return activation_of(heat, axis)
+
+    def token_heatmap(
+        self,
+        token: int | str,
+        *,
+        prompt: int = 0,
+        image: int = 0,
+        readout: str = "mean",
+        pool: str = "mean",
+        grid: str = "finest",
+    ) -> xr.DataArray:
+        """Read the map of one key position, or of all stored tokens of a kind; otherwise as `heatmap`.
+
+        Parameters
+        ----------
+        token : int or {"start", "text", "end", "padding"}
+            A key position, or a kind of token. Kinds are no words: a prompt's own word "end" is
+            ``heatmap("end")``.
+        prompt, image, readout, pool, grid
+            As for `heatmap`.
+
+        Raises
+        ------
+        MapsError
+            If that position or kind was not stored.
+        """
+        return self._heat(self._token(token, prompt), f"<{token}>", prompt, image, readout, pool, grid)
+
+    def token_activation(
+        self,
+        token: int | str,
+        *,
+        axis: Literal["time", "freq"] = "time",
+        prompt: int = 0,
+        image: int = 0,
+        readout: str = "mean",
+        pool: str = "mean",
+        grid: str = "finest",
+    ) -> xr.DataArray:
+        """Read when (or where in frequency) a token was attended to; see `token_heatmap` and `activation`."""
+        heat = self.token_heatmap(token, prompt=prompt, image=image, readout=readout, pool=pool, grid=grid)
+        return activation_of(heat, axis)
+
+    def _positions(self, phrase: Phrase, occurrence: int | None, prompt: int) -> np.ndarray:
+        table = self._table(prompt)
+        found = np.asarray(table.find(phrase, occurrence))
+        rows = table.rows.set_index("position")
+        if self.encoder is not None:
+            found = found[rows.loc[found, "encoder"].to_numpy() == self.encoder]
+            if found.size == 0:
+                raise MapsError(f"{phrase!r} has no token in encoder {self.encoder}: it was cut off there.")
+        missing = found[~np.isin(found, self.positions)]
+        if missing.size:
+            named = ", ".join(f"{rows.loc[position, 'text']!r} (position {position})" for position in missing)
+            words = ", ".join(word.label for word in self.occurrences(prompt)) or "none"
+            raise MapsError(
+                f"{phrase!r} was not stored in full: {named} is missing. Words that are: {words}. "
+                "Trace again with more tokens."
+            )
+        return found
+
+    def _token(self, token: int | str, prompt: int) -> np.ndarray:
+        table, stored = self._table(prompt), self.positions
+        if isinstance(token, str):
+            if token not in KINDS:
+                raise MapsError(
+                    f"There is no kind of token {token!r}; kinds are {', '.join(KINDS)}. "
+                    "For a word of the prompt use heatmap."
+                )
+            rows = table.rows
+            found = stored[np.isin(stored, rows.loc[rows["kind"] == token, "position"])]
+            if found.size == 0:
+                raise MapsError(f"No {token} token was stored; trace with tokens='all' to keep them.")
+            return found
+        if token not in stored:
+            raise MapsError(f"Key position {token} was not stored; stored are {stored.tolist()}.")
+        return np.array([token])
+
+    def _heat(
+        self, positions: np.ndarray, phrase: str, prompt: int, image: int, readout: str, pool: str, grid: str
+    ) -> xr.DataArray:
+        if not 0 <= image < self.images:
+            raise MapsError(f"There is no image {image}; each prompt has {self.images}, from 0.")
+        if grid not in ("finest", "image"):
+            raise MapsError(f"grid={grid!r} is unknown; it is 'finest' or 'image'.")
+        read = token_maps(
+            {name: self[name] for name in self.layers},
+            positions,
+            prompt=prompt,
+            image=image,
+            readout=readout,
+            shape=None if grid == "finest" else (self.grid.height, self.grid.width),
+            levels=[(int(rows), int(columns)) for rows, columns in self.tree.attrs["levels"]],
+        )
+        heat = pool_tokens(read.values, pool).astype(np.float32)
+        return xr.DataArray(
+            heat,
+            dims=("freq", "time"),
+            coords=axes_of(self.grid, *heat.shape),
+            name="heatmap",
+            attrs={
+                "long_name": read.quantity,
+                "phrase": phrase,
+                "prompt": self.prompts[prompt],
+                "image": image,
+                "positions": positions.tolist(),
+                "readout": readout,
+                "pool": pool,
+                "layers": list(read.layers),
+            },
+        )
+
+
+def activation_of(heat: xr.DataArray, axis: str) -> xr.DataArray:
+    """Average a heat map over one axis, leaving padding out."""
+    if axis not in ("time", "freq"):
+        raise MapsError(f"axis={axis!r} is unknown; it is 'time' or 'freq'.")
+    values = heat.to_numpy().astype(np.float64)
+    padding = heat["padding"].to_numpy()
+    if axis == "time":
+        curve = np.where(padding, np.nan, values.mean(axis=0))
+    else:
+        heard = values[:, ~padding]
+        curve = heard.mean(axis=1) if heard.shape[1] else np.full(len(values), np.nan)
+    coords = {name: coord for name, coord in heat.coords.items() if coord.dims == (axis,)}
+    return xr.DataArray(curve.astype(np.float32), dims=(axis,), coords=coords, name="activation", attrs=heat.attrs)

@@ -1,0 +1,165 @@
+"""The tree that holds a run's maps: which groups and attributes there are, and how it is put together."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from attnviz.audio.grid import SpectrogramGrid
+from attnviz.errors import MapsError
+from attnviz.maps.layer import LayerAttention, TokenLabels, axes_of, label_layer
+from attnviz.text.tokens import TokenTable
+
+FORMAT = "attnviz maps"
+VERSION = 1
+
+ATTRIBUTES = (
+    "format", "version", "layers", "levels", "branch", "timesteps", "complete", "tokens", "grid", "provenance",
+)  # fmt: skip
+"""Attributes of the tree's root. ``tokens``, ``grid`` and ``provenance`` are JSON texts; ``levels`` are all
+grids of the model's cross-attention, finest first, also when some layers were left out; ``encoder`` (int) is
+there only after ``select(encoder=...)``."""
+
+
+def tree_from_layers(
+    layers: Mapping[str, LayerAttention],
+    *,
+    tokens: Sequence[TokenTable],
+    positions: Sequence[int],
+    timesteps: Sequence[float],
+    grid: SpectrogramGrid,
+    spectrogram: np.ndarray | None,
+    provenance: Mapping[str, Any] | None,
+    complete: bool,
+    levels: Sequence[tuple[int, int]] | None,
+) -> xr.DataTree:
+    """Label and check a run's captured layers; see `AttentionMaps.from_layers`."""
+    if not layers:
+        raise MapsError("There are no layers: nothing was captured. Did the pipeline run inside the trace?")
+    if not tokens:
+        raise MapsError("There are no token tables; one is needed for each prompt.")
+    steps = [float(timestep) for timestep in timesteps]
+    if not steps or not np.isfinite(steps).all():
+        raise MapsError(f"timesteps must be finite, one for each denoiser call seen, at least one; got {steps}.")
+    labels = TokenLabels.of(tokens, positions)
+    datasets: dict[str, xr.Dataset] = {}
+    for name in layers:  # one look-up each: a lazy mapping never holds two layers at once
+        if not name or "/" in name:
+            raise MapsError(f"Layer name {name!r} is empty or has a '/', which separates groups in the file.")
+        datasets[name] = label_layer(name, layers[name], labels, steps, grid)
+    _check_alike(datasets)
+    grids = {tuple(ds["attention"].shape[-2:]) for ds in datasets.values()}
+    grids |= {(int(rows), int(columns)) for rows, columns in levels or ()}
+    attrs = {
+        "format": FORMAT,
+        "version": VERSION,
+        "layers": list(datasets),
+        "levels": [list(level) for level in sorted(grids, key=_cells, reverse=True)],
+        "branch": "both" if "branch" in next(iter(datasets.values())).dims else "conditional",
+        "timesteps": steps,
+        "complete": bool(complete),
+        "tokens": json.dumps([table.to_json() for table in tokens]),
+        "grid": json.dumps(grid.to_dict()),
+        "provenance": provenance_text(provenance or {}),
+    }
+    first = next(iter(datasets.values()))
+    sound = None if spectrogram is None else _label_spectrogram(spectrogram, first.sizes, grid)
+    return build_tree(attrs, datasets, sound)
+
+
+def build_tree(
+    attrs: Mapping[str, Any], layers: Mapping[str, xr.Dataset], spectrogram: xr.Dataset | None
+) -> xr.DataTree:
+    """Put groups together. Layers differ in grid, so the group above them has no coordinates to inherit."""
+    groups: dict[str, xr.Dataset] = {"/": xr.Dataset(attrs=dict(attrs))}
+    groups.update({f"/layers/{name}": dataset for name, dataset in layers.items()})
+    if spectrogram is not None:
+        groups["/spectrogram"] = spectrogram
+    return xr.DataTree.from_dict(groups)
+
+
+def root_attributes(tree: xr.DataTree) -> dict[str, Any]:
+    """Return a copy of the root's attributes."""
+    return {str(key): value for key, value in tree.attrs.items()}
+
+
+def layer_datasets(tree: xr.DataTree) -> Iterator[tuple[str, xr.Dataset]]:
+    """Yield name and dataset of each layer, in the run's order."""
+    nodes = tree.children["layers"].children
+    for name in tree.attrs["layers"]:
+        yield name, nodes[name].to_dataset(inherit=False)
+
+
+def spectrogram_dataset(tree: xr.DataTree) -> xr.Dataset | None:
+    """Return the spectrogram's dataset, or None where the run has none."""
+    node = tree.children.get("spectrogram")
+    return None if node is None else node.to_dataset(inherit=False)
+
+
+def read_tokens(text: str) -> list[TokenTable]:
+    """Read the token tables back from the tree's attribute."""
+    return [TokenTable.from_json(table) for table in json.loads(text)]
+
+
+def provenance_text(provenance: Mapping[str, Any]) -> str:
+    """Write provenance as JSON.
+
+    Raises
+    ------
+    MapsError
+        If a value cannot be written as JSON.
+    """
+    try:
+        return json.dumps(provenance, default=_plain, ensure_ascii=False)
+    except (TypeError, ValueError) as error:
+        raise MapsError(
+            f"provenance must be made of JSON values (text, numbers, lists, dicts): {error}."
+        ) from error
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, PurePath):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} is not one of them")
+
+
+def _cells(level: tuple[int, ...]) -> tuple[int, ...]:
+    return (int(np.prod(level)), *level)
+
+
+def _check_alike(datasets: Mapping[str, xr.Dataset]) -> None:
+    """Refuse layers of different runs: dims and sizes agree, but for heads and grid."""
+
+    def shape(dataset: xr.Dataset) -> dict[str, int]:
+        kept = {str(dim): int(size) for dim, size in dataset.sizes.items() if dim not in ("freq", "time")}
+        return {dim: (0 if dim == "head" else size) for dim, size in kept.items()}
+
+    first_name, first = next(iter(datasets.items()))
+    for name, dataset in datasets.items():
+        if shape(dataset) != shape(first):
+            raise MapsError(
+                f"{name} has axes {shape(dataset)} where {first_name} has {shape(first)}; the layers of one "
+                "run agree in all but heads, frequency and time. Were two runs mixed?"
+            )
+
+
+def _label_spectrogram(spectrogram: np.ndarray, sizes: Mapping[Any, int], grid: SpectrogramGrid) -> xr.Dataset:
+    log_mel = np.array(spectrogram, dtype=np.float32)
+    expected = (sizes["prompt"], sizes["image"], grid.height, grid.width)
+    if log_mel.shape != expected:
+        raise MapsError(
+            f"The spectrogram has shape {log_mel.shape}; expected {expected} (prompts, images, bands, frames)."
+        )
+    if not np.isfinite(log_mel).all():
+        raise MapsError("The spectrogram holds NaN or infinite values.")
+    coords: dict[str, object] = {dim: np.arange(sizes[dim], dtype=np.int64) for dim in ("prompt", "image")}
+    coords.update(axes_of(grid, grid.height, grid.width))
+    named = {"long_name": "log-mel magnitude", "units": "natural log"}
+    return xr.Dataset({"log_mel": (("prompt", "image", "freq", "time"), log_mel, named)}, coords=coords)

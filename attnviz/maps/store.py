@@ -1,0 +1,180 @@
+"""Saving maps as zarr 3 through xarray, and reading them back with every array checked.
+
+On disk the tree is what xarray writes, so ``xarray.open_datatree(path, engine="zarr", consolidated=False)``
+opens it too. The root's attribute ``checksums`` holds a SHA-256 of each array with its axes and attributes:
+zarr takes a missing chunk for fill values, and says nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from attnviz.errors import MapsError
+from attnviz.maps.layer import BRANCHES
+from attnviz.maps.schema import (
+    ATTRIBUTES,
+    FORMAT,
+    VERSION,
+    build_tree,
+    layer_datasets,
+    root_attributes,
+    spectrogram_dataset,
+)
+from attnviz.storage import whole_or_nothing
+
+_ROOT = "zarr.json"
+_SPECTROGRAM = "spectrogram"
+
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    RuntimeError,
+    AttributeError,
+    ArithmeticError,
+    MemoryError,
+)
+"""What zarr, its codecs and xarray raise on damaged files; they have no error family of their own."""
+
+
+def write_tree(tree: xr.DataTree, path: str | os.PathLike[str], *, overwrite: bool) -> None:
+    """Write a tree; see `AttentionMaps.save`."""
+    layers = dict(layer_datasets(tree))
+    spectrogram = spectrogram_dataset(tree)
+    attrs = root_attributes(tree)
+    attrs["checksums"] = json.dumps(_checksums(attrs, layers, spectrogram))
+    on_disk = build_tree(attrs, {name: _for_disk(dataset) for name, dataset in layers.items()}, spectrogram)
+    with whole_or_nothing(path, overwrite=overwrite, replaceable=_is_store) as partial:
+        on_disk.to_zarr(partial, mode="w-", zarr_format=3, consolidated=False)
+
+
+def read_tree(path: str | os.PathLike[str]) -> xr.DataTree:
+    """Read a tree into memory and check it; see `AttentionMaps.load`."""
+    folder = Path(path)
+    attrs = _root_attributes(folder)
+    try:
+        # zarr only warns of a folder that lost its metadata; the checksums below make an error of it.
+        with (
+            warnings.catch_warnings(action="ignore", category=UserWarning),
+            xr.open_datatree(folder, engine="zarr", consolidated=False, decode_times=False) as opened,
+        ):
+            nodes = opened.children["layers"].children
+            layers = {name: _in_memory(nodes[name]) for name in attrs["layers"]}
+            sound = opened.children.get(_SPECTROGRAM)
+            spectrogram = None if sound is None else _in_memory(sound)
+            expected, found = json.loads(attrs.pop("checksums")), _checksums(attrs, layers, spectrogram)
+    except _UNREADABLE as error:
+        raise MapsError(
+            f"{path} is damaged or incomplete: {type(error).__name__}: {_first_line(error)}. Was it copied only "
+            "in part, or changed by hand?"
+        ) from error
+    for name in [*expected, *found]:
+        if expected.get(name) != found.get(name):
+            problem = "is missing" if name not in found else "is not what was saved"
+            raise MapsError(
+                f"{path} is damaged: {name} {problem} (a lost or altered file, or NaN written into it). "
+                "Copy or make the maps again."
+            )
+    return build_tree(attrs, layers, spectrogram)
+
+
+def _root_attributes(folder: Path) -> dict[str, Any]:
+    """Read and check the root's attributes before anything else, so that another file is told from damage."""
+    if not folder.is_dir():
+        state = "is a file, not a folder" if folder.exists() else "does not exist"
+        raise MapsError(f"{folder} {state}; maps are a zarr folder as written by AttentionMaps.save.")
+    root = folder / _ROOT
+    if not root.is_file():
+        raise MapsError(
+            f"{folder} holds no maps: {_ROOT} is missing. Is it another folder, or an interrupted copy?"
+        )
+    try:
+        attrs = json.loads(root.read_text(encoding="utf-8"))["attributes"]
+        kind, version = attrs.get("format"), attrs.get("version")
+    except _UNREADABLE as error:
+        raise MapsError(f"{folder} is damaged: {_ROOT} cannot be read ({_first_line(error)}).") from error
+    if kind != FORMAT:
+        raise MapsError(f"{folder} is a zarr store of something else: its format is {kind!r}, not {FORMAT!r}.")
+    if version != VERSION:
+        raise MapsError(
+            f"{folder} is of format version {version!r}; this attnviz reads version {VERSION}. "
+            "Was it written by a newer attnviz?"
+        )
+    missing = [key for key in (*ATTRIBUTES, "checksums") if key not in attrs]
+    if missing:
+        raise MapsError(f"{folder} is damaged: {_ROOT} lacks {', '.join(missing)}.")
+    return dict(attrs)
+
+
+def _is_store(path: Path) -> bool:
+    return path.is_dir() and ((path / _ROOT).is_file() or not any(path.iterdir()))
+
+
+def _for_disk(dataset: xr.Dataset) -> xr.Dataset:
+    # NumPy's fixed-width text has no zarr 3 specification; variable-length UTF-8, from objects, has.
+    texts = {name: coord.astype(object) for name, coord in dataset.coords.items() if coord.dtype.kind == "U"}
+    branch = texts.pop("branch", None)
+    out = dataset.assign_coords(texts)
+    if branch is not None:  # an index of text would come back as objects: written by number instead
+        numbers = [BRANCHES.index(str(name)) for name in dataset["branch"].to_numpy()]
+        out = out.assign_coords(branch=("branch", numbers, {"flag_meanings": " ".join(BRANCHES)}))
+    return out
+
+
+def _in_memory(node: xr.DataTree) -> xr.Dataset:
+    dataset = node.to_dataset(inherit=False).load().drop_encoding()
+    # As text again, whatever type of text the reader chose.
+    texts = {
+        name: (coord.dims, np.array(coord.to_numpy().tolist(), dtype=np.str_), coord.attrs)
+        for name, coord in dataset.coords.items()
+        if coord.dtype.kind not in "biuf"
+    }
+    dataset = dataset.assign_coords(texts)
+    if "branch" in dataset.dims:
+        names = np.array(BRANCHES)[dataset["branch"].to_numpy()]
+        dataset = dataset.assign_coords(branch=names)
+    return dataset
+
+
+def _checksums(
+    attrs: dict[str, Any], layers: dict[str, xr.Dataset], spectrogram: xr.Dataset | None
+) -> dict[str, str]:
+    """SHA-256 of the root's attributes and of each array, by its path in the store."""
+    groups: Iterator[tuple[str, xr.Dataset]] = iter(
+        (f"layers/{name}", dataset) for name, dataset in layers.items()
+    )
+    sums = {"attributes": _digest_of(attrs)}
+    for group, dataset in [*groups, *([(_SPECTROGRAM, spectrogram)] if spectrogram is not None else [])]:
+        for name in sorted(map(str, dataset.variables)):
+            role = "coordinate" if name in dataset.coords else "variable"
+            sums[f"{group}/{name}"] = _digest(dataset.variables[name], role)
+    return sums
+
+
+def _digest(variable: xr.Variable, role: str) -> str:
+    values = variable.to_numpy()
+    facts: list[object] = [role, list(variable.dims), dict(variable.attrs)]
+    if values.dtype.kind not in "biuf":
+        return _digest_of([*facts, values.tolist()])
+    plain = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<"))
+    digest = hashlib.sha256(_digest_of([*facts, plain.dtype.str, plain.shape]).encode())
+    digest.update(plain.data)
+    return digest.hexdigest()
+
+
+def _digest_of(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n")[0][:300]

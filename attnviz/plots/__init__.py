@@ -1,0 +1,6 @@
+"""Figures: they draw what is given, compute no score and touch no global state of matplotlib."""
+
+from attnviz.plots.spectrogram import spectrogram
+from attnviz.plots.words import word_maps
+
+__all__ = ["spectrogram", "word_maps"]

@@ -1,0 +1,331 @@
+"""Saving and loading: bit-identical, whole or not at all, and no damage passes."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+import zarr
+from maps.maps_synthetic import PROMPT, SMALL, captured, inside, make, table
+
+from attnviz.errors import MapsError, OutputError
+from attnviz.maps import AttentionMaps
+
+FINEST = "down_blocks.0.attentions.0"
+TINY = {FINEST: (2, 3), "down_blocks.1.attentions.0": (1, 2)}
+
+
+def small(seed: int = 0) -> AttentionMaps:
+    return make(captured(TINY, seed=seed))
+
+
+def everything() -> AttentionMaps:
+    """Maps with every optional part: two ragged prompts, all axes, a spectrogram, awkward text."""
+    layers = captured(SMALL, prompts=2, images=2, steps=3, heads=4, both=True, tokens=32)
+    return make(
+        layers,
+        tokens=[table(PROMPT, encoders=2), table('a "dog" 🐕 & <b>wind</b>\n$x_1$ 雨', encoders=2)],
+        positions=range(32),
+        timesteps=[981.0, 981.0, 0.1 + 0.2],
+        spectrogram=np.random.default_rng(1).normal(size=(2, 2, 40, 72)),
+        provenance={"model": "ünïcode 🐕", "seed": 3, "nested": {"versions": {"torch": "2"}}, "none": None},
+        complete=False,
+    )
+
+
+def assert_same(a: AttentionMaps, b: AttentionMaps) -> None:
+    xr.testing.assert_identical(a.tree, b.tree)
+    assert a.layers == b.layers
+    for name in a.layers:
+        assert a[name].dtype == b[name].dtype == np.float32
+        assert a[name].to_numpy().tobytes() == b[name].to_numpy().tobytes()
+    assert a.tokens == b.tokens
+    assert (a.grid, a.provenance, a.timesteps) == (b.grid, b.provenance, b.timesteps)
+    assert (a.complete, a.branch, a.encoder) == (b.complete, b.branch, b.encoder)
+
+
+@pytest.mark.parametrize(
+    "maps",
+    [
+        small(),
+        everything(),
+        everything().select(layers="up.1.0", steps=[0, 2], heads=1, encoder=1, branch="unconditional"),
+        AttentionMaps.merge([small(), small()]),
+    ],
+    ids=["small", "everything", "selected", "merged"],
+)
+def test_a_round_trip_is_bit_identical(maps, tmp_path):
+    maps.save(tmp_path / "maps.zarr")
+    loaded = AttentionMaps.load(tmp_path / "maps.zarr")
+    assert_same(maps, loaded)
+    assert inside(tmp_path) == ["maps.zarr"]
+    assert not any(coord.encoding for coord in loaded[loaded.layers[0]].coords.values())
+    # What was loaded can be narrowed and saved again.
+    kept = "step" in loaded[loaded.layers[-1]].dims
+    narrowed = loaded.select(layers=loaded.layers[-1], steps=0 if kept else None, encoder=loaded.encoder or 0)
+    narrowed.save(tmp_path / "again.zarr")
+    assert_same(narrowed, AttentionMaps.load(tmp_path / "again.zarr"))
+
+
+def test_negative_zero_and_tiny_values_survive(tmp_path):
+    layers = captured(TINY)
+    for layer in layers.values():
+        layer.attention[:] = -0.0
+        layer.attention[0, 0, 1] = np.float32(1e-45)
+    maps = make(layers)
+    maps.save(tmp_path / "maps.zarr")
+    assert_same(maps, AttentionMaps.load(tmp_path / "maps.zarr"))
+
+
+@pytest.mark.filterwarnings("error")
+def test_xarray_opens_the_file_by_itself_and_no_one_warns(tmp_path):
+    maps = everything()
+    maps.save(tmp_path / "maps.zarr")
+    AttentionMaps.load(tmp_path / "maps.zarr")
+    with xr.open_datatree(tmp_path / "maps.zarr", engine="zarr", consolidated=False) as tree:
+        layer = tree.children["layers"].children[FINEST].to_dataset()
+        np.testing.assert_array_equal(layer["attention"], maps[FINEST])
+        assert layer["time"].dtype == np.float64  # not taken for durations
+        assert layer["token_text"].to_numpy().tolist() == maps[FINEST]["token_text"].to_numpy().tolist()
+    assert zarr.open_group(tmp_path / "maps.zarr", mode="r").metadata.zarr_format == 3
+
+
+# ---- refusals when writing -------------------------------------------------------------------------------
+
+
+def test_an_existing_path_is_refused_unless_overwritten(tmp_path):
+    path = tmp_path / "maps.zarr"
+    small().save(path)
+    other = small(1)
+    with pytest.raises(OutputError, match="exists already"):
+        other.save(path)
+    assert_same(AttentionMaps.load(path), small())
+    other.save(path, overwrite=True)
+    assert_same(AttentionMaps.load(path), other)
+    assert inside(tmp_path) == ["maps.zarr"]
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_is_not_a_store_is_never_replaced(kind, tmp_path):
+    path = tmp_path / "precious"
+    if kind == "folder":
+        path.mkdir()
+        (path / "thesis.txt").write_text("years of work")
+    else:
+        path.write_text("years of work")
+    with pytest.raises(OutputError, match="not replaced"):
+        small().save(path, overwrite=True)
+    assert (path if kind == "file" else path / "thesis.txt").read_text() == "years of work"
+    assert inside(tmp_path) == ["precious"]
+
+
+def test_overwriting_through_a_link_replaces_what_it_points_to(tmp_path):
+    (tmp_path / "disk").mkdir()
+    small().save(tmp_path / "disk" / "maps.zarr")
+    (tmp_path / "link.zarr").symlink_to(tmp_path / "disk" / "maps.zarr")
+    other = small(1)
+    other.save(tmp_path / "link.zarr", overwrite=True)
+    assert (tmp_path / "link.zarr").is_symlink()
+    assert_same(AttentionMaps.load(tmp_path / "disk" / "maps.zarr"), other)
+
+
+def test_a_missing_parent_is_refused(tmp_path):
+    with pytest.raises(OutputError, match="no folder"):
+        small().save(tmp_path / "runs" / "maps.zarr")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="no folder"):
+        small().save(tmp_path / "file" / "maps.zarr")
+
+
+def test_no_permission_leaves_nothing(tmp_path):
+    if os.geteuid() == 0:
+        pytest.skip("permissions do not bind the superuser")
+    (tmp_path / "locked").mkdir(mode=0o500)
+    with pytest.raises(OutputError, match=r"[Pp]ermission"):
+        small().save(tmp_path / "locked" / "maps.zarr")
+    assert inside(tmp_path / "locked") == []
+
+
+@pytest.fixture
+def full_disk():
+    """Every file may grow to 600 bytes only, so that a write fails as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (600, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_full_disk_leaves_what_there_was(overwrite, tmp_path, request):
+    path = tmp_path / "maps.zarr"
+    before = small()
+    if overwrite:
+        before.save(path)
+    request.getfixturevalue("full_disk")
+    with pytest.raises(OutputError, match=r"Cannot write.*Nothing was left"):
+        small(1).save(path, overwrite=overwrite)
+    assert inside(tmp_path) == (["maps.zarr"] if overwrite else [])
+    if overwrite:
+        assert_same(AttentionMaps.load(path), before)
+
+
+@pytest.mark.parametrize(
+    ("fault", "raised", "words"),
+    [
+        (KeyboardInterrupt(), KeyboardInterrupt, None),
+        (PermissionError(13, "Permission denied"), OutputError, "Permission denied"),
+        (OSError(28, "No space left on device"), OutputError, "No space left on device"),
+    ],
+)
+def test_a_fault_while_writing_leaves_nothing(fault, raised, words, tmp_path, monkeypatch):
+    def interrupted(tree, path, **settings):
+        Path(path).mkdir()
+        (Path(path) / "half").write_text("half")
+        raise fault
+
+    monkeypatch.setattr(xr.DataTree, "to_zarr", interrupted)
+    with pytest.raises(raised, match=words):
+        small().save(tmp_path / "maps.zarr")
+    assert inside(tmp_path) == []
+
+
+def test_a_swap_that_fails_puts_the_old_maps_back(tmp_path, monkeypatch):
+    path = tmp_path / "maps.zarr"
+    small().save(path)
+    rename = Path.rename
+
+    def failing(self, target):
+        if self.name.endswith(".partial"):
+            raise OSError(5, "Input/output error")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(OutputError, match="Input/output error"):
+        small(1).save(path, overwrite=True)
+    assert inside(tmp_path) == ["maps.zarr"]
+    assert_same(AttentionMaps.load(path), small())
+
+
+# ---- damage ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    path = tmp_path_factory.mktemp("whole") / "maps.zarr"
+    everything().select(layers=["down.0.0", "up.1.0"], steps=0, heads=0).save(path)
+    return path
+
+
+@pytest.fixture
+def copy(whole, tmp_path):
+    return Path(shutil.copytree(whole, tmp_path / "copy.zarr"))
+
+
+def refused(path: Path, match: str = "") -> None:
+    with pytest.raises(MapsError, match=match) as caught:
+        AttentionMaps.load(path)
+    assert str(path) in str(caught.value)
+
+
+def layer_folder(store: Path) -> Path:
+    return store / "layers" / FINEST
+
+
+def test_a_missing_chunk_is_damage_not_fill_values(copy):
+    chunks = [file for file in (layer_folder(copy) / "attention" / "c").rglob("*") if file.is_file()]
+    chunks[0].unlink()
+    refused(copy, f"layers/{FINEST}/attention is not what was saved")
+
+
+def test_a_missing_array_group_or_root_is_named(copy, tmp_path):
+    shutil.rmtree(layer_folder(copy) / "token_kind")
+    refused(copy, "token_kind is missing")
+    shutil.rmtree(layer_folder(copy))
+    refused(copy, "damaged")
+    shutil.rmtree(copy / "layers")
+    refused(copy, "damaged")
+    (copy / "zarr.json").unlink()
+    refused(copy, r"zarr\.json is missing")
+    shutil.rmtree(copy)
+    refused(copy, "does not exist")
+    copy.write_text("a file")
+    refused(copy, "is a file")
+
+
+def test_nan_written_into_a_map_is_damage(copy):
+    array = zarr.open_array(layer_folder(copy) / "attention", mode="r+")
+    array[..., 0, 0] = np.nan
+    refused(copy, "attention is not what was saved")
+
+
+def test_a_changed_axis_or_attribute_is_damage(copy):
+    zarr.open_array(layer_folder(copy) / "time", mode="r+")[0] = 99.0
+    refused(copy, "time is not what was saved")
+
+
+@pytest.mark.parametrize("key", ["tokens", "grid", "provenance", "timesteps", "complete", "levels", "layers"])
+def test_a_changed_or_missing_root_attribute_is_damage(key, copy):
+    root = json.loads((copy / "zarr.json").read_text())
+    root["attributes"][key] = [] if isinstance(root["attributes"][key], list) else "{}"
+    (copy / "zarr.json").write_text(json.dumps(root))
+    refused(copy, "attributes")
+    del root["attributes"][key]
+    (copy / "zarr.json").write_text(json.dumps(root))
+    refused(copy, f"lacks {key}")
+
+
+def test_a_truncated_root_is_damage(copy):
+    text = (copy / "zarr.json").read_text()
+    (copy / "zarr.json").write_text(text[: len(text) // 2])
+    refused(copy, r"zarr\.json cannot be read")
+
+
+def test_other_stores_and_newer_versions_are_told_from_damage(tmp_path):
+    xr.Dataset({"x": ("a", [1.0])}).to_zarr(tmp_path / "other.zarr", zarr_format=3, consolidated=False)
+    refused(tmp_path / "other.zarr", "something else")
+    small().save(tmp_path / "maps.zarr")
+    root = json.loads((tmp_path / "maps.zarr" / "zarr.json").read_text())
+    root["attributes"]["version"] = 2
+    (tmp_path / "maps.zarr" / "zarr.json").write_text(json.dumps(root))
+    refused(tmp_path / "maps.zarr", "newer")
+
+
+def test_a_spectrogram_that_is_lost_is_damage(copy):
+    shutil.rmtree(copy / "spectrogram")
+    refused(copy, "spectrogram/freq is missing")
+
+
+def test_no_damaged_file_passes(tmp_path):
+    """Each file deleted, emptied, cut in half, one byte flipped: an error, or (no data in it) the same maps."""
+    path = tmp_path / "maps.zarr"
+    maps = small().select(layers="down.0.0")
+    maps.save(path)
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    harmless = []
+    for file in files:
+        content = file.read_bytes()
+        at = len(content) * 2 // 3
+        flipped = content[:at] + bytes([content[at] ^ 0x15]) + content[at + 1 :]
+        for damage in (None, b"", content[: len(content) // 2], flipped):
+            if damage is None:
+                file.unlink()
+            else:
+                file.write_bytes(damage)
+            try:
+                loaded = AttentionMaps.load(path)
+            except MapsError as error:
+                assert str(path) in str(error)
+            else:
+                assert_same(loaded, maps)
+                harmless.append((str(file.relative_to(path)), damage))
+            file.write_bytes(content)
+    chunks = [name for name, _ in harmless if "/c/" in name]
+    assert not chunks
+    assert len(harmless) < len(files)
+    assert_same(AttentionMaps.load(path), maps)
