@@ -34,6 +34,10 @@ class MapsError(AttnVizError):
     """A question the maps at hand cannot answer, or a map file that cannot be read."""
 
 
+class EventsError(AttnVizError):
+    """Events that cannot be used: a missing column, impossible times, a file that is no event file."""
+
+
 class OutputError(AttnVizError):
     """An output that exists already, or a place that cannot be written to."""
 

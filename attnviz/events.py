@@ -29,8 +29,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from attnviz.audio import SpectrogramGrid, write_whole
-from attnviz.errors import AttnVizError
+from attnviz.audio import SpectrogramGrid
+from attnviz.errors import EventsError
+from attnviz.storage import write_whole
 
 REQUIRED = ("clip", "label", "onset", "offset")
 OPTIONAL = ("low", "high", "span")
@@ -38,10 +39,6 @@ _NUMBERS = ("onset", "offset", "low", "high")
 _TSV_NAMES = {"clip": "filename", "label": "event_label"}  # DESED's
 _TSV_FIRST = ("filename", "onset", "offset", "event_label")
 _JAMS_VERSION = "0.3.5"
-
-
-class EventsError(AttnVizError):
-    """Events that cannot be used: a missing column, impossible times, a file that is no event file."""
 
 
 def event_table(rows: pd.DataFrame | Iterable[Mapping[str, Any]]) -> pd.DataFrame:
@@ -122,7 +119,8 @@ def column_activity(
             start = max(onset, reached)
             covered += np.clip(edges, start, offset) - start
             reached = offset
-    return np.clip(np.diff(covered) * columns / grid.seconds, 0.0, 1.0)
+    share = np.diff(covered) * columns / grid.seconds
+    return np.clip(np.round(share, 12), 0.0, 1.0)  # a whole column is 1, and not 0.9999999999999998
 
 
 def write_tsv(table: pd.DataFrame, path: str | os.PathLike[str]) -> None:
@@ -292,7 +290,7 @@ def _floats(column: pd.Series) -> pd.Series:
         empty = value is None or value is pd.NA or (isinstance(value, str) and not value.strip())
         try:
             values.append(math.nan if empty else float(value))
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise EventsError(f"row {row}: {column.name} is {value!r}; a number is needed.") from error
     return pd.Series(values, dtype=float, index=column.index)
 

@@ -1,0 +1,31 @@
+"""Real recordings, and scenes composed of them with exact ground truth."""
+
+from attnviz.sounds.attribution import attributions
+from attnviz.sounds.audibility import audible_frames, frame_intervals
+from attnviz.sounds.composer import compose, scenes
+from attnviz.sounds.config import ComposerConfig
+from attnviz.sounds.fetch import ARCHIVE_URL, fetch_esc10
+from attnviz.sounds.phrases import PHRASES, Phrases
+from attnviz.sounds.recordings import CLASSES, FOLDS, RECORDING_RATE, Recording, read_esc10
+from attnviz.sounds.scene import BACKGROUND, Scene, SceneSound
+
+__all__ = [
+    "ARCHIVE_URL",
+    "BACKGROUND",
+    "CLASSES",
+    "FOLDS",
+    "PHRASES",
+    "RECORDING_RATE",
+    "ComposerConfig",
+    "Phrases",
+    "Recording",
+    "Scene",
+    "SceneSound",
+    "attributions",
+    "audible_frames",
+    "compose",
+    "fetch_esc10",
+    "frame_intervals",
+    "read_esc10",
+    "scenes",
+]

@@ -1,0 +1,180 @@
+"""ESC-10 from its public archive, or from a copy of it."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import shutil
+import urllib.request
+import warnings
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from attnviz.errors import AttnVizWarning, AudioError
+from attnviz.sounds.recordings import (
+    CLASSES,
+    FOLDS,
+    PER_FOLD,
+    check_sources,
+    class_folder,
+    list_recordings,
+    recording_damage,
+)
+from attnviz.storage import check_free, whole_folder
+
+ARCHIVE_COMMIT = "553c8f1743b9dba6b282e1323c3ca8fa76923448"
+ARCHIVE_URL = f"https://github.com/karoldvl/ESC-10/archive/{ARCHIVE_COMMIT}.zip"
+
+_TIMEOUT = 60.0  # seconds without a byte
+_CHUNK = 1 << 20
+_DOCUMENTS = ("README.md", "LICENSE")
+
+
+def fetch_esc10(
+    target: str | os.PathLike[str], *, source: str | os.PathLike[str] | None = None, overwrite: bool = False
+) -> Path:
+    """Put ESC-10 into a folder, checked.
+
+    Parameters
+    ----------
+    target : path-like
+        The folder to make, in the published layout; there whole or not at all.
+    source : str or path-like, optional
+        A folder that holds ESC-10, a zip file of it, or the address of one. None: the public archive at the
+        commit this project was made with (about 40 MB).
+    overwrite : bool
+        Whether an existing `target` may be replaced.
+
+    Returns
+    -------
+    pathlib.Path
+        `target`.
+
+    Raises
+    ------
+    AudioError
+        The source is not there, cannot be downloaded, is no zip file, or fails a check.
+    OutputError
+        `target` exists, or cannot be written.
+
+    Warns
+    -----
+    AttnVizWarning
+        The copy in `source` leaves out whole folds.
+
+    Notes
+    -----
+    Checked are: eight recordings of each of the ten classes in each fold, all five folds if it is the public
+    archive; that every recording is a whole Ogg file, decodes and is not silent; that no source recording is
+    in two folds. Not checked is a checksum of the archive, which the service packs anew at each request: its
+    address names the commit. Only recordings, README.md and LICENSE are taken from the source.
+    """
+    place = Path(target).expanduser().absolute()
+    check_free(place, overwrite=overwrite, replaceable=_is_esc10)
+    with whole_folder(place, overwrite=overwrite, replaceable=_is_esc10) as folder:
+        if source is None:
+            _unpack_address(ARCHIVE_URL, folder)
+        elif isinstance(source, str) and re.match(r"[a-z]+://", source):
+            _unpack_address(source, folder)
+        else:
+            _take(Path(source).expanduser(), folder)
+        left_out = _check(folder, str(source or ARCHIVE_URL), every_fold=source is None)
+    if left_out:
+        warnings.warn(f"{source} has no recordings of folds {left_out}.", AttnVizWarning, stacklevel=2)
+    return place
+
+
+def _is_esc10(folder: Path) -> bool:
+    return folder.is_dir() and ((folder / class_folder(1)).is_dir() or not any(folder.iterdir()))
+
+
+def _take(source: Path, folder: Path) -> None:
+    if source.is_file():
+        _unpack(source, folder)
+        return
+    if not source.is_dir():
+        raise AudioError(f"there is no folder or zip file {source} to take ESC-10 from.")
+    for path in sorted(source.glob("*/*.ogg")) + [source / name for name in _DOCUMENTS]:
+        place = _place(path.relative_to(source).as_posix())
+        if place is not None and path.is_file():
+            (folder / place).parent.mkdir(exist_ok=True)
+            shutil.copyfile(path, folder / place)
+
+
+def _unpack_address(address: str, folder: Path) -> None:
+    archive = folder / "archive.zip"
+    with archive.open("wb") as file:  # a full disk is an OSError of its own, not one of the network's
+        for chunk in _download(address):
+            file.write(chunk)
+    _unpack(archive, folder)
+    archive.unlink()
+
+
+def _download(address: str) -> Iterator[bytes]:
+    received = 0
+    try:
+        with urllib.request.urlopen(address, timeout=_TIMEOUT) as response:
+            expected = response.headers.get("Content-Length")
+            while chunk := response.read(_CHUNK):
+                received += len(chunk)
+                yield chunk
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise AudioError(
+            f"ESC-10 cannot be downloaded from {address}: {error}. Without a network, give a copy as source."
+        ) from error
+    if expected is not None and received != int(expected):
+        raise AudioError(f"{address} broke off after {received} of {expected} bytes. Try again.")
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    try:
+        with zipfile.ZipFile(archive) as file:
+            for name in file.namelist():
+                # Files are in one folder named after the commit, or at the top.
+                place = _place(name) or _place(name.partition("/")[2])
+                if place is not None:
+                    (folder / place).parent.mkdir(exist_ok=True)
+                    with file.open(name) as member, (folder / place).open("wb") as copy:
+                        shutil.copyfileobj(member, copy, _CHUNK)
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, zlib.error) as error:
+        raise AudioError(f"{archive.name} is not a zip file that can be read: {error}.") from error
+
+
+def _place(name: str) -> str | None:
+    """Return where a file of the data set belongs, or None for any other, whatever path it claims."""
+    if name in _DOCUMENTS:
+        return name
+    sound, _, file = name.partition("/")
+    known = {class_folder(number) for number in range(1, len(CLASSES) + 1)}
+    return name if sound in known and re.fullmatch(r"[\w-]+\.ogg", file) else None
+
+
+def _check(folder: Path, source: str, *, every_fold: bool) -> list[int]:
+    """Raise AudioError where the folder is not ESC-10; return the folds it leaves out."""
+    listed, strange = list_recordings(folder)
+    if not listed:
+        raise AudioError(
+            f"{source} has no recordings of the form 'CLASS_ID - Class name/FOLD-FREESOUNDID-TAKE.ogg'. "
+            "Is it the folder that holds the ten class folders?"
+        )
+    found = Counter((recording.class_id, recording.fold) for recording in listed)
+    folds = FOLDS if every_fold else tuple(sorted({recording.fold for recording in listed}))
+    wrong = [
+        f"{class_folder(class_id)}, fold {fold}: {found[class_id, fold]}"
+        for class_id in range(1, len(CLASSES) + 1)
+        for fold in folds
+        if found[class_id, fold] != PER_FOLD
+    ]
+    wrong += [f"{recording.path.name}: {why}" for recording in listed if (why := recording_damage(recording))]
+    wrong += strange
+    if wrong:
+        raise AudioError(
+            f"{source} is not ESC-10 as published, with {PER_FOLD} whole recordings of each class in each "
+            f"fold; {len(wrong)} differences: {'; '.join(wrong[:10])}."
+        )
+    check_sources(listed)
+    return [fold for fold in FOLDS if fold not in folds]
