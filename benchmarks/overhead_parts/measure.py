@@ -1,0 +1,94 @@
+"""One run of one tool: how long each denoiser call took, what was captured, the peak memory."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+from time import perf_counter
+from typing import Any
+
+import torch
+
+from overhead_parts.memory import PeakMemory
+from overhead_parts.model import synchronize
+from overhead_parts.settings import Settings
+from overhead_parts.tools import Tool
+
+
+def generate(pipe: Any, settings: Settings, steps: int) -> torch.Tensor:
+    """Run the pipeline to latents; guidance on, the same noise every time."""
+    return pipe(
+        settings.prompt,
+        height=settings.height,
+        width=settings.width,
+        num_inference_steps=steps,
+        guidance_scale=7.5,
+        generator=torch.Generator(settings.device).manual_seed(0),
+        output_type="latent",
+    ).images
+
+
+def run_once(
+    pipe: Any, tool: Tool, settings: Settings, steps: int, *, memory: PeakMemory | None = None
+) -> dict[str, Any]:
+    """Generate once with a tool installed.
+
+    Parameters
+    ----------
+    pipe : diffusers.StableDiffusionPipeline
+        From `overhead_parts.model.build_pipeline`.
+    tool : Tool
+        Installed before, restored after.
+    settings : Settings
+        Prompt and size.
+    steps : int
+        Denoiser calls.
+    memory : PeakMemory, optional
+        Peak memory is measured with it.
+
+    Returns
+    -------
+    dict
+        ``seconds`` (installing, generating, restoring), ``call_seconds`` (each denoiser call),
+        ``around_seconds`` (what the generation took outside its denoiser calls), ``finish_seconds``
+        (from there until the maps exist), ``held_bytes`` (kept when the generation ended),
+        ``map_bytes`` (kept once the maps exist), ``grids`` (by layer, as the tool believes),
+        ``latents`` (digest) and with `memory` ``peak_bytes``, ``peak_bytes_with_maps`` and the same
+        of the device.
+    """
+    device = torch.device(settings.device)
+    pipe.scheduler.call_seconds = []
+    gc.collect()
+    if memory is not None:
+        memory.restart()
+    synchronize(device)
+    start = perf_counter()
+    with tool.installed(pipe) as capture:
+        latents = generate(pipe, settings, steps)
+    synchronize(device)
+    seconds = perf_counter() - start
+    record: dict[str, Any] = {"tool": tool.name, "steps": steps, "seconds": seconds}
+    if memory is not None:
+        record |= {"peak_bytes": memory.peak(), "device_peak_bytes": memory.device_peak()}
+    held = None if tool.streams else tool.held_bytes(capture)
+    start = perf_counter()
+    maps = tool.finish(capture)
+    synchronize(device)
+    record["finish_seconds"] = perf_counter() - start
+    if memory is not None:
+        record |= {"peak_bytes_with_maps": memory.peak(), "device_peak_bytes_with_maps": memory.device_peak()}
+    calls = pipe.scheduler.call_seconds
+    if len(calls) != steps:
+        raise RuntimeError(f"{tool.name}: {len(calls)} denoiser calls were seen, {steps} were asked for")
+    if not bool(latents.isfinite().all()):
+        raise RuntimeError(f"{tool.name}: the latents are not finite")
+    record |= {
+        "call_seconds": calls,
+        "around_seconds": seconds - sum(calls),
+        "held_bytes": tool.held_bytes(capture) if held is None else held,
+        "map_bytes": tool.held_bytes(capture),
+        "grids": tool.grids(capture, pipe.unet),
+        "latents": hashlib.sha256(latents.float().cpu().numpy().tobytes()).hexdigest()[:16],
+    }
+    del capture, maps, latents
+    return record
