@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 import diffusers
 import numpy as np
-import torch
-import transformers
 
-import attnviz
+from attnviz import provenance
 from attnviz.audio import MEL, SpectrogramGrid, image_to_mel
 from attnviz.capture import DEFAULT_MAX_BYTES, AttentionRecorder, Conditioning, Recording
 from attnviz.errors import CaptureError, MapsError, PromptError
@@ -24,6 +22,7 @@ from attnviz.pipelines.mixin import AuffusionMixin
 from attnviz.text import TokenTable, clip_token_table
 
 Tokens = Literal["text", "all"]
+Arguments = dict[str, Any]
 
 
 @dataclass
@@ -32,17 +31,16 @@ class _Run:
 
     recording: Recording
     tokens: list[TokenTable]
-    positions: list[int]
-    settings: dict[str, Any]
-    audio_seconds: float | None = None
-    images: torch.Tensor | None = None
-    seeds: list[int] = field(default_factory=list)
+    audio_seconds: float | None
+    settings: dict[str, Any] = field(default_factory=dict)
+    log_mels: np.ndarray | None = None
+    maps: AttentionMaps | None = None
 
 
 class Trace:
     """Observes every call of a pipeline, and hands out its attention maps.
 
-    Made by `attnviz.trace`; used as a context manager.
+    Made by `attnviz.trace`; used as a context manager, by one thread.
 
     Attributes
     ----------
@@ -61,25 +59,37 @@ class Trace:
     ) -> None:
         if tokens not in ("text", "all"):
             raise CaptureError(f"tokens={tokens!r} is unknown; it is 'text' (no padding) or 'all'.")
-        if getattr(pipe, "unet", None) is None or not hasattr(pipe, "encode_prompt"):
+        if (
+            getattr(pipe, "unet", None) is None
+            or not hasattr(pipe, "encode_prompt")
+            or hasattr(pipe, "text_encoder_2")
+        ):
             raise CaptureError(
-                f"{type(pipe).__name__} cannot be traced: a pipeline with a U-Net and encode_prompt is expected, "
-                "such as AuffusionPipeline or StableDiffusionPipeline."
+                f"{type(pipe).__name__} cannot be traced: a pipeline with a U-Net and one text encoder or "
+                "conditioner is expected, such as AuffusionPipeline or StableDiffusionPipeline."
             )
         self.pipe = pipe
         self._tokens = tokens
         self._recorder = AttentionRecorder(pipe.unet, keep=keep, branch=branch, max_bytes=max_bytes)
         self._runs: list[_Run] = []
-        self._maps: dict[int, AttentionMaps] = {}
         self._exit = ExitStack()
 
     def __enter__(self) -> Self:
         """Start observing: all cross-attention layers, or none."""
         with ExitStack() as stack:
             stack.enter_context(self._recorder)
-            stack.enter_context(_observed(self.pipe, "encode_prompt", self._after_encode_prompt))
-            stack.enter_context(_observed(self.pipe, "prepare_latents", self._after_prepare_latents))
-            stack.enter_context(_observed(self.pipe.vae, "decode", self._after_decode))
+            for owner, name, before, after in (
+                (self.pipe, "encode_prompt", None, self._after_encode_prompt),
+                (self.pipe, "prepare_latents", self._before_prepare_latents, None),
+                (self.pipe, "prepare_mask_latents", self._before_prepare_mask_latents, None),
+                (self.pipe, "prepare_extra_step_kwargs", self._note("eta"), None),
+                (self.pipe, "get_timesteps", self._note("strength"), None),
+                (self.pipe.vae, "decode", None, self._after_decode),
+                # Called once, when the loop is over and the image is drawn, by every pipeline of diffusers.
+                (self.pipe, "maybe_free_model_hooks", self._before_the_end, None),
+                (self.pipe, "_finish", None, self._after_finish),
+            ):
+                stack.enter_context(_observed(owner, name, before, after))
             self._exit = stack.pop_all()
         return self
 
@@ -91,14 +101,14 @@ class Trace:
 
     @property
     def coverage(self) -> tuple[int, int]:
-        """Cross-attention layers observed, and how many the U-Net has. They are equal: all or none."""
-        observed = len(self._recorder.layers)
-        return observed, observed
+        """Layers seen in every denoiser call, and cross-attention layers of the U-Net: equal, or an error came."""
+        layers = len(self._recorder.layers)
+        return (layers if self._seen() else 0), layers
 
     @property
     def runs(self) -> list[AttentionMaps]:
         """The maps of every pipeline call, in order; calls without a single step seen are left out."""
-        return [self._maps_of(index) for index, run in enumerate(self._runs) if run.recording.timesteps]
+        return [self._maps_of(run) for run in self._seen()]
 
     @property
     def maps(self) -> AttentionMaps:
@@ -109,7 +119,7 @@ class Trace:
         MapsError
             If there was none, or more than one: then `runs` holds them.
         """
-        seen = [index for index, run in enumerate(self._runs) if run.recording.timesteps]
+        seen = self._seen()
         if not seen:
             raise MapsError(
                 "No denoiser call was seen, so there are no maps. Call the traced pipeline inside the "
@@ -122,32 +132,70 @@ class Trace:
             )
         return self._maps_of(seen[0])
 
-    def _after_encode_prompt(self, arguments: dict[str, Any], result: Any) -> None:
-        if arguments.get("prompt") is None:
+    def _seen(self) -> list[_Run]:
+        return [run for run in self._runs if run.recording.timesteps]
+
+    def _under_way(self) -> _Run | None:
+        """The run of the call under way: None between calls, when what is observed is not the pipeline's."""
+        return self._runs[-1] if self._runs and not self._runs[-1].recording.ended else None
+
+    def _after_encode_prompt(self, arguments: Arguments, result: Any) -> None:
+        prompt = arguments.get("prompt")
+        if prompt is None:
             raise PromptError(
                 "The pipeline was called with prompt_embeds alone, so which word each key is is not known. Pass "
                 "the prompt itself."
             )
-        prompts = [arguments["prompt"]] if isinstance(arguments["prompt"], str) else list(arguments["prompt"])
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         embeds, negative = result
         guided = bool(arguments.get("do_classifier_free_guidance"))
         tables = [self._token_table(prompt) for prompt in prompts]
-        positions = self._positions(tables)
-        conditioning = Conditioning(embeds, negative if guided else None, len(prompts), positions)
-        recording = self._recorder.begin(conditioning, functools.partial(_announced_calls, self.pipe))
-        settings = self._settings(arguments, guided)
-        self._runs.append(_Run(recording, tables, positions, settings, getattr(self.pipe, "duration", None)))
+        recording = self._recorder.begin(
+            Conditioning(embeds, negative if guided else None, len(prompts), self._positions(tables)),
+            functools.partial(_announced_calls, self.pipe),
+        )
+        run = _Run(recording, tables, getattr(self.pipe, "duration", None))
+        run.settings = provenance.settings(self.pipe, guided, arguments.get("negative_prompt"))
+        run.settings |= {
+            "keep": sorted(self._recorder.keep),
+            "tokens": self._tokens,
+            "branch": self._recorder.branch,
+        }
+        self._runs.append(run)
 
-    def _after_prepare_latents(self, arguments: dict[str, Any], result: Any) -> None:
-        generator = arguments.get("generator")
-        generators = generator if isinstance(generator, list) else [generator] if generator else []
-        if self._runs:
-            self._runs[-1].seeds = [each.initial_seed() for each in generators]
+    def _before_prepare_latents(self, arguments: Arguments) -> None:
+        if run := self._under_way():
+            run.settings["seeds"] = provenance.seeds(arguments.get("generator"))
+            run.settings["latents"] = provenance.digest(arguments.get("latents"))
+            run.settings["image"] = provenance.digest(arguments.get("image"))
 
-    def _after_decode(self, arguments: dict[str, Any], result: Any) -> None:
-        if self._runs:
-            image = result[0] if isinstance(result, tuple) else result.sample
-            self._runs[-1].images = (image[:, 0].float() / 2 + 0.5).clamp(0, 1).cpu()
+    def _before_prepare_mask_latents(self, arguments: Arguments) -> None:
+        if run := self._under_way():
+            run.settings["mask"] = provenance.digest(arguments.get("mask"))
+
+    def _note(self, name: str) -> Callable[[Arguments], None]:
+        def note(arguments: Arguments) -> None:
+            if run := self._under_way():
+                run.settings[name] = float(arguments[name])
+
+        return note
+
+    def _after_decode(self, arguments: Arguments, result: Any) -> None:
+        """Keep the image of a plain pipeline, drawn when its loop is over; previews of a callback are not it."""
+        run = self._under_way()
+        if run is None or isinstance(self.pipe, AuffusionMixin) or not run.recording.complete:
+            return
+        images = result[0] if isinstance(result, tuple) else result.sample
+        if len(images) == len(run.recording.conditioning.prompt_embeds) and images.shape[2] == MEL.n_mels:
+            run.log_mels = image_to_mel((images[:, 0].float() / 2 + 0.5).clamp(0, 1)).cpu().numpy()
+
+    def _before_the_end(self, arguments: Arguments) -> None:
+        self._recorder.end()
+
+    def _after_finish(self, arguments: Arguments, result: Any) -> None:
+        """Keep the spectrograms an Auffusion pipeline is about to return."""
+        if arguments["output_type"] != "latent" and self._runs:
+            self._runs[-1].log_mels = result[1]  # audios, spectrograms, images: a tuple, or an output read as one
 
     def _token_table(self, prompt: str) -> TokenTable:
         # Auffusion's pipelines have just warned of words that were cut off; diffusers' own name none.
@@ -164,57 +212,27 @@ class Trace:
         rows = [table.rows if self._tokens == "all" else table.rows.query("kind != 'padding'") for table in tables]
         return sorted({int(position) for table in rows for position in table["position"]})
 
-    def _settings(self, arguments: dict[str, Any], guided: bool) -> dict[str, Any]:
-        pipe = self.pipe
-        return {
-            "pipeline": type(pipe).__name__,
-            "model": pipe.config.get("_name_or_path", ""),
-            "revision": pipe.config.get("_revision"),
-            "dtype": str(pipe.unet.dtype).removeprefix("torch."),
-            "scheduler": type(pipe.scheduler).__name__,
-            "guidance_scale": float(pipe.guidance_scale) if guided else None,
-            "negative_prompt": arguments.get("negative_prompt"),
-            "adapters": pipe.get_active_adapters() if _has_adapters(pipe) else [],
-            "keep": sorted(self._recorder.keep),
-            "tokens": self._tokens,
-            "branch": self._recorder.branch,
-            "versions": {
-                "attnviz": attnviz.__version__,
-                "diffusers": diffusers.__version__,
-                "transformers": transformers.__version__,
-                "torch": torch.__version__,
-            },
-        }
-
-    def _maps_of(self, index: int) -> AttentionMaps:
-        run = self._runs[index]
-        made = self._maps.get(index)
-        # A call still under way goes on changing: keep only the maps of a call that is over.
-        if made is not None and len(made.timesteps) == len(run.recording.timesteps) and self._whole(made, run):
-            return made
-        self._maps[index] = self._make_maps(run)
-        return self._maps[index]
-
-    @staticmethod
-    def _whole(made: AttentionMaps, run: _Run) -> bool:
-        return (made.spectrogram is None) == (run.images is None)
+    def _maps_of(self, run: _Run) -> AttentionMaps:
+        if run.maps is not None:
+            return run.maps
+        maps = self._make_maps(run)
+        if run.recording.ended:  # a call still under way goes on changing
+            run.maps, run.recording.store = maps, None
+        return maps
 
     def _make_maps(self, run: _Run) -> AttentionMaps:
         recording = run.recording
         factor = self.pipe.vae_scale_factor
         rows, columns = recording.latent_size
-        grid = SpectrogramGrid(height=rows * factor, width=columns * factor, audio_seconds=run.audio_seconds)
         return AttentionMaps.from_layers(
-            {
-                name: LayerAttention(layer.attention, layer.dims, layer.heads)
-                for name, layer in self._recorder.captured(recording).items()
-            },
+            # The two rooms' layers have the same fields; maps copies each as it looks it up.
+            cast("Mapping[str, LayerAttention]", self._recorder.captured(recording)),
             tokens=run.tokens,
-            positions=run.positions,
+            positions=recording.conditioning.positions,
             timesteps=recording.timesteps,
-            grid=grid,
-            spectrogram=_log_mels(run, recording.conditioning),
-            provenance={**run.settings, "steps": recording.expected_calls, "seeds": run.seeds},
+            grid=SpectrogramGrid(height=rows * factor, width=columns * factor, audio_seconds=run.audio_seconds),
+            spectrogram=_by_prompt(run.log_mels, recording.conditioning),
+            provenance={**run.settings, "steps": recording.expected_calls},
             complete=recording.complete,
         )
 
@@ -224,21 +242,20 @@ def _announced_calls(pipe: Any) -> int:
     return int(getattr(pipe, "num_timesteps", len(pipe.scheduler.timesteps)))
 
 
-def _has_adapters(pipe: Any) -> bool:
-    return bool(getattr(pipe.unet, "peft_config", None))
-
-
-def _log_mels(run: _Run, conditioning: Conditioning) -> np.ndarray | None:
-    """Spectrograms by prompt and image, where the run was decoded to an image of mel bands."""
-    if run.images is None or run.images.shape[1] != MEL.n_mels:
+def _by_prompt(log_mels: np.ndarray | None, conditioning: Conditioning) -> np.ndarray | None:
+    if log_mels is None:
         return None
-    log_mels = image_to_mel(run.images).numpy()
     return log_mels.reshape(conditioning.prompts, conditioning.images_per_prompt, *log_mels.shape[1:])
 
 
 @contextmanager
-def _observed(owner: Any, name: str, after: Callable[[dict[str, Any], Any], None]) -> Iterator[None]:
-    """Have `after(arguments by name, result)` called after each call of a bound method of one object."""
+def _observed(
+    owner: Any,
+    name: str,
+    before: Callable[[Arguments], None] | None,
+    after: Callable[[Arguments, Any], None] | None,
+) -> Iterator[None]:
+    """Have each call of a bound method of one object observed; an object without it is left alone."""
     method = getattr(owner, name, None)
     if method is None:
         yield
@@ -247,16 +264,19 @@ def _observed(owner: Any, name: str, after: Callable[[dict[str, Any], Any], None
 
     @functools.wraps(method)
     def call(*args: Any, **kwargs: Any) -> Any:
+        arguments = dict(signature.bind(*args, **kwargs).arguments)
+        if before is not None:
+            before(arguments)
         result = method(*args, **kwargs)
-        after(dict(signature.bind(*args, **kwargs).arguments), result)
+        if after is not None:
+            after(arguments, result)
         return result
 
-    had_own = name in vars(owner)
+    own = vars(owner).get(name)
     setattr(owner, name, call)
     try:
         yield
     finally:
-        if had_own:
-            setattr(owner, name, method)
-        else:
-            delattr(owner, name)
+        delattr(owner, name)
+        if own is not None:
+            setattr(owner, name, own)

@@ -14,6 +14,7 @@ from diffusers.callbacks import SDCFGCutoffCallback
 from peft import LoraConfig
 
 import attnviz
+from attnviz.audio import image_to_mel
 from attnviz.errors import CaptureError, MapsError, MemoryBudgetError, PromptError, TruncationWarning
 from attnviz.pipelines import AuffusionAudioToAudioPipeline, AuffusionInpaintPipeline
 
@@ -234,7 +235,7 @@ def test_lora_is_seen_and_loading_it_later_is_refused(pipe):
     with attnviz.trace(pipe) as trace:
         traced = pipe(PROMPT, generator=seeded(), **SMALL).latents
     assert torch.equal(plain, traced)
-    assert trace.maps.provenance["adapters"] == ["default"]
+    assert trace.maps.provenance["adapters"] == {"default": [4.0]}
     assert not np.allclose(trace.maps.heatmap("dog"), without)
 
 
@@ -257,6 +258,104 @@ def test_provenance_says_how_it_was_made(pipe, adapter_checkpoint):
     assert (said["steps"], said["guidance_scale"], said["negative_prompt"]) == (4, 3.0, "wind")
     assert (said["seeds"], said["keep"], said["dtype"]) == ([42], ["head"], "float32")
     assert said["versions"]["torch"] == torch.__version__
+
+
+def test_the_spectrogram_is_the_calls_own(pipe):
+    """Neither a preview that a callback draws nor a decode after the call is taken for it."""
+
+    def preview(pipe, step, timestep, tensors):
+        pipe.vae.decode(tensors["latents"])
+        return tensors
+
+    call = {"width": 200, "num_inference_steps": 2, "guidance_scale": 1.0}
+    with attnviz.trace(pipe) as trace:
+        pipe(PROMPT, generator=seeded(), output_type="latent", callback_on_step_end=preview, **call)
+        output = pipe([PROMPT, "rain"], generator=seeded(), callback_on_step_end=preview, **call)
+        pipe.decode_audio(torch.randn(1, 4, 32, 25, generator=seeded()), 1.0)
+        as_tuple = pipe(PROMPT, generator=seeded(), return_dict=False, **call)
+    latent, decoded, last = trace.runs
+    assert latent.spectrogram is None
+    np.testing.assert_array_equal(decoded.spectrogram.values[:, 0], output.spectrograms)
+    np.testing.assert_array_equal(last.spectrogram.values[0], as_tuple[1])
+
+
+def test_the_spectrogram_of_a_plain_pipeline(plain_checkpoint):
+    pipe = quiet(diffusers.StableDiffusionPipeline.from_pretrained(plain_checkpoint, safety_checker=None))
+
+    def preview(pipe, step, timestep, tensors):
+        pipe.vae.decode(tensors["latents"])
+        return tensors
+
+    call = {"height": 256, "width": 200, "num_inference_steps": 2, "guidance_scale": 1.0, "output_type": "np"}
+    with attnviz.trace(pipe) as trace:
+        images = pipe(PROMPT, generator=seeded(), callback_on_step_end=preview, **call).images
+        pipe.vae.decode(torch.randn(1, 4, 32, 25, generator=seeded()))
+    expected = image_to_mel(images[..., 0])
+    np.testing.assert_allclose(trace.maps.spectrogram.values[0], expected, atol=1e-4)
+
+
+def test_maps_are_made_once_and_the_store_is_let_go(pipe):
+    with attnviz.trace(pipe) as trace:
+        pipe(PROMPT, generator=seeded(), **SMALL)
+        first = trace.maps
+    assert trace.maps is first
+    assert trace.coverage == (16, 16)
+    assert trace._runs[0].recording.store is None
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"guidance_rescale": 0.7}, "guidance_rescale"),
+        ({"guidance_scale": 2.0}, "guidance_scale"),
+        ({"eta": 1.0}, "eta"),
+        ({"negative_prompt": "wind"}, "negative_prompt"),
+        ({"num_inference_steps": 4}, "steps"),
+        ({"prompt": "a dog barked"}, "prompt"),
+        ({"width": 240}, "grid"),
+    ],
+)
+def test_runs_of_different_settings_are_never_merged(pipe, change, field):
+    pipe.scheduler = diffusers.DDIMScheduler.from_config(pipe.scheduler.config)
+    call = {"prompt": PROMPT, **SMALL}
+    with attnviz.trace(pipe) as trace:
+        pipe(**call, generator=seeded(1))
+        pipe(**call, generator=seeded(2))
+        pipe(**{**call, **change}, generator=seeded(1))
+    one, other_seed, changed = trace.runs
+    assert attnviz.AttentionMaps.merge([one, other_seed]).images == 2
+    with pytest.raises(MapsError, match=field):
+        attnviz.AttentionMaps.merge([one, changed])
+
+
+def test_runs_on_different_clips_or_schedules_are_never_merged(pipe):
+    style = quiet(AuffusionAudioToAudioPipeline.from_pipe(pipe))
+    clip = torch.rand(24_000, generator=seeded(5)) - 0.5
+    call = {"prompt": "rain", "width": 200, "strength": 0.7, "num_inference_steps": 4, "output_type": "latent"}
+    with attnviz.trace(style) as trace:
+        style(audio=clip, generator=seeded(), **call)
+        style(audio=clip.flip(0), generator=seeded(), **call)
+        style.scheduler = diffusers.PNDMScheduler.from_config(
+            style.scheduler.config, prediction_type="v_prediction"
+        )
+        style(audio=clip, generator=seeded(), **call)
+    first, other_clip, other_schedule = trace.runs
+    for other, field in ((other_clip, "image"), (other_schedule, "prediction_type")):
+        with pytest.raises(MapsError, match=field):
+            attnviz.AttentionMaps.merge([first, other])
+
+
+def test_only_a_fresh_generator_has_a_seed(pipe):
+    generator = seeded(7)
+    latents = torch.randn(1, 4, 9, 29, generator=seeded(3))
+    with attnviz.trace(pipe) as trace:
+        pipe(PROMPT, generator=generator, **SMALL)
+        pipe(PROMPT, generator=generator, **SMALL)
+        pipe(PROMPT, latents=latents, **SMALL)
+    said = [maps.provenance for maps in trace.runs]
+    assert [each["seeds"] for each in said] == [[7], [None], []]
+    assert said[0]["latents"] is None
+    assert len(said[2]["latents"]) == 16
 
 
 # Leaving nothing behind -------------------------------------------------------------------------------
@@ -366,6 +465,46 @@ def test_nan_weights_are_named(pipe):
 def test_unknown_settings(pipe, settings, message):
     with pytest.raises(CaptureError, match=message):
         attnviz.trace(pipe, **settings)
+
+
+def test_nan_embeddings_are_named(pipe):
+    with torch.no_grad():
+        pipe.conditioner.adapters[0].proj.bias[0] = float("nan")
+    with pytest.raises(CaptureError, match="embeddings of the prompt hold NaN"), attnviz.trace(pipe):
+        pipe(PROMPT, generator=seeded(), **SMALL)
+
+
+def test_another_pipeline_on_the_same_unet_is_refused(pipe):
+    other = quiet(type(pipe).from_pipe(pipe))
+    with attnviz.trace(pipe) as trace:
+        pipe(PROMPT, generator=seeded(), **SMALL)
+        with pytest.raises(CaptureError, match="outside a call"):
+            other(PROMPT, generator=seeded(), **SMALL)
+    assert trace.maps.complete
+    assert len(trace.maps.timesteps) == 4
+
+
+def test_a_skipped_block_is_refused(pipe):
+    """As feature caches such as DeepCache do it: a block runs in some denoiser calls only."""
+    run, calls = pipe.unet.mid_block.forward, []
+
+    def sometimes(hidden_states, *args, **kwargs):
+        calls.append(1)
+        return run(hidden_states, *args, **kwargs) if len(calls) == 1 else hidden_states
+
+    pipe.unet.mid_block.forward = sometimes
+    trace = attnviz.trace(pipe)
+    with pytest.raises(CaptureError, match=r"1 of 16 .*did not run in denoiser call 1, first mid_block"), trace:
+        pipe(PROMPT, generator=seeded(), **SMALL)
+    assert not trace.maps.complete
+    assert len(trace.maps.timesteps) == 1
+
+
+def test_several_text_encoders_of_sdxl_are_refused():
+    pipe = object.__new__(diffusers.StableDiffusionXLPipeline)
+    vars(pipe).update(unet=torch.nn.Identity(), text_encoder_2=None)
+    with pytest.raises(CaptureError, match="StableDiffusionXLPipeline cannot be traced"):
+        attnviz.trace(pipe)
 
 
 def test_not_a_pipeline():

@@ -3,7 +3,8 @@
 from attnviz.capture.conditioning import Branches, Conditioning
 from attnviz.capture.layers import KNOWN_PROCESSORS, CrossAttentionLayer, find_cross_attention
 from attnviz.capture.probabilities import attention_probabilities
-from attnviz.capture.recorder import DEFAULT_MAX_BYTES, AttentionRecorder, Recording, is_recorded
+from attnviz.capture.recorder import DEFAULT_MAX_BYTES, AttentionRecorder, is_recorded
+from attnviz.capture.recording import Recording
 from attnviz.capture.store import AttentionStore, CapturedLayer
 
 __all__ = [

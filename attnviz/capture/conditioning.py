@@ -39,6 +39,14 @@ class Conditioning:
     prompts: int
     positions: Sequence[int]
 
+    def __post_init__(self) -> None:
+        for name, embeds in (("prompt", self.prompt_embeds), ("negative prompt", self.negative_prompt_embeds)):
+            if embeds is not None and not bool(torch.isfinite(embeds).all()):
+                raise CaptureError(
+                    f"The embeddings of the {name} hold NaN or infinite values. A weight of the text encoder or "
+                    "its adapter is not finite, or float16 overflowed (try bfloat16 or float32)."
+                )
+
     @property
     def images_per_prompt(self) -> int:
         """Images generated for each prompt."""

@@ -137,10 +137,20 @@ def _layer(path: str, attention: Attention, modules: dict[str, nn.Module]) -> Cr
     )
 
 
+def _is_compiled(module: nn.Module) -> bool:
+    """Compiled as a whole, by ``module.compile()``, or through its ``forward``."""
+    own_forward = vars(module).get("forward")
+    return (
+        isinstance(module, torch._dynamo.OptimizedModule)
+        or module._compiled_call_impl is not None
+        or hasattr(own_forward, "_torchdynamo_orig_callable")
+    )
+
+
 def _refuse_rewritten(unet: nn.Module) -> None:
     for path, module in unet.named_modules():
         where = path or type(unet).__name__
-        if isinstance(module, torch._dynamo.OptimizedModule) or module._compiled_call_impl is not None:
+        if _is_compiled(module):
             raise CaptureError(
                 f"{where} is compiled with torch.compile, under which hooks recompile or are left out. "
                 "Trace the pipeline before compiling it, or load it again."

@@ -84,10 +84,14 @@ class LayerObserver:
         query, key, self._query, self._key = self._query, self._key, None, None
         path, attention = self.layer.path, self.layer.attention
         check_processor(path, attention)
-        if attention.to_q is not self._to_q or attention.to_k is not self._to_k or query is None or key is None:
+        if attention.to_q is not self._to_q or attention.to_k is not self._to_k:
             raise CaptureError(
                 f"to_q or to_k of {path} was replaced after trace() began (loading or unloading a LoRA does "
                 "that). Load adapters first, then trace."
+            )
+        if query is None or key is None:
+            raise CaptureError(
+                f"{path} ran without a query and a key of its own. Is the pipeline called from two threads?"
             )
         if self._grid is None or self._grid[0] * self._grid[1] != query.shape[1]:
             raise CaptureError(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import functools
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -15,6 +16,7 @@ from attnviz.capture.conditioning import Branches, Conditioning
 from attnviz.capture.layers import CrossAttentionLayer, find_cross_attention
 from attnviz.capture.observer import LayerObserver, Observation
 from attnviz.capture.probabilities import attention_probabilities
+from attnviz.capture.recording import Recording
 from attnviz.capture.store import AttentionStore, CapturedLayer
 from attnviz.errors import CaptureError
 
@@ -23,39 +25,6 @@ DEFAULT_MAX_BYTES = 2 * 2**30
 
 _DIMS = ("branch", "prompt", "image", "step", "head", "token", "row", "column")
 _STORED_DIMS = ("step", "branch", "prompt", "image", "head", "row", "column", "token")
-
-
-class Recording:
-    """Everything seen of one pipeline call.
-
-    Attributes
-    ----------
-    conditioning : Conditioning
-        What the call was conditioned on.
-    timesteps : list of float
-        The timestep of each denoiser call seen to its end.
-    expected_calls : int
-        Denoiser calls the pipeline announced; 0 before the first one.
-    latent_size : tuple of int
-        Rows and columns of the latents, from the tensor the U-Net got; (0, 0) before the first call.
-    grids : dict
-        Rows and columns of each layer, from the 4-D tensor its transformer block got.
-    store : AttentionStore or None
-        None before the first denoiser call.
-    """
-
-    def __init__(self, conditioning: Conditioning) -> None:
-        self.conditioning = conditioning
-        self.timesteps: list[float] = []
-        self.expected_calls = 0
-        self.latent_size = (0, 0)
-        self.grids: dict[str, tuple[int, int]] = {}
-        self.store: AttentionStore | None = None
-
-    @property
-    def complete(self) -> bool:
-        """Whether every announced denoiser call was seen to its end."""
-        return bool(self.timesteps) and len(self.timesteps) == self.expected_calls
 
 
 class AttentionRecorder:
@@ -136,9 +105,7 @@ class AttentionRecorder:
     ) -> None:
         """Take every hook out again and let go of the tensors of a call that did not end."""
         self._remove()
-        if self._current is not None and self._current.store is not None:
-            self._current.store.discard()
-        self._current = None
+        self.end()
 
     def begin(self, conditioning: Conditioning, announced: Callable[[], int]) -> Recording:
         """Start the recording of one pipeline call.
@@ -150,26 +117,36 @@ class AttentionRecorder:
         announced : callable returning int
             Asked at the first denoiser call how many there will be.
         """
-        if self._current is not None and self._current.store is not None:
-            self._current.store.discard()
+        self.end()
         self._current = Recording(conditioning)
         self._announced = announced
         self._known_states = None
         self.recordings.append(self._current)
         return self._current
 
-    def captured(self, recording: Recording) -> dict[str, CapturedLayer]:
+    def end(self) -> None:
+        """End the recording under way, if there is one: the pipeline call is over.
+
+        A denoiser call that comes before the next `begin` is refused, for its prompt is not known.
+        """
+        if self._current is not None:
+            self._current.ended = True
+            if self._current.store is not None:
+                self._current.store.discard()
+        self._current = self._known_states = None
+
+    def captured(self, recording: Recording) -> Mapping[str, CapturedLayer]:
         """Hand out what was recorded, each layer on its own grid.
 
         Returns
         -------
-        dict of str to CapturedLayer
-            By layer name; empty where no denoiser call was seen to its end.
+        mapping of str to CapturedLayer
+            By layer name, in the order the signal passes them; empty where no denoiser call was seen to
+            its end. Each layer is made when it is looked up, so that there is never a second copy of all.
         """
-        store = recording.store
-        if store is None or store.calls == 0:
+        if recording.store is None or recording.store.calls == 0:
             return {}
-        return {layer.name: self._on_its_grid(layer, store.array(layer.name), recording) for layer in self.layers}
+        return _CapturedLayers(self.layers, functools.partial(self._on_its_grid, recording, recording.store))
 
     def _before_unet(self, unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         recording = self._current
@@ -186,11 +163,17 @@ class AttentionRecorder:
             recording.latent_size = (int(sample.shape[-2]), int(sample.shape[-1]))
             recording.expected_calls = self._announced()
             recording.store = AttentionStore(
+                [layer.name for layer in self.layers],
                 keep_steps="step" in self.keep,
                 max_bytes=self.max_bytes,
                 expected_calls=recording.expected_calls,
             )
         recording.store.discard()
+        if recording.store.calls >= recording.expected_calls:
+            raise CaptureError(
+                f"The U-Net was called more often than the {recording.expected_calls} times the pipeline "
+                "announced. Is another pipeline or a callback using the same U-Net?"
+            )
         # Pipelines hand over the same tensor at every step: compare the numbers only when it changes.
         if states is not self._known_states:
             self._branches = recording.conditioning.branches(states)
@@ -225,7 +208,9 @@ class AttentionRecorder:
             ),
         )
 
-    def _on_its_grid(self, layer: CrossAttentionLayer, array: np.ndarray, recording: Recording) -> CapturedLayer:
+    def _on_its_grid(
+        self, recording: Recording, store: AttentionStore, layer: CrossAttentionLayer
+    ) -> CapturedLayer:
         """Split rows into branch, prompt and image, positions into rows and columns; put axes in order."""
         conditioning = recording.conditioning
         rows, columns = recording.grids[layer.name]
@@ -242,7 +227,7 @@ class AttentionRecorder:
         absent = {"step", "head"} - self.keep | ({"branch"} if self.branch != "both" else set())
         stored = [name for name in _STORED_DIMS if name not in absent]
         ordered = tuple(name for name in _DIMS if name not in absent)
-        split = array.reshape([sizes[name] for name in stored])
+        split = store.array(layer.name).reshape([sizes[name] for name in stored])
         split = split.transpose([stored.index(name) for name in ordered])
         return CapturedLayer(np.ascontiguousarray(split), ordered, layer.heads, layer.path)
 
@@ -250,7 +235,26 @@ class AttentionRecorder:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-        self._branches = self._known_states = None
+        self._branches = None
+
+
+class _CapturedLayers(Mapping[str, CapturedLayer]):
+    """Captured layers by name, each made when it is looked up."""
+
+    def __init__(
+        self, layers: Iterable[CrossAttentionLayer], make: Callable[[CrossAttentionLayer], CapturedLayer]
+    ) -> None:
+        self._layers = {layer.name: layer for layer in layers}
+        self._make = make
+
+    def __getitem__(self, name: str) -> CapturedLayer:
+        return self._make(self._layers[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._layers)
+
+    def __len__(self) -> int:
+        return len(self._layers)
 
 
 def is_recorded(unet: nn.Module) -> bool:

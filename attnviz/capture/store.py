@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,6 +43,8 @@ class AttentionStore:
 
     Parameters
     ----------
+    layers : collection of str
+        Names of the layers that every call must add.
     keep_steps : bool
         Keep each call's attention apart instead of summing.
     max_bytes : int
@@ -50,7 +53,8 @@ class AttentionStore:
         Denoiser calls that will come; what a kept step costs is multiplied by it beforehand.
     """
 
-    def __init__(self, *, keep_steps: bool, max_bytes: int, expected_calls: int) -> None:
+    def __init__(self, layers: Collection[str], *, keep_steps: bool, max_bytes: int, expected_calls: int) -> None:
+        self.layers = tuple(layers)
         self.keep_steps = keep_steps
         self.max_bytes = max_bytes
         self.expected_calls = expected_calls
@@ -86,8 +90,9 @@ class AttentionStore:
         Raises
         ------
         CaptureError
-            If a layer's attention is not finite.
+            If a layer was skipped, or its attention is not finite; the call then does not count.
         """
+        self._check_all_ran()
         self._check_finite()
         for layer, attention in self._of_this_call.items():
             if self.keep_steps:
@@ -102,10 +107,6 @@ class AttentionStore:
     def discard(self) -> None:
         """Forget what the call in progress added."""
         self._of_this_call = {}
-
-    def layers(self) -> list[str]:
-        """Names of the layers seen, in the order of the first call."""
-        return list(self._steps if self.keep_steps else self._sums)
 
     def array(self, layer: str) -> np.ndarray:
         """Attention of one layer over the committed calls.
@@ -129,6 +130,16 @@ class AttentionStore:
                 "Keep fewer axes (keep=()), fewer tokens (tokens='text') or images, or raise max_bytes."
             )
 
+    def _check_all_ran(self) -> None:
+        skipped = [layer for layer in self.layers if layer not in self._of_this_call]
+        if skipped:
+            self.discard()
+            raise CaptureError(
+                f"{len(skipped)} of {len(self.layers)} cross-attention layers did not run in denoiser call "
+                f"{self.calls}, first {skipped[0]}, so a mean over calls would be wrong. Is a cache of "
+                "U-Net features (DeepCache and the like) on, or a block compiled?"
+            )
+
     def _check_finite(self) -> None:
         sums = [attention.sum() for attention in self._of_this_call.values()]
         if not sums or bool(torch.isfinite(torch.stack(sums)).all()):
@@ -143,4 +154,4 @@ class AttentionStore:
 
 
 def _mib(size: int) -> str:
-    return f"{size / 2**20:.1f} MiB"
+    return f"{size / 2**20:.1f} MiB" if size >= 2**20 else f"{size} bytes"

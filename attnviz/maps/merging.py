@@ -14,7 +14,7 @@ from attnviz.maps.schema import build_tree, layer_datasets, provenance_text, roo
 
 MAY_DIFFER = frozenset(
     {
-        "seed", "seeds", "generator", "num_images_per_prompt", "images", "created", "date", "time", "started",
+        "seed", "seeds", "latents", "generator", "num_images_per_prompt", "images", "created", "date", "time", "started",
         "finished", "elapsed", "duration_s", "out", "path", "warnings", "merged",
     }
 )  # fmt: skip

@@ -260,6 +260,11 @@ def test_refuses_a_second_recorder(unet):
 def test_refuses_compiled(unet):
     with pytest.raises(CaptureError, match=r"torch\.compile"), AttentionRecorder(torch.compile(unet)):
         pass
+    down = unet.down_blocks[1]
+    down.forward = torch.compile(down.forward, backend="eager")
+    with pytest.raises(CaptureError, match=r"down_blocks\.1 is compiled"), AttentionRecorder(unet):
+        pass
+    del down.forward
     unet.mid_block.compile()
     with pytest.raises(CaptureError, match=r"mid_block is compiled"), AttentionRecorder(unet):
         pass
