@@ -1,7 +1,7 @@
 """Ways to get attention probabilities beside the model's own attention, timed on Auffusion's real tensor sizes.
 
-What attnviz does is ``per_head``; the others are what was tried instead. One alternated run, medians and minima over
-rounds, on however many threads torch has::
+What attnviz does is ``per_head``; the others are what was tried instead. One alternated run, medians and minima
+over rounds, on however many threads torch has::
 
     python benchmarks/attention_variants.py --rounds 15
 """
