@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from attnviz.errors import AttnVizError, AttnVizWarning
 
@@ -48,8 +48,8 @@ def generate(
     prompt: Annotated[str, typer.Argument(help="What is to be heard, for example 'a dog barks'.")],
     model: Model,
     out: Annotated[Path, typer.Option("--out", "-o", help="Run folder to write.")],
-    steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = 50,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the initial noise.")] = 0,
+    steps: Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps.")] = 50,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the initial noise.")] = 0,
     guidance: Annotated[float, typer.Option(help="Classifier-free guidance scale; in effect above 1.")] = 7.5,
     negative: Annotated[str | None, typer.Option(help="Negative prompt.")] = None,
     duration: Annotated[float, typer.Option(help="Seconds of audio, at most 10.24.")] = 10.0,
@@ -66,37 +66,29 @@ def generate(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing run folder.")] = False,
 ) -> None:
     """Generate audio from a prompt, with a map of every word on the spectrogram."""
-    with _reported():
+    with _reported(), _warnings_shown() as warned:
         _quieten_libraries()
         from attnviz import jobs
 
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", AttnVizWarning)
-            request = jobs.Generation(
-                prompt=prompt,
-                steps=steps,
-                seed=seed,
-                guidance_scale=guidance,
-                negative_prompt=negative,
-                duration=duration,
-                keep=tuple(keep or ()),
-            )
-            run = jobs.generate(
-                request,
-                model=jobs.ModelChoice(model, revision, offline, device, precision),
-                out=out,
-                special_tokens=special_tokens,
-                overwrite=overwrite,
-                caught=caught,
-            )
-        for warning in caught:
-            if issubclass(warning.category, AttnVizWarning):
-                complaints.print("[yellow]Warning:[/] ", end="")
-                complaints.print(str(warning.message), markup=False, highlight=False, soft_wrap=True)
-        console.print(repr(run.maps), markup=False, highlight=False, soft_wrap=True)
-        console.print(
-            f"\nWritten to [bold]{run.folder}[/]: " + ", ".join(run.files), highlight=False, soft_wrap=True
+        request = jobs.Generation(
+            prompt=prompt,
+            steps=steps,
+            seed=seed,
+            guidance_scale=guidance,
+            negative_prompt=negative,
+            duration=duration,
+            keep=tuple(keep or ()),
         )
+        run = jobs.generate(
+            request,
+            model=jobs.ModelChoice(model, revision, offline, device, precision),
+            out=out,
+            special_tokens=special_tokens,
+            overwrite=overwrite,
+            warned=warned,
+        )
+        _say(repr(run.maps))
+        _say(f"\nWritten to {run.folder}: {', '.join(run.files)}")
 
 
 @app.command()
@@ -108,16 +100,61 @@ def doctor(
     precision: Precision = "float32",
 ) -> None:
     """Check a checkpoint: its files, its licence, and two steps of generation with capture."""
-    with _reported():
+    with _reported(), _warnings_shown():
         _quieten_libraries()
-        from attnviz import jobs
+        from attnviz import doctor, jobs
 
-        choice = jobs.ModelChoice(model, revision, offline, device, precision)
-        table = Table("check", "found", box=None, header_style="bold")
-        for check, found in jobs.examine(choice):
-            table.add_row(check, found)
-        console.print(table)
+        for check, found in doctor.examine(jobs.ModelChoice(model, revision, offline, device, precision)):
+            _say(f"{check:<12}  {found}")
         console.print("[green]This checkpoint works.[/]")
+
+
+def _say(text: str) -> None:
+    """Print text as it is, whole lines, to be copied or searched: no markup, and wrapped by the terminal alone."""
+    console.print(_printable(text), markup=False, highlight=False, soft_wrap=True)
+
+
+def _complain(title: str, text: str, colour: str) -> None:
+    complaints.print(f"[{colour}]{title}:[/] ", end="")
+    complaints.print(_printable(text), markup=False, highlight=False, soft_wrap=True)
+
+
+def _printable(text: str) -> str:
+    """The text with what is not Unicode (a file name in another encoding) escaped."""
+    return text.encode("utf-8", errors="backslashreplace").decode("utf-8")
+
+
+@contextmanager
+def _warnings_shown() -> Iterator[list[str]]:
+    """Print attnviz's own warnings as they come, and list them; ignore those of the libraries beneath.
+
+    Python's ``-W`` option and ``PYTHONWARNINGS`` bring the libraries' back, as Python prints them.
+    """
+    warned: list[str] = []
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if issubclass(category, AttnVizWarning):
+            warned.append(str(message))
+            _complain("Warning", str(message), "yellow")
+        else:
+            complaints.print(
+                _printable(warnings.formatwarning(message, category, filename, lineno, line)),
+                end="", markup=False, highlight=False, soft_wrap=True,
+            )  # fmt: skip
+
+    with warnings.catch_warnings():
+        if not sys.warnoptions:
+            warnings.simplefilter("ignore")
+        warnings.simplefilter("always", AttnVizWarning)
+        warnings.showwarning = show
+        yield warned
 
 
 def _quieten_libraries() -> None:
@@ -136,8 +173,7 @@ def _reported() -> Iterator[None]:
     try:
         yield
     except AttnVizError as error:
-        complaints.print(f"[red]{type(error).__name__}:[/] ", end="")
-        complaints.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        _complain(type(error).__name__, str(error), "red")
         raise typer.Exit(1) from error
     except KeyboardInterrupt:
         complaints.print("Interrupted; nothing was written.")

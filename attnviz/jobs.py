@@ -1,27 +1,29 @@
-"""The command line's work: load, generate and trace, write; or examine."""
+"""The command line's work: load, generate and trace, write."""
 
 from __future__ import annotations
 
-import json
-import re
-import warnings
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 import attnviz
 from attnviz.api import load, trace
-from attnviz.errors import AttnVizError, AttnVizWarning
+from attnviz.errors import AttnVizError, CaptureError, PromptError
 from attnviz.maps import AttentionMaps
-from attnviz.pipelines import AuffusionPipeline, checkpoints, inputs
+from attnviz.pipelines import AuffusionPipeline, inputs
+from attnviz.pipelines.mixin import DEFAULT_SECONDS
 from attnviz.runs import is_run, save_run
 from attnviz.storage import check_free
+from attnviz.text import clip_token_table
+from attnviz.text.words import split_words
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+WIDTH = 1024
+"""Columns of a generated spectrogram."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,33 @@ class ModelChoice:
     device: str | None = None
     precision: str = "float32"
 
+    def settle(self) -> tuple[torch.device, torch.dtype]:
+        """Settle on which device and in which precision it runs, before anything is loaded.
+
+        Raises
+        ------
+        AttnVizError
+            On an unknown precision, or a device that cannot compute in it.
+        """
+        if self.precision not in DTYPES:
+            raise AttnVizError(f"precision {self.precision!r} is unknown; it is one of {', '.join(DTYPES)}.")
+        dtype = DTYPES[self.precision]
+        if self.device is None:
+            best = torch.accelerator.current_accelerator(check_available=True)
+            return best if best is not None else torch.device("cpu"), dtype
+        try:
+            device = torch.device(self.device)
+            # Computed and read back: "meta" makes tensors too, and some backends only fail at their first sum.
+            computed = (torch.ones(2, device=device, dtype=dtype) + 1).cpu()
+        except (RuntimeError, AssertionError, ImportError, AttributeError, TypeError) as error:
+            raise AttnVizError(
+                f"device {self.device!r} cannot compute in {self.precision} here: {_first_line(error)} A device "
+                "is 'cpu', 'cuda', 'cuda:1', 'mps', ...; leave --device out for the best there is."
+            ) from error
+        if not bool((computed == 2).all()):
+            raise AttnVizError(f"device {self.device!r} computes 1 + 1 = {computed[0]}; it cannot be used.")
+        return device, dtype
+
     def load(self) -> AuffusionPipeline:
         """Load it onto its device.
 
@@ -44,27 +73,9 @@ class ModelChoice:
         AttnVizError
             On an unknown precision or device.
         """
-        if self.precision not in DTYPES:
-            raise AttnVizError(f"precision {self.precision!r} is unknown; it is one of {', '.join(DTYPES)}.")
-        device = self._device()
-        pipe = load(
-            self.model,
-            revision=self.revision,
-            torch_dtype=DTYPES[self.precision],
-            local_files_only=self.offline,
-        )
+        device, dtype = self.settle()
+        pipe = load(self.model, revision=self.revision, torch_dtype=dtype, local_files_only=self.offline)
         return pipe.to(device)
-
-    def _device(self) -> torch.device:
-        if self.device is None:
-            best = torch.accelerator.current_accelerator(check_available=True)
-            return best if best is not None else torch.device("cpu")
-        try:
-            device = torch.device(self.device)
-            torch.empty(0, device=device)
-        except (RuntimeError, AssertionError, NotImplementedError) as error:
-            raise AttnVizError(f"device {self.device!r} cannot be used here: {error}") from error
-        return device
 
 
 @dataclass(frozen=True)
@@ -78,6 +89,65 @@ class Generation:
     negative_prompt: str | None = None
     duration: float = 10.0
     keep: tuple[str, ...] = ()
+
+    def check(self) -> None:
+        """Refuse what can be refused without a model; the command line itself bounds steps and seed.
+
+        Raises
+        ------
+        AttnVizError
+            Naming what was given and what is allowed.
+        """
+        inputs.check_prompts(self.prompt, self.negative_prompt)
+        for name, text in (("prompt", self.prompt), ("negative prompt", self.negative_prompt or "")):
+            if any("\ud800" <= character <= "\udfff" for character in text):
+                raise PromptError(
+                    f"The {name} {text!a} holds bytes that are not UTF-8 text. Is the terminal, or the file "
+                    "it was read from, in another encoding?"
+                )
+        if not split_words(self.prompt):
+            raise PromptError(
+                f"The prompt {self.prompt!r} has no word, only punctuation, so there is nothing to map; a few "
+                "words are expected, for example 'a dog barks'."
+            )
+        if not math.isfinite(self.guidance_scale):
+            raise AttnVizError(
+                f"guidance={self.guidance_scale} is not a finite number; 7.5 is usual, and 1 or less turns it off."
+            )
+        inputs.check_duration(self.duration, WIDTH, DEFAULT_SECONDS)
+        if unknown := sorted(set(self.keep) - {"step", "head"}):
+            raise CaptureError(f"keep={', '.join(unknown)} is no axis of the maps; keep step, head, or both.")
+
+    def check_fit(self, pipe: AuffusionPipeline) -> None:
+        """Refuse what this model cannot do, before it runs.
+
+        Raises
+        ------
+        AttnVizError
+            If the scheduler cannot make so many steps.
+        PromptError
+            If no word has a token, so that there would be nothing to map.
+        """
+        try:
+            pipe.scheduler.set_timesteps(self.steps)
+        except (ValueError, IndexError) as error:
+            raise AttnVizError(f"steps={self.steps} is more than the scheduler can make: {error}") from error
+        trained = len(getattr(pipe.scheduler, "alphas_cumprod", ()))
+        last = int(pipe.scheduler.timesteps.max())
+        if trained and last >= trained:
+            raise AttnVizError(
+                f"steps={self.steps} asks {type(pipe.scheduler).__name__} for timestep {last}, and it ends at "
+                f"{trained - 1}; a few steps fewer will do."
+            )
+        if pipe.conditioner is not None:
+            table = pipe.conditioner.token_table(self.prompt, warn=False)
+        else:
+            table = clip_token_table(pipe.tokenizer, self.prompt, warn=False)
+        if not table.kept_words:
+            raise PromptError(
+                f"No word of the prompt {self.prompt!r} has a token of its own, so there is nothing to map. The "
+                "tokenizer drops its characters; are they letters that the model was trained on?"
+            )
 
     def run(self, pipe: AuffusionPipeline) -> tuple[np.ndarray, np.ndarray, AttentionMaps]:
         """Generate and trace; returns the waveform, its log-mel spectrogram and the maps."""
@@ -111,78 +181,44 @@ def generate(
     out: Path,
     special_tokens: bool,
     overwrite: bool,
-    caught: Sequence[warnings.WarningMessage],
+    warned: Sequence[str] = (),
 ) -> Written:
     """Generate, trace and write a run folder.
 
     What can be refused without a model is refused before one is loaded.
+
+    Parameters
+    ----------
+    request, model
+        What is generated, and by which checkpoint.
+    out : pathlib.Path
+        Run folder to write.
+    special_tokens, overwrite : bool
+        As for `attnviz.runs.save_run`.
+    warned : sequence of str
+        Warnings given so far, read when the run is written.
 
     Raises
     ------
     AttnVizError
         On a bad request, checkpoint or output folder; nothing is written then.
     """
-    inputs.check_prompts(request.prompt, request.negative_prompt)
+    request.check()
+    model.settle()
     check_free(out, overwrite=overwrite, replaceable=is_run)
     pipe = model.load()
+    request.check_fit(pipe)
     audio, log_mel, maps = request.run(pipe)
     record = {
         "attnviz": attnviz.__version__,
         **asdict(request),
         "model": asdict(model),
-        "warnings": [str(each.message) for each in caught if issubclass(each.category, AttnVizWarning)],
+        "warnings": list(warned),
     }
     folder = save_run(out, audio, log_mel, maps, record, special_tokens=special_tokens, overwrite=overwrite)
     return Written(folder, sorted(path.name for path in folder.iterdir()), maps)
 
 
-def examine(choice: ModelChoice) -> Iterator[tuple[str, str]]:
-    """Examine a checkpoint, one finding after another.
-
-    Yields
-    ------
-    check, found : str
-        What was looked at, and what was found.
-
-    Raises
-    ------
-    AttnVizError
-        At the first thing that is wrong.
-    """
-    folder, commit = checkpoints.locate(choice.model, revision=choice.revision, local_files_only=choice.offline)
-    yield "folder", str(folder)
-    yield "commit", commit or "a local folder"
-    yield "layout", checkpoints.layout(folder)
-    yield "licence", licence(folder)
-    pipe = choice.load()
-    for name in ("conditioner", "text_encoder", "unet", "vae", "vocoder"):
-        module = getattr(pipe, name)
-        if module is not None:
-            count = sum(parameter.numel() for parameter in module.parameters())
-            yield name, f"{type(module).__name__}, {count / 1e6:.1f} M parameters"
-    yield "scheduler", type(pipe.scheduler).__name__
-    audio, _, maps = Generation("a dog barks", steps=2).run(pipe)
-    yield "audio", f"{len(audio) / 16_000:g} s, peak {np.abs(audio).max():.3f}"
-    yield "capture", f"{len(maps.layers)} cross-attention layers, {len(maps.timesteps)} denoiser calls"
-    grids = sorted({maps[layer].shape[-2:] for layer in maps.layers}, reverse=True)
-    yield "grids", ", ".join(f"{rows} x {columns}" for rows, columns in grids)
-
-
-def licence(folder: Path) -> str:
-    """Read a checkpoint's licence from its model card or LICENSE file."""
-    card = folder / "README.md"
-    if card.is_file():
-        front = re.match(r"---\n(.*?)\n---", card.read_text("utf-8", errors="replace"), re.DOTALL)
-        stated = re.search(r"^license(?:_name)?:\s*(\S+)", front.group(1), re.MULTILINE) if front else None
-        if stated:
-            return f"{stated.group(1)} (as README.md says)"
-    for name in ("LICENSE", "LICENSE.md", "LICENSE.txt"):
-        if (folder / name).is_file():
-            lines = (folder / name).read_text("utf-8", errors="replace").strip().splitlines()
-            return f"{lines[0].strip() if lines else 'empty file'} ({name})"
-    index = folder / "model_index.json"
-    if index.is_file():
-        stated_name: Any = json.loads(index.read_text("utf-8")).get("license")
-        if stated_name:
-            return str(stated_name)
-    return "not stated: no license in README.md, no LICENSE file. Ask its authors before you publish with it."
+def _first_line(error: BaseException) -> str:
+    text = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return text if text.endswith((".", "!", "?")) else f"{text}."

@@ -13,9 +13,18 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from attnviz.audio import write_wav
+from attnviz.errors import OutputError
 from attnviz.maps import AttentionMaps
 from attnviz.plots import spectrogram, word_maps
 from attnviz.storage import whole_folder
+
+_FILES = frozenset(
+    {
+        *("audio.wav", "run.json", "spectrogram.npz", "spectrogram.png", "tokens.csv", "words.png"),
+        *("events.tsv", "alignment.csv", "report.html"),
+    }
+)
+_FOLDERS = frozenset({"maps.zarr", "figures"})
 
 
 def save_run(
@@ -58,11 +67,12 @@ def save_run(
     Raises
     ------
     OutputError
-        If the folder exists and `overwrite` is not set, or cannot be written. Nothing half-written is left.
+        If the folder exists and `overwrite` is not set, or cannot be written, or the record cannot be JSON.
+        Nothing half-written is left.
     """
     with whole_folder(folder, overwrite=overwrite, replaceable=is_run) as temporary:
         run = {**record, "provenance": maps.provenance, "complete": maps.complete}
-        (temporary / "run.json").write_text(json.dumps(run, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        (temporary / "run.json").write_bytes(_json(run))
         write_wav(temporary / "audio.wav", audio)
         np.savez_compressed(
             temporary / "spectrogram.npz",
@@ -81,8 +91,23 @@ def save_run(
 
 
 def is_run(folder: Path) -> bool:
-    """Say whether a folder is a run folder, or empty, so that a run may replace it."""
-    return folder.is_dir() and ((folder / "run.json").is_file() or not any(folder.iterdir()))
+    """Say whether a folder is a run folder and nothing else, or empty, so that a run may replace it.
+
+    A run folder has a ``run.json`` that names the attnviz that wrote it, and no entry that a run has not: what
+    somebody laid beside a run, or another program's ``run.json``, is not deleted.
+    """
+    if not folder.is_dir():
+        return False
+    entries = list(folder.iterdir())
+    if not entries:
+        return True
+    if any(entry.name not in (_FOLDERS if entry.is_dir() else _FILES) for entry in entries):
+        return False
+    try:
+        record = json.loads((folder / "run.json").read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(record, dict) and "attnviz" in record
 
 
 def token_rows(maps: AttentionMaps) -> pd.DataFrame:
@@ -90,3 +115,15 @@ def token_rows(maps: AttentionMaps) -> pd.DataFrame:
     tables = [table.rows.assign(prompt=index) for index, table in enumerate(maps.tokens)]
     rows = pd.concat(tables, ignore_index=True)
     return rows[["prompt", *rows.columns.drop("prompt")]]
+
+
+def _json(run: Mapping[str, Any]) -> bytes:
+    """Write a record as JSON that every reader takes: UTF-8, and no NaN."""
+    try:
+        # A path that is not UTF-8 is escaped, as JSON has it, not refused after all the work.
+        text = json.dumps(run, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        return text.encode("utf-8", errors="backslashreplace")
+    except (TypeError, ValueError) as error:
+        raise OutputError(
+            f"run.json holds text, finite numbers, lists and dicts, and the record given is not that: {error}."
+        ) from error

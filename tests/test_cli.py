@@ -6,6 +6,7 @@ import csv
 import json
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ from typer.testing import CliRunner
 
 import attnviz
 from attnviz.cli import app
-from attnviz.jobs import licence
+from attnviz.doctor import licence
+from attnviz.runs import is_run
 
 PROMPT = 'a dog "barks" & <b>then</b> rain — falls 🐕'
 
@@ -147,6 +149,207 @@ def test_doctor_finds_the_fault(attnviz_command, tmp_path):
 def test_licence(file, content, expected, tmp_path):
     (tmp_path / file).write_text(content)
     assert expected in licence(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("card", "expected"),
+    [
+        ("---\nlicense:\n- cc-by-4.0\n- mit\n---\n# Card", "cc-by-4.0, mit (as README.md says)"),
+        ("---\nlicense: other\nlicense_name: my-own\n---\n", "my-own (other) (as README.md says)"),
+        ("---\nlicense_name: my-own\nlicense: other\n---\n", "my-own (other) (as README.md says)"),
+        ("---\nlicense: mit\nlicense_name: my-own\n---\n", "mit (as README.md says)"),
+        ('---\nlicense: "mit"  # really\n---', "mit (as README.md says)"),
+        ("\ufeff---\r\nlicense: 'mit'\r\n---\r\n", "mit (as README.md says)"),
+        ("---\nlicense:\ntags: [audio]\n---\n", "not stated"),
+        ("---\n---\n", "not stated"),
+        ("---\n- license\n---\n", "not stated"),
+        ("---\nlicense: [mit\n---\n", "not stated"),
+        ("---\nmade: 2020-13-45\n---\n", "not stated"),
+        ("---\ntitle: a\n--- license: mit", "not stated"),
+    ],
+)
+def test_licence_of_a_model_card(card, expected, tmp_path):
+    (tmp_path / "README.md").write_bytes(card.encode())
+    assert licence(tmp_path).startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("index", "expected"),
+    [
+        ("{oops", "not stated"),
+        ("[]", "not stated"),
+        ("[" * 100_000, "not stated"),
+        ('{"license": null}', "not stated"),
+        ('{"license": ["mit"]}', "mit (as model_index.json says)"),
+    ],
+)
+def test_licence_of_a_model_index(index, expected, tmp_path):
+    (tmp_path / "model_index.json").write_text(index)
+    assert licence(tmp_path).startswith(expected)
+
+
+def test_doctor_shows_what_was_found_before_the_fault(attnviz_command, tmp_path):
+    folder = tmp_path / ("a long name " * 12 + "[red]")  # longer than a terminal is wide
+    for part in ("text_encoder", "tokenizer"):
+        (folder / part).mkdir(parents=True)
+    (folder / "model_index.json").write_text("{oops")
+    (folder / "README.md").write_text("---\nlicense: mit\n---\n")
+    result = attnviz_command("doctor", folder)
+    assert result.exit_code == 1
+    assert isinstance(result.exception, SystemExit)
+    found = dict(line.split(maxsplit=1) for line in result.stdout.splitlines())
+    assert found["folder"] == str(folder)
+    assert found["layout"] == "plain"
+    assert found["licence"] == "mit (as README.md says)"
+    assert "unet" in result.stderr
+
+
+@pytest.mark.parametrize("option", ["--device=meta", "--device=", "--device=privateuseone", "--precision=int3"])
+def test_doctor_refuses_a_place_to_compute_first(option, attnviz_command):
+    result = attnviz_command("doctor", "nosuch", option)
+    assert isinstance(result.exception, SystemExit)
+    assert option.split("=")[0].strip("-") in result.stderr
+    assert "nosuch" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["dog", "--seed", 99999999999999999999], "seed"),
+        (["dog", "--seed", 2**63], "seed"),
+        (["dog", "--seed", -1], "seed"),
+        (["dog", "--steps", 2_000_000_000], "steps"),
+        (["dog", "--steps", 0], "steps"),
+        (["dog", "--guidance", "nan"], "guidance"),
+        (["dog", "--guidance", "-inf"], "guidance"),
+        (["dog", "--device", "meta"], "device 'meta' cannot compute"),
+        (["dog", "--device", "privateuseone"], "device 'privateuseone'"),
+        (["dog", "--device", "quantum:1"], "device 'quantum:1'"),
+        (["dog", "--precision", "int3"], "precision 'int3'"),
+        (["dog", "--duration", 10_000], "milliseconds"),
+        (["dog", "--duration", "nan"], "duration"),
+        (["dog", "--keep", "step", "--keep", "time"], "keep=time"),
+        ([""], "PromptError"),
+        (["?! ... <>"], "has no word"),
+        (["dog \udcff"], "not UTF-8"),
+        (["dog", "--negative", "\udcff"], "negative prompt"),
+    ],
+)
+def test_refused_before_a_model_is_looked_for(arguments, message, attnviz_command, tmp_path):
+    result = attnviz_command("generate", *arguments, "--model", "nosuch", "--out", tmp_path / "run")
+    assert result.exit_code != 0
+    assert isinstance(result.exception, SystemExit)
+    assert message in result.stderr
+    assert "nosuch" not in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_out_folder_is_refused_before_a_model_is_looked_for(attnviz_command, tmp_path):
+    (tmp_path / "file").write_text("here")
+    for out in (tmp_path, tmp_path / "file", tmp_path / "file" / "run", "", "~nobodyx/run"):
+        result = attnviz_command("generate", "dog", "--model", "nosuch", "--out", out, "--overwrite")
+        assert isinstance(result.exception, SystemExit)
+        assert "OutputError" in result.stderr
+        assert "nosuch" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [(1000, "asks PNDMScheduler for timestep 1000, and it ends at 999"), (1, "No word of the prompt 'dog' has a")],
+)
+def test_refused_before_the_model_runs(steps, message, adapter_checkpoint, attnviz_command, tmp_path, monkeypatch):
+    from attnviz import jobs
+    from attnviz.text import TokenTable
+
+    monkeypatch.setattr(jobs.Generation, "run", lambda *_: pytest.fail("the model ran"))
+    monkeypatch.setattr(TokenTable, "kept_words", [])  # as of a tokenizer that drops the prompt's characters
+    result = attnviz_command(
+        *("generate", "dog", "--model", adapter_checkpoint, "--out", tmp_path / "run", "--steps", steps)
+    )
+    assert isinstance(result.exception, SystemExit), result.exception
+    assert message in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("entries", "replaceable"),
+    [
+        ({}, True),
+        ({"run.json": '{"attnviz": "0.1"}'}, True),
+        ({"run.json": '{"attnviz": "0.1"}', "audio.wav": "", "maps.zarr/a": "", "figures/f.png": ""}, True),
+        ({"run.json": '{"attnviz": "0.1"}', "thesis.tex": ""}, False),
+        ({"run.json": '{"attnviz": "0.1"}', "audio.wav/thesis.tex": ""}, False),
+        ({"run.json": '{"experiment": 3}'}, False),
+        ({"run.json": '["attnviz"]'}, False),
+        ({"run.json": "attnviz"}, False),
+        ({"run.json": "\x00\xff"}, False),
+        ({"run.json/attnviz": ""}, False),
+        ({"audio.wav": ""}, False),
+    ],
+)
+def test_only_a_run_is_replaced(entries, replaceable, tmp_path):
+    for name, content in entries.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content, "latin-1")
+    assert is_run(tmp_path) == replaceable
+
+
+def test_overwriting(run, adapter_checkpoint, attnviz_command, tmp_path):
+    assert is_run(run)
+    arguments = ["--model", adapter_checkpoint, "--steps", 1, "--guidance", 1, "--overwrite"]
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "run.json").write_text("{}")
+    result = attnviz_command("generate", "dog", *arguments, "--out", foreign)
+    assert "is not replaced" in result.stderr
+    assert (foreign / "run.json").read_text() == "{}"
+    out = tmp_path / "[red]deep[" / ("a name longer than a terminal is wide " * 3)
+    for prompt in ("dog", "rain"):
+        result = attnviz_command("generate", prompt, *arguments, "--out", out)
+        assert result.exit_code == 0, result.output
+        assert any(line.startswith(f"Written to {out}: audio.wav, ") for line in result.stdout.splitlines())
+    assert json.loads((out / "run.json").read_text("utf-8"))["prompt"] == "rain"
+    assert [path.name for path in out.parent.iterdir()] == [out.name]
+
+
+def test_run_json_never_holds_nan(run, tmp_path):
+    from attnviz.errors import OutputError
+    from attnviz.runs import save_run
+
+    maps = attnviz.AttentionMaps.load(run / "maps.zarr")
+    with pytest.raises(OutputError, match="finite numbers"):
+        save_run(tmp_path / "run", np.zeros(160), np.zeros((256, 1024)), maps, {"guidance_scale": float("nan")})
+    assert not list(tmp_path.iterdir())
+
+
+def test_warnings_are_shown_and_recorded(adapter_checkpoint, attnviz_command, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "warnoptions", [])
+    arguments = ["--model", adapter_checkpoint, "--steps", 1, "--guidance", 1]
+    result = attnviz_command("generate", "dog " * 100, *arguments, "--out", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    (warned,) = json.loads((tmp_path / "run" / "run.json").read_text("utf-8"))["warnings"]
+    assert f"Warning: {warned}" in result.stderr.splitlines()  # whole: not wrapped
+
+
+@pytest.mark.parametrize("asked_for", [False, True])
+def test_warnings_are_shown_when_an_error_follows(asked_for, attnviz_command, tmp_path, monkeypatch):
+    from attnviz import jobs
+    from attnviz.errors import CheckpointError, TruncationWarning
+
+    def load(*_, **__):
+        warnings.warn("words were cut off", TruncationWarning, stacklevel=1)
+        warnings.warn("a library speaks", FutureWarning, stacklevel=1)
+        raise CheckpointError("it is broken")
+
+    monkeypatch.setattr(sys, "warnoptions", ["default"] if asked_for else [])
+    monkeypatch.setattr(jobs, "load", load)
+    for command in (["generate", "dog", "--model", "m", "--out", tmp_path / "run"], ["doctor", tmp_path]):
+        (tmp_path / "condition_config.json").touch()
+        result = attnviz_command(*command)
+        assert result.exit_code == 1
+        lines = result.stderr.splitlines()
+        assert lines.index("Warning: words were cut off") < lines.index("CheckpointError: it is broken")
+        assert ("a library speaks" in result.stderr) == asked_for
 
 
 def test_help_does_not_wait_for_torch():

@@ -1,0 +1,104 @@
+"""A checkpoint examined: its files, its licence, and two steps of generation with capture."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from attnviz.jobs import Generation, ModelChoice
+from attnviz.pipelines import checkpoints
+
+_FRONT_MATTER = re.compile(r"\s*---[ \t]*\n(.*?\n)??---[ \t]*(?:\n|\Z)", re.DOTALL)
+
+
+def examine(choice: ModelChoice) -> Iterator[tuple[str, str]]:
+    """Examine a checkpoint, one finding after another.
+
+    Yields
+    ------
+    check, found : str
+        What was looked at, and what was found.
+
+    Raises
+    ------
+    AttnVizError
+        At the first thing that is wrong.
+    """
+    choice.settle()
+    folder, commit = checkpoints.locate(choice.model, revision=choice.revision, local_files_only=choice.offline)
+    yield "folder", str(folder)
+    yield "commit", commit or "a local folder"
+    yield "layout", checkpoints.layout(folder)
+    yield "licence", licence(folder)
+    pipe = choice.load()
+    for name in ("conditioner", "text_encoder", "unet", "vae", "vocoder"):
+        module = getattr(pipe, name)
+        if module is not None:
+            count = sum(parameter.numel() for parameter in module.parameters())
+            yield name, f"{type(module).__name__}, {count / 1e6:.1f} M parameters"
+    yield "scheduler", type(pipe.scheduler).__name__
+    audio, _, maps = Generation("a dog barks", steps=2).run(pipe)
+    yield "audio", f"{len(audio) / 16_000:g} s, peak {np.abs(audio).max():.3f}"
+    yield "capture", f"{len(maps.layers)} cross-attention layers, {len(maps.timesteps)} denoiser calls"
+    grids = sorted({maps[layer].shape[-2:] for layer in maps.layers}, reverse=True)
+    yield "grids", ", ".join(f"{rows} x {columns}" for rows, columns in grids)
+
+
+def licence(folder: Path) -> str:
+    """Read a checkpoint's licence from its model card, LICENSE file or model_index.json.
+
+    A file that is missing or malformed states none.
+    """
+    if stated := _in_card(_text(folder / "README.md") or ""):
+        return f"{stated} (as README.md says)"
+    for name in ("LICENSE", "LICENSE.md", "LICENSE.txt"):
+        text = _text(folder / name)
+        if text is not None:
+            lines = text.strip().splitlines()
+            return f"{lines[0].strip() if lines else 'empty file'} ({name})"
+    if stated := _in_index(_text(folder / "model_index.json") or ""):
+        return f"{stated} (as model_index.json says)"
+    return "not stated: no license in README.md, no LICENSE file. Ask its authors before you publish with it."
+
+
+def _in_card(card: str) -> str:
+    """The licence in a model card's YAML front matter; empty where none is stated."""
+    front = _FRONT_MATTER.match(card)
+    try:
+        stated: Any = yaml.safe_load(front.group(1) or "") if front else None
+    except (yaml.YAMLError, ValueError, RecursionError):  # ValueError: a date that is none
+        return ""
+    if not isinstance(stated, dict):
+        return ""
+    # "other" is the hub's word for a licence it does not list; its name stands beside it.
+    named = _joined(stated.get("license_name"))
+    listed = _joined(stated.get("license"))
+    return f"{named} (other)" if named and listed in ("", "other") else listed
+
+
+def _in_index(index: str) -> str:
+    try:
+        stated = json.loads(index)
+    except (ValueError, RecursionError):
+        return ""
+    return _joined(stated.get("license")) if isinstance(stated, dict) else ""
+
+
+def _joined(value: object) -> str:
+    """One value, or a list of several, as one line of text; empty for nothing."""
+    values = value if isinstance(value, list) else [value]
+    return ", ".join(" ".join(str(each).split()) for each in values if each is not None and str(each).strip())
+
+
+def _text(path: Path) -> str | None:
+    """A text file's content without its byte order mark; None where there is none to read."""
+    try:
+        return path.read_text("utf-8-sig", errors="replace")
+    except OSError:
+        return None
