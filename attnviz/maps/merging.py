@@ -14,10 +14,11 @@ from attnviz.maps.schema import build_tree, layer_datasets, provenance_text, roo
 
 MAY_DIFFER = frozenset(
     {
-        "seed", "seeds", "latents", "generator", "num_images_per_prompt", "images", "created", "date", "time", "started",
-        "finished", "elapsed", "duration_s", "out", "path", "warnings", "merged",
+        *("seed", "seeds", "latents", "generator", "num_images_per_prompt", "images"),
+        *("created", "date", "time", "started", "finished", "elapsed", "duration_s"),
+        *("out", "path", "warnings", "merged"),
     }
-)  # fmt: skip
+)
 """Names of provenance fields, at any depth, that runs of the same settings may differ in."""
 
 _NAMES = {

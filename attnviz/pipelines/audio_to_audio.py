@@ -8,7 +8,7 @@ import torch
 from diffusers import StableDiffusionImg2ImgPipeline
 
 from attnviz.audio import MEL
-from attnviz.pipelines import inputs
+from attnviz.pipelines import calls, inputs
 from attnviz.pipelines.mixin import AuffusionMixin, OutputType
 from attnviz.pipelines.sources import AudioSource, read_sources
 
@@ -43,9 +43,11 @@ class AuffusionAudioToAudioPipeline(AuffusionMixin, StableDiffusionImg2ImgPipeli
             A file of any sample rate and channel count, or a 1-D waveform at 16 kHz. Normalised to a peak
             of 0.95; cut or padded to `width` columns.
         strength : float
-            Share of the noise schedule that is run again, in [0, 1]: 0 keeps the clip, 1 forgets it.
+            Share of the noise schedule that is run again, in (0, 1]: 1 forgets the clip. Of the steps,
+            ``int(num_inference_steps * strength)`` are run, and at least one has to be.
         duration : float, optional
-            Seconds of audio kept; the clip's own length, or what `width` columns hold, where left out.
+            Seconds of audio kept, at most what `width` columns hold; what lies beyond the clip is the model's.
+            Where left out the clip's own length, or what `width` columns hold; clips of different length need it.
         width : int
             Frames of 10 ms of the spectrogram image.
         num_inference_steps, guidance_scale, negative_prompt, num_images_per_prompt, output_type, return_dict
@@ -60,21 +62,26 @@ class AuffusionAudioToAudioPipeline(AuffusionMixin, StableDiffusionImg2ImgPipeli
         Raises
         ------
         PromptError, AudioError, AttnVizError
-            On a prompt, clip, duration or strength that cannot be used; before any model runs.
+            On a prompt, clip, duration, strength or other argument that cannot be used, or that there is not;
+            before any model runs.
         """
+        calls.check_arguments(self.__call__, super().__call__, diffusers_arguments)
         inputs.check_output_type(output_type)
         prompts = inputs.check_prompts(prompt, negative_prompt)
-        inputs.check_strength(strength, num_inference_steps)
-        inputs.check_size(MEL.n_mels, width, self.vae_scale_factor, bands=None, latent_only=True)
-        images, seconds = read_sources(audio, prompts, width)
+        strength = inputs.check_strength(strength)
+        guidance_scale = inputs.check_guidance(guidance_scale)
+        num_images_per_prompt = inputs.check_count("num_images_per_prompt", num_images_per_prompt)
+        num_inference_steps = calls.check_steps(self.scheduler, num_inference_steps, diffusers_arguments, strength)
+        _, width = inputs.check_size(MEL.n_mels, width, self.vae_scale_factor, bands=None, latent_only=True)
+        images, seconds = read_sources(audio, prompts, width, duration)
         self._duration = inputs.check_duration(duration, width, seconds)
         latents = super().__call__(
-            prompt=prompt,
+            prompt=inputs.untupled(prompt),
             image=images.repeat_interleave(num_images_per_prompt, dim=0),
             strength=strength,
             num_inference_steps=num_inference_steps,
             guidance_scale=guidance_scale,
-            negative_prompt=negative_prompt,
+            negative_prompt=inputs.untupled(negative_prompt),
             num_images_per_prompt=num_images_per_prompt,
             output_type="latent",
             return_dict=False,

@@ -4,30 +4,40 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import re
 from pathlib import Path
 from typing import Any
 
 import diffusers
 import torch
-import transformers
-from diffusers import AutoencoderKL, SchedulerMixin, UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-from safetensors import SafetensorError
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel
 
-from attnviz.audio import MEL, HifiGan
 from attnviz.errors import CheckpointError
+from attnviz.pipelines import parts as read
 from attnviz.storage import whole_folder
 from attnviz.text import TextConditioner
 
 _HUB_NAME = re.compile(r"[\w][\w.-]*/[\w.-]+")
-_HUB_FILES = ["*.json", "*.txt", "*.model", "*.md", "*.safetensors", "*.bin", "*.pt"]
+_HUB_FILES = ["*.json", "*.txt", "*.model", "*.md", "LICENSE*", "*.safetensors", "*.bin", "*.pt"]
 
-# What diffusers, transformers and their parsers raise on files that are missing or damaged.
-_DAMAGE = (OSError, ValueError, RuntimeError, KeyError, TypeError, pickle.UnpicklingError, SafetensorError)
+# What a published checkpoint has beside the folders that condition_config.json names.
+_ENTRIES = {
+    "condition_config.json",
+    "feature_extractor",
+    "image_encoder",
+    "model_index.json",
+    "safety_checker",
+    "scheduler",
+    "text_encoder",
+    "tokenizer",
+    "unet",
+    "vae",
+    "vocoder",
+}
+_FURNITURE = re.compile(r"README\.md|LICENSE(\.\w+)?|\.gitattributes|\.DS_Store")
 
 
 def locate(
@@ -51,7 +61,7 @@ def locate(
     CheckpointError
         If there is no such folder, and no such repository or revision, or the hub cannot be reached.
     """
-    folder = Path(model).expanduser()
+    folder = _as_path(model, "model")
     if folder.is_dir():
         if revision is not None:
             raise CheckpointError(f"revision={revision!r} is for hub repositories, and {folder} is a folder.")
@@ -66,14 +76,14 @@ def locate(
             name,
             revision=revision,
             local_files_only=local_files_only,
-            cache_dir=None if cache_dir is None else os.fspath(cache_dir),
+            cache_dir=None if cache_dir is None else _as_path(cache_dir, "cache_dir"),
             allow_patterns=_HUB_FILES,
         )
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
         where = "the local cache" if local_files_only else "the Hugging Face hub"
         raise CheckpointError(
             f"{name!r} (revision {revision or 'main'}) is not a folder and could not be had from {where}: "
-            f"{str(error).strip().splitlines()[0]}"
+            f"{(str(error).strip() or type(error).__name__).splitlines()[0]}"
         ) from error
     return Path(snapshot), Path(snapshot).name
 
@@ -117,13 +127,14 @@ def load_components(folder: Path, *, torch_dtype: torch.dtype | None = None) -> 
     CheckpointError
         Naming the part that is missing, malformed or does not fit. No pickle is ever executed.
     """
+    check_dtype(torch_dtype)
     dtype = torch_dtype or torch.float32
     adapter = layout(folder) == "adapter"
     parts: dict[str, Any] = {
-        "unet": _model(UNet2DConditionModel, folder / "unet", dtype),
-        "vae": _model(AutoencoderKL, folder / "vae", dtype),
-        "scheduler": _scheduler(folder / "scheduler"),
-        "vocoder": _vocoder(folder / "vocoder", dtype),
+        "unet": read.read_model(UNet2DConditionModel, folder / "unet", dtype),
+        "vae": read.read_model(AutoencoderKL, folder / "vae", dtype),
+        "scheduler": read.read_scheduler(folder / "scheduler"),
+        "vocoder": read.read_vocoder(folder / "vocoder", dtype),
         "text_encoder": None,
         "tokenizer": None,
         "conditioner": None,
@@ -132,16 +143,40 @@ def load_components(folder: Path, *, torch_dtype: torch.dtype | None = None) -> 
         parts["conditioner"] = TextConditioner.from_pretrained(folder, torch_dtype=dtype)
         width, source = parts["conditioner"].cross_attention_dim, "condition_config.json"
     else:
-        parts["text_encoder"] = _model(CLIPTextModel, folder / "text_encoder", dtype)
-        parts["tokenizer"] = _tokenizer(folder / "tokenizer")
+        parts["text_encoder"] = read.read_model(CLIPTextModel, folder / "text_encoder", dtype)
+        parts["tokenizer"] = read.read_tokenizer(folder / "tokenizer", parts["text_encoder"])
         width, source = parts["text_encoder"].config.hidden_size, "text_encoder/config.json"
-    _check_fit(parts, width, source)
+    read.check_fit(parts, width, source)
     return parts
 
 
+def check_dtype(torch_dtype: Any) -> None:
+    """Refuse a precision that is none.
+
+    Raises
+    ------
+    CheckpointError
+        Naming those there are.
+    """
+    if torch_dtype is None or (isinstance(torch_dtype, torch.dtype) and torch_dtype.is_floating_point):
+        return
+    raise CheckpointError(
+        f"torch_dtype={torch_dtype!r} is not a floating-point torch.dtype; give torch.float32, torch.bfloat16 or "
+        "torch.float16 itself, and not its name."
+    )
+
+
 def is_checkpoint(folder: Path) -> bool:
-    """Say whether a folder holds a checkpoint, or nothing, so that a checkpoint may replace it."""
-    return folder.is_dir() and ((folder / "unet" / "config.json").is_file() or not any(folder.iterdir()))
+    """Say whether a folder holds a checkpoint and nothing else, or nothing, so that one may replace it."""
+    if not folder.is_dir():
+        return False
+    entries = {path.name for path in folder.iterdir()}
+    if not entries:
+        return True
+    known = _ENTRIES | _named_folders(folder / "condition_config.json")
+    return (folder / "unet" / "config.json").is_file() and all(
+        name in known or _FURNITURE.fullmatch(name) for name in entries
+    )
 
 
 def save_components(pipe: Any, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -149,9 +184,12 @@ def save_components(pipe: Any, folder: str | os.PathLike[str], *, overwrite: boo
 
     Raises
     ------
+    CheckpointError
+        If a LoRA is attached: the layouts have no place for it.
     OutputError
         If the folder exists and `overwrite` is not set, or cannot be written.
     """
+    _refuse_lora(pipe)
     with whole_folder(folder, overwrite=overwrite, replaceable=is_checkpoint) as temporary:
         pipe.unet.save_pretrained(temporary / "unet")
         pipe.vae.save_pretrained(temporary / "vae")
@@ -164,91 +202,7 @@ def save_components(pipe: Any, folder: str | os.PathLike[str], *, overwrite: boo
             pipe.text_encoder.save_pretrained(temporary / "text_encoder")
             pipe.tokenizer.save_pretrained(temporary / "tokenizer")
             _write_model_index(pipe, temporary)
-
-
-def _model(kind: type[Any], folder: Path, dtype: torch.dtype) -> Any:
-    """Read one model, refusing weights that do not cover it instead of leaving random ones."""
-    _expect_folder(folder, f"a {kind.__name__}: config.json and weights (.safetensors or .bin)")
-    arguments: dict[str, Any] = {
-        "dtype" if issubclass(kind, transformers.PreTrainedModel) else "torch_dtype": dtype,
-        # Said outright, because diffusers otherwise prints that it falls back to .bin. Either way tensors only.
-        "use_safetensors": any(folder.glob("*.safetensors")),
-    }
-    try:
-        model, info = kind.from_pretrained(folder, local_files_only=True, output_loading_info=True, **arguments)
-    except _DAMAGE as error:
-        raise CheckpointError(
-            f"{folder} could not be read as a {kind.__name__}: {_first_line(error)}. Expected are config.json "
-            "and weights as .safetensors, or .bin holding nothing but tensors."
-        ) from error
-    for trouble in ("missing_keys", "mismatched_keys", "error_msgs"):
-        if found := list(info.get(trouble) or ()):
-            raise CheckpointError(
-                f"The weights in {folder} do not fit its config.json: {len(found)} {trouble.replace('_', ' ')}, "
-                f"first {found[0]!r}. Is the file cut off, or from another model?"
-            )
-    return model.eval()
-
-
-def _scheduler(folder: Path) -> SchedulerMixin:
-    path = folder / "scheduler_config.json"
-    _expect_folder(folder, "scheduler_config.json")
-    try:
-        name = json.loads(path.read_text())["_class_name"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(
-            f"{path} could not be read: {_first_line(error)}. Expected is JSON with the entry '_class_name', "
-            "for example 'PNDMScheduler'."
-        ) from error
-    kind: Any = getattr(diffusers, str(name), None)
-    if not isinstance(kind, type) or not issubclass(kind, SchedulerMixin):
-        raise CheckpointError(
-            f"{path} names the scheduler {name!r}, which diffusers {diffusers.__version__} has not."
-        )
-    try:
-        return kind.from_pretrained(folder, local_files_only=True)  # type: ignore[attr-defined]  # diffusers is untyped
-    except _DAMAGE as error:
-        raise CheckpointError(f"{path} could not be read as a {name}: {_first_line(error)}.") from error
-
-
-def _vocoder(folder: Path, dtype: torch.dtype) -> HifiGan:
-    _expect_folder(folder, "config.json and vocoder.pt (or vocoder.safetensors)")
-    vocoder = HifiGan.from_pretrained(folder, torch_dtype=dtype)
-    for name, expected in (
-        ("num_mels", MEL.n_mels),
-        ("hop_size", MEL.hop_length),
-        ("sampling_rate", MEL.sample_rate),
-    ):
-        if getattr(vocoder, name) != expected:
-            raise CheckpointError(
-                f"{folder / 'config.json'} describes another vocoder: {name} is {getattr(vocoder, name)}, and "
-                f"Auffusion's spectrograms need {expected}."
-            )
-    return vocoder.eval()
-
-
-def _tokenizer(folder: Path) -> CLIPTokenizer:
-    try:
-        return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
-    except _DAMAGE as error:
-        raise CheckpointError(
-            f"{folder} could not be read as a CLIP tokenizer: {_first_line(error)}. Expected are vocab.json and "
-            "merges.txt, or tokenizer.json."
-        ) from error
-
-
-def _check_fit(parts: dict[str, Any], width: int, source: str) -> None:
-    unet, vae = parts["unet"].config, parts["vae"].config
-    if unet.cross_attention_dim != width:
-        raise CheckpointError(
-            f"unet/config.json attends to embeddings {unet.cross_attention_dim} wide, and {source} gives {width}: "
-            "these parts are of different models."
-        )
-    if unet.out_channels != vae.latent_channels:
-        raise CheckpointError(
-            f"unet/config.json draws {unet.out_channels} latent channels, and vae/config.json has "
-            f"{vae.latent_channels}: these parts are of different models."
-        )
+        _write_feature_extractor(pipe, temporary)
 
 
 def _write_model_index(pipe: Any, folder: Path) -> None:
@@ -269,11 +223,37 @@ def _write_model_index(pipe: Any, folder: Path) -> None:
     (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
 
 
-def _expect_folder(folder: Path, content: str) -> None:
-    if not folder.is_dir():
-        raise CheckpointError(f"The folder {folder} is missing. Expected there: {content}.")
+def _write_feature_extractor(pipe: Any, folder: Path) -> None:
+    preprocessor = getattr(pipe, "preprocessor", None)
+    if pipe.feature_extractor is not None:
+        pipe.feature_extractor.save_pretrained(folder / "feature_extractor")
+    elif preprocessor is not None:
+        (folder / "feature_extractor").mkdir()
+        (folder / "feature_extractor" / "preprocessor_config.json").write_text(preprocessor, encoding="utf-8")
 
 
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0]
+def _refuse_lora(pipe: Any) -> None:
+    for name, part in pipe.components.items():
+        if getattr(part, "peft_config", None):
+            raise CheckpointError(
+                f"A LoRA ({', '.join(part.peft_config)}) is attached to the {name}, and a checkpoint has no place "
+                "for it. Merge it first: pipe.fuse_lora(), then pipe.unload_lora_weights(); or take it off."
+            )
+
+
+def _named_folders(path: Path) -> set[str]:
+    """Folders a condition_config.json names; none where it cannot be read."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return {entry[key] for entry in content for key in ("text_encoder_name", "condition_adapter_name")}
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
+
+
+def _as_path(path: Any, name: str) -> Path:
+    if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
+        raise CheckpointError(f"{name}={path!r} is a {type(path).__name__}; expected is a path or a name.")
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise CheckpointError(f"{name}={os.fspath(path)!r} names the home of an unknown user.") from error

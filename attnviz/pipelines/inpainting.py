@@ -9,7 +9,7 @@ import torch
 from diffusers import StableDiffusionInpaintPipeline
 
 from attnviz.audio import MEL
-from attnviz.pipelines import inputs
+from attnviz.pipelines import calls, inputs
 from attnviz.pipelines.mixin import AuffusionMixin, OutputType
 from attnviz.pipelines.sources import AudioSource, mask_image, read_sources
 
@@ -45,10 +45,13 @@ class AuffusionInpaintPipeline(AuffusionMixin, StableDiffusionInpaintPipeline):
         audio : path, array or tensor, or a list with one for each prompt
             As in `AuffusionAudioToAudioPipeline`.
         span : (float, float), optional
-            Start and end, in seconds, of the time to draw anew. Exactly one of `span` and `mask` is given.
+            Start and end, in seconds, of the time to draw anew. Exactly one of `span` and `mask` is given. The
+            model redraws whole latent columns, of 80 ms where the VAE's factor is 8: those whose centre lies
+            after the start and not after the end.
         mask : array, shape (256, width), optional
             True, or 1, where the spectrogram is drawn anew; lowest band first, like
-            ``AuffusionOutput.spectrograms``.
+            ``AuffusionOutput.spectrograms``. A latent cell (8 bands by 80 ms at a factor of 8) is drawn anew as
+            a whole, where at least half of it is in the mask.
         strength : float
             As in `AuffusionAudioToAudioPipeline`, for the masked part.
         duration, width, num_inference_steps, guidance_scale, negative_prompt, num_images_per_prompt
@@ -66,17 +69,25 @@ class AuffusionInpaintPipeline(AuffusionMixin, StableDiffusionInpaintPipeline):
         Raises
         ------
         PromptError, AudioError, AttnVizError
-            On a prompt, clip, mask, span, duration or strength that cannot be used; before any model runs.
+            On a prompt, clip, mask, span, duration, strength or other argument that cannot be used, or that
+            there is not; before any model runs.
         """
+        calls.check_arguments(self.__call__, super().__call__, diffusers_arguments)
         inputs.check_output_type(output_type)
         prompts = inputs.check_prompts(prompt, negative_prompt)
-        inputs.check_strength(strength, num_inference_steps)
-        inputs.check_size(MEL.n_mels, width, self.vae_scale_factor, bands=None, latent_only=True)
-        images, seconds = read_sources(audio, prompts, width)
-        drawn_anew = mask_image(span, mask, width=width, seconds=seconds)
+        strength = inputs.check_strength(strength)
+        guidance_scale = inputs.check_guidance(guidance_scale)
+        num_images_per_prompt = inputs.check_count("num_images_per_prompt", num_images_per_prompt)
+        num_inference_steps = calls.check_steps(self.scheduler, num_inference_steps, diffusers_arguments, strength)
+        _, width = inputs.check_size(MEL.n_mels, width, self.vae_scale_factor, bands=None, latent_only=True)
+        n, factor = prompts * num_images_per_prompt, self.vae_scale_factor
+        shape = (n, self.vae.config.latent_channels, MEL.n_mels // factor, width // factor)
+        calls.check_latents(diffusers_arguments, shape)
+        images, seconds = read_sources(audio, prompts, width, duration)
+        drawn_anew = mask_image(span, mask, width=width, seconds=seconds, factor=self.vae_scale_factor)
         self._duration = inputs.check_duration(duration, width, seconds)
         latents = super().__call__(
-            prompt=prompt,
+            prompt=inputs.untupled(prompt),
             image=images.repeat_interleave(num_images_per_prompt, dim=0),
             mask_image=drawn_anew,
             height=images.shape[-2],
@@ -84,7 +95,7 @@ class AuffusionInpaintPipeline(AuffusionMixin, StableDiffusionInpaintPipeline):
             strength=strength,
             num_inference_steps=num_inference_steps,
             guidance_scale=guidance_scale,
-            negative_prompt=negative_prompt,
+            negative_prompt=inputs.untupled(negative_prompt),
             num_images_per_prompt=num_images_per_prompt,
             output_type="latent",
             return_dict=False,

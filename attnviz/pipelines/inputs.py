@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Integral, Real
 from typing import Any
 
 from attnviz.audio import MEL
@@ -35,18 +36,38 @@ def check_prompts(prompt: Any, negative_prompt: Any = None) -> int:
             raise PromptError(
                 f"The prompt {each!r} is empty; a few words are expected, for example 'a dog barks'."
             )
-    if negative_prompt is not None:
-        negatives = _as_list(negative_prompt, "negative_prompt")
-        if isinstance(negative_prompt, list) and len(negatives) != len(prompts):
-            raise PromptError(
-                f"{len(negatives)} negative prompts for {len(prompts)} prompts; give one string for all, or a "
-                "list with one for each."
-            )
+    check_negative_prompts(negative_prompt, len(prompts))
     return len(prompts)
 
 
-def check_size(height: int, width: int, factor: int, *, bands: int | None, latent_only: bool) -> None:
-    """Refuse an image size the VAE or the vocoder cannot work with.
+def check_negative_prompts(negative_prompt: Any, prompts: int) -> list[str] | None:
+    """Give one negative prompt for each of some prompts, or None where there is none.
+
+    Raises
+    ------
+    PromptError
+        If they are not strings, or do not match the prompts in number. An empty one is a text like others.
+    """
+    if negative_prompt is None:
+        return None
+    negatives = _as_list(negative_prompt, "negative_prompt")
+    if isinstance(negative_prompt, str):
+        return negatives * prompts
+    if len(negatives) != prompts:
+        raise PromptError(
+            f"{len(negatives)} negative prompts for {prompts} prompts; give one string for all, or a "
+            "list with one for each."
+        )
+    return negatives
+
+
+def untupled(prompt: Any) -> Any:
+    """Give a tuple of prompts as the list diffusers wants, and anything else as it is."""
+    return list(prompt) if isinstance(prompt, tuple) else prompt
+
+
+def check_size(height: int, width: int, factor: int, *, bands: int | None, latent_only: bool) -> tuple[int, int]:
+    """Give the image size as plain integers, or refuse one the VAE or the vocoder cannot work with.
 
     Parameters
     ----------
@@ -65,8 +86,9 @@ def check_size(height: int, width: int, factor: int, *, bands: int | None, laten
         Naming the size, what is allowed and the nearest allowed one.
     """
     for name, size in (("height", height), ("width", width)):
-        if isinstance(size, bool) or not isinstance(size, int) or size <= 0 or size % factor:
-            nearest = max(factor, round(size / factor) * factor) if isinstance(size, int | float) else factor
+        if not _is_whole(size) or size <= 0 or size % factor:
+            is_number = isinstance(size, Real) and math.isfinite(size)
+            nearest = max(factor, round(size / factor) * factor) if is_number else factor
             raise AudioError(
                 f"{name}={size!r} is not a positive multiple of {factor}, the VAE's factor; the nearest is "
                 f"{nearest}. A column is {1000 * MEL.hop_length / MEL.sample_rate:g} ms of audio."
@@ -76,6 +98,7 @@ def check_size(height: int, width: int, factor: int, *, bands: int | None, laten
             f"height={height}, and the vocoder reads {bands or MEL.n_mels} mel bands. Leave height out, or "
             "ask for output_type='latent'."
         )
+    return int(height), int(width)
 
 
 def check_duration(duration: float | None, width: int, default: float) -> float:
@@ -94,10 +117,10 @@ def check_duration(duration: float | None, width: int, default: float) -> float:
     most = width * MEL.hop_length / MEL.sample_rate
     if duration is None:
         return min(default, most)
-    if not math.isfinite(duration) or not 0 < duration <= most:
+    if not _is_finite(duration) or not 0 < duration <= most:
         raise AudioError(
-            f"duration={duration} s is not in (0, {most:g}], which is what {width} columns hold. Was it given "
-            "in milliseconds or samples?"
+            f"duration={duration!r} is not a number of seconds in (0, {most:g}], which is what {width} columns "
+            "hold. Was it given in milliseconds or samples?"
         )
     return float(duration)
 
@@ -116,20 +139,53 @@ def check_output_type(output_type: str) -> None:
         )
 
 
-def check_strength(strength: float, num_inference_steps: int) -> None:
-    """Refuse a strength outside [0, 1], or so small that no step is left.
+def check_strength(strength: float) -> float:
+    """Refuse a strength outside [0, 1].
 
     Raises
     ------
     AttnVizError
-        Naming the strength, the range and the number of steps it leaves.
+        Naming the strength and the range.
     """
-    if not math.isfinite(strength) or not 0 <= strength <= 1:
-        raise AttnVizError(f"strength={strength} is not in [0, 1]. Was it given in percent?")
-    if int(num_inference_steps * strength) < 1:
+    if not _is_finite(strength) or not 0 <= strength <= 1:
+        raise AttnVizError(f"strength={strength!r} is not a number in [0, 1]. Was it given in percent?")
+    return float(strength)
+
+
+def check_guidance(guidance_scale: float) -> float:
+    """Refuse a guidance scale that is no finite number.
+
+    Raises
+    ------
+    AttnVizError
+        Naming it, and what is usual.
+    """
+    if not _is_finite(guidance_scale):
         raise AttnVizError(
-            f"strength={strength} of {num_inference_steps} steps leaves no step to run. Raise one of the two."
+            f"guidance_scale={guidance_scale!r} is not a finite number; usual are 1 (no guidance) to 15."
         )
+    return float(guidance_scale)
+
+
+def check_count(name: str, count: int) -> int:
+    """Refuse what is not a positive whole number.
+
+    Raises
+    ------
+    AttnVizError
+        Naming the argument and what was given.
+    """
+    if not _is_whole(count) or count < 1:
+        raise AttnVizError(f"{name}={count!r} is not a positive whole number.")
+    return int(count)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _as_list(prompt: Any, name: str) -> list[str]:

@@ -11,9 +11,10 @@ import torch
 from diffusers import DiffusionPipeline
 
 from attnviz.audio import MEL, HifiGan, griffin_lim, image_to_mel
-from attnviz.errors import AudioError, PromptError
-from attnviz.pipelines import checkpoints
+from attnviz.errors import AudioError, CheckpointError, PromptError
+from attnviz.pipelines import calls, checkpoints, inputs
 from attnviz.pipelines.output import AuffusionOutput
+from attnviz.pipelines.parts import read_preprocessor
 from attnviz.text import TextConditioner, clip_token_table
 
 DEFAULT_SECONDS = 10.0
@@ -79,6 +80,7 @@ class AuffusionMixin(DiffusionPipeline):
         )
         self.register_modules(vocoder=vocoder, conditioner=conditioner)
         self._duration = DEFAULT_SECONDS
+        self.preprocessor: str | None = None  # of the feature extractor: kept, not used, and saved again
 
     @property
     def duration(self) -> float:
@@ -115,6 +117,7 @@ class AuffusionMixin(DiffusionPipeline):
         CheckpointError
             Naming the file that is missing or malformed, and what was expected of it.
         """
+        checkpoints.check_dtype(torch_dtype)
         folder, commit = checkpoints.locate(
             pretrained_model_name_or_path,
             revision=revision,
@@ -122,6 +125,7 @@ class AuffusionMixin(DiffusionPipeline):
             cache_dir=cache_dir,
         )
         pipe = cls(**checkpoints.load_components(folder, torch_dtype=torch_dtype))
+        pipe.preprocessor = read_preprocessor(folder)
         pipe.register_to_config(_name_or_path=os.fspath(pretrained_model_name_or_path), _revision=commit)
         return pipe
 
@@ -130,6 +134,8 @@ class AuffusionMixin(DiffusionPipeline):
 
         Raises
         ------
+        CheckpointError
+            If a LoRA is attached; merge it first, or take it off.
         OutputError
             If the folder exists and `overwrite` is not set, or cannot be written. Nothing half-written
             is left.
@@ -147,8 +153,17 @@ class AuffusionMixin(DiffusionPipeline):
             is passed).
         **replaced
             Parts to use instead, by name (``scheduler=...``, ``vocoder=...``).
+
+        Raises
+        ------
+        CheckpointError
+            If there is no part of that name, or the pipeline is of another kind.
         """
+        if not isinstance(pipeline, DiffusionPipeline):
+            raise CheckpointError(f"A {type(pipeline).__name__} was given; a pipeline of diffusers is expected.")
+        calls.check_parts(cls.__init__, pipeline.components, replaced)
         pipe = cls(**{**pipeline.components, **replaced})
+        pipe.preprocessor = getattr(pipeline, "preprocessor", None)
         config = pipeline.config
         pipe.register_to_config(_name_or_path=config.get("_name_or_path", ""), _revision=config.get("_revision"))
         return pipe
@@ -181,17 +196,21 @@ class AuffusionMixin(DiffusionPipeline):
         Raises
         ------
         PromptError
-            In the adapter layout, if `clip_skip` is asked for.
+            On prompts that cannot be used or do not match; in the adapter layout, if `clip_skip` is asked for.
         """
+        prompt, negatives = self._matched(prompt, negative_prompt, prompt_embeds)
+        if negative_prompt_embeds is not None or not do_classifier_free_guidance:
+            negatives = None
         if self.conditioner is None:
-            for each in [prompt] if isinstance(prompt, str) else prompt or ():
+            seen = dict.fromkeys([*(prompt or ()), *(each for each in negatives or () if each.strip())])
+            for each in seen:
                 clip_token_table(self.tokenizer, each)  # warns of words that are cut off, by name
             return super().encode_prompt(
                 prompt,
                 device,
                 num_images_per_prompt,
                 do_classifier_free_guidance,
-                negative_prompt,
+                negatives,
                 prompt_embeds=prompt_embeds,
                 negative_prompt_embeds=negative_prompt_embeds,
                 lora_scale=lora_scale,
@@ -203,10 +222,11 @@ class AuffusionMixin(DiffusionPipeline):
         if prompt_embeds is None:
             prompt_embeds = self._encode(prompt, device)
         if do_classifier_free_guidance and negative_prompt_embeds is None:
-            if negative_prompt is None:
+            if negatives is None:
                 negative_prompt_embeds = torch.zeros_like(prompt_embeds)
             else:
-                negative_prompt_embeds = self._encode(negative_prompt, device).expand_as(prompt_embeds)
+                different = negatives[:1] if isinstance(negative_prompt, str) else negatives
+                negative_prompt_embeds = self._encode(different, device, allow_empty=True).expand_as(prompt_embeds)
         prompt_embeds = prompt_embeds.repeat_interleave(num_images_per_prompt, dim=0)
         if not do_classifier_free_guidance or negative_prompt_embeds is None:
             return prompt_embeds, None
@@ -250,9 +270,19 @@ class AuffusionMixin(DiffusionPipeline):
         waveforms = self.vocoder(log_mels.to(self._execution_device, self.vocoder.dtype))
         return list(waveforms.float().cpu().numpy())
 
-    def _encode(self, prompt: str | list[str] | None, device: torch.device) -> torch.Tensor:
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt or ())
-        return self.conditioner(prompts, device=device).to(dtype=self.unet.dtype)
+    @staticmethod
+    def _matched(prompt: Any, negative_prompt: Any, embeds: Any) -> tuple[list[str] | None, list[str] | None]:
+        """Prompts as a list, and a negative one for each where there are any."""
+        if prompt is None and embeds is not None:
+            return None, inputs.check_negative_prompts(negative_prompt, len(embeds))
+        count = inputs.check_prompts(prompt, negative_prompt)
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        return prompts, inputs.check_negative_prompts(negative_prompt, count)
+
+    def _encode(
+        self, prompts: list[str] | None, device: torch.device, *, allow_empty: bool = False
+    ) -> torch.Tensor:
+        return self.conditioner(prompts, device=device, allow_empty=allow_empty).to(dtype=self.unet.dtype)
 
     def _finish(self, latents: torch.Tensor, output_type: OutputType, return_dict: bool) -> Any:
         """Latents of a finished loop, in the form that was asked for."""

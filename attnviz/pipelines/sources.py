@@ -14,7 +14,9 @@ from attnviz.errors import AudioError
 AudioSource = str | os.PathLike[str] | np.ndarray | torch.Tensor
 
 
-def read_sources(audio: AudioSource | list[AudioSource], prompts: int, width: int) -> tuple[torch.Tensor, float]:
+def read_sources(
+    audio: AudioSource | list[AudioSource], prompts: int, width: int, duration: float | None
+) -> tuple[torch.Tensor, float]:
     """Read one clip for all prompts, or one for each, as images.
 
     Parameters
@@ -25,26 +27,35 @@ def read_sources(audio: AudioSource | list[AudioSource], prompts: int, width: in
         Number of prompts.
     width : int
         Columns of the image.
+    duration : float or None
+        Seconds of audio to be kept, where that was said.
 
     Returns
     -------
     images : torch.Tensor, shape (prompts, 3, 256, width), float32
         In [0, 1]; diffusers rescales to [-1, 1] itself.
     seconds : float
-        Length of the longest clip, at most what `width` columns hold.
+        Length of the shortest clip, at most what `width` columns hold.
 
     Raises
     ------
     AudioError
-        If a clip cannot be read, or the clips do not match the prompts in number.
+        If a clip cannot be read, the clips do not match the prompts in number, or are of different lengths
+        where no `duration` is given.
     """
     clips = list(audio) if isinstance(audio, list | tuple) else [audio]
     if len(clips) not in (1, prompts):
         raise AudioError(f"{len(clips)} clips for {prompts} prompts; give one for all, or one for each.")
     waveforms = [load_audio(clip) for clip in clips]
     images = torch.stack([_image(waveform, width) for waveform in waveforms])
-    longest = max(len(waveform) for waveform in waveforms) / MEL.sample_rate
-    seconds = min(longest, width * MEL.hop_length / MEL.sample_rate)
+    most = width * MEL.hop_length / MEL.sample_rate
+    lengths = [min(len(waveform) / MEL.sample_rate, most) for waveform in waveforms]
+    if duration is None and min(lengths) < max(lengths):
+        raise AudioError(
+            f"The clips are {', '.join(f'{length:g}' for length in lengths)} s long, so how much audio to keep is "
+            "not clear. Give duration=, for all of them, or make a call for each."
+        )
+    seconds = min(lengths)
     return images.expand(prompts, -1, -1, -1), seconds
 
 
@@ -54,19 +65,26 @@ def mask_image(
     *,
     width: int,
     seconds: float,
+    factor: int,
 ) -> torch.Tensor:
     """Make the mask image of an inpainting: 1 where the spectrogram is drawn anew.
+
+    A model redraws whole latent cells of `factor` x `factor` pixels, so the mask is made of whole cells. Diffusers
+    takes each cell's top left pixel; here all pixels of a cell are alike, so none is lost to that.
 
     Parameters
     ----------
     span : (float, float) or None
-        Start and end in seconds. A column is drawn anew where its centre lies in the span.
+        Start and end in seconds. A latent column (80 ms at a factor of 8) is drawn anew where its centre lies
+        after the start, and not after the end.
     mask : array of shape (256, width) or None
-        Lowest band first.
+        Lowest band first. A latent cell is drawn anew where at least half of its pixels are 1.
     width : int
-        Columns of the image.
+        Columns of the image, a multiple of `factor`.
     seconds : float
         Length of the clip.
+    factor : int
+        Pixels per latent cell, along each axis.
 
     Returns
     -------
@@ -76,19 +94,34 @@ def mask_image(
     Raises
     ------
     AudioError
-        If none or both are given; a span is empty, backwards or outside the clip; a mask has the wrong
-        shape, holds other values than 0 and 1, or covers everything or nothing.
+        If none or both are given; a span is no pair of numbers, empty, backwards or outside the clip; a mask
+        has the wrong shape or holds other values than 0 and 1; or no latent cell is left to draw, or to keep.
     """
     if (span is None) == (mask is None):
         raise AudioError("Give what is to be drawn anew once: either span=(start, end) in seconds, or mask.")
-    covered = _span_columns(span, width, seconds) if span is not None else _checked_mask(mask, width)
-    if covered.all() or not covered.any():
-        what = "everything" if covered.all() else "nothing"
-        raise AudioError(
-            f"The mask covers {what}, so there is nothing to {'keep' if covered.all() else 'draw'}. Generate "
-            "from text, or choose another part."
-        )
+    if span is not None:
+        cells = _span_cells(span, width, seconds, factor)
+    else:
+        cells = _mask_cells(_checked_mask(mask, width), factor)
+    if cells.all() or not cells.any():
+        raise AudioError(_all_or_none(span, bool(cells.all()), factor))
+    covered = cells.repeat(factor, axis=0).repeat(factor, axis=1)
     return torch.from_numpy(covered[::-1].astype(np.float32))[None, None]
+
+
+def _all_or_none(span: tuple[float, float] | None, everything: bool, factor: int) -> str:
+    what = "The mask" if span is None else f"span={span}"
+    if everything:
+        return (
+            f"{what} covers everything, so there is nothing to keep. Generate from text, or choose another part."
+        )
+    column = 1000 * factor * MEL.hop_length / MEL.sample_rate
+    if span is None:
+        return f"{what} covers nothing: no latent cell, {factor} bands by {column:g} ms, is half inside it."
+    return (
+        f"{what} covers nothing: it is narrower than a latent column of {column:g} ms, and holds the centre "
+        f"of none of them (multiples of {column:g} ms, and half of one). Make it longer, or shift it."
+    )
 
 
 def _image(waveform: np.ndarray, width: int) -> torch.Tensor:
@@ -96,23 +129,40 @@ def _image(waveform: np.ndarray, width: int) -> torch.Tensor:
     return torch.from_numpy(np.repeat(image[None], 3, axis=0))
 
 
-def _span_columns(span: tuple[float, float], width: int, seconds: float) -> np.ndarray:
-    start, end = (float(edge) for edge in span)
+def _span_cells(span: tuple[float, float], width: int, seconds: float, factor: int) -> np.ndarray:
+    try:
+        start, end = span
+        start, end = float(start), float(end)
+    except (TypeError, ValueError) as error:
+        raise AudioError(f"span={span!r} is not a pair of numbers: (start, end) in seconds.") from error
     if not (math.isfinite(start) and math.isfinite(end)) or not 0 <= start < end <= seconds:
         raise AudioError(
             f"span=({start:g}, {end:g}) is not inside the clip, which is {seconds:g} s long. Was it given in "
             "milliseconds, or end first?"
         )
-    centre = (np.arange(width) + 0.5) * MEL.hop_length / MEL.sample_rate
-    return np.broadcast_to((centre >= start) & (centre < end), (MEL.n_mels, width))
+    # In samples first, and one division after, so that a centre on an edge is compared exactly.
+    centre = (2 * np.arange(width // factor) + 1) * factor * MEL.hop_length / (2 * MEL.sample_rate)
+    return np.broadcast_to((centre > start) & (centre <= end), (MEL.n_mels // factor, width // factor))
+
+
+def _mask_cells(mask: np.ndarray, factor: int) -> np.ndarray:
+    rows, columns = mask.shape
+    return mask.reshape(rows // factor, factor, columns // factor, factor).mean(axis=(1, 3)) >= 0.5
 
 
 def _checked_mask(mask: np.ndarray | torch.Tensor | None, width: int) -> np.ndarray:
-    array = np.asarray(mask)
+    if isinstance(mask, torch.Tensor):
+        mask = mask.detach().cpu()
+        array = mask.float().numpy() if mask.is_floating_point() else mask.numpy()  # numpy has no bfloat16
+    else:
+        try:
+            array = np.asarray(mask)
+        except ValueError as error:
+            raise AudioError(f"mask is no array: {error}.") from error
     if array.shape != (MEL.n_mels, width):
         raise AudioError(
             f"mask has the shape {array.shape}; the spectrogram has ({MEL.n_mels}, {width}) bands and frames."
         )
-    if not np.isin(array, (0, 1)).all():
+    if array.dtype.kind not in "biuf" or not np.isin(array, (0, 1)).all():
         raise AudioError("mask holds values other than 0 and 1 (or False and True).")
     return array.astype(bool)

@@ -8,7 +8,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from attnviz.audio import MEL
-from attnviz.pipelines import inputs
+from attnviz.pipelines import calls, inputs
 from attnviz.pipelines.mixin import DEFAULT_SECONDS, AuffusionMixin, OutputType
 
 
@@ -26,6 +26,7 @@ class AuffusionPipeline(AuffusionMixin, StableDiffusionPipeline):
         num_inference_steps: int = 100,
         guidance_scale: float = 7.5,
         negative_prompt: str | list[str] | None = None,
+        num_images_per_prompt: int = 1,
         output_type: OutputType = "audio",
         return_dict: bool = True,
         **diffusers_arguments: Any,
@@ -45,14 +46,16 @@ class AuffusionPipeline(AuffusionMixin, StableDiffusionPipeline):
         guidance_scale : float
             Classifier-free guidance; in effect above 1.
         negative_prompt : str or list of str, optional
-            Encoded like a prompt and used in place of the unconditional embedding.
+            Encoded like a prompt and used in place of the unconditional embedding; it may be empty.
+        num_images_per_prompt : int
+            Results for each prompt.
         output_type : {"audio", "latent"}
             ``"latent"`` skips decoding.
         return_dict : bool
             Return an `AuffusionOutput`; a tuple otherwise.
         **diffusers_arguments
             Anything else ``StableDiffusionPipeline.__call__`` takes: ``generator``, ``latents``,
-            ``num_images_per_prompt``, ``callback_on_step_end``, ``guidance_rescale``, ...
+            ``callback_on_step_end``, ``guidance_rescale``, ...
 
         Returns
         -------
@@ -64,6 +67,8 @@ class AuffusionPipeline(AuffusionMixin, StableDiffusionPipeline):
             On an empty prompt or negative prompts that do not match.
         AudioError
             On a size or duration out of range.
+        AttnVizError
+            On another argument that cannot be used, or that there is not; all before any model runs.
 
         Notes
         -----
@@ -71,18 +76,26 @@ class AuffusionPipeline(AuffusionMixin, StableDiffusionPipeline):
         is float32 and not 16-bit integers, and several images per prompt get an unconditional embedding
         each.
         """
+        calls.check_arguments(self.__call__, super().__call__, diffusers_arguments)
         inputs.check_output_type(output_type)
-        inputs.check_prompts(prompt, negative_prompt)
+        prompts = inputs.check_prompts(prompt, negative_prompt)
+        guidance_scale = inputs.check_guidance(guidance_scale)
+        num_images_per_prompt = inputs.check_count("num_images_per_prompt", num_images_per_prompt)
+        num_inference_steps = calls.check_steps(self.scheduler, num_inference_steps, diffusers_arguments)
         bands = None if self.vocoder is None else self.vocoder.num_mels
-        inputs.check_size(height, width, self.vae_scale_factor, bands=bands, latent_only=output_type == "latent")
+        factor = self.vae_scale_factor
+        height, width = inputs.check_size(height, width, factor, bands=bands, latent_only=output_type == "latent")
+        n, channels = prompts * num_images_per_prompt, self.unet.config.in_channels
+        calls.check_latents(diffusers_arguments, (n, channels, height // factor, width // factor))
         self._duration = inputs.check_duration(duration, width, DEFAULT_SECONDS)
         latents = super().__call__(
-            prompt=prompt,
+            prompt=inputs.untupled(prompt),
             height=height,
             width=width,
             num_inference_steps=num_inference_steps,
             guidance_scale=guidance_scale,
-            negative_prompt=negative_prompt,
+            negative_prompt=inputs.untupled(negative_prompt),
+            num_images_per_prompt=num_images_per_prompt,
             output_type="latent",
             return_dict=False,
             **diffusers_arguments,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,37 +13,17 @@ from transformers import PreTrainedModel
 
 from attnviz.errors import CheckpointError, PromptError
 from attnviz.text.adapter import Adapter
-from attnviz.text.encoders import hidden_width, load_encoder, load_tokenizer, position_limit, quiet
+from attnviz.text.encoders import (
+    check_vocabulary,
+    hidden_width,
+    load_encoder,
+    load_tokenizer,
+    position_limit,
+    quiet,
+)
+from attnviz.text.specs import CONFIG_NAME, ConditionSpec, read_specs
 from attnviz.text.tokenize import token_table, tokenize, warn_of_cuts
 from attnviz.text.tokens import TokenTable
-from attnviz.text.weights import read_json
-
-CONFIG_NAME = "condition_config.json"
-
-
-@dataclass(frozen=True)
-class ConditionSpec:
-    """One entry of ``condition_config.json``.
-
-    Attributes
-    ----------
-    text_encoder_name, condition_adapter_name : str
-        Folders in the checkpoint.
-    condition_max_length : int
-        Key positions of this encoder.
-    condition_dim, cross_attention_dim : int
-        Width of the encoder's hidden states, and of the keys.
-    condition_type, pretrained_model_name_or_path : str
-        Where the encoder came from; kept, not used.
-    """
-
-    text_encoder_name: str
-    condition_adapter_name: str
-    condition_max_length: int
-    condition_dim: int
-    cross_attention_dim: int
-    condition_type: str = ""
-    pretrained_model_name_or_path: str = ""
 
 
 class TextConditioner(torch.nn.Module):
@@ -115,6 +95,7 @@ class TextConditioner(torch.nn.Module):
         device: str | torch.device | None = None,
         *,
         warn: bool = True,
+        allow_empty: bool = False,
     ) -> torch.Tensor:
         """Return the keys of some prompts.
 
@@ -130,6 +111,8 @@ class TextConditioner(torch.nn.Module):
             offload does). Default: where they are.
         warn : bool
             Whether to warn of words that were cut off.
+        allow_empty : bool
+            Whether an empty text is encoded too, as start and end tokens only: for negative prompts.
 
         Returns
         -------
@@ -153,13 +136,19 @@ class TextConditioner(torch.nn.Module):
         """
         if isinstance(prompts, str) or not isinstance(prompts, (list, tuple)) or not prompts:
             raise PromptError(f"prompts is a list of one or more texts, such as ['a dog barks']; got {prompts!r}")
-        return torch.cat([self._encode_one(prompt, device or self.device, warn) for prompt in prompts])
+        device = device or self.device
+        return torch.cat([self._encode_one(prompt, device, warn, allow_empty) for prompt in prompts])
 
     def forward(
-        self, prompts: Sequence[str], device: str | torch.device | None = None, *, warn: bool = True
+        self,
+        prompts: Sequence[str],
+        device: str | torch.device | None = None,
+        *,
+        warn: bool = True,
+        allow_empty: bool = False,
     ) -> torch.Tensor:
         """Same as `encode`, and seen by hooks on the module (accelerate's offload moves it there first)."""
-        return self.encode(prompts, device, warn=warn)
+        return self.encode(prompts, device, warn=warn, allow_empty=allow_empty)
 
     def token_table(self, prompt: str, *, warn: bool = True) -> TokenTable:
         """Return what each of the `num_keys` keys of `encode` stands for.
@@ -201,7 +190,7 @@ class TextConditioner(torch.nn.Module):
             unknown, a pickle holds more than tensors, or widths disagree.
         """
         folder = Path(folder)
-        specs = _read_specs(folder / CONFIG_NAME)
+        specs = read_specs(folder / CONFIG_NAME)
         for spec in specs:
             for name in (spec.text_encoder_name, spec.condition_adapter_name):
                 if not (folder / name).is_dir():
@@ -235,11 +224,18 @@ class TextConditioner(torch.nn.Module):
         """Yield specification, encoder, tokenizer, adapter and position limit of each encoder."""
         yield from zip(self.specs, self.encoders, self.tokenizers, self.adapters, self._limits, strict=True)
 
-    def _encode_one(self, prompt: str, device: str | torch.device, warn: bool) -> torch.Tensor:
+    def _encode_one(self, prompt: str, device: str | torch.device, warn: bool, allow_empty: bool) -> torch.Tensor:
         keys = []
         cuts = []
         for spec, encoder, tokenizer, adapter, limit in self._parts():
-            encoding = tokenize(tokenizer, prompt, spec.condition_max_length, padded=False, limit=limit)
+            encoding = tokenize(
+                tokenizer,
+                prompt,
+                spec.condition_max_length,
+                padded=False,
+                limit=limit,
+                allow_empty=allow_empty,
+            )
             cuts.append(encoding.cut)
             ids = torch.tensor([encoding.ids], dtype=torch.long, device=device)
             hidden = encoder(input_ids=ids).last_hidden_state
@@ -272,35 +268,4 @@ def _check_widths(
             f"every entry of {CONFIG_NAME} needs the same cross_attention_dim, because the keys are concatenated;"
             f" got {shared} and {spec.cross_attention_dim}"
         )
-    known = encoder.config.vocab_size
-    highest = max(tokenizer.get_vocab().values())
-    if highest >= known:
-        raise CheckpointError(
-            f"the tokenizer in {spec.text_encoder_name} has ids up to {highest}, but its encoder knows {known}:"
-            " the files of two different models?"
-        )
-
-
-def _read_specs(path: Path) -> list[ConditionSpec]:
-    names = [field.name for field in fields(ConditionSpec)]
-    expected = f"a list with one object per text encoder ({', '.join(names)})"
-    content = read_json(path, expected)
-    if not isinstance(content, list) or not content or not all(isinstance(entry, dict) for entry in content):
-        raise CheckpointError(f"{path} is not {expected}; got {type(content).__name__} {str(content)[:80]!r}")
-    specs = []
-    for i, entry in enumerate(content):
-        for field in fields(ConditionSpec):
-            value = entry.get(field.name, field.default)
-            if field.type == "int":
-                ok = isinstance(value, int) and not isinstance(value, bool) and value > 0
-            else:
-                ok = isinstance(value, str)
-            if ok and field.name.endswith("_name"):  # a folder beside the file, never a path out of the checkpoint
-                ok = value not in ("", ".", "..") and Path(value).name == value
-            if not ok:
-                got = repr(entry[field.name]) if field.name in entry else "missing"
-                name = "the name of a folder beside it" if field.name.endswith("_name") else "text"
-                wanted = "a positive integer" if field.type == "int" else name
-                raise CheckpointError(f"{path}, entry {i}: {field.name} is {got}; expected {wanted}")
-        specs.append(ConditionSpec(**{name: entry[name] for name in names if name in entry}))
-    return specs
+    check_vocabulary(tokenizer, encoder, spec.text_encoder_name)

@@ -31,6 +31,7 @@ _KNOWN = (
     " ClapTextModel, ClapTextModelWithProjection, ClapModel, and the encoders transformers knows for masked words"
     " (BertModel, RobertaModel, DistilBertModel, ...)"
 )
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError)
 # Weights that do not reach last_hidden_state, so a file may lack them.
 _UNUSED = ("pooler.", "position_ids", "token_type_ids")
 
@@ -149,8 +150,14 @@ def _fit(state: dict[str, torch.Tensor], wanted: list[str], prefix: str) -> dict
     return best
 
 
-def load_tokenizer(folder: str | Path) -> Any:
+def load_tokenizer(folder: str | Path, kind: Any = AutoTokenizer) -> Any:
     """Load the tokenizer of a folder: today's ``tokenizer.json``, or the older separate files.
+
+    Parameters
+    ----------
+    folder : str or Path
+    kind : type
+        Class to load it as; by default the one that the folder's own files name.
 
     Raises
     ------
@@ -159,10 +166,14 @@ def load_tokenizer(folder: str | Path) -> Any:
     """
     folder = Path(folder)
     _check_tokenizer_files(folder)
+    options = {"trust_remote_code": False} if kind is AutoTokenizer else {}
     try:
         with quiet():
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
+            tokenizer = kind.from_pretrained(folder, local_files_only=True, **options)
+    except Exception as error:
+        # The tokenizers library raises a bare Exception on a file it cannot parse; a subclass is a fault of ours.
+        if type(error) is not Exception and not isinstance(error, _UNREADABLE):
+            raise
         raise CheckpointError(f"{folder} holds no tokenizer that transformers can read: {error}") from error
     if not getattr(tokenizer, "is_fast", False):
         raise CheckpointError(
@@ -170,6 +181,23 @@ def load_tokenizer(folder: str | Path) -> Any:
             " be told apart; save it in today's format (tokenizer.json) first"
         )
     return tokenizer
+
+
+def check_vocabulary(tokenizer: Any, encoder: PreTrainedModel, folder: str) -> None:
+    """Refuse a tokenizer with ids that its encoder does not know.
+
+    Raises
+    ------
+    CheckpointError
+        Naming the folder, the highest id and how many the encoder knows.
+    """
+    known = encoder.config.vocab_size
+    highest = max(tokenizer.get_vocab().values(), default=-1)
+    if not 0 <= highest < known:
+        raise CheckpointError(
+            f"the tokenizer in {folder} has ids up to {highest}, but its encoder knows {known}:"
+            " the files of two different models?"
+        )
 
 
 def _check_tokenizer_files(folder: Path) -> None:

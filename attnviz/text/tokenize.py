@@ -43,8 +43,14 @@ class _Token:
     kind: str
 
 
-def check_prompt(prompt: object) -> str:
+def check_prompt(prompt: object, *, allow_empty: bool = False) -> str:
     """Return the prompt.
+
+    Parameters
+    ----------
+    prompt : object
+    allow_empty : bool
+        Whether there may be nothing to see in it, as in a negative prompt.
 
     Raises
     ------
@@ -53,7 +59,7 @@ def check_prompt(prompt: object) -> str:
     """
     if not isinstance(prompt, str):
         raise PromptError(f"a prompt is text, got {type(prompt).__name__}: {prompt!r}")
-    if is_blank(prompt):
+    if is_blank(prompt) and not allow_empty:
         raise PromptError(f"the prompt is empty ({prompt!r}): say what is to be heard, such as 'a dog barks'")
     try:
         prompt.encode("utf-8")
@@ -73,6 +79,7 @@ def tokenize(
     limit: int | None = None,
     encoder: int = 0,
     offset: int = 0,
+    allow_empty: bool = False,
 ) -> Encoding:
     """Tokenise a prompt.
 
@@ -92,6 +99,8 @@ def tokenize(
         Goes into the rows' ``encoder``.
     offset : int
         The first ``position``.
+    allow_empty : bool
+        Whether the prompt may be empty: then there are only start and end tokens.
 
     Returns
     -------
@@ -109,7 +118,7 @@ def tokenize(
     of transformers, as it is by the original. It keeps its span and counts as text: only tokens the
     tokenizer *adds* are start and end.
     """
-    check_prompt(prompt)
+    check_prompt(prompt, allow_empty=allow_empty)
     start, text, end = _parts(tokenizer, prompt)
     limits = [max_length, tokenizer.model_max_length] + ([] if limit is None else [limit])
     room = min(limits) - len(start) - len(end)

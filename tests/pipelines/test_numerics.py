@@ -264,6 +264,7 @@ def test_different_clips_stay_with_their_prompts(pipe, monkeypatch):
         ["rain", "a dog"],
         [clip(), clip(1.0)],
         width=200,
+        duration=1.0,
         num_images_per_prompt=2,
         strength=0.5,
         num_inference_steps=2,

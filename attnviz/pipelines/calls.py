@@ -1,0 +1,161 @@
+"""Checks of a call as a whole, against the diffusers pipeline and scheduler it goes to."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from attnviz.errors import AttnVizError, CheckpointError
+from attnviz.pipelines import inputs
+
+_INSTEAD = {
+    "height": "the height is the mel bands of the vocoder",
+    "image": "give the clip as audio=",
+    "mask_image": "give what is drawn anew as span= or mask=",
+    "padding_mask_crop": "it is for pictures, and a spectrogram is not cropped",
+    "prompt_embeds": "give the prompt itself",
+}
+
+
+def check_arguments(own: Callable[..., Any], diffusers_call: Callable[..., Any], given: Mapping[str, Any]) -> None:
+    """Refuse further arguments that the pipeline of diffusers would swallow, or that have no meaning here.
+
+    Parameters
+    ----------
+    own, diffusers_call : callable
+        ``__call__`` of the pipeline, and of the diffusers class it calls.
+    given : mapping
+        Arguments by name that `own` does not name itself.
+
+    Raises
+    ------
+    AttnVizError
+        Naming the argument, and the one that was likely meant.
+    """
+    theirs = _named(diffusers_call) - _INSTEAD.keys()
+    for name in given:
+        if name in theirs:
+            continue
+        if name in _INSTEAD:
+            raise AttnVizError(f"{name}= has no meaning here: {_INSTEAD[name]}.")
+        raise AttnVizError(_unknown(name, sorted(_named(own) | theirs), "argument"))
+
+
+def check_parts(initialiser: Callable[..., Any], parts: Mapping[str, Any], replaced: Mapping[str, Any]) -> None:
+    """Refuse parts that no Auffusion pipeline has, or too few.
+
+    Raises
+    ------
+    CheckpointError
+        Naming the part, and those there are.
+    """
+    names = _named(initialiser)
+    for name in replaced:
+        if name not in names:
+            raise CheckpointError(_unknown(name, sorted(names), "part"))
+    if foreign := sorted(parts.keys() - names):
+        raise CheckpointError(
+            f"A pipeline with the parts {', '.join(foreign)} cannot become an Auffusion pipeline; one of Stable "
+            "Diffusion 1, or another Auffusion pipeline, is expected."
+        )
+    needed = ("vae", "text_encoder", "tokenizer", "unet", "scheduler")
+    if missing := [name for name in needed if name not in parts and name not in replaced]:
+        raise CheckpointError(
+            f"The pipeline has no {', '.join(missing)}, which an Auffusion pipeline needs; pass them by name."
+        )
+
+
+def check_steps(scheduler: Any, steps: int, given: Mapping[str, Any], strength: float = 1.0) -> int:
+    """Refuse a number of steps that the scheduler cannot make, or of which `strength` leaves none.
+
+    Parameters
+    ----------
+    scheduler : diffusers.SchedulerMixin
+        Is not changed.
+    steps : int
+        Denoising steps, unless `given` has ``timesteps`` or ``sigmas``.
+    given : mapping
+        Further arguments of the call.
+    strength : float
+        Share of the steps that is run, in [0, 1].
+
+    Returns
+    -------
+    int
+        `steps`, as a plain integer.
+
+    Raises
+    ------
+    AttnVizError
+        Naming the steps, and the limit.
+    """
+    steps = inputs.check_count("num_inference_steps", steps)
+    own = {name: given[name] for name in ("timesteps", "sigmas") if given.get(name) is not None}
+    if len(own) > 1:
+        raise AttnVizError("Both timesteps and sigmas are given; give one of them.")
+    limit = scheduler.config.get("num_train_timesteps")
+    if not own and limit is not None and steps > limit:
+        raise AttnVizError(
+            f"num_inference_steps={steps} is more than the {limit} steps that {type(scheduler).__name__} has."
+        )
+    timeline = _timeline(scheduler, own or {"num_inference_steps": steps})
+    count = len(timeline) if own else steps
+    skipped = count - min(int(count * strength), count)
+    if len(timeline[skipped * scheduler.order :]) < 1 or skipped >= count:
+        raise AttnVizError(
+            f"strength={strength:g} of {count} steps leaves no step to run. Raise one of the two; to keep a clip "
+            "as it is, no model is needed."
+        )
+    return steps
+
+
+def check_latents(given: Mapping[str, Any], shape: tuple[int, ...]) -> None:
+    """Refuse starting latents of another shape than the call needs.
+
+    Raises
+    ------
+    AttnVizError
+        Naming the two shapes.
+    """
+    latents = given.get("latents")
+    if latents is None:
+        return
+    if not isinstance(latents, torch.Tensor) or tuple(latents.shape) != shape:
+        got = tuple(latents.shape) if isinstance(latents, torch.Tensor) else type(latents).__name__
+        raise AttnVizError(
+            f"latents is {got}; a tensor of shape {shape} (images, channels, rows, columns) is needed for this "
+            "prompt, num_images_per_prompt, height and width."
+        )
+
+
+def _timeline(scheduler: Any, arguments: dict[str, Any]) -> Sequence[Any]:
+    """Give the timesteps the scheduler would make, asking a copy of it."""
+    name, value = next(iter(arguments.items()))
+    if name not in inspect.signature(scheduler.set_timesteps).parameters:
+        raise AttnVizError(f"{type(scheduler).__name__} takes no {name} of one's own; leave {name}= out.")
+    trial = copy.deepcopy(scheduler)
+    try:
+        trial.set_timesteps(**arguments)
+    except (ValueError, TypeError, IndexError, RuntimeError, AttributeError, ArithmeticError) as error:
+        raise AttnVizError(f"{type(scheduler).__name__} cannot be set to {name}={value!r}: {error}.") from error
+    timeline: Sequence[Any] = trial.timesteps
+    if len(timeline) < 1:
+        raise AttnVizError(f"{name}={value!r} gives no step to run; at least one is needed.")
+    return timeline
+
+
+def _named(function: Callable[..., Any]) -> set[str]:
+    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    parameters = inspect.signature(function).parameters.values()
+    return {each.name for each in parameters if each.kind not in variable} - {"self"}
+
+
+def _unknown(name: str, known: list[str], what: str) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    meant = f"Did you mean {close[0]}=? " if close else ""
+    return f"There is no {what} {name}=. {meant}There are: {', '.join(known)}."
