@@ -46,12 +46,12 @@ class AuffusionInpaintPipeline(AuffusionMixin, StableDiffusionInpaintPipeline):
             As in `AuffusionAudioToAudioPipeline`.
         span : (float, float), optional
             Start and end, in seconds, of the time to draw anew. Exactly one of `span` and `mask` is given. The
-            model redraws whole latent columns, of 80 ms where the VAE's factor is 8: those whose centre lies
-            after the start and not after the end.
+            model redraws whole latent columns, of 80 ms where the VAE's factor is 8: those whose
+            earliest frame lies in the span.
         mask : array, shape (256, width), optional
             True, or 1, where the spectrogram is drawn anew; lowest band first, like
             ``AuffusionOutput.spectrograms``. A latent cell (8 bands by 80 ms at a factor of 8) is drawn anew as
-            a whole, where at least half of it is in the mask.
+            a whole, where its earliest frame and highest band is in the mask (diffusers' own rule).
         strength : float
             As in `AuffusionAudioToAudioPipeline`, for the masked part.
         duration, width, num_inference_steps, guidance_scale, negative_prompt, num_images_per_prompt

@@ -69,16 +69,17 @@ def mask_image(
 ) -> torch.Tensor:
     """Make the mask image of an inpainting: 1 where the spectrogram is drawn anew.
 
-    A model redraws whole latent cells of `factor` x `factor` pixels, so the mask is made of whole cells. Diffusers
-    takes each cell's top left pixel; here all pixels of a cell are alike, so none is lost to that.
+    A model redraws whole latent cells of `factor` x `factor` pixels. Diffusers, and so the original, takes each
+    cell's top left pixel (its earliest frame and highest band) for the cell; whether the mask covers anything
+    is judged there.
 
     Parameters
     ----------
     span : (float, float) or None
-        Start and end in seconds. A latent column (80 ms at a factor of 8) is drawn anew where its centre lies
-        after the start, and not after the end.
+        Start and end in seconds. A frame is masked where its centre lies in [start, end); a latent column
+        (80 ms at a factor of 8) is drawn anew where its earliest frame is.
     mask : array of shape (256, width) or None
-        Lowest band first. A latent cell is drawn anew where at least half of its pixels are 1.
+        Lowest band first. A latent cell is drawn anew where its earliest frame and highest band is 1.
     width : int
         Columns of the image, a multiple of `factor`.
     seconds : float
@@ -99,14 +100,12 @@ def mask_image(
     """
     if (span is None) == (mask is None):
         raise AudioError("Give what is to be drawn anew once: either span=(start, end) in seconds, or mask.")
-    if span is not None:
-        cells = _span_cells(span, width, seconds, factor)
-    else:
-        cells = _mask_cells(_checked_mask(mask, width), factor)
+    covered = _span_pixels(span, width, seconds) if span is not None else _checked_mask(mask, width)
+    image = covered[::-1]
+    cells = image[::factor, ::factor]
     if cells.all() or not cells.any():
         raise AudioError(_all_or_none(span, bool(cells.all()), factor))
-    covered = cells.repeat(factor, axis=0).repeat(factor, axis=1)
-    return torch.from_numpy(covered[::-1].astype(np.float32))[None, None]
+    return torch.from_numpy(image.astype(np.float32))[None, None]
 
 
 def _all_or_none(span: tuple[float, float] | None, everything: bool, factor: int) -> str:
@@ -116,11 +115,9 @@ def _all_or_none(span: tuple[float, float] | None, everything: bool, factor: int
             f"{what} covers everything, so there is nothing to keep. Generate from text, or choose another part."
         )
     column = 1000 * factor * MEL.hop_length / MEL.sample_rate
-    if span is None:
-        return f"{what} covers nothing: no latent cell, {factor} bands by {column:g} ms, is half inside it."
     return (
-        f"{what} covers nothing: it is narrower than a latent column of {column:g} ms, and holds the centre "
-        f"of none of them (multiples of {column:g} ms, and half of one). Make it longer, or shift it."
+        f"{what} covers nothing: of no latent cell, {factor} bands by {column:g} ms, is the earliest frame and "
+        f"highest band inside it. Is it narrower than a latent column of {column:g} ms? Widen or shift it."
     )
 
 
@@ -129,7 +126,7 @@ def _image(waveform: np.ndarray, width: int) -> torch.Tensor:
     return torch.from_numpy(np.repeat(image[None], 3, axis=0))
 
 
-def _span_cells(span: tuple[float, float], width: int, seconds: float, factor: int) -> np.ndarray:
+def _span_pixels(span: tuple[float, float], width: int, seconds: float) -> np.ndarray:
     try:
         start, end = span
         start, end = float(start), float(end)
@@ -140,14 +137,8 @@ def _span_cells(span: tuple[float, float], width: int, seconds: float, factor: i
             f"span=({start:g}, {end:g}) is not inside the clip, which is {seconds:g} s long. Was it given in "
             "milliseconds, or end first?"
         )
-    # In samples first, and one division after, so that a centre on an edge is compared exactly.
-    centre = (2 * np.arange(width // factor) + 1) * factor * MEL.hop_length / (2 * MEL.sample_rate)
-    return np.broadcast_to((centre > start) & (centre <= end), (MEL.n_mels // factor, width // factor))
-
-
-def _mask_cells(mask: np.ndarray, factor: int) -> np.ndarray:
-    rows, columns = mask.shape
-    return mask.reshape(rows // factor, factor, columns // factor, factor).mean(axis=(1, 3)) >= 0.5
+    centre = (np.arange(width) + 0.5) * MEL.hop_length / MEL.sample_rate
+    return np.broadcast_to((centre >= start) & (centre < end), (MEL.n_mels, width))
 
 
 def _checked_mask(mask: np.ndarray | torch.Tensor | None, width: int) -> np.ndarray:

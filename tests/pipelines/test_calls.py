@@ -54,15 +54,14 @@ def drawn(span=None, mask=None, width=200):
     return torch.nn.functional.interpolate(image, size=(32, width // 8))[0, 0]
 
 
-def test_span_draws_the_latent_columns_whose_centre_it_holds():
+def test_span_draws_the_latent_columns_whose_earliest_frame_it_holds():
     for first in range(24):
         for last in range(first, 24):  # aligned: exactly those columns
             columns = drawn((8 * first / 100, 8 * (last + 1) / 100))
             assert columns[0].nonzero().flatten().tolist() == list(range(first, last + 1))
-    # narrow, over the centre of column 2 (160 to 240 ms), and beside every multiple of 8 pixels
-    assert drawn((0.19, 0.21))[0].nonzero().flatten().tolist() == [2]
+    assert drawn((0.15, 0.18))[0].nonzero().flatten().tolist() == [2]  # narrow, over the frame at 160 ms
     with pytest.raises(AudioError, match="narrower than a latent column of 80 ms"):
-        drawn((0.21, 0.27))
+        drawn((0.18, 0.23))
 
 
 def test_adjacent_spans_share_no_column_and_leave_none_out():
@@ -70,20 +69,24 @@ def test_adjacent_spans_share_no_column_and_leave_none_out():
         assert torch.equal(drawn((0.1, cut / 100)) + drawn((cut / 100, 1.9)), drawn((0.1, 1.9)))
 
 
-def test_every_cell_of_the_mask_is_as_a_whole():
-    image = mask_image((0.19, 0.9), None, width=200, seconds=2.0, factor=8)[0, 0]
-    assert torch.equal(image, image[::8, ::8].repeat_interleave(8, 0).repeat_interleave(8, 1))
+def test_cells_are_those_diffusers_takes():
+    rng = np.random.default_rng(0)
+    mask = rng.random((256, 200)) < 0.5
+    image = mask_image(None, mask, width=200, seconds=2.0, factor=8)
+    np.testing.assert_array_equal(image[0, 0], mask[::-1])  # not a pixel is changed on the way
+    sampled = torch.nn.functional.interpolate(image, size=(32, 25))  # as prepare_mask_latents does it
+    assert torch.equal(sampled[0, 0], image[0, 0, ::8, ::8])
 
 
-def test_mask_is_judged_on_latent_cells():
+def test_mask_is_judged_where_diffusers_samples_it():
     mask = np.zeros((256, 200), dtype=bool)
-    mask[:, 17:23] = True  # between the columns diffusers samples, and most of latent column 2
-    assert drawn(mask=mask)[0].nonzero().flatten().tolist() == [2]
-    mask[:, 17:21] = False
-    with pytest.raises(AudioError, match="no latent cell"):
+    mask[:, 17:24] = True  # most of latent column 2, but not its earliest frame
+    with pytest.raises(AudioError, match="covers nothing"):
         drawn(mask=mask)
+    mask[:, 16] = True
+    assert drawn(mask=mask)[0].nonzero().flatten().tolist() == [2]
     mask[:] = True
-    mask[0, 0] = False
+    mask[0, 0] = False  # the lowest band of its cell: not looked at
     with pytest.raises(AudioError, match="everything"):
         drawn(mask=mask)
 
