@@ -82,7 +82,7 @@ def save_run(
             padding=maps.grid.padding(log_mel.shape[1]),
         )
         figure = Figure(figsize=(9, 3.5), layout="constrained")
-        spectrogram(log_mel, maps.grid, ax=figure.subplots())
+        spectrogram(log_mel, maps.grid, ax=figure.subplots(), colorbar=True)
         figure.savefig(temporary / "spectrogram.png", dpi=150)
         maps.save(temporary / "maps.zarr")
         token_rows(maps).to_csv(temporary / "tokens.csv", index=False)

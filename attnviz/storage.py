@@ -63,7 +63,7 @@ def whole_or_nothing(
 
 @contextmanager
 def whole_folder(
-    path: str | os.PathLike[str], *, overwrite: bool = False, replaceable: Callable[[Path], bool] = Path.is_dir
+    path: str | os.PathLike[str], *, overwrite: bool, replaceable: Callable[[Path], bool]
 ) -> Iterator[Path]:
     """Give an empty temporary folder to fill, and put it in place when the block ends well.
 
