@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ import attnviz
 from attnviz.api import load, trace
 from attnviz.errors import AttnVizError, CaptureError, PromptError
 from attnviz.maps import AttentionMaps
-from attnviz.pipelines import AuffusionPipeline, inputs
+from attnviz.pipelines import AuffusionPipeline, calls, inputs
 from attnviz.pipelines.mixin import DEFAULT_SECONDS
 from attnviz.runs import is_run, save_run
 from attnviz.storage import check_free
@@ -110,10 +109,7 @@ class Generation:
                 f"The prompt {self.prompt!r} has no word, only punctuation, so there is nothing to map; a few "
                 "words are expected, for example 'a dog barks'."
             )
-        if not math.isfinite(self.guidance_scale):
-            raise AttnVizError(
-                f"guidance={self.guidance_scale} is not a finite number; 7.5 is usual, and 1 or less turns it off."
-            )
+        inputs.check_guidance(self.guidance_scale)
         inputs.check_duration(self.duration, WIDTH, DEFAULT_SECONDS)
         if unknown := sorted(set(self.keep) - {"step", "head"}):
             raise CaptureError(f"keep={', '.join(unknown)} is no axis of the maps; keep step, head, or both.")
@@ -128,17 +124,7 @@ class Generation:
         PromptError
             If no word has a token, so that there would be nothing to map.
         """
-        try:
-            pipe.scheduler.set_timesteps(self.steps)
-        except (ValueError, IndexError) as error:
-            raise AttnVizError(f"steps={self.steps} is more than the scheduler can make: {error}") from error
-        trained = len(getattr(pipe.scheduler, "alphas_cumprod", ()))
-        last = int(pipe.scheduler.timesteps.max())
-        if trained and last >= trained:
-            raise AttnVizError(
-                f"steps={self.steps} asks {type(pipe.scheduler).__name__} for timestep {last}, and it ends at "
-                f"{trained - 1}; a few steps fewer will do."
-            )
+        calls.check_steps(pipe.scheduler, self.steps, {})
         if pipe.conditioner is not None:
             table = pipe.conditioner.token_table(self.prompt, warn=False)
         else:

@@ -9,7 +9,7 @@ from typing import Any
 import librosa
 import numpy as np
 
-from attnviz.audio.settings import MEL, MelConfig, check_band, finite_number, whole_number
+from attnviz.audio.settings import MEL, check_band, finite_number, whole_number
 from attnviz.errors import AudioError
 
 
@@ -87,19 +87,6 @@ class SpectrogramGrid:
                 "length in seconds: were samples or milliseconds given, or audio not yet cut to the image?"
             )
         return min(length, self.seconds)
-
-    @classmethod
-    def for_mel(cls, mel: MelConfig, *, width: int = 1024, audio_seconds: float | None = None) -> SpectrogramGrid:
-        """Return the grid of an image of `width` columns made with the spectrogram settings `mel`."""
-        return cls(
-            height=mel.n_mels,
-            width=width,
-            audio_seconds=audio_seconds,
-            sample_rate=mel.sample_rate,
-            hop_length=mel.hop_length,
-            fmin=mel.fmin,
-            fmax=mel.fmax,
-        )
 
     @property
     def seconds(self) -> float:

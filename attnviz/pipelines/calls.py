@@ -144,6 +144,12 @@ def _timeline(scheduler: Any, arguments: dict[str, Any]) -> Sequence[Any]:
     except (ValueError, TypeError, IndexError, RuntimeError, AttributeError, ArithmeticError) as error:
         raise AttnVizError(f"{type(scheduler).__name__} cannot be set to {name}={value!r}: {error}.") from error
     timeline: Sequence[Any] = trial.timesteps
+    trained, highest = len(getattr(trial, "alphas_cumprod", ())), max(map(float, timeline), default=0.0)
+    if trained and highest >= trained:
+        raise AttnVizError(
+            f"{name}={value!r} asks {type(scheduler).__name__} for timestep {highest:g}, and it ends at "
+            f"{trained - 1}; a few steps fewer will do."
+        )
     if len(timeline) < 1:
         raise AttnVizError(f"{name}={value!r} gives no step to run; at least one is needed.")
     return timeline

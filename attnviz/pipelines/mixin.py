@@ -257,7 +257,8 @@ class AuffusionMixin(DiffusionPipeline):
             )
         log_mels = image_to_mel(images)
         waveforms = self._vocode(log_mels)
-        samples = int(duration * MEL.sample_rate)
+        # Rounded, not cut: the length of a clip in seconds, times the rate, may fall a hair below its samples.
+        samples = round(duration * MEL.sample_rate)
         return AuffusionOutput(
             audios=[waveform[:samples] for waveform in waveforms],
             spectrograms=log_mels.cpu().numpy(),

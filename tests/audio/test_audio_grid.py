@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attnviz.audio import MEL, MelConfig, SpectrogramGrid
+from attnviz.audio import MelConfig, SpectrogramGrid
 from attnviz.errors import AudioError
 
 
@@ -160,13 +160,6 @@ def test_a_damaged_dictionary_is_refused() -> None:
         SpectrogramGrid.from_dict({**good, "audio_seconds": 160_000})
     with pytest.raises(AudioError, match="mapping"):
         SpectrogramGrid.from_dict([1, 2])  # type: ignore[arg-type]
-
-
-def test_the_grid_of_other_spectrogram_settings() -> None:
-    mel = MelConfig(sample_rate=24_000, hop_length=240, n_mels=80, fmin=50, fmax=11_000)
-    grid = SpectrogramGrid.for_mel(mel, width=300, audio_seconds=2.5)
-    assert grid == SpectrogramGrid(80, 300, 2.5, 24_000, 240, 50.0, 11_000.0)
-    assert SpectrogramGrid.for_mel(MEL) == SpectrogramGrid()
 
 
 @pytest.mark.parametrize(

@@ -130,6 +130,15 @@ def test_pooling_of_a_words_tokens(pool, rule, readout):
     np.testing.assert_allclose(maps.heatmap("barks", readout=readout, pool=pool), rule(bark, s), rtol=1e-6)
 
 
+@pytest.mark.parametrize("axis", ["time", "freq"])
+def test_activation_of_a_token_is_the_mean_of_its_map(axis):
+    maps = make()
+    heat = maps.token_heatmap(BARKS[0])
+    audible = ~heat.padding
+    expected = heat.mean("freq").where(audible) if axis == "time" else heat.where(audible).mean("time")
+    np.testing.assert_allclose(maps.token_activation(BARKS[0], axis=axis), expected, rtol=1e-6)
+
+
 def test_tokens_of_several_encoders_are_pooled_together():
     tables = [table(PROMPT, encoders=2)]
     layers = captured(SMALL, tokens=32)

@@ -138,6 +138,13 @@ def test_decoding_vs_steps_by_hand(pipe):
     assert np.abs(output.audios[0]).max() <= 1
 
 
+def test_no_sample_of_a_clip_is_lost_to_rounding(pipe):
+    assert int(1001 / 16_000 * 16_000) == 1000  # what cutting would do
+    latents = noise(32, 4)
+    for samples in (1001, 1003, 1999, 5120):
+        assert len(pipe.decode_audio(latents, duration=samples / 16_000).audios[0]) == samples
+
+
 @pytest.mark.parametrize("checkpoint", ["adapter_checkpoint", "two_encoder_checkpoint"])
 def test_unconditional_is_zeros_or_the_negative_prompt(checkpoint, request):
     pipe = AuffusionPipeline.from_pretrained(request.getfixturevalue(checkpoint))

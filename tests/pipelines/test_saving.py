@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 
+import peft
 import pytest
 import torch
 
@@ -33,7 +34,6 @@ def test_feature_extractor_is_written_back(plain, tmp_path):
 
 
 def test_attached_lora_is_refused_not_lost(adapter_checkpoint, tmp_path):
-    peft = pytest.importorskip("peft")
     pipe = attnviz.load(adapter_checkpoint)
     before = pipe.unet.state_dict()["mid_block.attentions.0.transformer_blocks.0.attn2.to_q.weight"].clone()
     config = peft.LoraConfig(r=2, target_modules=["attn2.to_q", "attn2.to_k"], init_lora_weights=False)
