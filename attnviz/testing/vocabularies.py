@@ -11,55 +11,16 @@ Sennrich et al. 2016 (byte-pair encoding), Kudo 2018 (unigram language model), W
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from functools import cache
-from itertools import pairwise
 
 from tokenizers.pre_tokenizers import ByteLevel
 
 from attnviz.testing.corpus import CAPTIONS
+from attnviz.text.byte_pairs import clip_vocabulary, count_words, learn_merges
 
 _MERGES = 170
 _EXTRA_IDS = 100
-
-
-def _words(lead: str = "", tail: str = "") -> Counter[str]:
-    """Words and punctuation marks of the corpus; `lead` goes before a word that follows a space."""
-    counts: Counter[str] = Counter()
-    for caption in CAPTIONS:
-        for found in re.finditer(r"\s?(?:[^\W\d_]+|[^\w\s])", caption):
-            text = found.group()
-            counts[(lead if text[0] == " " else "") + text.strip() + tail] += 1
-    return counts
-
-
-def _learn_merges(words: Counter[tuple[str, ...]], merges: int) -> list[tuple[str, str]]:
-    """Return the most frequent adjacent pairs, one after another, each merged before the next is counted."""
-    learned: list[tuple[str, str]] = []
-    for _ in range(merges):
-        pairs: Counter[tuple[str, str]] = Counter()
-        for symbols, count in words.items():
-            for pair in pairwise(symbols):
-                pairs[pair] += count
-        if not pairs:
-            break
-        best = min(pairs, key=lambda pair: (-pairs[pair], pair))
-        learned.append(best)
-        merged: Counter[tuple[str, ...]] = Counter()
-        for symbols, count in words.items():
-            out: list[str] = []
-            i = 0
-            while i < len(symbols):
-                if symbols[i : i + 2] == best:
-                    out.append(best[0] + best[1])
-                    i += 2
-                else:
-                    out.append(symbols[i])
-                    i += 1
-            merged[tuple(out)] += count
-        words = merged
-    return learned
 
 
 @cache
@@ -72,19 +33,14 @@ def clip_bpe() -> tuple[dict[str, int], list[tuple[str, str]]]:
         256 byte symbols, the same with ``</w>``, one entry a merge, then the start and the end token.
     merges : list of (str, str)
     """
-    words = Counter({(*word[:-1], word[-1] + "</w>"): n for word, n in _words().items()})
-    merges = _learn_merges(words, _MERGES)
-    alphabet = sorted(ByteLevel.alphabet())
-    entries = [*alphabet, *(a + "</w>" for a in alphabet), *(a + b for a, b in merges)]
-    entries += ["<|startoftext|>", "<|endoftext|>"]
-    return {entry: i for i, entry in enumerate(entries)}, merges
+    return clip_vocabulary(count_words(CAPTIONS), _MERGES)
 
 
 @cache
 def roberta_bpe() -> tuple[dict[str, int], list[tuple[str, str]]]:
     """Return (vocabulary, merges) of a byte-level BPE with ``Ġ`` for the space, as RoBERTa (and CLAP) has it."""
-    words = Counter({tuple(word): n for word, n in _words(lead="Ġ").items()})
-    merges = _learn_merges(words, _MERGES)
+    words = Counter({tuple(word): n for word, n in count_words(CAPTIONS, "Ġ").items()})
+    merges = learn_merges(words, _MERGES)
     entries = [
         "<s>",
         "<pad>",
@@ -106,7 +62,7 @@ def t5_unigram() -> list[tuple[str, float]]:
     """
     pieces: Counter[str] = Counter()
     spread: Counter[str] = Counter()
-    words = _words(lead="▁")
+    words = count_words(CAPTIONS, "▁")
     for word, n in words.items():
         for piece in {word[i:j] for i in range(len(word)) for j in range(i + 1, min(i + 7, len(word)) + 1)}:
             pieces[piece] += n
@@ -128,7 +84,7 @@ def t5_unigram() -> list[tuple[str, float]]:
 @cache
 def bert_wordpiece() -> dict[str, int]:
     """Return a lower-case WordPiece vocabulary with ``##`` for continued words, as BERT has it."""
-    words = _words()
+    words = count_words(CAPTIONS)
     characters = sorted({chr(c) for c in range(33, 127) if not chr(c).isupper()})
     tails: Counter[str] = Counter()
     for word in words:

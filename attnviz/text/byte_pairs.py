@@ -1,0 +1,92 @@
+"""Byte-pair vocabularies learnt from text, the same ones every time.
+
+References
+----------
+Sennrich et al. 2016, Neural machine translation of rare words with subword units.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from itertools import pairwise
+
+from tokenizers.pre_tokenizers import ByteLevel
+
+
+def count_words(texts: Iterable[str], lead: str = "") -> Counter[str]:
+    """Count words and punctuation marks; `lead` is put before those that follow a space."""
+    counts: Counter[str] = Counter()
+    for text in texts:
+        for found in re.finditer(r"\s?(?:[^\W\d_]+|[^\w\s])", text):
+            word = found.group()
+            counts[(lead if word[0] == " " else "") + word.strip()] += 1
+    return counts
+
+
+def learn_merges(words: Counter[tuple[str, ...]], merges: int) -> list[tuple[str, str]]:
+    """Return the most frequent adjacent pairs, one after another, each merged before the next is counted.
+
+    Parameters
+    ----------
+    words : Counter
+        Words as tuples of symbols, and how often they occur.
+    merges : int
+        How many pairs at most; fewer where every word is one symbol before.
+
+    Returns
+    -------
+    list of (str, str)
+        Among pairs that are equally frequent the first in the order of the symbols comes first, so that the same
+        words always give the same list. (The trainers of the tokenizers library leave ties to chance.)
+    """
+    learned: list[tuple[str, str]] = []
+    for _ in range(merges):
+        pairs: Counter[tuple[str, str]] = Counter()
+        for symbols, count in words.items():
+            for pair in pairwise(symbols):
+                pairs[pair] += count
+        if not pairs:
+            break
+        best = min(pairs, key=lambda pair: (-pairs[pair], pair))
+        learned.append(best)
+        merged: Counter[tuple[str, ...]] = Counter()
+        for symbols, count in words.items():
+            out: list[str] = []
+            i = 0
+            while i < len(symbols):
+                if symbols[i : i + 2] == best:
+                    out.append(best[0] + best[1])
+                    i += 2
+                else:
+                    out.append(symbols[i])
+                    i += 1
+            merged[tuple(out)] += count
+        words = merged
+    return learned
+
+
+def clip_vocabulary(words: Counter[str], merges: int) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """Return (vocabulary, merges) of a lower-case byte-level BPE with ``</w>`` at word ends, as CLIP has it.
+
+    Parameters
+    ----------
+    words : Counter
+        ASCII words in lower case, and how often they occur.
+    merges : int
+        How many pairs are merged at most.
+
+    Returns
+    -------
+    vocabulary : dict of str to int
+        256 byte symbols, the same with ``</w>``, one entry a merge, then the start and the end token. So every
+        text can be written with it.
+    merges : list of (str, str)
+    """
+    symbols = Counter({(*word[:-1], word[-1] + "</w>"): n for word, n in words.items()})
+    learned = learn_merges(symbols, merges)
+    alphabet = sorted(ByteLevel.alphabet())
+    entries = [*alphabet, *(a + "</w>" for a in alphabet), *(a + b for a, b in learned)]
+    entries += ["<|startoftext|>", "<|endoftext|>"]
+    return {entry: i for i, entry in enumerate(entries)}, learned
