@@ -1,0 +1,274 @@
+"""The polyphonic sound detection score, exact over all thresholds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from attnviz.alignment.scored_clips import (
+    TIME_DECIMALS,
+    Edges,
+    EventCounts,
+    ScoredClip,
+    check_number,
+    scored_clips,
+)
+from attnviz.errors import EventsError
+
+_HOUR = 3600.0  # effective false positives are counted per hour
+
+
+@dataclass(frozen=True)
+class _Criteria:
+    dtc: float
+    gtc: float
+    cttc: float | None
+    alpha_ct: float
+
+
+@dataclass(frozen=True, eq=False)
+class PsdsResult:
+    """A polyphonic sound detection score.
+
+    Attributes
+    ----------
+    value : float
+        The score, in [0, 1]; NaN where no class has an event.
+    per_class : dict of str to float
+        Each class's own score, in [0, 1]: its area without the penalty over classes. NaN without events.
+    efpr : numpy.ndarray, float64, shape (points,)
+        Effective false positives per hour, ascending from 0 to ``max_efpr``. Empty where `value` is NaN.
+    etpr : numpy.ndarray, float64, shape (points,)
+        Effective true positive ratio, in [0, 1]: reached at `efpr` and held up to the next point.
+    n_valid : int
+        Classes that were scored: those with an event.
+    events : EventCounts
+        What became of the rows of the ground truth.
+    direction : str
+        ``"higher"``: higher is better.
+    """
+
+    value: float
+    per_class: dict[str, float]
+    efpr: np.ndarray
+    etpr: np.ndarray
+    n_valid: int
+    events: EventCounts
+    direction: str = "higher"
+
+
+def psds(
+    *,
+    scores: Mapping[str, np.ndarray],
+    ground_truth: pd.DataFrame,
+    durations: Mapping[str, float],
+    edges: Edges,
+    classes: Sequence[str],
+    dtc_threshold: float = 0.7,
+    gtc_threshold: float = 0.7,
+    cttc_threshold: float | None = None,
+    alpha_ct: float = 0.0,
+    alpha_st: float = 1.0,
+    max_efpr: float = 100.0,
+) -> PsdsResult:
+    """Return the polyphonic sound detection score of frame scores, over every threshold there is.
+
+    The defaults are PSDS1 of DCASE task 4 (DESED). At a threshold, the frames of a class at or above it make
+    detections, one a run of frames. A detection is *relevant* when events of its class cover at least the
+    share `dtc_threshold` of it, else a false positive; an event is found when relevant detections cover at
+    least the share `gtc_threshold` of it. The share of events found, over the false positives an hour, is the
+    class's curve; the mean over classes minus `alpha_st` times their standard deviation is the curve whose
+    area up to `max_efpr` is the score. Each class has its own threshold at every point of that curve.
+
+    Parameters
+    ----------
+    scores : mapping of str to numpy.ndarray
+        Clip -> ``(frames, classes)``, finite; only their order within a class counts. Leave out columns of
+        padding: what is detected there is a false positive.
+    ground_truth : pandas.DataFrame
+        An event table (`clip`, `label`, `onset`, `offset` in seconds). A clip without rows has no events.
+    durations : mapping of str to float
+        Clip -> seconds of audio, for the same clips as `scores`.
+    edges : array-like or mapping of str to array-like
+        Edges of the frames in seconds, ``(frames + 1,)``; the same for all clips, or by clip.
+    classes : sequence of str
+        Labels, in the order of the columns of `scores`.
+    dtc_threshold, gtc_threshold : float
+        Detection tolerance and ground truth intersection criteria, in (0, 1].
+    cttc_threshold : float, optional
+        Cross-trigger tolerance criterion, in (0, 1]: the share of a false positive that events of another
+        class cover for it to be a cross trigger. Needed where `alpha_ct` is not 0, and only there.
+    alpha_ct : float
+        Weight of the cross triggers per hour of the other class's events, their mean over the other classes
+        added to the false positives per hour; 0 or above.
+    alpha_st : float
+        Weight of the standard deviation over classes; 0 or above.
+    max_efpr : float
+        End of the area, in effective false positives per hour; above 0.
+
+    Returns
+    -------
+    PsdsResult
+
+    Raises
+    ------
+    MapsError
+        Scores or edges of a wrong shape, or not finite.
+    EventsError
+        Ground truth, durations, classes or criteria that cannot be; see the message.
+
+    Notes
+    -----
+    The score is defined by Bilen et al. (2020), "A framework for the robust evaluation of sound event
+    detection", arXiv:1910.08440. Its computation at every threshold at once is that of Ebbers, Haeb-Umbach
+    and Serizel (2022), "Threshold independent evaluation of sound event detection scores", arXiv:2201.13148:
+    counts change at a clip's own scores only, so the changes of all clips, sorted by score, sum up to the
+    counts of the set. A class costs memory as (frames x frames) of one clip.
+
+    **Differences from the original.** Equal to ``intersection_based.psds`` of sed_scores_eval 0.0.4 wherever
+    that gives a value. It refuses the following, which real annotations contain: a class without events (here
+    NaN, and left out of the mean, of the standard deviation and of the cross triggers, as if it were not
+    there; `n_valid` counts the others), and events of one class that touch or overlap (here joined and
+    counted). It counts a zero-length event as found by no detection at all; here it is not scored.
+    Events that end up to 50 ms after their clip are cut there.
+
+    Examples
+    --------
+    >>> events = pd.DataFrame({"clip": ["a"], "label": ["dog"], "onset": [1.0], "offset": [2.0]})
+    >>> frames = np.array([[0.1], [0.9], [0.2]])
+    >>> result = psds(
+    ...     scores={"a": frames}, ground_truth=events, durations={"a": 3.0}, edges=[0, 1, 2, 3], classes=["dog"]
+    ... )
+    >>> float(result.value), result.n_valid
+    (1.0, 1)
+    """
+    criteria = _checked_criteria(dtc_threshold, gtc_threshold, cttc_threshold, alpha_ct)
+    check_number("max_efpr", max_efpr, above=0.0, most=math.inf, hint="It is a rate per hour.")
+    _check_weight("alpha_st", alpha_st)
+    clips, counts = scored_clips(
+        scores=scores, ground_truth=ground_truth, durations=durations, edges=edges, classes=classes
+    )
+    valid = [c for c in range(len(classes)) if any(len(clip.events[c]) for clip in clips)]
+    curves = [_class_curve(clips, c, valid, criteria, max_efpr) for c in valid]
+    per_class = dict.fromkeys(classes, math.nan)
+    per_class |= {classes[c]: _area(efpr, tpr, max_efpr) for c, (efpr, tpr) in zip(valid, curves, strict=True)}
+    if not curves:
+        return PsdsResult(math.nan, per_class, np.empty(0), np.empty(0), 0, counts)
+    efpr, etpr = _overall(curves, alpha_st)
+    value = _area(efpr, etpr, max_efpr)
+    closed = np.append(efpr, max_efpr), np.append(etpr, etpr[-1])
+    return PsdsResult(value, per_class, *closed, n_valid=len(valid), events=counts)
+
+
+def _checked_criteria(dtc: float, gtc: float, cttc: float | None, alpha_ct: float) -> _Criteria:
+    hint = "It is a share; was a percentage given?"
+    dtc = check_number("dtc_threshold", dtc, above=0.0, most=1.0, hint=hint)
+    gtc = check_number("gtc_threshold", gtc, above=0.0, most=1.0, hint=hint)
+    alpha_ct = _check_weight("alpha_ct", alpha_ct)
+    if (cttc is None) != (alpha_ct == 0):
+        raise EventsError(
+            f"cttc_threshold is {cttc} and alpha_ct is {alpha_ct:g}; cross triggers need a threshold and a "
+            f"weight above 0, and without them cttc_threshold is None and alpha_ct 0."
+        )
+    if cttc is not None:
+        cttc = check_number("cttc_threshold", cttc, above=0.0, most=1.0, hint=hint)
+    return _Criteria(dtc, gtc, cttc, alpha_ct)
+
+
+def _check_weight(name: str, value: float) -> float:
+    hint = "It is the weight of a penalty: 0 switches it off."
+    return 0.0 if value == 0 else check_number(name, value, above=0.0, most=math.inf, hint=hint)
+
+
+def _class_curve(
+    clips: list[ScoredClip], column: int, valid: list[int], criteria: _Criteria, max_efpr: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return one class's (effective false positives per hour, share of events found), ascending from 0."""
+    others = [c for c in valid if c != column] if criteria.cttc is not None else []
+    steps = [_clip_steps(clip, column, others, criteria) for clip in clips]
+    levels, inverse = np.unique(np.concatenate([level for level, _ in steps]), return_inverse=True)
+    changes = np.zeros((len(levels) + 1, 2 + len(others)), dtype=np.int64)
+    np.add.at(changes, inverse, np.concatenate([change for _, change in steps]))
+    # From above every score (the last row: nothing is detected) down to below the lowest.
+    counts = np.cumsum(changes[::-1], axis=0)
+    events = sum(len(clip.events[column]) for clip in clips)
+    rate = counts[:, 1] / math.fsum(clip.seconds for clip in clips)
+    if others:
+        lengths = [math.fsum(np.diff(clip.events[c]).sum() for clip in clips) for c in others]
+        rate = rate + criteria.alpha_ct * np.mean(counts[:, 2:] / lengths, axis=1)
+    return _staircase(rate * _HOUR, counts[:, 0] / events, max_efpr)
+
+
+def _clip_steps(
+    clip: ScoredClip, column: int, others: list[int], criteria: _Criteria
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return a clip's score levels, and how its counts change as the threshold reaches each from above.
+
+    The counts are (events found, false positives, cross triggers with each of `others`).
+    """
+    levels = np.unique(clip.scores[:, column])
+    level, starts, ends = _detections(clip.scores[:, column], levels, clip.edges)
+    needed = criteria.dtc * (ends - starts)
+    shared = _overlaps(starts, ends, clip.events[column])
+    relevant = np.round(shared.sum(axis=1), TIME_DECIMALS) >= np.round(needed, TIME_DECIMALS)
+    counts = np.zeros((len(levels) + 1, 2 + len(others)), dtype=np.int64)
+    counts[:-1, 0] = _found(level[relevant], shared[relevant], clip.events[column], len(levels), criteria.gtc)
+    counts[:-1, 1] = np.bincount(level[~relevant], minlength=len(levels))
+    for place, other in enumerate(others, start=2):
+        foreign = _overlaps(starts, ends, clip.events[other]).sum(axis=1) * ~relevant
+        tolerated = np.round((criteria.cttc or 0.0) * (ends - starts), TIME_DECIMALS)
+        crossing = np.round(foreign, TIME_DECIMALS) >= tolerated
+        counts[:-1, place] = np.bincount(level[crossing], minlength=len(levels))
+    return levels, counts[:-1] - counts[1:]
+
+
+def _detections(
+    scores: np.ndarray, levels: np.ndarray, edges: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return every run of frames at or above each level: the level's index, start and end in seconds."""
+    active = np.zeros((len(levels), len(scores) + 2), dtype=np.int8)
+    active[:, 1:-1] = scores >= levels[:, None]
+    change = np.diff(active, axis=1)
+    level, first = np.nonzero(change == 1)
+    _, past = np.nonzero(change == -1)  # by rows as well, and a row ends as many runs as it begins
+    return level, edges[first], edges[past]
+
+
+def _overlaps(starts: np.ndarray, ends: np.ndarray, events: np.ndarray) -> np.ndarray:
+    """Return the seconds each detection shares with each event, ``(detections, events)``."""
+    shared = np.minimum(ends[:, None], events[:, 1]) - np.maximum(starts[:, None], events[:, 0])
+    return np.maximum(shared, 0.0)
+
+
+def _found(level: np.ndarray, shared: np.ndarray, events: np.ndarray, levels: int, gtc: float) -> np.ndarray:
+    """Return how many events relevant detections cover enough of, at each level."""
+    covered = np.zeros((levels, len(events)))
+    np.add.at(covered, level, shared)
+    needed = np.round(gtc * (events[:, 1] - events[:, 0]), TIME_DECIMALS)
+    return (np.round(covered, TIME_DECIMALS) >= needed).sum(axis=1)
+
+
+def _staircase(efpr: np.ndarray, tpr: np.ndarray, max_efpr: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the best operating points: the highest ratio within each rate, where it rises."""
+    order = np.argsort(efpr)
+    efpr, best = efpr[order], np.maximum.accumulate(tpr[order])
+    last = np.append(efpr[1:] > efpr[:-1], True)  # of points of one rate, the best
+    efpr, best = efpr[last], best[last]
+    kept = np.append(True, best[1:] > best[:-1]) & (efpr <= max_efpr)
+    return efpr[kept], best[kept]
+
+
+def _overall(curves: list[tuple[np.ndarray, np.ndarray]], alpha_st: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean of the classes' curves less the weighted standard deviation, never below 0."""
+    efpr = np.unique(np.concatenate([rates for rates, _ in curves]))
+    held = np.stack([tpr[np.searchsorted(rates, efpr, side="right") - 1] for rates, tpr in curves])
+    return efpr, np.maximum(held.mean(axis=0) - alpha_st * held.std(axis=0), 0.0)
+
+
+def _area(efpr: np.ndarray, tpr: np.ndarray, max_efpr: float) -> float:
+    """Return the area under a curve whose every point is held up to the next, as a share of `max_efpr`."""
+    return float(np.sum(tpr * np.diff(efpr, append=max_efpr)) / max_efpr)
