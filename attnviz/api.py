@@ -1,4 +1,4 @@
-"""The front door: a checkpoint loaded, a pipeline traced."""
+"""The front door: a checkpoint loaded, a pipeline traced, a clip listened to."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ import torch
 
 from attnviz.capture import DEFAULT_MAX_BYTES
 from attnviz.pipelines import AuffusionPipeline
+from attnviz.sounds.listening import listen
 from attnviz.tracing import Tokens, Trace
+
+__all__ = ["listen", "load", "trace"]
 
 
 def load(

@@ -42,6 +42,10 @@ class OutputError(AttnVizError):
     """An output that exists already, or a place that cannot be written to."""
 
 
+class TrainingError(AttnVizError):
+    """A training that cannot start or go on: its configuration, its data, or the state it would resume from."""
+
+
 class AttnVizWarning(UserWarning):
     """Base class of every warning attnviz gives on purpose."""
 

@@ -185,6 +185,15 @@ def read_tsv(path: str | os.PathLike[str]) -> pd.DataFrame:
         raise EventsError(f"{path}: {error}") from error
 
 
+def is_tsv(path: str | os.PathLike[str]) -> bool:
+    """Say whether a path is a file that begins as :func:`write_tsv` begins one."""
+    place, begin = Path(path), "\t".join(_TSV_FIRST).encode()
+    if not place.is_file():
+        return False
+    with place.open("rb") as file:
+        return file.read(len(begin)) == begin
+
+
 def write_jams(table: pd.DataFrame, path: str | os.PathLike[str], *, seconds: float) -> None:
     """Write the events of one clip as a JAMS file.
 

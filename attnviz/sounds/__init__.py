@@ -4,7 +4,10 @@ from attnviz.sounds.attribution import attributions
 from attnviz.sounds.audibility import audible_frames, frame_intervals
 from attnviz.sounds.composer import compose, scenes
 from attnviz.sounds.config import ComposerConfig
+from attnviz.sounds.decoding import Decoding
 from attnviz.sounds.fetch import ARCHIVE_URL, fetch_esc10
+from attnviz.sounds.hearing import Hearing
+from attnviz.sounds.listener_model import Listener, ListenerConfig
 from attnviz.sounds.phrases import PHRASES, Phrases
 from attnviz.sounds.recordings import CLASSES, FOLDS, RECORDING_RATE, Recording, read_esc10
 from attnviz.sounds.scene import BACKGROUND, Scene, SceneSound
@@ -17,6 +20,10 @@ __all__ = [
     "PHRASES",
     "RECORDING_RATE",
     "ComposerConfig",
+    "Decoding",
+    "Hearing",
+    "Listener",
+    "ListenerConfig",
     "Phrases",
     "Recording",
     "Scene",

@@ -1,0 +1,60 @@
+"""``attnviz train``: one part of the model from a configuration."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from attnviz.terminal import complain, quieten_libraries, reported, say, warnings_shown
+
+
+class Part(StrEnum):
+    """What can be trained."""
+
+    VAE = "vae"
+    VOCODER = "vocoder"
+    UNET = "unet"
+    LISTENER = "listener"
+
+
+def train(
+    part: Annotated[Part, typer.Argument(help="What to train.")],
+    data: Annotated[Path, typer.Option("--data", help="Folder of ESC-10; `attnviz data esc10` makes one.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Run folder to write.")],
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", help="TOML file; the one the bundled part was made with if left out."),
+    ] = None,
+    cache: Annotated[
+        Path, typer.Option("--cache", help="Folder that keeps composed scenes, 0.85 MB each, for other trainings.")
+    ] = Path("~/.cache/attnviz"),
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's newest checkpoint.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing run folder.")] = False,
+    threads: Annotated[
+        int | None, typer.Option(min=1, max=1024, help="CPU threads; PyTorch's choice if left out.")
+    ] = None,
+) -> None:
+    """Train one part of the model; stop it when you like, and go on with --resume."""
+    with reported(), warnings_shown():
+        quieten_libraries()
+        import torch
+
+        from attnviz.errors import TrainingError
+        from attnviz.training.checkpoints import how_to_go_on
+        from attnviz.training.config import CONFIGS, read_config
+        from attnviz.training.loop import train as train_part
+
+        settings = read_config(config or CONFIGS / f"{part}.toml")
+        if settings.part != part:
+            raise TrainingError(f"{config} trains the {settings.part}, not the {part}.")
+        if threads is not None:
+            torch.set_num_threads(threads)
+        try:
+            model = train_part(settings, esc10=data, out=out, cache=cache, resume=resume, overwrite=overwrite)
+        except KeyboardInterrupt:
+            complain("Interrupted", how_to_go_on(out.expanduser()), "yellow")
+            raise typer.Exit(130) from None
+        say(f"Written to {model}")

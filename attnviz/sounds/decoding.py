@@ -1,0 +1,189 @@
+"""From probabilities in time to sound events."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.ndimage import median_filter
+
+from attnviz.errors import CheckpointError, EventsError
+from attnviz.storage import write_whole
+
+DECODING_NAME = "decoding.json"
+_LONGEST = 60.0  # seconds that a filter or an event may be asked to have
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How probabilities become events.
+
+    Parameters
+    ----------
+    threshold : float or mapping of str to float
+        In (0, 1]: an event reaches it somewhere. One for all classes, or one for each, by name.
+    low_share : float
+        In (0, 1]: an event lasts as long as the probability stays at or above this share of its threshold
+        (hysteresis); 1: as long as it stays at or above the threshold.
+    median_seconds : float
+        Width of the median filter over the probabilities, in seconds, taken as the nearest odd number of
+        frames; 0: none.
+    min_seconds : float
+        Shorter events are dropped.
+
+    Raises
+    ------
+    EventsError
+        A value is not a number, or out of range.
+    """
+
+    threshold: float | Mapping[str, float] = 0.5
+    low_share: float = 0.6
+    median_seconds: float = 0.12
+    min_seconds: float = 0.08
+
+    def __post_init__(self) -> None:
+        given = self.threshold
+        threshold = (
+            {
+                str(name): _number(f"the threshold of {name!r}", value, above=0, most=1)
+                for name, value in given.items()
+            }
+            if isinstance(given, Mapping)
+            else _number("threshold", given, above=0, most=1)
+        )
+        object.__setattr__(self, "threshold", threshold)
+        object.__setattr__(self, "low_share", _number("low_share", self.low_share, above=0, most=1))
+        for name in ("median_seconds", "min_seconds"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, 0.0 if value == 0 else _number(name, value, above=0, most=_LONGEST))
+
+    def thresholds(self, classes: Sequence[str]) -> np.ndarray:
+        """Return one threshold a class, ``(classes,)`` float64.
+
+        Raises
+        ------
+        EventsError
+            A class has none.
+        """
+        if not isinstance(self.threshold, Mapping):
+            return np.full(len(classes), float(self.threshold))
+        missing = [name for name in classes if name not in self.threshold]
+        if missing:
+            raise EventsError(f"{missing} have no threshold; there are thresholds for {sorted(self.threshold)}.")
+        return np.array([self.threshold[name] for name in classes], dtype=np.float64)
+
+    def smooth(self, probabilities: np.ndarray, frame_seconds: float) -> np.ndarray:
+        """Return probabilities after the median filter.
+
+        Parameters
+        ----------
+        probabilities : numpy.ndarray
+            ``(..., frames)`` in [0, 1]. Outside the clip they count as 0, so what is too short to pass inside
+            the clip does not pass at its ends either.
+        frame_seconds : float
+            Seconds from one frame to the next.
+
+        Returns
+        -------
+        numpy.ndarray
+            Of the same shape.
+        """
+        width = 2 * round((self.median_seconds / frame_seconds - 1) / 2) + 1
+        if width <= 1:
+            return probabilities
+        size = (1,) * (probabilities.ndim - 1) + (width,)
+        return median_filter(probabilities, size=size, mode="constant", cval=0.0)
+
+    def intervals(
+        self, probabilities: np.ndarray, classes: Sequence[str], frame_seconds: float
+    ) -> list[list[tuple[int, int]]]:
+        """Return when each class sounds, in frames.
+
+        Parameters
+        ----------
+        probabilities : numpy.ndarray
+            ``(classes, frames)`` in [0, 1].
+        classes : sequence of str
+            Names, in the order of the rows.
+        frame_seconds : float
+            Seconds from one frame to the next.
+
+        Returns
+        -------
+        list of list of (int, int)
+            For each class, by time and without contact: first frame of an event, and the first after it.
+
+        Raises
+        ------
+        EventsError
+            A class has no threshold.
+
+        Examples
+        --------
+        >>> heard = np.array([[0.1, 0.4, 0.9, 0.4, 0.1, 0.4, 0.4, 0.1]])
+        >>> Decoding(0.5, low_share=0.6, median_seconds=0, min_seconds=0).intervals(heard, ["dog"], 0.04)
+        [[(1, 4)]]
+        """
+        smoothed = self.smooth(np.asarray(probabilities, dtype=np.float64), frame_seconds)
+        shortest = math.ceil(round(self.min_seconds / frame_seconds, 6))
+        thresholds = self.thresholds(classes)
+        return [
+            [
+                (first, last)
+                for first, last in _runs(row >= self.low_share * threshold)
+                if last - first >= shortest and row[first:last].max() >= threshold
+            ]
+            for row, threshold in zip(smoothed, thresholds, strict=True)
+        ]
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write ``decoding.json`` into a listener's folder.
+
+        Raises
+        ------
+        OutputError
+            It cannot be written.
+        """
+        write_whole(Path(folder) / DECODING_NAME, (json.dumps(asdict(self), indent=2) + "\n").encode())
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> Decoding:
+        """Read a listener's ``decoding.json``; the defaults where it has none.
+
+        Raises
+        ------
+        CheckpointError
+            The file is damaged.
+        """
+        path = Path(folder) / DECODING_NAME
+        names = [item.name for item in fields(cls)]
+        try:
+            values: Any = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(values, dict) or set(values) - set(names):
+                raise CheckpointError(f"{path} is no decoding; it may have {names} and nothing else.")
+            return cls(**values)
+        except FileNotFoundError:
+            return cls()
+        except (OSError, ValueError, EventsError) as error:
+            raise CheckpointError(f"{path} cannot be used: {error}") from error
+
+
+def _runs(active: np.ndarray) -> list[tuple[int, int]]:
+    change = np.diff(active.astype(np.int8), prepend=0, append=0)
+    starts, ends = np.flatnonzero(change == 1).tolist(), np.flatnonzero(change == -1).tolist()
+    return list(zip(starts, ends, strict=True))
+
+
+def _number(name: str, value: object, *, above: float, most: float) -> float:
+    number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    if not above < number <= most:
+        raise EventsError(f"{name} is {value!r}; a number above {above:g} and at most {most:g} is needed.")
+    return number

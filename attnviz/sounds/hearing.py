@@ -1,0 +1,125 @@
+"""What was heard in a clip: probabilities, events, and how well the listener hears."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from attnviz.audio.settings import whole_number
+from attnviz.errors import EventsError
+
+PEAK_SECONDS = 0.5
+_MOST_SHOWN = 20
+
+
+@dataclass(frozen=True, eq=False)
+class Hearing:
+    """What a listener heard in a clip.
+
+    Attributes
+    ----------
+    clip : str
+        Name of the clip, as in the event table.
+    seconds : float
+        Length of the clip.
+    probabilities : xarray.DataArray
+        Dims ``(sound, time)``, float32 in [0, 1]: how likely each class sounds in each frame. ``sound`` is the
+        class name, ``time`` the frame's centre in seconds. Not smoothed.
+    events : pandas.DataFrame
+        Event table (`attnviz.events`), by onset; ``label`` is the class name. Events of one class do not touch.
+    frame_seconds : float
+        Seconds from one frame to the next.
+    quality : mapping or None
+        The listener's measured scores on recordings it was not trained on: ``fold``, ``frame_map`` (mean over
+        classes of the average precision of frames), ``psds1`` and ``ap`` (by class). None: not measured.
+    """
+
+    clip: str
+    seconds: float
+    probabilities: xr.DataArray
+    events: pd.DataFrame
+    frame_seconds: float
+    quality: Mapping[str, Any] | None = None
+
+    @property
+    def peaks(self) -> xr.DataArray:
+        """How clearly each class was heard: the largest mean probability of half a second.
+
+        Dims ``(sound,)``, in [0, 1]. Of a clip shorter than that, the mean.
+        """
+        frames = self.probabilities.sizes["time"]
+        width = min(frames, max(1, round(PEAK_SECONDS / self.frame_seconds)))
+        means = self.probabilities.astype(np.float64).rolling(time=width).mean()
+        return means.max("time").rename("peak")
+
+    def strongest(self, n: int = 1) -> list[str]:
+        """Return the `n` classes of the highest :attr:`peaks`, highest first; all of them where there are fewer.
+
+        Raises
+        ------
+        AudioError
+            `n` is not a positive whole number.
+        """
+        peaks = self.peaks
+        order = np.argsort(-peaks.values, kind="stable")[: whole_number("n", n)]
+        return [str(name) for name in peaks["sound"].values[order]]
+
+    def onset(self, sound: str) -> float | None:
+        """Return when a class is first heard, in seconds; None where it is not.
+
+        Raises
+        ------
+        EventsError
+            The listener does not know the class.
+        """
+        known = [str(name) for name in self.probabilities["sound"].values]
+        if sound not in known:
+            raise EventsError(f"the listener knows no sound {sound!r}; it knows {known}.")
+        onsets = self.events.loc[self.events["label"] == sound, "onset"]
+        return float(onsets.min()) if len(onsets) else None
+
+    @property
+    def quality_line(self) -> str:
+        """One line that says how well the listener hears, to be shown beside everything it heard."""
+        frames = f"{1000 * self.frame_seconds:g} ms frames"
+        if self.quality is None:
+            return f"listener: quality not measured, {frames}"
+        measured = f"frame mAP {self.quality['frame_map']:.2f} on unseen recordings (fold {self.quality['fold']})"
+        return f"listener: {measured}, {frames}"
+
+    def __repr__(self) -> str:
+        rows = self._rows()
+        width = max((len(label) for label, _ in rows), default=0)
+        return "\n".join(
+            [self._title(), *(f"  {label:<{width}}  {when}" for label, when in rows), self.quality_line]
+        )
+
+    def _repr_html_(self) -> str:
+        cell = "text-align:left;padding:1px 8px"
+        rows = "".join(
+            f"<tr><th style='{cell}'>{escape(label)}</th><td style='{cell}'>{escape(when)}</td></tr>"
+            for label, when in self._rows()
+        )
+        caption = f"<caption style='{cell};font-weight:bold;white-space:nowrap'>{escape(self._title())}</caption>"
+        foot = f"<tfoot><tr><td colspan='2' style='{cell}'>{escape(self.quality_line)}</td></tr></tfoot>"
+        return f"<table>{caption}<tbody>{rows}</tbody>{foot}</table>"
+
+    def _title(self) -> str:
+        count = len(self.events)
+        heard = f"{count or 'no'} event{'s' * (count != 1)}"
+        return f"Hearing of {self.clip}: {self.seconds:.2f} s, {heard}"
+
+    def _rows(self) -> list[tuple[str, str]]:
+        shown = self.events[:_MOST_SHOWN]
+        rows = [
+            (str(label), f"{onset:.2f} to {offset:.2f} s")
+            for label, onset, offset in zip(shown["label"], shown["onset"], shown["offset"], strict=True)
+        ]
+        more = len(self.events) - len(shown)
+        return [*rows, ("", f"and {more} more")] if more else rows

@@ -1,0 +1,228 @@
+"""The network of the listener: a convolutional recurrent sound event detector on the mel image."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import nn
+
+from attnviz.audio import MEL
+from attnviz.errors import AudioError, CheckpointError, OutputError
+from attnviz.sounds.recordings import CLASSES
+from attnviz.storage import write_whole
+
+CONFIG_NAME = "config.json"
+WEIGHTS_NAME = "listener.safetensors"
+
+
+@dataclass(frozen=True)
+class ListenerConfig:
+    """What a listener is built from.
+
+    Parameters
+    ----------
+    classes : tuple of str
+        What it tells apart, in the order of its outputs.
+    channels : tuple of int
+        Of the convolutional blocks. The first `time_halvings` of them halve the time axis, all halve the
+        frequency axis.
+    hidden : int
+        Width of the recurrent layer, each way.
+    recurrent_layers : int
+        How many.
+    time_halvings : int
+        With 1, and 2 columns averaged, a frame is 4 columns of the spectrogram: 40 ms.
+    dropout : float
+        In training, after the convolutions.
+    mel_bands : int
+        Rows of the mel image after neighbouring bands were averaged; divides 256.
+    columns_averaged : int
+        Neighbouring columns that are averaged, too, before the first convolution.
+
+    Raises
+    ------
+    CheckpointError
+        A value is of the wrong kind or out of range.
+    """
+
+    classes: tuple[str, ...] = CLASSES
+    channels: tuple[int, ...] = (16, 32, 64, 96, 128)
+    hidden: int = 96
+    recurrent_layers: int = 1
+    time_halvings: int = 1
+    dropout: float = 0.3
+    mel_bands: int = 64
+    columns_averaged: int = 2
+
+    def __post_init__(self) -> None:
+        for name in ("classes", "channels"):
+            value = getattr(self, name)
+            if not isinstance(value, (list, tuple)) or not value:
+                raise CheckpointError(f"{name} is {value!r}; a list is needed.")
+            object.__setattr__(self, name, tuple(value))
+        names = self.classes
+        if not all(isinstance(name, str) and name for name in names) or len(set(names)) < len(names):
+            raise CheckpointError(f"classes is {list(names)}; names are needed, each once.")
+        counts = {
+            name: getattr(self, name) for name in ("hidden", "recurrent_layers", "mel_bands", "columns_averaged")
+        }
+        counts |= {f"channels[{i}]": value for i, value in enumerate(self.channels)}
+        for name, value in counts.items():
+            if not _is_whole(value) or value < 1:
+                raise CheckpointError(f"{name} is {value!r}; a positive whole number is needed.")
+        if MEL.n_mels % self.mel_bands or self.mel_bands % 2 ** len(self.channels):
+            raise CheckpointError(
+                f"mel_bands is {self.mel_bands}; it must divide {MEL.n_mels} and be halved "
+                f"{len(self.channels)} times."
+            )
+        if not _is_whole(self.time_halvings) or not 0 <= self.time_halvings <= len(self.channels):
+            raise CheckpointError(
+                f"time_halvings is {self.time_halvings!r}; 0 to {len(self.channels)} is allowed."
+            )
+        if not isinstance(self.dropout, (int, float)) or not 0 <= self.dropout < 1:
+            raise CheckpointError(f"dropout is {self.dropout!r}; 0 or more, and below 1, is needed.")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ListenerConfig:
+        """Read the contents of a ``config.json``; CheckpointError where they are not a listener's."""
+        names = [item.name for item in fields(cls)]
+        if not isinstance(values, Mapping) or set(values) - set(names):
+            unknown = sorted(set(values) - set(names)) if isinstance(values, Mapping) else type(values).__name__
+            raise CheckpointError(f"a listener's configuration has {names}, and not {unknown}.")
+        return cls(**values)
+
+    @property
+    def columns_per_frame(self) -> int:
+        """Columns of the spectrogram that one output frame covers."""
+        return self.columns_averaged * 2**self.time_halvings
+
+
+class Listener(nn.Module):
+    """A sound event detector (CRNN): a mel image in, one probability a class and a frame out.
+
+    Parameters
+    ----------
+    config : ListenerConfig
+        What it is built from.
+
+    Notes
+    -----
+    Blocks of two 3 x 3 convolutions with batch normalisation, a bidirectional GRU over time and one
+    linear layer, after Cakir et al. 2017 (arXiv 1702.06286).
+    """
+
+    def __init__(self, config: ListenerConfig) -> None:
+        super().__init__()
+        self.config = config
+        blocks, before = [], 1
+        for i, width in enumerate(config.channels):
+            blocks.append(_block(before, width, (2, 2 if i < config.time_halvings else 1)))
+            before = width
+        self.blocks = nn.Sequential(*blocks)
+        rows = config.mel_bands // 2 ** len(config.channels)
+        self.dropout = nn.Dropout(config.dropout)
+        self.gru = nn.GRU(
+            before * rows, config.hidden, config.recurrent_layers, batch_first=True, bidirectional=True
+        )
+        self.out = nn.Linear(2 * config.hidden, len(config.classes))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return logits.
+
+        Parameters
+        ----------
+        images : torch.Tensor
+            ``(batch, 256, columns)`` in [0, 1], row 0 the highest frequency; columns a multiple of
+            ``config.columns_per_frame``.
+
+        Returns
+        -------
+        torch.Tensor
+            ``(batch, classes, frames)``, before the sigmoid.
+
+        Raises
+        ------
+        AudioError
+            Images of another shape.
+        """
+        if images.ndim != 3 or images.shape[1] != MEL.n_mels or images.shape[2] % self.config.columns_per_frame:
+            raise AudioError(
+                f"the images have the shape {tuple(images.shape)}; (batch, {MEL.n_mels}, columns) is needed, "
+                f"columns a multiple of {self.config.columns_per_frame}."
+            )
+        averaged = (images.shape[1] // self.config.mel_bands, self.config.columns_averaged)
+        x = nn.functional.avg_pool2d(images[:, None], averaged)
+        x = self.blocks(2 * x - 1)  # (batch, channels, rows, frames)
+        x = self.dropout(x.flatten(1, 2).transpose(1, 2))
+        x, _ = self.gru(x)
+        return self.out(self.dropout(x)).transpose(1, 2)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | os.PathLike[str]) -> Listener:
+        """Read ``config.json`` and ``listener.safetensors``.
+
+        Returns
+        -------
+        Listener
+            In float32 and evaluation mode, on the CPU.
+
+        Raises
+        ------
+        CheckpointError
+            A file is missing or damaged, or the weights are not those the configuration describes.
+        """
+        root = Path(folder)
+        try:
+            config = ListenerConfig.from_dict(json.loads((root / CONFIG_NAME).read_text(encoding="utf-8")))
+            state = safetensors.torch.load_file(root / WEIGHTS_NAME)
+            # Without memory for its own weights: a damaged configuration may ask for any size.
+            with torch.device("meta"):
+                model = cls(config)
+            # Cloned: in the file's buffer a tensor begins anywhere, and kernels round by where it does.
+            state = {name: part.clone() for name, part in state.items()}
+            model.load_state_dict(state, assign=True)
+        except (OSError, ValueError, safetensors.SafetensorError) as error:
+            raise CheckpointError(f"{root} holds no listener that can be read: {error}") from error
+        except RuntimeError as error:
+            raise CheckpointError(
+                f"{root / WEIGHTS_NAME} does not fit {CONFIG_NAME} beside it: {error}"
+            ) from error
+        broken = [name for name, part in model.state_dict().items() if not torch.isfinite(part).all()]
+        if broken:
+            raise CheckpointError(f"{root / WEIGHTS_NAME} holds NaN or infinite weights: {broken[:5]}.")
+        return model.float().eval()
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write ``config.json`` and ``listener.safetensors`` into a folder, made where it is not there.
+
+        Raises
+        ------
+        OutputError
+            The folder cannot be written.
+        """
+        root = Path(folder)
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"Cannot write {root}: {error.strerror or error}.") from error
+        state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
+        write_whole(root / WEIGHTS_NAME, safetensors.torch.save(state, metadata={"format": "pt"}))
+        write_whole(root / CONFIG_NAME, (json.dumps(asdict(self.config), indent=2) + "\n").encode())
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _block(before: int, width: int, pool: tuple[int, int]) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for channels in (before, width):
+        layers += [nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.SiLU()]
+    return nn.Sequential(*layers, nn.AvgPool2d(pool))
