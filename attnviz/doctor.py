@@ -42,6 +42,8 @@ def examine(choice: ModelChoice) -> Iterator[tuple[str, str]]:
         if module is not None:
             count = sum(parameter.numel() for parameter in module.parameters())
             yield name, f"{type(module).__name__}, {count / 1e6:.1f} M parameters"
+    if pipe.vocoder is None:
+        yield "vocoder", "none: audio is made by Griffin-Lim"
     yield "scheduler", type(pipe.scheduler).__name__
     audio, _, maps = Generation("a dog barks", steps=2).run(pipe)
     yield "audio", f"{len(audio) / 16_000:g} s, peak {np.abs(audio).max():.3f}"

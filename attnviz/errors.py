@@ -52,3 +52,7 @@ class AttnVizWarning(UserWarning):
 
 class TruncationWarning(AttnVizWarning):
     """Words at the end of a prompt were cut off at the encoder's limit."""
+
+
+class UnknownSoundWarning(AttnVizWarning):
+    """A prompt names none of the sounds that a model was trained on."""

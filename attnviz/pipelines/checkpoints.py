@@ -17,6 +17,8 @@ from transformers import CLIPTextModel
 
 from attnviz.errors import CheckpointError
 from attnviz.pipelines import parts as read
+from attnviz.pipelines.known_sounds import FILE_NAME as SOUNDS_NAME
+from attnviz.pipelines.known_sounds import write_known_sounds
 from attnviz.storage import whole_folder
 from attnviz.text import TextConditioner
 
@@ -31,6 +33,7 @@ _ENTRIES = {
     "model_index.json",
     "safety_checker",
     "scheduler",
+    SOUNDS_NAME,
     "text_encoder",
     "tokenizer",
     "unet",
@@ -203,6 +206,7 @@ def save_components(pipe: Any, folder: str | os.PathLike[str], *, overwrite: boo
             pipe.tokenizer.save_pretrained(temporary / "tokenizer")
             _write_model_index(pipe, temporary)
         _write_feature_extractor(pipe, temporary)
+        write_known_sounds(getattr(pipe, "known_sounds", None), temporary)
 
 
 def _write_model_index(pipe: Any, folder: Path) -> None:

@@ -13,6 +13,7 @@ from diffusers import DiffusionPipeline
 from attnviz.audio import MEL, HifiGan, griffin_lim, image_to_mel
 from attnviz.errors import AudioError, CheckpointError, PromptError
 from attnviz.pipelines import calls, checkpoints, inputs
+from attnviz.pipelines.known_sounds import KnownSounds, read_known_sounds, warn_of_unknown_sounds
 from attnviz.pipelines.output import AuffusionOutput
 from attnviz.pipelines.parts import read_preprocessor
 from attnviz.text import TextConditioner, clip_token_table
@@ -81,6 +82,7 @@ class AuffusionMixin(DiffusionPipeline):
         self.register_modules(vocoder=vocoder, conditioner=conditioner)
         self._duration = DEFAULT_SECONDS
         self.preprocessor: str | None = None  # of the feature extractor: kept, not used, and saved again
+        self.known_sounds: KnownSounds | None = None
 
     @property
     def duration(self) -> float:
@@ -126,6 +128,7 @@ class AuffusionMixin(DiffusionPipeline):
         )
         pipe = cls(**checkpoints.load_components(folder, torch_dtype=torch_dtype))
         pipe.preprocessor = read_preprocessor(folder)
+        pipe.known_sounds = read_known_sounds(folder)
         pipe.register_to_config(_name_or_path=os.fspath(pretrained_model_name_or_path), _revision=commit)
         return pipe
 
@@ -164,6 +167,7 @@ class AuffusionMixin(DiffusionPipeline):
         calls.check_parts(cls.__init__, pipeline.components, replaced)
         pipe = cls(**{**pipeline.components, **replaced})
         pipe.preprocessor = getattr(pipeline, "preprocessor", None)
+        pipe.known_sounds = getattr(pipeline, "known_sounds", None)
         config = pipeline.config
         pipe.register_to_config(_name_or_path=config.get("_name_or_path", ""), _revision=config.get("_revision"))
         return pipe
@@ -197,8 +201,14 @@ class AuffusionMixin(DiffusionPipeline):
         ------
         PromptError
             On prompts that cannot be used or do not match; in the adapter layout, if `clip_skip` is asked for.
+
+        Warns
+        -----
+        UnknownSoundWarning
+            If a prompt names none of the sounds that a small model was trained on (``sounds.json``).
         """
         prompt, negatives = self._matched(prompt, negative_prompt, prompt_embeds)
+        warn_of_unknown_sounds(prompt or (), self.known_sounds)
         if negative_prompt_embeds is not None or not do_classifier_free_guidance:
             negatives = None
         if self.conditioner is None:

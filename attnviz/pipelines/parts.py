@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from safetensors import SafetensorError
 from transformers import CLIPTokenizer, PreTrainedModel
 
 from attnviz.audio import MEL, HifiGan
-from attnviz.errors import CheckpointError
+from attnviz.errors import AttnVizWarning, CheckpointError
 from attnviz.text.encoders import check_vocabulary, load_tokenizer
 from attnviz.text.weights import read_json
 
@@ -90,14 +91,27 @@ def read_scheduler(folder: Path) -> SchedulerMixin:
         raise CheckpointError(f"{path} could not be read as a {name}: {reason(error)}.") from error
 
 
-def read_vocoder(folder: Path, dtype: torch.dtype) -> HifiGan:
-    """Read the vocoder, and check that it reads Auffusion's spectrograms.
+def read_vocoder(folder: Path, dtype: torch.dtype) -> HifiGan | None:
+    """Read the vocoder, and check that it reads Auffusion's spectrograms; None where there is no folder for it.
 
     Raises
     ------
     CheckpointError
         If a file is missing or malformed, or the vocoder is for other spectrograms.
+
+    Warns
+    -----
+    AttnVizWarning
+        If there is none: audio then comes from Griffin-Lim.
     """
+    if not folder.exists():
+        warnings.warn(
+            f"{folder.parent} has no vocoder, so audio is made by Griffin-Lim: slower, and less clean. Published "
+            "checkpoints hold one in vocoder/ (config.json and vocoder.pt).",
+            AttnVizWarning,
+            stacklevel=2,
+        )
+        return None
     expect_folder(folder, "config.json and vocoder.pt (or vocoder.safetensors)")
     vocoder = HifiGan.from_pretrained(folder, torch_dtype=dtype)
     for name, expected in (

@@ -12,7 +12,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 import attnviz
-from attnviz.errors import AttnVizError, AudioError, CheckpointError, OutputError, PromptError
+from attnviz.errors import AttnVizError, AttnVizWarning, AudioError, CheckpointError, OutputError, PromptError
 from attnviz.pipelines import (
     AuffusionAudioToAudioPipeline,
     AuffusionInpaintPipeline,
@@ -124,9 +124,7 @@ def test_hub_name_is_found_in_the_local_cache(adapter_checkpoint, tmp_path):
 # Damage ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "folder", ["unet", "vae", "scheduler", "vocoder", "text_encoder_0", "condition_adapter_0"]
-)
+@pytest.mark.parametrize("folder", ["unet", "vae", "scheduler", "text_encoder_0", "condition_adapter_0"])
 def test_missing_folder_is_named(checkpoint, folder):
     shutil.rmtree(checkpoint / folder)
     with pytest.raises(CheckpointError, match=folder):
@@ -134,11 +132,20 @@ def test_missing_folder_is_named(checkpoint, folder):
 
 
 @pytest.mark.parametrize("checkpoint", ["plain_checkpoint"], indirect=True)
-@pytest.mark.parametrize("folder", ["unet", "vae", "scheduler", "vocoder", "text_encoder", "tokenizer"])
+@pytest.mark.parametrize("folder", ["unet", "vae", "scheduler", "text_encoder", "tokenizer"])
 def test_missing_folder_of_the_plain_layout_is_named(checkpoint, folder):
     shutil.rmtree(checkpoint / folder)
     with pytest.raises(CheckpointError, match=folder):
         attnviz.load(checkpoint)
+
+
+def test_without_a_vocoder_griffin_lim_makes_the_audio(checkpoint, tmp_path):
+    shutil.rmtree(checkpoint / "vocoder")
+    with pytest.warns(AttnVizWarning, match="no vocoder, so audio is made by Griffin-Lim"):
+        pipe = attnviz.load(checkpoint)
+    assert pipe.vocoder is None
+    pipe.save_pretrained(tmp_path / "again")
+    assert not (tmp_path / "again" / "vocoder").exists()
 
 
 WEIGHTS = [

@@ -1,0 +1,71 @@
+"""The sounds a small model was trained on, and prompts that name none of them."""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from attnviz.errors import CheckpointError, UnknownSoundWarning
+
+FILE_NAME = "sounds.json"
+
+KnownSounds = Mapping[str, Sequence[str]]
+"""Name of each sound, and beginnings of words that name it in a prompt."""
+
+
+def read_known_sounds(folder: Path) -> KnownSounds | None:
+    """Read ``sounds.json`` of a checkpoint; None where there is none, as in the published ones.
+
+    Raises
+    ------
+    CheckpointError
+        The file is not an object of names, each with a list of beginnings of words.
+    """
+    path = folder / FILE_NAME
+    if not path.exists():
+        return None
+    try:
+        content: Any = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read as JSON: {error}") from error
+    if not isinstance(content, dict) or not content or not all(map(_are_words, content.values())):
+        raise CheckpointError(
+            f'{path} does not say which sounds the model knows; expected is {{"Dog bark": ["dog", "bark"], ...}}.'
+        )
+    return {name: tuple(stems) for name, stems in content.items()}
+
+
+def write_known_sounds(sounds: KnownSounds | None, folder: Path) -> None:
+    """Write ``sounds.json`` where there are any."""
+    if sounds is not None:
+        content = {name: list(stems) for name, stems in sounds.items()}
+        (folder / FILE_NAME).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def warn_of_unknown_sounds(prompts: Sequence[str], sounds: KnownSounds | None) -> None:
+    """Warn of prompts that name none of the sounds a model knows.
+
+    Warns
+    -----
+    UnknownSoundWarning
+        With the prompt, and the sounds there are.
+    """
+    if sounds is None:
+        return
+    stems = "|".join(re.escape(stem) for words in sounds.values() for stem in words)
+    for prompt in dict.fromkeys(prompts):
+        if not re.search(rf"\b(?:{stems})", prompt.lower()):
+            warnings.warn(
+                f"the prompt {prompt!r} names no sound that this model was trained on. "
+                f"It knows {len(sounds)}: {', '.join(sounds)}.",
+                UnknownSoundWarning,
+                stacklevel=2,
+            )
+
+
+def _are_words(stems: object) -> bool:
+    return isinstance(stems, list) and bool(stems) and all(isinstance(stem, str) and stem for stem in stems)
