@@ -1,0 +1,81 @@
+"""Trained parts put together into one small checkpoint, in half precision."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors.torch
+import torch
+
+from attnviz.errors import TrainingError
+from attnviz.storage import whole_folder
+
+#: What of a run's model goes into the checkpoint, by the part that was trained.
+_TAKEN = {
+    "vae": ("vae",),
+    "listener": ("listener",),
+    "vocoder": ("vocoder",),
+    "unet": ("unet", "scheduler", "text_encoder_0", "condition_adapter_0", "condition_config.json", "sounds.json"),
+}
+
+
+def bundle(runs: Mapping[str, str | os.PathLike[str]], out: str | os.PathLike[str]) -> list[str]:
+    """Copy trained parts into a checkpoint, their weights in float16.
+
+    Parameters
+    ----------
+    runs : mapping
+        Run folder of each part: keys among "vae", "listener", "unet", "vocoder".
+    out : path-like
+        The checkpoint. Parts that are there and are not in `runs` stay.
+
+    Returns
+    -------
+    list of str
+        Files and folders that were replaced, relative to `out`.
+
+    Raises
+    ------
+    TrainingError
+        A run has no finished model, or a weight does not fit float16 (65 504 at most).
+    OutputError
+        `out` cannot be written.
+    """
+    target = Path(out)
+    sources = {name: Path(run) / "model" / name for part, run in runs.items() for name in _TAKEN[part]}
+    missing = [os.fspath(path) for path in sources.values() if not path.exists()]
+    if missing:
+        raise TrainingError(f"no trained part at {', '.join(missing)}. Has the training come to its end?")
+    with whole_folder(target, overwrite=True, replaceable=Path.is_dir) as temporary:
+        if target.is_dir():
+            shutil.copytree(target, temporary, dirs_exist_ok=True)
+        for name, source in sources.items():
+            kept = _beside(temporary / name)
+            if source.is_file():
+                shutil.copy(source, temporary / name)
+                continue
+            shutil.rmtree(temporary / name, ignore_errors=True)
+            shutil.copytree(source, temporary / name)
+            for path, content in kept.items():
+                path.write_bytes(content)
+            for path in (temporary / name).rglob("*.safetensors"):
+                _halve(path)
+    return sorted(sources)
+
+
+def _beside(folder: Path) -> dict[Path, bytes]:
+    """What was measured of a part, and not trained: it stays until it is measured again."""
+    found = [folder / name for name in ("decoding.json", "quality.json")]
+    return {path: path.read_bytes() for path in found if path.is_file()}
+
+
+def _halve(path: Path) -> None:
+    tensors = safetensors.torch.load_file(path)
+    halved = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+    for name, tensor in halved.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise TrainingError(f"{path}: {name} has values beyond 65504, the largest of float16.")
+    safetensors.torch.save_file(halved, path, metadata={"format": "pt"})

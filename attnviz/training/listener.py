@@ -1,0 +1,137 @@
+"""Training of the listener."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import torch
+from sklearn.metrics import average_precision_score
+
+from attnviz.errors import CheckpointError, TrainingError
+from attnviz.sounds.listener_model import Listener, ListenerConfig
+from attnviz.training.config import TrainingConfig, read_settings
+from attnviz.training.part import Batch, Part, Player
+from attnviz.training.scene_store import SceneStore
+
+
+@dataclass(frozen=True)
+class ListenerObjective:
+    """What the listener is made to bear, so that it hears recordings it does not know.
+
+    Parameters
+    ----------
+    gain : float
+        Images are shifted by up to this much, either way, on their [0, 1] scale (0.06 is 1 nat).
+    tilt : float
+        Bands are shifted by a random curve over frequency of up to this much.
+    blur : float
+        Share of the images that are blurred, as an auto-encoder blurs them.
+    masked_columns, masked_rows : int
+        Widest stretch of time, and of bands, that is silenced (SpecAugment, arXiv 1904.08779).
+    mixup : float
+        Share of the images that are laid over another one of the batch, cell by cell the louder: their sounds
+        are then both there.
+    """
+
+    gain: float = 0.06
+    tilt: float = 0.05
+    blur: float = 0.4
+    masked_columns: int = 60
+    masked_rows: int = 40
+    mixup: float = 0.3
+
+
+class _Detection(Player):
+    def __init__(self, listener: Listener) -> None:
+        super().__init__()
+        self.listener = listener
+
+    def forward(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        logits = self.listener(batch["images"]).float()
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, batch["activity"])
+        return loss, {"loss": loss}
+
+
+class ListenerPart(Part):
+    """A `Listener` on whole scenes, each seen altered anew."""
+
+    shipped: Listener
+
+    def __init__(self, config: TrainingConfig) -> None:
+        self.objective = read_settings(ListenerObjective, config.objective, "objective.")
+        try:
+            self.shipped = Listener(ListenerConfig.from_dict(config.model))
+        except CheckpointError as error:
+            raise TrainingError(f"[model]: {error}") from error
+        self.players = [_Detection(self.shipped)]
+
+    def batch(self, scenes: SceneStore, indices: np.ndarray, rng: np.random.Generator) -> Batch:
+        """Return ``images`` ``(batch, 256, columns)`` and ``activity`` ``(batch, 10, frames)``."""
+        images = torch.from_numpy(np.asarray(scenes.images[indices], dtype=np.float32))
+        activity = torch.from_numpy(np.asarray(scenes.activity[indices], dtype=np.float32))
+        images, activity = _mix(images, activity, self.objective.mixup, rng)
+        images = torch.stack([_altered(image, self.objective, rng) for image in images])
+        return {"images": images, "activity": self._frames(activity)}
+
+    def _frames(self, activity: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.avg_pool1d(activity, self.shipped.config.columns_per_frame)
+
+    def validate(self, scenes: SceneStore, device: torch.device) -> dict[str, float]:
+        """Return the mean over classes of the average precision of frames."""
+        heard = np.concatenate([self._hear(scenes, slice(i, i + 16), device) for i in range(0, len(scenes), 16)])
+        truth = self._frames(torch.from_numpy(np.asarray(scenes.activity, dtype=np.float32))).numpy() >= 0.5
+        scores = {
+            name: average_precision_score(truth[:, i].ravel(), heard[:, i].ravel())
+            for i, name in enumerate(self.shipped.config.classes)
+            if truth[:, i].any()
+        }
+        per_class = {f"ap_{name.lower().replace(' ', '_')}": value for name, value in scores.items()}
+        return {"map": float(np.mean(list(scores.values()))), **per_class}
+
+    def _hear(self, scenes: SceneStore, which: slice, device: torch.device) -> np.ndarray:
+        images = torch.from_numpy(np.asarray(scenes.images[which], dtype=np.float32)).to(device)
+        return self.shipped(images).sigmoid().float().cpu().numpy()
+
+    def sample(self, scenes: SceneStore, folder: Path, device: torch.device) -> None:
+        """Write four spectrograms, and below each its probabilities over the truth."""
+        heard = self._hear(scenes, slice(0, 4), device)
+        times = self.shipped.config.columns_per_frame
+        rows = []
+        for image, probabilities, truth in zip(scenes.images[:4], heard, scenes.activity[:4], strict=True):
+            drawn = np.repeat(probabilities, times, axis=1)
+            rows += [image, *(np.repeat(part.astype(np.float32), 8, axis=0) for part in (drawn, truth))]
+        matplotlib.image.imsave(folder / "heard.png", np.concatenate(rows), cmap="magma", vmin=0, vmax=1)
+
+    def export(self, folder: Path) -> None:
+        """Write ``listener/``."""
+        self.shipped.save_pretrained(folder / "listener")
+
+
+def _mix(
+    images: torch.Tensor, activity: torch.Tensor, share: float, rng: np.random.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    mixed = torch.from_numpy(rng.random(len(images)) < share)
+    partners = torch.from_numpy(rng.permutation(len(images)))
+    both = torch.maximum(images, images[partners])
+    heard = torch.maximum(activity, activity[partners])
+    return torch.where(mixed[:, None, None], both, images), torch.where(mixed[:, None, None], heard, activity)
+
+
+def _altered(image: torch.Tensor, objective: ListenerObjective, rng: np.random.Generator) -> torch.Tensor:
+    rows = image.shape[0]
+    knots = torch.from_numpy(rng.uniform(-1, 1, size=(1, 1, 6)).astype(np.float32))
+    tilt = torch.nn.functional.interpolate(knots, rows, mode="linear", align_corners=True)[0, 0]
+    shift = rng.uniform(-1, 1) * objective.gain + objective.tilt * tilt[:, None]
+    image = torch.where(image > 0, image + shift, image).clamp(0, 1)
+    if rng.random() < objective.blur:
+        high, wide = 2 * int(rng.integers(0, 4)) + 1, 2 * int(rng.integers(0, 4)) + 1
+        padding = (high // 2, wide // 2)
+        image = torch.nn.functional.avg_pool2d(image[None], (high, wide), 1, padding, count_include_pad=False)[0]
+    for axis, widest in ((0, objective.masked_rows), (1, objective.masked_columns)):
+        width = int(rng.integers(0, widest + 1))
+        start = int(rng.integers(0, image.shape[axis] - width + 1))
+        image.narrow(axis, start, width).fill_(0)
+    return image

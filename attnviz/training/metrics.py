@@ -1,0 +1,142 @@
+"""A training's numbers: means over steps, a CSV file that grows, and a progress bar."""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from attnviz.errors import OutputError
+from attnviz.storage import write_whole
+
+COLUMNS = ("step", "seconds", "name", "value")
+
+
+class MetricsLog:
+    """Numbers of a training in long form, one a line: ``step, seconds, name, value``.
+
+    ``seconds`` are those of training so far; of a resumed one without what was done again.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file; made where it is not there.
+    resumed_at : int
+        Lines of later steps are dropped: they will be written again.
+
+    Raises
+    ------
+    OutputError
+        The file cannot be written.
+    """
+
+    def __init__(self, path: Path, resumed_at: int = 0) -> None:
+        self.path = path
+        kept = _lines_until(path, resumed_at) if resumed_at else []
+        write_whole(path, ("\n".join([",".join(COLUMNS), *kept]) + "\n").encode())
+        before = float(kept[-1].split(",")[1]) if kept else 0.0
+        self._began = time.monotonic() - before
+
+    def add(self, step: int, values: Mapping[str, float]) -> None:
+        """Append values.
+
+        Raises
+        ------
+        OutputError
+            The file cannot be written.
+        """
+        seconds = f"{time.monotonic() - self._began:.1f}"
+        try:
+            with self.path.open("a", newline="", encoding="utf-8") as file:
+                csv.writer(file, lineterminator="\n").writerows(
+                    (step, seconds, name, f"{value:.6g}") for name, value in values.items()
+                )
+        except OSError as error:
+            raise OutputError(f"{self.path} cannot be written: {error.strerror or error}.") from error
+
+
+def _lines_until(path: Path, step: int) -> list[str]:
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()[1:]
+    return [line for line in lines if _is_whole(line) and int(line.split(",")[0]) <= step]
+
+
+def _is_whole(line: str) -> bool:
+    """Say whether a line is one of a log: the last may have been cut off by the end of the run."""
+    fields = line.split(",")
+    try:
+        int(fields[0]), float(fields[1]), float(fields[3])
+    except (ValueError, IndexError):
+        return False
+    return len(fields) == len(COLUMNS)
+
+
+class Means:
+    """Means, over steps and processes, of what was added since they were last taken."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, tuple[torch.Tensor, int]] = {}
+
+    def add(self, values: Mapping[str, torch.Tensor]) -> None:
+        """Add values; they stay on their device, which is not waited for."""
+        for name, value in values.items():
+            total, count = self._sums.get(name, (0.0, 0))
+            self._sums[name] = (total + torch.as_tensor(value).detach().float(), count + 1)
+
+    def shared(self, accelerator: Accelerator) -> dict[str, list[float]]:
+        """Return each name's sum and count, the mean of all processes, who ask for it at once."""
+        if not self._sums:
+            return {}
+        sums = torch.stack([total.to(accelerator.device) for total, _ in self._sums.values()])
+        totals = accelerator.reduce(sums, "mean")
+        self._sums = {name: (totals[i], count) for i, (name, (_, count)) in enumerate(self._sums.items())}
+        return {name: [float(total), count] for name, (total, count) in self._sums.items()}
+
+    def restore(self, shared: Mapping[str, list[float]]) -> None:
+        """Go on from what :meth:`shared` gave."""
+        self._sums = {name: (torch.tensor(total), int(count)) for name, (total, count) in shared.items()}
+
+    def take(self, accelerator: Accelerator) -> dict[str, float]:
+        """Return the means, and begin anew."""
+        means = {name: total / count for name, (total, count) in self.shared(accelerator).items()}
+        self._sums.clear()
+        return means
+
+
+@contextmanager
+def progress_bar(name: str, total: int, *, shown: bool) -> Iterator[Callable[[int, Mapping[str, float]], None]]:
+    """Show a bar on stderr; it is moved by calling what is given with a step and what to tell of it."""
+    bar = Progress(
+        TextColumn(name),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[values]}"),
+        console=Console(stderr=True),
+        disable=not shown,
+    )
+    with bar:
+        task = bar.add_task(name, total=total, values="")
+
+        def advance(step: int, values: Mapping[str, float]) -> None:
+            bar.update(task, completed=step)
+            if values:
+                bar.update(task, values=" ".join(f"{key} {value:.4g}" for key, value in values.items()))
+
+        yield advance

@@ -1,0 +1,59 @@
+"""Models from the settings of a configuration: fresh, or read from a checkpoint."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from attnviz.errors import TrainingError
+from attnviz.pipelines.parts import read_model
+from attnviz.training.settings import refuse_unknown
+
+# What diffusers' constructors raise, who check few of their arguments: an empty list of channels is an
+# IndexError, no groups to normalise a ZeroDivisionError.
+_CONTRADICTIONS = (
+    ValueError,
+    TypeError,
+    AssertionError,
+    RuntimeError,
+    LookupError,
+    ArithmeticError,
+    AttributeError,
+)
+
+
+def make_model(kind: Any, settings: Mapping[str, Any]) -> Any:
+    """Return a diffusers model.
+
+    Parameters
+    ----------
+    kind : type
+        Its class.
+    settings : mapping
+        Arguments of the class, or ``{"pretrained": FOLDER}``: a folder that `save_pretrained` wrote.
+
+    Raises
+    ------
+    TrainingError
+        Settings the class does not have, or that contradict each other.
+    CheckpointError
+        The folder holds no such model.
+    """
+    if "pretrained" in settings:
+        if len(settings) > 1:
+            others = sorted(set(settings) - {"pretrained"})
+            raise TrainingError(f"model.pretrained brings its own settings; remove {', '.join(others)}.")
+        folder = settings["pretrained"]
+        if not isinstance(folder, str):
+            raise TrainingError(f"model.pretrained is {folder!r}; the path of a folder is needed.")
+        return read_model(kind, Path(folder).expanduser(), torch.float32)
+    known = [name for name in inspect.signature(kind.__init__).parameters if name != "self"]
+    refuse_unknown(settings, known, "model.")
+    try:
+        return kind(**settings)
+    except _CONTRADICTIONS as error:
+        raise TrainingError(f"[model]: {kind.__name__} cannot be made of these settings: {error!r}.") from error

@@ -1,0 +1,97 @@
+"""What a training needs before its first step: processes, scenes, and a place to begin."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from accelerate import Accelerator
+from accelerate.utils import GradientAccumulationPlugin, broadcast_object_list
+
+from attnviz.errors import AttnVizWarning, TrainingError
+from attnviz.training.checkpoints import list_checkpoints
+from attnviz.training.config import DataConfig, TrainingConfig
+from attnviz.training.run_folder import check_run
+from attnviz.training.scene_store import SceneStore
+
+_VALIDATION_SEED = 1_000_000  # added to the seed, so that validation scenes are none that were trained on
+
+
+def make_accelerator(config: TrainingConfig) -> Accelerator:
+    """Return accelerate's view of this machine; batches are accumulated by the loop, not by it.
+
+    Raises
+    ------
+    TrainingError
+        The precision cannot be had here, or accelerate is set up to spread a model over processes.
+    """
+    try:
+        accelerator = Accelerator(
+            mixed_precision=config.mixed_precision,
+            gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+            step_scheduler_with_optimizer=False,
+        )
+    except ValueError as error:  # fp16 without a GPU; another precision than before in this process
+        raise TrainingError(f"mixed_precision {config.mixed_precision!r} cannot be had here: {error}") from error
+    if accelerator.distributed_type != "NO" and not accelerator.distributed_type.startswith("MULTI_"):
+        raise TrainingError(
+            f"accelerate is set up for {accelerator.distributed_type.value}; one process will do, or several "
+            "with a whole copy of the model each. Choose another setup with accelerate config."
+        )
+    return accelerator
+
+
+def where_to_begin(run: Path, config: TrainingConfig, resume: bool, overwrite: bool) -> Path | None:
+    """Return the checkpoint to go on from, if any.
+
+    Raises
+    ------
+    OutputError, TrainingError
+        As `check_run`.
+    """
+    check_run(run, config, resume=resume, overwrite=overwrite)
+    checkpoints = list_checkpoints(run) if resume else []
+    return checkpoints[-1] if checkpoints else None
+
+
+def from_the_main(accelerator: Accelerator, find: Callable[[], Path | None]) -> Path | None:
+    """Return what the main process finds, in every process."""
+    found = [find() if accelerator.is_main_process else None]
+    return broadcast_object_list(found)[0]
+
+
+@contextmanager
+def told_once(accelerator: Accelerator) -> Iterator[None]:
+    """Leave warnings about the data to the main process."""
+    with warnings.catch_warnings():
+        if not accelerator.is_main_process:
+            warnings.simplefilter("ignore", AttnVizWarning)
+        yield
+
+
+def open_scenes(
+    data: DataConfig, esc10: str | os.PathLike[str], cache: Path
+) -> tuple[SceneStore, SceneStore | None]:
+    """Return the scenes to train on, and those to measure on where there are any.
+
+    Raises
+    ------
+    AudioError, OutputError, TrainingError
+        As `SceneStore.open`.
+    """
+    composer = data.composition()
+    scenes = SceneStore.open(cache, esc10, folds=data.folds, count=data.scenes, seed=data.seed, composer=composer)
+    if not data.validation_folds:
+        return scenes, None
+    held_out = SceneStore.open(
+        cache,
+        esc10,
+        folds=data.validation_folds,
+        count=data.validation_scenes,
+        seed=data.seed + _VALIDATION_SEED,
+        composer=composer,
+    )
+    return scenes, held_out

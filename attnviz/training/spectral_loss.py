@@ -1,0 +1,85 @@
+"""How far a waveform's spectrograms are from those it should have."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from attnviz.audio import MEL
+from attnviz.audio.mel import mel_filters
+
+_FLOOR = 1e-3  # magnitude added below the logarithm
+_EDGE = 4  # frames at each end whose window reaches beyond a piece of audio
+
+
+class LogMel(nn.Module):
+    """`attnviz.audio.log_mel` for batches, with gradients.
+
+    ``(batch, samples)`` to ``(batch, 256, samples // 160)``, natural logarithm, lowest band first.
+    """
+
+    window: torch.Tensor
+    filters: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("window", torch.hann_window(MEL.win_length), persistent=False)
+        self.register_buffer("filters", torch.from_numpy(mel_filters(MEL).copy()), persistent=False)
+
+    def forward(self, waves: torch.Tensor) -> torch.Tensor:
+        """Return log-mel spectrograms."""
+        padded = nn.functional.pad(waves[:, None], (MEL.pad, MEL.pad), mode="reflect")[:, 0]
+        spectra = torch.stft(
+            padded,
+            MEL.n_fft,
+            hop_length=MEL.hop_length,
+            win_length=MEL.win_length,
+            window=self.window,
+            center=False,
+            return_complex=True,
+        )
+        magnitudes = torch.sqrt(torch.view_as_real(spectra).square().sum(-1) + 1e-9)
+        return torch.log((self.filters @ magnitudes).clamp(min=1e-5))
+
+
+def mel_error(given: torch.Tensor, wanted: torch.Tensor, floor: float) -> torch.Tensor:
+    """Return the mean absolute difference of two log-mel spectrograms, in nats.
+
+    Parameters
+    ----------
+    given, wanted : torch.Tensor
+        ``(batch, bands, frames)``. Frames at the ends, which saw no more than a part of the sound, are left out.
+    floor : float
+        Values below it count as it: what is as quiet as that need not be right.
+    """
+    inner = slice(_EDGE, -_EDGE)
+    return (given[..., inner].clamp(min=floor) - wanted[..., inner].clamp(min=floor)).abs().mean()
+
+
+class StftError(nn.Module):
+    """Mean absolute difference of log magnitudes, in nats, averaged over transforms of 256 to 2048 samples.
+
+    Notes
+    -----
+    Source: Yamamoto et al. 2020, Parallel WaveGAN (arXiv 1910.11480). Differences from the original: its spectral
+    convergence is left out. In scenes with long silences it made the training diverge, because it divides by the
+    energy there is.
+    """
+
+    def __init__(self, sizes: tuple[int, ...] = (256, 512, 1024, 2048)) -> None:
+        super().__init__()
+        self.sizes = sizes
+        for size in sizes:
+            self.register_buffer(f"window_{size}", torch.hann_window(size), persistent=False)
+
+    def forward(self, given: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        """Return the distance of ``(batch, samples)`` from the wanted ones."""
+        total = given.new_zeros(())
+        for size in self.sizes:
+            total = total + (self._log_magnitudes(given, size) - self._log_magnitudes(wanted, size)).abs().mean()
+        return total / len(self.sizes)
+
+    def _log_magnitudes(self, waves: torch.Tensor, size: int) -> torch.Tensor:
+        window = getattr(self, f"window_{size}")
+        spectra = torch.stft(waves, size, hop_length=size // 4, window=window, return_complex=True)
+        return 0.5 * torch.log(torch.view_as_real(spectra).square().sum(-1) + _FLOOR**2)

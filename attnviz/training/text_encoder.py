@@ -1,0 +1,87 @@
+"""A small CLIP text encoder, its tokenizer and its adapter, to be trained along with a denoiser."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from huggingface_hub.errors import StrictDataclassError
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from attnviz.errors import CheckpointError, TrainingError
+from attnviz.text import Adapter, ConditionSpec, TextConditioner
+from attnviz.text.byte_pairs import clip_vocabulary, count_words
+
+_POSITIONS = 77
+
+
+@dataclass(frozen=True)
+class TextSettings:
+    """How large it is.
+
+    Parameters
+    ----------
+    hidden_size : int
+        Width of its hidden states.
+    layers : int
+        Transformer layers.
+    heads : int
+        Attention heads; divide `hidden_size`.
+    cross_attention_dim : int
+        Width of the keys behind the adapter.
+    merges : int
+        Byte pairs that the tokenizer merges at most.
+    """
+
+    hidden_size: int = 128
+    layers: int = 3
+    heads: int = 4
+    cross_attention_dim: int = 128
+    merges: int = 600
+
+
+def make_conditioner(settings: TextSettings, captions: Iterable[str]) -> TextConditioner:
+    """Return an encoder with random weights, and a tokenizer that knows the words of some captions.
+
+    Parameters
+    ----------
+    settings : TextSettings
+        How large it is.
+    captions : iterable of str
+        What the byte pairs are learnt from. Other words are written letter by letter.
+
+    Raises
+    ------
+    TrainingError
+        Settings that contradict each other.
+    """
+    vocabulary, merges = clip_vocabulary(count_words(captions), settings.merges)
+    start, end = vocabulary["<|startoftext|>"], vocabulary["<|endoftext|>"]
+    tokenizer = CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=_POSITIONS)
+    try:
+        encoder = CLIPTextModel(
+            CLIPTextConfig(
+                vocab_size=len(vocabulary),
+                hidden_size=settings.hidden_size,
+                intermediate_size=4 * settings.hidden_size,
+                num_hidden_layers=settings.layers,
+                num_attention_heads=settings.heads,
+                max_position_embeddings=_POSITIONS,
+                projection_dim=settings.hidden_size,
+                bos_token_id=start,
+                eos_token_id=end,
+                pad_token_id=end,
+            )
+        )
+        spec = ConditionSpec(
+            text_encoder_name="text_encoder_0",
+            condition_adapter_name="condition_adapter_0",
+            condition_max_length=_POSITIONS,
+            condition_dim=settings.hidden_size,
+            cross_attention_dim=settings.cross_attention_dim,
+            condition_type="clip",
+        )
+        adapter = Adapter(settings.hidden_size, settings.cross_attention_dim)
+        return TextConditioner([spec], [encoder], [tokenizer], [adapter])
+    except (ValueError, RuntimeError, StrictDataclassError, CheckpointError) as error:
+        raise TrainingError(f"[model.text]: no text encoder can be made of these settings: {error}") from error

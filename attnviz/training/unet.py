@@ -1,0 +1,249 @@
+"""Training of the denoiser, with its text encoder: new, or going on from a whole checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import matplotlib.image
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DDPMScheduler, PNDMScheduler, UNet2DConditionModel
+
+from attnviz import bundled
+from attnviz.errors import TrainingError
+from attnviz.pipelines import AuffusionPipeline
+from attnviz.pipelines.checkpoints import load_components, locate
+from attnviz.pipelines.parts import read_model
+from attnviz.sounds import PHRASES
+from attnviz.sounds.captions import Heard, write_caption
+from attnviz.training.config import TrainingConfig, read_settings
+from attnviz.training.latents import cached_latents
+from attnviz.training.models import make_model
+from attnviz.training.part import Batch, Part, Player
+from attnviz.training.scene_store import SceneStore
+from attnviz.training.text_encoder import TextSettings, make_conditioner
+
+_PROMPTS = (
+    "a dog barks",
+    "rain falls",
+    "a rooster crows, then a baby cries",
+    "a helicopter flies, followed by a sneeze",
+    "a clock ticks while waves crash",
+    "a chainsaw runs, then a fire crackles",
+)
+
+
+@dataclass(frozen=True)
+class UnetModel:
+    """What is trained: a new denoiser (`vae`, `unet`, `text`), or a whole `checkpoint`.
+
+    Parameters
+    ----------
+    checkpoint : str
+        Folder or hub name of a checkpoint in either layout, all of which is gone on from.
+    vae : str
+        Folder of the auto-encoder whose latents are denoised; ``"bundled"``: the one that is shipped.
+    unet : mapping
+        Arguments of ``UNet2DConditionModel``, or ``{"pretrained": FOLDER}``.
+    text : TextSettings
+        The text encoder, trained along.
+    scheduler : mapping
+        Arguments of ``PNDMScheduler`` beyond Stable Diffusion's.
+    """
+
+    checkpoint: str = ""
+    vae: str = "bundled"
+    unet: Mapping[str, Any] = field(default_factory=dict)
+    text: TextSettings = field(default_factory=TextSettings)
+    scheduler: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class UnetObjective:
+    """Loss of the denoiser.
+
+    Parameters
+    ----------
+    condition_dropout : float
+        Share of the captions that are replaced by the unconditional embedding, for classifier-free guidance.
+    new_captions : bool
+        Whether a scene's caption is written anew every time it is seen: other phrases, the same truth.
+    weighting : {"none", "min_snr"}
+        Of timesteps: "min_snr" is Hang et al. 2023 (arXiv 2303.09556) with gamma 5.
+    """
+
+    condition_dropout: float = 0.1
+    new_captions: bool = True
+    weighting: Literal["none", "min_snr"] = "none"
+
+
+class _Denoising(Player):
+    """Squared error of the noise, or of the velocity, whichever the scheduler's ``prediction_type`` says."""
+
+    def __init__(
+        self,
+        parts: torch.nn.ModuleDict,
+        frozen: torch.nn.Module | None,
+        pipe: AuffusionPipeline,
+        objective: UnetObjective,
+    ) -> None:
+        super().__init__()
+        self.parts, self.objective, self.frozen = parts, objective, frozen
+        self.scheduler = DDPMScheduler.from_config(pipe.scheduler.config)
+        self.pipe = [pipe]  # in a list: its modules are those of `parts`, and not to be registered twice
+
+    def train(self, mode: bool = True) -> _Denoising:
+        """Set the mode of what is trained; a frozen text encoder draws no dropout."""
+        super().train(mode)
+        if self.frozen is not None:
+            self.frozen.eval()
+        return self
+
+    def forward(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        latents = batch["latents"]
+        keys = self.keys(batch["captions"], latents)
+        noise = torch.randn_like(latents)
+        steps = torch.randint(self.scheduler.config.num_train_timesteps, (len(latents),), device=latents.device)
+        errors = self.errors(latents, keys, noise, steps)
+        loss = (errors * self._weights(steps)).mean()
+        return loss, {"loss": loss, "error": errors.mean()}
+
+    def keys(self, captions: list[str], latents: torch.Tensor) -> torch.Tensor:
+        """Return the embeddings of captions, some of them dropped."""
+        keys, nothing = self.pipe[0].encode_prompt(captions, latents.device, 1, True)
+        if nothing is None:  # with guidance there is always one
+            return keys
+        dropped = torch.rand(len(captions), device=latents.device) < self.objective.condition_dropout
+        return torch.where(dropped[:, None, None], nothing.to(keys), keys)
+
+    def errors(
+        self, latents: torch.Tensor, keys: torch.Tensor, noise: torch.Tensor, steps: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the mean squared error of each item's prediction."""
+        noisy = self.scheduler.add_noise(latents, noise, steps)
+        velocity = self.scheduler.config.prediction_type == "v_prediction"
+        target = self.scheduler.get_velocity(latents, noise, steps) if velocity else noise
+        predicted = self.parts["unet"](noisy, steps, encoder_hidden_states=keys, return_dict=False)[0]
+        return (predicted.float() - target).square().flatten(1).mean(1)
+
+    def _weights(self, steps: torch.Tensor) -> torch.Tensor:
+        if self.objective.weighting == "none":
+            return torch.ones_like(steps, dtype=torch.float32)
+        signal = self.scheduler.alphas_cumprod.to(steps.device)[steps]
+        snr = signal / (1 - signal)
+        velocity = self.scheduler.config.prediction_type == "v_prediction"
+        return snr.clamp(max=5.0) / (snr + 1 if velocity else snr)
+
+
+class UnetPart(Part):
+    """A denoiser of latents and, unless a published text encoder is kept as it is, its text encoder.
+
+    In the adapter layout the adapters are trained too. Of a whole checkpoint the text encoders are frozen.
+    """
+
+    def __init__(self, config: TrainingConfig, scenes: SceneStore, cache: Path, device: torch.device) -> None:
+        model = read_settings(UnetModel, config.model, "model.")
+        self.objective = read_settings(UnetObjective, config.objective, "objective.")
+        self.pipe = _make_pipe(model, scenes)
+        self.pipe.set_progress_bar_config(disable=True)
+        self.pipe.to(device)
+        self.cache, self.precision = cache, config.mixed_precision
+        self.latents = self._encoded(scenes, device)
+        self.pipe.unet.train().to(memory_format=torch.channels_last)
+        parts = {"unet": self.pipe.unet}
+        frozen = self.pipe.text_encoder
+        if self.pipe.conditioner is not None:
+            parts["conditioner"] = self.pipe.conditioner
+            frozen = self.pipe.conditioner.encoders if model.checkpoint else None
+        if frozen is not None:
+            frozen.requires_grad_(False)
+        self.pipe.vae.requires_grad_(False)
+        self.shipped = torch.nn.ModuleDict(parts)
+        self._denoising = _Denoising(self.shipped, frozen, self.pipe, self.objective)
+        self.players = [self._denoising]
+
+    def _encoded(self, scenes: SceneStore, device: torch.device) -> np.ndarray:
+        return cached_latents(self.pipe.vae, scenes, self.cache, device, self.precision)
+
+    def batch(self, scenes: SceneStore, indices: np.ndarray, rng: np.random.Generator) -> Batch:
+        """Return ``latents`` ``(batch, channels, rows, columns)`` and ``captions``."""
+        latents = torch.from_numpy(np.asarray(self.latents[indices], dtype=np.float32))
+        captions = [self._caption(scenes, i, rng) for i in indices]
+        return {"latents": latents, "captions": captions}
+
+    def _caption(self, scenes: SceneStore, i: int, rng: np.random.Generator) -> str:
+        if not self.objective.new_captions:
+            return scenes.captions[i]
+        heard = [Heard(sound["class"], sound["onset"], sound["offset"]) for sound in scenes.sounds[i]]
+        return write_caption(heard, rng)[0]
+
+    def validate(self, scenes: SceneStore, device: torch.device) -> dict[str, float]:
+        """Return the error on scenes not trained on, with the same noise every time, by timestep."""
+        latents = torch.from_numpy(np.asarray(self._encoded(scenes, device)[:64], dtype=np.float32)).to(device)
+        keys = self.pipe.encode_prompt(scenes.captions[: len(latents)], device, 1, False)[0]
+        noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0)).to(device)
+        found = {}
+        for step in (100, 300, 500, 700, 900):
+            steps = torch.full((len(latents),), step, device=device)
+            found[f"error_t{step}"] = float(self._denoising.errors(latents, keys, noise, steps).mean())
+        return {"error": float(np.mean(list(found.values()))), **found}
+
+    def sample(self, scenes: SceneStore, folder: Path, device: torch.device) -> None:
+        """Write a picture of the spectrograms of six fixed prompts, drawn from fixed noise in 25 steps."""
+        generators = [torch.Generator().manual_seed(i) for i in range(len(_PROMPTS))]
+        latents = self.pipe(
+            list(_PROMPTS), num_inference_steps=25, guidance_scale=4.0, generator=generators, output_type="latent"
+        ).latents
+        with torch.no_grad():
+            decoded = self.pipe.vae.decode(latents / self.pipe.vae.config.scaling_factor).sample
+        images = (decoded[:, 0].float().cpu() / 2 + 0.5).clamp(0, 1).numpy()
+        matplotlib.image.imsave(folder / "prompts.png", np.concatenate(images), cmap="magma", vmin=0, vmax=1)
+        (folder / "prompts.txt").write_text("\n".join(_PROMPTS) + "\n", encoding="utf-8")
+
+    def export(self, folder: Path) -> None:
+        """Write the whole checkpoint, in its layout, its parts side by side."""
+        self.pipe.save_pretrained(folder, overwrite=True)
+
+
+def _make_pipe(model: UnetModel, scenes: SceneStore) -> AuffusionPipeline:
+    if model.checkpoint:
+        given = [name for name in ("unet", "scheduler") if getattr(model, name)]
+        if given:
+            raise TrainingError(f"model.checkpoint brings its own parts; remove model.{given[0]}.")
+        folder, _ = locate(model.checkpoint)
+        return AuffusionPipeline(**load_components(folder))
+    vae = read_model(
+        AutoencoderKL, bundled.FOLDER / "vae" if model.vae == bundled.NAME else Path(model.vae), torch.float32
+    )
+    conditioner = make_conditioner(model.text, scenes.captions)
+    unet_settings = dict(model.unet)
+    if "pretrained" not in unet_settings:
+        unet_settings |= {
+            "in_channels": vae.config.latent_channels,
+            "out_channels": vae.config.latent_channels,
+            "cross_attention_dim": conditioner.cross_attention_dim,
+        }
+    unet = make_model(UNet2DConditionModel, unet_settings)
+    # Stable Diffusion 1.x's numbers (arXiv 2112.10752).
+    scheduler = make_model(
+        PNDMScheduler,
+        {
+            "num_train_timesteps": 1000,
+            "beta_start": 0.00085,
+            "beta_end": 0.012,
+            "beta_schedule": "scaled_linear",
+            "skip_prk_steps": True,
+            "set_alpha_to_one": False,
+            "steps_offset": 1,
+            **model.scheduler,
+        },
+    )
+    pipe = AuffusionPipeline(
+        vae=vae, text_encoder=None, tokenizer=None, unet=unet, scheduler=scheduler, conditioner=conditioner
+    )
+    heard = {sound["class"] for sounds in scenes.sounds for sound in sounds}
+    pipe.known_sounds = {name: phrases.stems for name, phrases in PHRASES.items() if name in heard}
+    return pipe

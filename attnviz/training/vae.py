@@ -1,0 +1,175 @@
+"""Training of the auto-encoder between mel images and latents."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib.image
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+
+from attnviz.errors import TrainingError
+from attnviz.training.config import TrainingConfig, read_settings
+from attnviz.training.models import make_model
+from attnviz.training.part import Batch, Part, Player
+from attnviz.training.scene_store import SceneStore
+
+_STANDARDISED = 200  # scenes that the latents are standardised on
+
+
+@dataclass(frozen=True)
+class VaeObjective:
+    """Loss of the auto-encoder.
+
+    Parameters
+    ----------
+    columns : int
+        Width of the pieces of images it is trained on; a multiple of its factor.
+    kl_weight : float
+        Of the Kullback-Leibler divergence of the latents to a standard normal, a cell of the latent and a pixel
+        of the image counting the same, against the squared error of an image in [-1, 1].
+    ridge_weight : float
+        Of the squared error after averaging over 9 columns, and after averaging over 9 rows. Noise, which cannot
+        be encoded, is small in it; harmonics, which are long in time, and onsets, which are wide in frequency,
+        are not.
+    """
+
+    columns: int = 256
+    kl_weight: float = 1e-6
+    ridge_weight: float = 0.0
+
+
+class _Reconstruction(Player):
+    def __init__(self, vae: AutoencoderKL, objective: VaeObjective) -> None:
+        super().__init__()
+        self.vae, self.objective = vae, objective
+
+    def forward(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        images = batch["images"].to(memory_format=torch.channels_last)
+        posterior = self.vae.encode(images).latent_dist
+        decoded = self.vae.decode(posterior.sample()).sample.float()
+        error = (decoded - images).square().mean()
+        divergence = posterior.kl().mean() / images[0, 0].numel()
+        loss = error + self.objective.kl_weight * divergence
+        if self.objective.ridge_weight:
+            loss = loss + self.objective.ridge_weight * _ridge_error(decoded - images)
+        psnr = -10 * torch.log10(error.detach() / 4)
+        return loss, {"loss": loss, "psnr": psnr, "kl": divergence}
+
+
+def _ridge_error(error: torch.Tensor) -> torch.Tensor:
+    long, high = (torch.nn.functional.avg_pool2d(error, size, stride=1) for size in ((1, 9), (9, 1)))
+    return long.square().mean() + high.square().mean()
+
+
+class VaePart(Part):
+    """A diffusers ``AutoencoderKL`` on pieces of mel images, all bands high.
+
+    At the end every channel of the latents is brought to mean 0 and standard deviation 1 over training images, by
+    folding the shift and the scale into the 1 x 1 convolutions before and after the latents; so its scaling factor
+    is 1. (Stable Diffusion has one factor for all channels, and no shift.)
+    """
+
+    def __init__(self, config: TrainingConfig, scenes: SceneStore) -> None:
+        objective = read_settings(VaeObjective, config.objective, "objective.")
+        self.shipped: AutoencoderKL = make_model(AutoencoderKL, config.model).to(memory_format=torch.channels_last)
+        factor = 2 ** (len(self.shipped.config.block_out_channels) - 1)
+        if objective.columns % factor or objective.columns < factor:
+            raise TrainingError(
+                f"objective.columns is {objective.columns}; a multiple of the factor {factor} is needed."
+            )
+        self.columns = objective.columns
+        self.players = [_Reconstruction(self.shipped, objective)]
+        self.scenes = scenes
+
+    def batch(self, scenes: SceneStore, indices: np.ndarray, rng: np.random.Generator) -> Batch:
+        """Return ``images``: ``(batch, 3, 256, columns)`` in [-1, 1], a piece of each scene at random."""
+        starts = rng.integers(0, scenes.images.shape[-1] - self.columns + 1, size=len(indices))
+        pieces = [
+            scenes.images[i, :, start : start + self.columns] for i, start in zip(indices, starts, strict=True)
+        ]
+        return {"images": to_vae(np.stack(pieces))}
+
+    def validate(self, scenes: SceneStore, device: torch.device) -> dict[str, float]:
+        """Return the mean peak signal-to-noise ratio of whole images, in dB, decoded from the latents' means."""
+        ratios = [psnr(image, reconstruct(self.shipped, image[None], device)[0]) for image in scenes.images]
+        return {"psnr": float(np.mean(ratios))}
+
+    def sample(self, scenes: SceneStore, folder: Path, device: torch.device) -> None:
+        """Write four images, and below each what comes back."""
+        images = np.asarray(scenes.images[:4], dtype=np.float32)
+        back = reconstruct(self.shipped, images, device)
+        pairs = np.concatenate([np.concatenate(pair) for pair in zip(images, back, strict=True)])
+        matplotlib.image.imsave(folder / "reconstructions.png", pairs, cmap="magma", vmin=0, vmax=1)
+
+    def export(self, folder: Path) -> None:
+        """Write ``vae/``, its latents standardised."""
+        images = [self.scenes.images[i : i + 1] for i in range(min(_STANDARDISED, len(self.scenes)))]
+        standardise_latents(self.shipped, images)
+        self.shipped.save_pretrained(folder / "vae")
+
+
+def standardise_latents(vae: AutoencoderKL, images: Sequence[np.ndarray]) -> None:
+    """Bring each channel of the latents to mean 0 and standard deviation 1, without changing what is decoded.
+
+    Parameters
+    ----------
+    vae : AutoencoderKL
+        With a 1 x 1 convolution before and after its latents (``use_quant_conv``, ``use_post_quant_conv``).
+    images : sequence of numpy.ndarray
+        ``(n, rows, columns)`` in [0, 1]: what the mean and the deviation are taken over.
+    """
+    channels = vae.config.latent_channels
+    with torch.no_grad():
+        latents = [
+            vae.encode(to_vae(image).to(vae.device)).latent_dist.mean.transpose(0, 1).flatten(1)
+            for image in images
+        ]
+        deviation, mean = torch.std_mean(torch.cat(latents, dim=1), dim=1)
+        before, after = vae.quant_conv, vae.post_quant_conv
+        before.weight[:channels] /= deviation[:, None, None, None]
+        before.bias[:channels] = (before.bias[:channels] - mean) / deviation
+        before.bias[channels:] -= 2 * deviation.log()  # of the posterior's variance
+        after.bias += after.weight[:, :, 0, 0] @ mean
+        after.weight *= deviation[None, :, None, None]
+    vae.register_to_config(scaling_factor=1.0)
+
+
+def to_vae(images: np.ndarray) -> torch.Tensor:
+    """Return images ``(n, rows, columns)`` in [0, 1] as ``(n, 3, rows, columns)`` float32 in [-1, 1]."""
+    return (
+        torch.from_numpy(np.asarray(images, dtype=np.float32) * 2 - 1)[:, None].expand(-1, 3, -1, -1).contiguous()
+    )
+
+
+def reconstruct(vae: AutoencoderKL, images: np.ndarray, device: torch.device | str = "cpu") -> np.ndarray:
+    """Encode and decode images.
+
+    Parameters
+    ----------
+    vae : AutoencoderKL
+        The auto-encoder.
+    images : numpy.ndarray
+        ``(n, rows, columns)`` in [0, 1].
+    device : torch.device or str
+        Where it is.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(n, rows, columns)`` float32 in [0, 1]: the first channel, as the pipelines read it.
+    """
+    with torch.no_grad():
+        latents = vae.encode(to_vae(images).to(device)).latent_dist.mean
+        decoded = vae.decode(latents).sample
+    return (decoded[:, 0] / 2 + 0.5).clamp(0, 1).float().cpu().numpy()
+
+
+def psnr(image: Any, other: Any) -> float:
+    """Return the peak signal-to-noise ratio in dB of two images in [0, 1]."""
+    error = np.mean(np.square(np.asarray(image, dtype=np.float64) - np.asarray(other, dtype=np.float64)))
+    return float(-10 * np.log10(error))

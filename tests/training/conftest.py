@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import pytest
+from training.training_toys import ToyPart, toy_scenes
+
+from attnviz.training import loop
+
+
+@pytest.fixture
+def toy_training(monkeypatch, tmp_path):
+    """Return a function that trains the toy in a folder; it leaves the part it trained in `parts`."""
+    scenes = toy_scenes()
+    parts = []
+
+    def train(config, name="run", *, noisy=True, before_batch=None, held_out=False, **options):
+        def make_part(config, *_):
+            parts.append(ToyPart(config, noisy=noisy))
+            parts[-1].before_batch = before_batch or parts[-1].before_batch
+            return parts[-1]
+
+        monkeypatch.setattr(loop, "make_part", make_part)
+        monkeypatch.setattr(loop, "open_scenes", lambda *_: (scenes, scenes if held_out else None))
+        return loop.train(config, esc10=tmp_path, out=tmp_path / name, cache=tmp_path / "cache", **options)
+
+    train.parts = parts
+    return train

@@ -1,0 +1,197 @@
+"""``attnviz train`` and ``attnviz data`` on recordings made by formula and models of a few weights."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from accelerate.state import AcceleratorState
+from diffusers import AutoencoderKL
+from sounds.sounds_synthetic import write_layout
+from training.training_toys import toy_config
+from typer.testing import CliRunner
+
+from attnviz.cli import app
+from attnviz.errors import TrainingError
+from attnviz.sounds.listener_model import Listener
+from attnviz.training import loop
+from attnviz.training.checkpoints import list_checkpoints
+from attnviz.training.vae import VaePart
+
+COMMON = """
+steps = 3
+batch_size = 2
+learning_rate = 1e-3
+checkpoint_every = 2
+sample_every = 2
+log_every = 1
+
+[data]
+folds = [1]
+scenes = 2
+validation_folds = [2]
+validation_scenes = 1
+"""  # scenes are 256 x 1024, as ever
+
+VAE = f"""
+part = "vae"
+{COMMON}
+[model]
+block_out_channels = [4, 4, 4]
+down_block_types = ["DownEncoderBlock2D", "DownEncoderBlock2D", "DownEncoderBlock2D"]
+up_block_types = ["UpDecoderBlock2D", "UpDecoderBlock2D", "UpDecoderBlock2D"]
+layers_per_block = 1
+norm_num_groups = 2
+mid_block_add_attention = false
+[objective]
+columns = 64
+"""
+
+LISTENER = f"""
+part = "listener"
+{COMMON}
+[model]
+channels = [4, 4]
+hidden = 4
+"""
+
+
+@pytest.fixture(scope="module")
+def esc10(tmp_path_factory) -> Path:
+    return write_layout(tmp_path_factory.mktemp("esc10") / "ten", classes=range(1, 11), folds=(1, 2), per_fold=1)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def train(tmp_path, esc10, cache):
+    for name, text in (("vae", VAE), ("listener", LISTENER)):
+        (tmp_path / f"{name}.toml").write_text(text)
+
+    def run(part: str, *arguments, config=None, out="run"):
+        config = tmp_path / f"{config or part}.toml"
+        places = ["--data", esc10, "--out", tmp_path / out, "--config", config, "--cache", cache]
+        return CliRunner().invoke(app, [str(item) for item in ("train", part, *places, *arguments)])
+
+    return run
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return safetensors.torch.load_file(next(folder.rglob("*.safetensors")))
+
+
+@pytest.mark.parametrize(("part", "kind"), [("vae", AutoencoderKL), ("listener", Listener)])
+def test_train_and_resume(train, tmp_path, part, kind):
+    result = train(part)
+    assert result.exit_code == 0, result.output
+    assert "Written to" in result.output
+    run = tmp_path / "run"
+    assert sorted(path.name for path in run.iterdir()) == [
+        "checkpoints", "config.json", "metrics.csv", "model", "samples",
+    ]  # fmt: skip
+    assert [path.name for path in sorted((run / "samples").iterdir())] == ["step-0000002", "step-0000003"]
+    assert "validation_" in (run / "metrics.csv").read_text()
+    assert sum(tensor.numel() for tensor in kind.from_pretrained(run / "model" / part).state_dict().values())
+
+    # As if it had been killed in step 3.
+    again = tmp_path / "again"
+    shutil.copytree(run, again)
+    shutil.rmtree(again / "model")
+    shutil.rmtree(list_checkpoints(again)[-1])
+    result = train(part, "--resume", out="again")
+    assert result.exit_code == 0, result.output
+    before, after = weights(run / "model"), weights(again / "model")
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+    # As if it had been killed before it was exported, when nothing had been sampled since.
+    shutil.rmtree(again / "model")
+    assert train(part, "--resume", out="again").exit_code == 0
+    after = weights(again / "model")
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert weights(list_checkpoints(run)[-1]).keys() == weights(list_checkpoints(again)[-1]).keys()
+
+
+def test_refusals(train, tmp_path):
+    result = train("vae", config="listener")
+    assert result.exit_code == 1
+    assert "trains the listener, not the vae" in result.stderr
+    result = train("vae", config="none")
+    assert (result.exit_code, "cannot be read" in result.stderr) == (1, True)
+    assert train("drums").exit_code == 2
+    assert train("vae", "--threads", 0).exit_code == 2
+    assert not (tmp_path / "run").exists()
+
+
+def test_interrupted(train, tmp_path, monkeypatch):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    threads = torch.get_num_threads()
+    monkeypatch.setattr(loop, "train", stop)
+    result = train("vae", "--threads", threads)
+    assert result.exit_code == 130
+    assert "No checkpoint has been saved" in result.stderr
+    monkeypatch.undo()
+    batch, calls = VaePart.batch, []
+
+    def batch_or_stop(self, *arguments):
+        calls.append(0)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return batch(self, *arguments)
+
+    monkeypatch.setattr(VaePart, "batch", batch_or_stop)
+    result = train("vae")
+    assert result.exit_code == 130
+    assert f"The last checkpoint is of step 2; resume {tmp_path / 'run'}" in result.stderr
+    assert train("vae", "--resume").exit_code == 0
+
+
+def test_data(esc10, tmp_path):
+    """A copy that is not as published is refused, and leaves nothing."""
+    result = CliRunner().invoke(app, ["data", "esc10", str(tmp_path / "out"), "--from", str(esc10)])
+    assert result.exit_code == 1
+    assert "is not ESC-10 as published" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_data_from_a_whole_copy(tmp_path):
+    source = write_layout(tmp_path / "source", classes=range(1, 11), folds=range(1, 6), per_fold=8, seconds=0.5)
+    command = ["data", "esc10", str(tmp_path / "out"), "--from", str(source)]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    assert len(list((tmp_path / "out").glob("*/*.ogg"))) == 400
+    assert "exists already" in CliRunner().invoke(app, command).stderr
+    assert CliRunner().invoke(app, [*command, "--overwrite"]).exit_code == 0
+
+
+@pytest.fixture
+def fresh_accelerate():
+    """accelerate keeps one precision for as long as a process lives."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def test_half_precision_resumes_exactly(fresh_accelerate, toy_training, tmp_path):
+    config = toy_config(mixed_precision="bf16")
+    toy_training(config, "whole")
+
+    def stop(number):
+        if number == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        toy_training(config, before_batch=stop)
+    toy_training(config, resume=True)
+    before, after = weights(tmp_path / "whole" / "model"), weights(tmp_path / "run" / "model")
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    with pytest.raises(TrainingError, match="already been initialized"):
+        toy_training(toy_config(), "other")

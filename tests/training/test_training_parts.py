@@ -1,0 +1,392 @@
+"""The four parts: what they are trained on, what their losses say, what they write."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+
+from attnviz.audio import HifiGan, log_mel, mel_to_image
+from attnviz.errors import AttnVizWarning, TrainingError
+from attnviz.pipelines import AuffusionPipeline
+from attnviz.pipelines.parts import read_model
+from attnviz.sounds import CLASSES, PHRASES
+from attnviz.testing import write_adapter_checkpoint, write_plain_checkpoint
+from attnviz.training.bundling import bundle
+from attnviz.training.config import TrainingConfig
+from attnviz.training.latents import cached_latents
+from attnviz.training.listener import ListenerPart
+from attnviz.training.scene_store import SceneStore
+from attnviz.training.spectral_loss import LogMel, StftError, mel_error
+from attnviz.training.text_encoder import TextSettings, make_conditioner
+from attnviz.training.unet import UnetPart
+from attnviz.training.vae import VaePart, psnr, reconstruct, standardise_latents
+from attnviz.training.vocoder import VocoderPart
+
+CPU = torch.device("cpu")
+VAE = {
+    "in_channels": 3,
+    "out_channels": 3,
+    "latent_channels": 4,
+    "block_out_channels": [4, 4, 8, 8, 8],
+    "down_block_types": ["DownEncoderBlock2D"] * 5,
+    "up_block_types": ["UpDecoderBlock2D"] * 5,
+    "layers_per_block": 1,
+    "norm_num_groups": 2,
+    "mid_block_add_attention": False,
+}
+UNET = {
+    "sample_size": 64,
+    "block_out_channels": [8, 16],
+    "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"],
+    "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"],
+    "layers_per_block": 1,
+    "attention_head_dim": 2,
+    "norm_num_groups": 4,
+}
+TEXT = {"hidden_size": 16, "layers": 1, "heads": 2, "cross_attention_dim": 12}
+VOCODER = {
+    "resblock": "2",
+    "upsample_rates": [10, 16],
+    "upsample_kernel_sizes": [20, 32],
+    "upsample_initial_channel": 16,
+    "resblock_kernel_sizes": [3],
+    "resblock_dilation_sizes": [[1, 3]],
+    "num_mels": 256,
+}
+
+
+def config(part, model, **changes):
+    settings = {"part": part, "steps": 2, "batch_size": 2, "learning_rate": 1e-3, "model": model, "seed": 3}
+    return TrainingConfig.from_dict({**settings, "data": {"folds": [1], "scenes": 3}, **changes})
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    """Three scenes of 10.24 s: tones in noise, so that images and audio belong together."""
+    rng = np.random.default_rng(11)
+    time = np.arange(163_840) / 16_000
+    audio = np.stack([0.1 * np.sin(2 * np.pi * f * time) * (time > 3) for f in (300, 900, 2500)])
+    audio = (audio + 0.003 * rng.standard_normal(audio.shape)).astype(np.float32)
+    activity = np.zeros((3, 10, 1024), dtype=bool)
+    activity[:, 0, 300:] = True
+    sound = {"class": "Dog bark", "label": "a dog barks", "span": [0, 11], "onset": 3.0, "offset": 10.24}
+    return SceneStore(
+        images=np.stack([mel_to_image(log_mel(wave)) for wave in audio]).astype(np.float16),
+        audio=np.round(audio * 32768).astype(np.int16),
+        activity=activity,
+        captions=["a dog barks"] * 3,
+        sounds=[[sound]] * 3,
+        name="tones",
+    )
+
+
+def stepped(part, scenes, steps=1, rate=1e-3):
+    """Losses of a few optimiser steps on one batch."""
+    batch = part.batch(scenes, np.array([0, 2]), np.random.default_rng(0))
+    player = part.players[0].train()
+    optimizer = torch.optim.AdamW(player.trained(), lr=rate)
+    losses = []
+    for _ in range(steps):
+        torch.manual_seed(0)
+        loss, _ = player(batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    return losses
+
+
+# ---- auto-encoder --------------------------------------------------------------------------------------------
+
+
+def test_vae_learns_and_is_read_back_as_a_checkpoint_part(scenes, tmp_path):
+    torch.manual_seed(0)
+    part = VaePart(config("vae", VAE, objective={"columns": 64, "ridge_weight": 1.0}), scenes)
+    losses = stepped(part, scenes, 8, 1e-2)
+    assert losses[-1] < losses[0]
+    part.shipped.eval()
+    before = reconstruct(part.shipped, scenes.images[:1])
+    part.export(tmp_path)
+    again = read_model(AutoencoderKL, tmp_path / "vae", torch.float32)
+    np.testing.assert_allclose(reconstruct(again, scenes.images[:1]), before, atol=1e-4)
+
+
+def test_standardised_latents_have_mean_0_and_deviation_1_and_decode_the_same(scenes):
+    torch.manual_seed(1)
+    vae = AutoencoderKL(**VAE).eval()
+    posterior = vae.encode(torch.zeros(1, 3, 256, 64)).latent_dist
+    images = [scenes.images[i : i + 1] for i in range(3)]
+    before = reconstruct(vae, scenes.images)
+    standardise_latents(vae, images)
+    with torch.no_grad():
+        latents = torch.cat(
+            [
+                vae.encode(torch.from_numpy(np.repeat(np.float32(i)[:, None] * 2 - 1, 3, 1))).latent_dist.mean
+                for i in images
+            ]
+        )
+        after = vae.encode(torch.zeros(1, 3, 256, 64)).latent_dist
+    assert latents.mean((0, 2, 3)).abs().max() < 1e-4
+    assert (latents.std((0, 2, 3)) - 1).abs().max() < 1e-3
+    # The posterior's spread is scaled with its mean.
+    ratio = after.std / posterior.std
+    assert ratio.std((0, 2, 3)).max() < 1e-4
+    assert vae.config.scaling_factor == 1.0
+    np.testing.assert_allclose(reconstruct(vae, scenes.images), before, atol=1e-4)
+
+
+def test_vae_columns_must_be_a_multiple_of_its_factor(scenes):
+    with pytest.raises(TrainingError, match=r"objective.columns is 40; a multiple of the factor 16"):
+        VaePart(config("vae", VAE, objective={"columns": 40}), scenes)
+
+
+def test_vae_settings_that_are_none_are_named(scenes):
+    with pytest.raises(TrainingError, match=r"model.channels is no setting. Is model.in_channels meant"):
+        VaePart(config("vae", {"channels": 3}), scenes)
+
+
+def test_psnr_of_a_known_error():
+    assert psnr(np.zeros((4, 6)), np.full((4, 6), 0.1)) == pytest.approx(20.0)
+
+
+def test_cached_latents_are_the_encoder_s_and_are_kept(scenes, tmp_path):
+    torch.manual_seed(2)
+    vae = AutoencoderKL(**VAE, scaling_factor=0.5).eval()
+    latents = cached_latents(vae, scenes, tmp_path, CPU)
+    pixels = torch.from_numpy(np.float32(scenes.images[1])) * 2 - 1
+    with torch.no_grad():
+        direct = 0.5 * vae.encode(pixels.expand(1, 3, -1, -1)).latent_dist.mean
+    np.testing.assert_allclose(latents[1], direct[0].numpy(), atol=2e-3)
+    assert latents.shape == (3, 4, 16, 64)
+    kept = list(tmp_path.iterdir())
+    cached_latents(vae, scenes, tmp_path, CPU)
+    assert list(tmp_path.iterdir()) == kept
+    with torch.no_grad():
+        vae.quant_conv.bias += 1
+    assert abs(cached_latents(vae, scenes, tmp_path, CPU)[1] - latents[1]).max() > 0.1
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+# ---- listener ------------------------------------------------------------------------------------------------
+
+
+def test_listener_frames_are_means_of_columns_and_it_learns(scenes):
+    torch.manual_seed(0)
+    model = {"channels": [4, 8], "hidden": 8, "mel_bands": 16}
+    part = ListenerPart(config("listener", model, objective={"mixup": 0.0}))
+    batch = part.batch(scenes, np.array([1]), np.random.default_rng(0))
+    assert batch["activity"].shape == (1, len(CLASSES), 256)
+    assert batch["activity"][0, 0].tolist() == [0.0] * 75 + [1.0] * 181
+    losses = stepped(part, scenes, 8, 1e-2)
+    assert losses[-1] < losses[0]
+
+
+def exchanging():
+    """A generator that lays two scenes over each other, and not each over itself."""
+    for seed in range(10):
+        draws = np.random.default_rng(seed)
+        draws.random(2)
+        if draws.permutation(2)[0] == 1:
+            return np.random.default_rng(seed)
+    raise LookupError("no such seed")
+
+
+def test_mixed_scenes_hold_the_sounds_of_both(scenes):
+    part = ListenerPart(config("listener", {"channels": [4], "hidden": 4}, objective={"mixup": 1.0}))
+    there = scenes.activity.copy()
+    there[2] = False
+    there[2, 4, :100] = True
+    other = SceneStore(scenes.images, scenes.audio, there, scenes.captions, scenes.sounds, "two")
+    batch = part.batch(other, np.array([0, 2]), exchanging())
+    assert batch["activity"][:, 4, :25].all()
+    assert batch["activity"][:, 0, 80:].all()
+
+
+# ---- vocoder -------------------------------------------------------------------------------------------------
+
+
+def test_log_mel_of_batches_is_the_log_mel(scenes):
+    waves = torch.from_numpy(scenes.audio.astype(np.float32) / 32768)
+    direct = np.stack([log_mel(wave.numpy()) for wave in waves])
+    np.testing.assert_allclose(LogMel()(waves).numpy(), direct, atol=2e-3)
+
+
+def test_spectral_distances_are_0_for_the_same_and_1_nat_for_e_times_louder(scenes):
+    waves = torch.from_numpy(scenes.audio[:, :16_000].astype(np.float32) / 32768)
+    mels = LogMel()(waves)
+    assert float(mel_error(mels, mels, -9.0)) == 0
+    assert float(mel_error(mels + 1, mels, -20.0)) == pytest.approx(1.0, abs=1e-5)
+    # Below the floor nothing counts.
+    assert float(mel_error(mels - 30, mels - 40, -9.0)) == 0
+    error = StftError()
+    assert float(error(waves, waves)) == 0
+    assert float(error(np.e * waves, waves)) == pytest.approx(1.0, abs=0.05)
+
+
+def test_vocoder_learns_and_is_exported_with_its_weights_folded(scenes, tmp_path):
+    torch.manual_seed(0)
+    part = VocoderPart(config("vocoder", VOCODER, objective={"columns": 32}))
+    batch = part.batch(scenes, np.array([0, 1]), np.random.default_rng(0))
+    assert batch["mels"].shape == (2, 256, 32)
+    assert batch["waves"].shape == (2, 5120)
+    # The audio and the spectrogram are of the same moment.
+    inner = LogMel()(batch["waves"])[:, :, 8:-8] - batch["mels"][:, :, 8:-8]
+    assert inner.abs().mean() < 0.02
+    losses = stepped(part, scenes, 8, 1e-2)
+    assert losses[-1] < losses[0]
+    part.export(tmp_path)
+    again = HifiGan.from_pretrained(tmp_path / "vocoder")
+    with torch.no_grad():
+        np.testing.assert_allclose(again(batch["mels"]), part.shipped(batch["mels"]), atol=1e-5)
+
+
+def test_a_vocoder_of_other_spectrograms_is_refused():
+    with pytest.raises(TrainingError, match="hop_length=80"):
+        VocoderPart(config("vocoder", {**VOCODER, "upsample_rates": [5, 16], "hop_size": 80}))
+
+
+# ---- denoiser ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def vae_folder(tmp_path_factory):
+    torch.manual_seed(4)
+    folder = tmp_path_factory.mktemp("vae")
+    AutoencoderKL(**VAE).save_pretrained(folder)
+    return folder
+
+
+def unet_part(scenes, vae_folder, tmp_path, **changes):
+    torch.manual_seed(5)
+    model = {"vae": str(vae_folder), "unet": UNET, "text": TEXT, **changes.pop("model", {})}
+    return UnetPart(config("unet", model, **changes), scenes, tmp_path, CPU)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_denoiser_learns_and_its_checkpoint_generates(prediction, scenes, vae_folder, tmp_path):
+    part = unet_part(scenes, vae_folder, tmp_path, model={"scheduler": {"prediction_type": prediction}})
+    losses = stepped(part, scenes, 6, 3e-3)
+    assert losses[-1] < losses[0]
+    with torch.no_grad():
+        assert part.validate(scenes, CPU)["error"] > 0
+    part.export(tmp_path / "model")
+    with pytest.warns(AttnVizWarning, match="Griffin-Lim"):
+        pipe = AuffusionPipeline.from_pretrained(tmp_path / "model")
+    assert pipe.scheduler.config.prediction_type == prediction
+    assert dict(pipe.known_sounds) == {"Dog bark": PHRASES["Dog bark"].stems}
+    pipe.set_progress_bar_config(disable=True)
+    assert pipe("a dog barks", num_inference_steps=2, output_type="latent").latents.shape == (1, 4, 16, 64)
+
+
+def test_denoiser_s_error_is_that_written_out_by_hand(scenes, vae_folder, tmp_path):
+    part = unet_part(scenes, vae_folder, tmp_path, model={"scheduler": {"prediction_type": "v_prediction"}})
+    player = part.players[0]
+    latents = torch.from_numpy(np.float32(part.latents[:2]))
+    noise, steps = torch.randn(latents.shape), torch.tensor([10, 800])
+    keys = part.pipe.conditioner(["a dog barks", "rain"])
+    alphas = torch.cumprod(1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2, 0)[steps].view(2, 1, 1, 1)
+    noisy = alphas.sqrt() * latents + (1 - alphas).sqrt() * noise
+    target = alphas.sqrt() * noise - (1 - alphas).sqrt() * latents
+    part.pipe.unet.eval()
+    with torch.no_grad():
+        predicted = part.pipe.unet(noisy, steps, keys).sample
+        by_hand = ((predicted - target) ** 2).mean((1, 2, 3))
+        np.testing.assert_allclose(player.errors(latents, keys, noise, steps), by_hand, rtol=1e-4)
+
+
+def test_dropped_captions_become_zeros_and_no_others(scenes, vae_folder, tmp_path):
+    latents = torch.zeros(40, 4, 16, 64)
+    captions = ["a dog barks"] * 40
+    for share in (0.0, 0.5, 1.0):
+        part = unet_part(scenes, vae_folder, tmp_path, objective={"condition_dropout": share})
+        torch.manual_seed(0)
+        with torch.no_grad():
+            keys = part.players[0].keys(captions, latents)
+            whole = part.pipe.conditioner(captions[:1])
+        dropped = (keys == 0).all(dim=(1, 2))
+        assert abs(float(dropped.float().mean()) - share) < 0.2
+        assert torch.equal(keys[~dropped], whole.expand(int((~dropped).sum()), -1, -1))
+
+
+def test_captions_are_written_anew_and_name_the_same_sound(scenes, vae_folder, tmp_path):
+    part = unet_part(scenes, vae_folder, tmp_path)
+    rng = np.random.default_rng(0)
+    captions = {part.batch(scenes, np.array([0]), rng)["captions"][0] for _ in range(20)}
+    assert len(captions) > 3
+    assert all("dog" in caption for caption in captions)
+    same = unet_part(scenes, vae_folder, tmp_path, objective={"new_captions": False})
+    assert same.batch(scenes, np.array([0]), rng)["captions"] == ["a dog barks"]
+
+
+@pytest.mark.parametrize("write", [write_adapter_checkpoint, write_plain_checkpoint])
+def test_a_whole_checkpoint_is_gone_on_from(write, scenes, tmp_path):
+    write(tmp_path / "published", seed=1)
+    torch.manual_seed(0)
+    settings = {"checkpoint": str(tmp_path / "published")}
+    part = UnetPart(config("unet", settings), scenes, tmp_path / "cache", CPU)
+    frozen = part.pipe.text_encoder if part.pipe.conditioner is None else part.pipe.conditioner.encoders
+    before = [parameter.clone() for parameter in frozen.parameters()]
+    first = next(part.pipe.unet.parameters()).clone()
+    stepped(part, scenes)
+    assert all(torch.equal(a, b) for a, b in zip(before, frozen.parameters(), strict=True))
+    assert not torch.equal(first, next(part.pipe.unet.parameters()))
+    part.export(tmp_path / "model")
+    again = read_model(UNet2DConditionModel, tmp_path / "model" / "unet", torch.float32)
+    assert all(torch.equal(a, b) for a, b in zip(again.parameters(), part.pipe.unet.parameters(), strict=True))
+    assert AuffusionPipeline.from_pretrained(tmp_path / "model").known_sounds is None
+
+
+def test_a_whole_checkpoint_brings_its_own_parts(scenes, tmp_path):
+    with pytest.raises(TrainingError, match=r"remove model.unet"):
+        UnetPart(config("unet", {"checkpoint": "x", "unet": UNET}), scenes, tmp_path, CPU)
+
+
+def test_the_tokenizer_is_the_same_every_time_and_writes_any_text():
+    captions = ["a dog barks, then rain falls", "the rooster crows while a clock ticks"]
+    first, second = (make_conditioner(TextSettings(16, 1, 2, 12), captions).tokenizers[0] for _ in range(2))
+    assert first.get_vocab() == second.get_vocab()
+    words = first.convert_ids_to_tokens(first("a rooster barks")["input_ids"])[1:-1]
+    assert words == ["a</w>", "rooster</w>", "barks</w>"]
+    strange = first.convert_ids_to_tokens(first("zebra öl 音")["input_ids"])[1:-1]
+    assert first.eos_token not in strange
+
+
+def test_text_settings_that_contradict_each_other_are_refused():
+    with pytest.raises(TrainingError, match=r"model.text"):
+        make_conditioner(TextSettings(hidden_size=16, heads=3), ["a dog"])
+
+
+# ---- putting together ----------------------------------------------------------------------------------------
+
+
+def test_bundled_parts_are_halved_and_the_others_stay(tmp_path):
+    part = tmp_path / "run" / "model" / "vocoder"
+    part.mkdir(parents=True)
+    safetensors.torch.save_file({"w": torch.tensor([1.0, 0.1])}, part / "vocoder.safetensors")
+    (part / "config.json").write_text("{}")
+    out = tmp_path / "bundled"
+    (out / "listener").mkdir(parents=True)
+    (out / "listener" / "config.json").write_text("kept")
+    (out / "vocoder").mkdir()
+    (out / "vocoder" / "quality.json").write_text("measured")
+    (out / "vocoder" / "old.json").write_text("old")
+    assert bundle({"vocoder": tmp_path / "run"}, out) == ["vocoder"]
+    weights = safetensors.torch.load_file(out / "vocoder" / "vocoder.safetensors")["w"]
+    assert torch.equal(weights, torch.tensor([1.0, 0.1]).half())
+    assert (out / "listener" / "config.json").read_text() == "kept"
+    assert (out / "vocoder" / "quality.json").read_text() == "measured"
+    assert not (out / "vocoder" / "old.json").exists()
+
+
+def test_bundling_refuses_what_half_precision_cannot_hold_and_unfinished_runs(tmp_path):
+    part = tmp_path / "run" / "model" / "listener"
+    part.mkdir(parents=True)
+    safetensors.torch.save_file({"w": torch.tensor([1e6])}, part / "listener.safetensors")
+    with pytest.raises(TrainingError, match="beyond 65504"):
+        bundle({"listener": tmp_path / "run"}, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(TrainingError, match="no trained part"):
+        bundle({"vae": tmp_path / "run"}, tmp_path / "out")

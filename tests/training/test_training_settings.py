@@ -1,0 +1,201 @@
+"""Configurations: read strictly, and nothing but TrainingError comes out."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import pytest
+from diffusers import AutoencoderKL
+from hypothesis import given
+from hypothesis import strategies as st
+
+from attnviz.errors import TrainingError
+from attnviz.training.config import CONFIGS, PARTS, TrainingConfig, read_config
+from attnviz.training.models import make_model
+from attnviz.training.run_folder import differences
+
+GOOD = {
+    "part": "vae",
+    "steps": 10,
+    "batch_size": 2,
+    "learning_rate": 1,
+    "data": {"folds": [1, 2], "scenes": 5, "composer": {"events": [1, 3]}},
+    "model": {"block_out_channels": [16, 32], "nested": {"deep": [1.5, "a"]}},
+}
+
+
+def changed(path: str, value) -> dict:
+    settings = copy.deepcopy(GOOD)
+    *tables, name = path.split(".")
+    place = settings
+    for table in tables:
+        place = place.setdefault(table, {})
+    place[name] = value
+    return settings
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_shipped_configurations(part):
+    config = read_config(CONFIGS / f"{part}.toml")
+    assert config.part == part
+    assert TrainingConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_values_as_json_holds_them():
+    config = TrainingConfig.from_dict(GOOD)
+    assert config.to_dict()["data"]["folds"] == [1, 2]
+    assert isinstance(config.learning_rate, float)
+    assert config.data.folds == (1, 2)
+    assert config.data.composition().events == (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "told"),
+    [
+        ("learning_rte", 1e-3, "learning_rte is no setting. Is learning_rate meant?"),
+        ("data.fold", [1], "data.fold is no setting. Is data.folds meant?"),
+        ("data.composer.event", [1, 2], r"\[data.composer\]: .*'event'"),
+        ("steps", 0, "steps is 0; 1 to"),
+        ("steps", True, "steps is True; a whole number"),
+        ("steps", 10.0, "steps is 10.0; a whole number"),
+        ("steps", 10**400, "steps is a whole number of more than 64 bits"),
+        ("learning_rate", 10**400, "learning_rate is a whole number of more"),
+        ("learning_rate", float("nan"), "learning_rate is nan; it must be finite"),
+        ("learning_rate", 0, "learning_rate is 0.0; it must be above 0"),
+        ("beta2", 1, "beta2 is 1.0; 0 or more, and below 1"),
+        ("seed", 2**32, "seed is 4294967296; 0 to 4294967295"),
+        ("seed", -1, "seed is -1; 0 to"),
+        ("schedule", "cosin", "schedule is 'cosin'; one of 'constant'"),
+        ("warmup_steps", 2, "'constant_with_warmup'"),
+        ("part", ["vae"], r"part is \['vae'\]; one of"),
+        ("data", [], r"data is \[\]; a table"),
+        ("data.folds", [], "data.folds is empty"),
+        ("data.folds", [6], r"data.folds holds \[6\]; ESC-10 has folds 1, 2, 3, 4, 5"),
+        ("data.folds", [1.0], r"data.folds\[0\] is 1.0; a whole number"),
+        ("data.folds", 1, "data.folds is 1; a list"),
+        ("data.validation_folds", [2, 3], r"share \[2\]"),
+        ("data.composer.seconds", 10**400, "more than 64 bits"),
+        ("model", "vae", "model is 'vae'; a table"),
+        ("model.width", float("inf"), "model.width is inf; it must be finite"),
+        ("model.nested.deep", [object()], r"model.nested.deep\[0\] is <object"),
+    ],
+)
+def test_refused(path, value, told):
+    with pytest.raises(TrainingError, match=told):
+        TrainingConfig.from_dict(changed(path, value))
+
+
+def test_warmup_longer_than_the_training():
+    with pytest.raises(TrainingError, match="warmup_steps is 11, more than the 10"):
+        TrainingConfig.from_dict({**GOOD, "schedule": "cosine", "warmup_steps": 11})
+
+
+def test_missing():
+    with pytest.raises(TrainingError, match=r"missing: part, steps.*data, model"):
+        TrainingConfig.from_dict({})
+    with pytest.raises(TrainingError, match="missing: data.scenes"):
+        TrainingConfig.from_dict({**GOOD, "data": {"folds": [1]}})
+
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.integers(-5, 9)
+    | st.just(10**400)
+    | st.floats()
+    | st.text(max_size=5)
+    | st.binary(max_size=2)
+    | st.datetimes(),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.tuples(inner, inner)
+        | st.dictionaries(st.text(max_size=4) | st.integers(), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+COMPOSER = ["events", "seconds", "lengths", "levels", "semitones", "background", "sequences", "min_gap"]
+KEYS = st.sampled_from(
+    [*TrainingConfig.__dataclass_fields__, "data.folds", "data.scenes", "data.seed", "data.validation_folds"]
+    + [f"data.composer.{name}" for name in COMPOSER]
+)
+
+
+@given(
+    values=st.dictionaries(KEYS, VALUES, max_size=4),
+    stray=st.dictionaries(st.text(max_size=4), VALUES, max_size=1),
+)
+def test_any_dictionary_is_read_or_refused(values, stray):
+    settings = {**GOOD, **stray}
+    for path, value in values.items():
+        settings = _set(settings, path.split("."), value)
+    try:
+        config = TrainingConfig.from_dict(settings)
+    except TrainingError:
+        return
+    text = json.dumps(config.to_dict(), allow_nan=False)
+    assert TrainingConfig.from_dict(json.loads(text)).to_dict() == config.to_dict()
+
+
+def _set(settings: dict, path: list[str], value) -> dict:
+    if len(path) == 1:
+        return {**settings, path[0]: value}
+    inner = settings.get(path[0])
+    return {**settings, path[0]: _set(inner if isinstance(inner, dict) else {}, path[1:], value)}
+
+
+@given(values=VALUES)
+def test_anything_is_no_configuration(values):
+    with pytest.raises(TrainingError):
+        TrainingConfig.from_dict(values)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [(b"steps = ", "is not TOML"), (b"\xff", "is not TOML"), (b"stps = 1", "c.toml: stps is no setting")],
+)
+def test_files_that_are_refused(tmp_path, content, told):
+    path = tmp_path / "c.toml"
+    path.write_bytes(content)
+    with pytest.raises(TrainingError, match=told):
+        read_config(path)
+    with pytest.raises(TrainingError, match="cannot be read: No such file"):
+        read_config(tmp_path / "none.toml")
+
+
+def test_differences_by_dotted_name():
+    before, now = {"a": 1, "b": {"c": [1], "d": None}}, {"a": 1, "b": {"c": [2]}, "e": "x"}
+    assert differences(before, before) == ""
+    assert differences(before, now) == "b.c was [1] and is [2]; e was not set and is 'x'"
+
+
+# Models
+
+VAE = {"block_out_channels": [8, 8], "norm_num_groups": 2, "layers_per_block": 1}
+VAE |= {"down_block_types": ["DownEncoderBlock2D"] * 2, "up_block_types": ["UpDecoderBlock2D"] * 2}
+
+
+def test_model_of_settings_or_of_a_folder(tmp_path):
+    model = make_model(AutoencoderKL, VAE)
+    model.save_pretrained(tmp_path / "vae")
+    again = make_model(AutoencoderKL, {"pretrained": str(tmp_path / "vae")})
+    assert again.config.block_out_channels == [8, 8]
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({**VAE, "block_out_chanels": [8]}, "Is model.block_out_channels meant?"),
+        ({**VAE, "block_out_channels": []}, "cannot be made"),
+        ({**VAE, "norm_num_groups": 0}, "cannot be made"),
+        ({**VAE, "norm_num_groups": 3}, "cannot be made"),
+        ({**VAE, "layers_per_block": "two"}, "cannot be made"),
+        ({**VAE, "down_block_types": ["Nothing", "Nothing"]}, "cannot be made"),
+        ({"pretrained": 3}, "model.pretrained is 3"),
+        ({"pretrained": "x", "norm_num_groups": 2}, "remove norm_num_groups"),
+    ],
+)
+def test_models_that_cannot_be_made(settings, told):
+    with pytest.raises(TrainingError, match=told):
+        make_model(AutoencoderKL, settings)
