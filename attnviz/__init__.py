@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0.dev0"
 
 if TYPE_CHECKING:
-    from attnviz.api import listen, load, trace
+    from attnviz.api import explain, listen, load, trace
     from attnviz.errors import AttnVizError, AttnVizWarning
     from attnviz.maps import AttentionMaps
     from attnviz.pipelines import (
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 # Resolved on first use, so that `import attnviz` and the command line's --help need not wait for torch.
 _HOMES = {
+    "explain": "attnviz.api",
     "listen": "attnviz.api",
     "load": "attnviz.api",
     "trace": "attnviz.api",
@@ -40,6 +41,7 @@ __all__ = [
     "AuffusionInpaintPipeline",
     "AuffusionOutput",
     "AuffusionPipeline",
+    "explain",
     "listen",
     "load",
     "trace",

@@ -1,4 +1,4 @@
-"""The front door: a checkpoint loaded, a pipeline traced, a clip listened to."""
+"""The front door: a checkpoint loaded, a pipeline traced, a real clip explained, a clip listened to."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ from typing import Literal
 import diffusers
 import torch
 
+from attnviz import __version__, bundled
 from attnviz.capture import DEFAULT_MAX_BYTES
+from attnviz.explaining import explain
+from attnviz.keys import Tokens
 from attnviz.pipelines import AuffusionPipeline
 from attnviz.sounds.listening import listen
-from attnviz.tracing import Tokens, Trace
+from attnviz.tracing import Trace
 
-__all__ = ["listen", "load", "trace"]
+__all__ = ["explain", "listen", "load", "trace"]
 
 
 def load(
-    model: str | os.PathLike[str],
+    model: str | os.PathLike[str] | None = None,
     *,
     revision: str | None = None,
     torch_dtype: torch.dtype | None = None,
@@ -29,8 +32,9 @@ def load(
 
     Parameters
     ----------
-    model : str or path-like
-        A folder in one of the published layouts, or the name of a repository on the Hugging Face hub:
+    model : str or path-like, optional
+        Left out: the model that ships with the package, which knows ten sounds. Otherwise a folder in one of the
+        published layouts, or the name of a repository on the Hugging Face hub:
         ``"auffusion/auffusion"``, ``"auffusion/auffusion-full"``, ``"auffusion/auffusion-full-no-adapter"``.
     revision : str, optional
         Branch, tag or commit of the hub repository.
@@ -51,13 +55,16 @@ def load(
     CheckpointError
         Naming the file that is missing or malformed, and what was expected of it.
     """
-    return AuffusionPipeline.from_pretrained(
-        model,
+    pipe = AuffusionPipeline.from_pretrained(
+        bundled.FOLDER if model is None else model,
         revision=revision,
         torch_dtype=torch_dtype,
         local_files_only=local_files_only,
         cache_dir=cache_dir,
     )
+    if model is None:  # not where this machine keeps it
+        pipe.register_to_config(_name_or_path=bundled.NAME, _revision=__version__)
+    return pipe
 
 
 def trace(

@@ -19,7 +19,10 @@ app = typer.Typer(
 )
 
 Model = Annotated[
-    str, typer.Option("--model", "-m", help="Checkpoint folder, or hub name such as auffusion/auffusion.")
+    str | None,
+    typer.Option(
+        "--model", "-m", help="Checkpoint folder, or hub name such as auffusion/auffusion; left out: bundled."
+    ),
 ]
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub repository.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Look only into the local cache of the hub.")]
@@ -42,8 +45,8 @@ def main(
 @app.command()
 def generate(
     prompt: Annotated[str, typer.Argument(help="What is to be heard, for example 'a dog barks'.")],
-    model: Model,
     out: Annotated[Path, typer.Option("--out", "-o", help="Run folder to write.")],
+    model: Model = None,
     steps: Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps.")] = 50,
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the initial noise.")] = 0,
     guidance: Annotated[float, typer.Option(help="Classifier-free guidance scale; in effect above 1.")] = 7.5,
@@ -89,7 +92,7 @@ def generate(
 
 @app.command()
 def doctor(
-    model: Annotated[str, typer.Argument(help="Checkpoint folder, or hub name.")],
+    model: Annotated[str | None, typer.Argument(help="Checkpoint folder, or hub name; left out: bundled.")] = None,
     revision: Revision = None,
     offline: Offline = False,
     device: Device = None,

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from attnviz import bundled
 from attnviz.jobs import Generation, ModelChoice
 from attnviz.pipelines import checkpoints
 
@@ -31,7 +32,8 @@ def examine(choice: ModelChoice) -> Iterator[tuple[str, str]]:
         At the first thing that is wrong.
     """
     choice.settle()
-    folder, commit = checkpoints.locate(choice.model, revision=choice.revision, local_files_only=choice.offline)
+    model = bundled.FOLDER if choice.model is None else choice.model
+    folder, commit = checkpoints.locate(model, revision=choice.revision, local_files_only=choice.offline)
     yield "folder", str(folder)
     yield "commit", commit or "a local folder"
     yield "layout", checkpoints.layout(folder)

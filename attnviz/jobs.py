@@ -29,7 +29,7 @@ WIDTH = 1024
 class ModelChoice:
     """Which checkpoint, and where and how precisely it runs."""
 
-    model: str
+    model: str | None = None
     revision: str | None = None
     offline: bool = False
     device: str | None = None

@@ -32,6 +32,18 @@ def settings(pipe: Any, guided: bool, negative_prompt: str | list[str] | None) -
         are never merged.
     """
     return {
+        **model(pipe),
+        "guidance_scale": float(pipe.guidance_scale) if guided else None,
+        "guidance_rescale": float(getattr(pipe, "guidance_rescale", 0.0)),
+        "negative_prompt": negative_prompt,
+        "clip_skip": pipe.clip_skip,
+        "cross_attention_kwargs": pipe.cross_attention_kwargs,
+    }
+
+
+def model(pipe: Any) -> dict[str, Any]:
+    """Collect what is looked at, whatever the call: checkpoint, precision, noise schedule, LoRA and versions."""
+    return {
         "pipeline": type(pipe).__name__,
         "model": pipe.config.get("_name_or_path", ""),
         "revision": pipe.config.get("_revision"),
@@ -40,11 +52,6 @@ def settings(pipe: Any, guided: bool, negative_prompt: str | list[str] | None) -
         "scheduler_config": {
             name: value for name, value in pipe.scheduler.config.items() if not name.startswith("_")
         },
-        "guidance_scale": float(pipe.guidance_scale) if guided else None,
-        "guidance_rescale": float(getattr(pipe, "guidance_rescale", 0.0)),
-        "negative_prompt": negative_prompt,
-        "clip_skip": pipe.clip_skip,
-        "cross_attention_kwargs": pipe.cross_attention_kwargs,
         "adapters": adapters(pipe.unet),
         "versions": {
             "attnviz": attnviz.__version__,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -16,12 +16,12 @@ import numpy as np
 from attnviz import provenance
 from attnviz.audio import MEL, SpectrogramGrid, image_to_mel
 from attnviz.capture import DEFAULT_MAX_BYTES, AttentionRecorder, Conditioning, Recording
-from attnviz.errors import CaptureError, MapsError, PromptError
+from attnviz.errors import MapsError, PromptError
+from attnviz.keys import Tokens, check_pipeline, check_tokens, kept_positions, token_table
 from attnviz.maps import AttentionMaps, LayerAttention
 from attnviz.pipelines.mixin import AuffusionMixin
-from attnviz.text import TokenTable, clip_token_table
+from attnviz.text import TokenTable
 
-Tokens = Literal["text", "all"]
 Arguments = dict[str, Any]
 
 
@@ -57,17 +57,8 @@ class Trace:
         branch: Literal["conditional", "both"] = "conditional",
         max_bytes: int = DEFAULT_MAX_BYTES,
     ) -> None:
-        if tokens not in ("text", "all"):
-            raise CaptureError(f"tokens={tokens!r} is unknown; it is 'text' (no padding) or 'all'.")
-        if (
-            getattr(pipe, "unet", None) is None
-            or not hasattr(pipe, "encode_prompt")
-            or hasattr(pipe, "text_encoder_2")
-        ):
-            raise CaptureError(
-                f"{type(pipe).__name__} cannot be traced: a pipeline with a U-Net and one text encoder or "
-                "conditioner is expected, such as AuffusionPipeline or StableDiffusionPipeline."
-            )
+        check_tokens(tokens)
+        check_pipeline(pipe, "traced")
         self.pipe = pipe
         self._tokens = tokens
         self._recorder = AttentionRecorder(pipe.unet, keep=keep, branch=branch, max_bytes=max_bytes)
@@ -149,9 +140,9 @@ class Trace:
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         embeds, negative = result
         guided = bool(arguments.get("do_classifier_free_guidance"))
-        tables = [self._token_table(prompt) for prompt in prompts]
+        tables = [token_table(self.pipe, prompt) for prompt in prompts]
         recording = self._recorder.begin(
-            Conditioning(embeds, negative if guided else None, len(prompts), self._positions(tables)),
+            Conditioning(embeds, negative if guided else None, len(prompts), kept_positions(tables, self._tokens)),
             functools.partial(_announced_calls, self.pipe),
         )
         run = _Run(recording, tables, getattr(self.pipe, "duration", None))
@@ -196,21 +187,6 @@ class Trace:
         """Keep the spectrograms an Auffusion pipeline is about to return."""
         if arguments["output_type"] != "latent" and self._runs:
             self._runs[-1].log_mels = result[1]  # audios, spectrograms, images: a tuple, or an output read as one
-
-    def _token_table(self, prompt: str) -> TokenTable:
-        # Auffusion's pipelines have just warned of words that were cut off; diffusers' own name none.
-        warn = not isinstance(self.pipe, AuffusionMixin)
-        conditioner = getattr(self.pipe, "conditioner", None)
-        if conditioner is not None:
-            return conditioner.token_table(prompt, warn=warn)
-        if hasattr(self.pipe, "maybe_convert_prompt"):  # textual inversion may stand for several tokens
-            prompt = self.pipe.maybe_convert_prompt(prompt, self.pipe.tokenizer)
-        return clip_token_table(self.pipe.tokenizer, prompt, warn=warn)
-
-    def _positions(self, tables: Sequence[TokenTable]) -> list[int]:
-        """Key positions kept: those that are more than padding in at least one prompt."""
-        rows = [table.rows if self._tokens == "all" else table.rows.query("kind != 'padding'") for table in tables]
-        return sorted({int(position) for table in rows for position in table["position"]})
 
     def _maps_of(self, run: _Run) -> AttentionMaps:
         if run.maps is not None:

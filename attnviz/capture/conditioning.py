@@ -24,20 +24,24 @@ class Conditioning:
 
     Attributes
     ----------
-    prompt_embeds : torch.Tensor, shape (prompts x images, keys, width)
-        Conditional embeddings; the images of one prompt stand together.
+    prompt_embeds : torch.Tensor, shape (prompts x images x draws, keys, width)
+        Conditional embeddings; the images of one prompt stand together, and so do the draws of one image.
     negative_prompt_embeds : torch.Tensor or None
         Unconditional embeddings of the same shape; None without guidance.
     prompts : int
         Number of prompts.
     positions : sequence of int
         Key positions whose attention is kept, ascending.
+    draws : int
+        Rows of the batch that are the same image under different noise; their attention is averaged as it
+        comes.
     """
 
     prompt_embeds: torch.Tensor
     negative_prompt_embeds: torch.Tensor | None
     prompts: int
     positions: Sequence[int]
+    draws: int = 1
 
     def __post_init__(self) -> None:
         for name, embeds in (("prompt", self.prompt_embeds), ("negative prompt", self.negative_prompt_embeds)):
@@ -50,7 +54,7 @@ class Conditioning:
     @property
     def images_per_prompt(self) -> int:
         """Images generated for each prompt."""
-        return self.prompt_embeds.shape[0] // self.prompts
+        return self.prompt_embeds.shape[0] // (self.prompts * self.draws)
 
     def branches(self, encoder_hidden_states: torch.Tensor) -> Branches:
         """Tell which rows of a batch are conditional, by comparing them with the known embeddings.

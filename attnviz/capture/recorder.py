@@ -196,17 +196,17 @@ class AttentionRecorder:
             raise CaptureError(f"{layer.path} was called outside its U-Net, so its step and prompt are not known.")
         rows = slice(None) if self.branch == "both" else branches.conditional
         recording.grids[layer.name] = seen.grid
-        recording.store.add(
-            layer.name,
-            attention_probabilities(
-                *_normalised(layer, seen.query[rows], seen.key[rows]),
-                heads=layer.heads,
-                scale=layer.scale,
-                positions=_as_index(recording.conditioning.positions, seen.key.device),
-                keep_heads="head" in self.keep,
-                bias=_bias(layer, seen, rows),
-            ),
+        attention = attention_probabilities(
+            *_normalised(layer, seen.query[rows], seen.key[rows]),
+            heads=layer.heads,
+            scale=layer.scale,
+            positions=_as_index(recording.conditioning.positions, seen.key.device),
+            keep_heads="head" in self.keep,
+            bias=_bias(layer, seen, rows),
         )
+        if recording.conditioning.draws > 1:
+            attention = attention.unflatten(0, (-1, recording.conditioning.draws)).mean(dim=1)
+        recording.store.add(layer.name, attention)
 
     def _on_its_grid(
         self, recording: Recording, store: AttentionStore, layer: CrossAttentionLayer

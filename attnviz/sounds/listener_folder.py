@@ -9,11 +9,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from attnviz import bundled
 from attnviz.errors import CheckpointError
 from attnviz.sounds.decoding import Decoding
 from attnviz.sounds.listener_model import Listener
 
-BUNDLED = Path(__file__).resolve().parents[1] / "bundled" / "listener"
+BUNDLED = bundled.FOLDER / "listener"
 QUALITY_NAME = "quality.json"
 
 

@@ -1,0 +1,74 @@
+"""Which token each key of a pipeline's cross-attention is, and which keys are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from attnviz.errors import CaptureError
+from attnviz.pipelines.mixin import AuffusionMixin
+from attnviz.text import TokenTable, clip_token_table
+
+Tokens = Literal["text", "all"]
+
+
+def check_tokens(tokens: str) -> None:
+    """Refuse a choice of tokens other than ``"text"`` and ``"all"``.
+
+    Raises
+    ------
+    CaptureError
+        Naming the two.
+    """
+    if tokens not in ("text", "all"):
+        raise CaptureError(f"tokens={tokens!r} is unknown; it is 'text' (no padding) or 'all'.")
+
+
+def check_pipeline(pipe: Any, what: str) -> None:
+    """Refuse what is no pipeline with a U-Net and one text encoder or conditioner.
+
+    Parameters
+    ----------
+    pipe : object
+        A pipeline of diffusers, it is hoped.
+    what : str
+        What it is to be, for the message: ``"traced"``.
+
+    Raises
+    ------
+    CaptureError
+        Naming its class, and what is expected.
+    """
+    if (
+        getattr(pipe, "unet", None) is None
+        or not hasattr(pipe, "encode_prompt")
+        or hasattr(pipe, "text_encoder_2")
+    ):
+        raise CaptureError(
+            f"{type(pipe).__name__} cannot be {what}: a pipeline with a U-Net and one text encoder or "
+            "conditioner is expected, such as AuffusionPipeline or StableDiffusionPipeline."
+        )
+
+
+def token_table(pipe: Any, prompt: str) -> TokenTable:
+    """Give the token table of a prompt that the pipeline has just encoded.
+
+    Warns
+    -----
+    TruncationWarning
+        If words were cut off, and the pipeline has not said so itself.
+    """
+    # Auffusion's pipelines have just warned of words that were cut off; diffusers' own name none.
+    warn = not isinstance(pipe, AuffusionMixin)
+    conditioner = getattr(pipe, "conditioner", None)
+    if conditioner is not None:
+        return conditioner.token_table(prompt, warn=warn)
+    if hasattr(pipe, "maybe_convert_prompt"):  # textual inversion may stand for several tokens
+        prompt = pipe.maybe_convert_prompt(prompt, pipe.tokenizer)
+    return clip_token_table(pipe.tokenizer, prompt, warn=warn)
+
+
+def kept_positions(tables: Sequence[TokenTable], tokens: Tokens) -> list[int]:
+    """List the key positions kept, ascending: with ``"text"``, those that are not padding in every prompt."""
+    rows = [table.rows if tokens == "all" else table.rows.query("kind != 'padding'") for table in tables]
+    return sorted({int(position) for table in rows for position in table["position"]})
