@@ -1,0 +1,5 @@
+"""``python -m attnviz``: the command line."""
+
+from attnviz.cli import app
+
+app()

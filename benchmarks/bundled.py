@@ -1,0 +1,159 @@
+"""How good the bundled model is, on recordings it has not seen (fold 4 of ESC-10).
+
+listener    average precision of frames, PSDS1
+vae         peak signal-to-noise ratio of mel images, what the listener hears in them
+vocoder     distance of its audio's log-mel spectrogram, speed beside Griffin-Lim, what the listener hears
+generation  what the listener hears in generated audio; and, of the same calls, generated: ROC-AUC of the maps
+scenes      frame ROC-AUC of the maps of real scenes, noised
+speed       seconds of `attnviz generate`
+
+Layers and timesteps are chosen on fold 3. Each part writes its CSV when it is done, and is not measured again
+unless --fresh says so. See benchmarks/README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import pandas as pd
+import torch
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+from bundled_parts.alignment import scene_rows  # noqa: E402
+from bundled_parts.bars import judge  # noqa: E402
+from bundled_parts.generation import generated  # noqa: E402
+from bundled_parts.material import clips, prompts  # noqa: E402
+from bundled_parts.reconstruction import listener_rows, vae_rows, vocoder_rows  # noqa: E402
+from bundled_parts.report import table_lines, write_figures, write_summary  # noqa: E402
+from bundled_parts.settings import PARTS, Settings  # noqa: E402
+from bundled_parts.speed import speed_rows  # noqa: E402
+
+import attnviz  # noqa: E402
+from attnviz.sounds.listener_folder import trained_listener  # noqa: E402
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the study and print the bars."""
+    options = _parser().parse_args(arguments)
+    settings = Settings(esc10=options.data, model=options.model or "bundled", fold=options.fold)
+    settings = settings.as_tiny() if options.tiny else settings
+    folder: Path = options.out
+    folder.mkdir(parents=True, exist_ok=True)
+    study = json.loads(json.dumps({"settings": settings.to_dict(), "environment": _environment()}))
+    _check_same(folder, study, fresh=options.fresh)
+    (folder / "study.json").write_text(json.dumps(study, indent=2) + "\n", encoding="utf-8")
+    tables = _Study(settings, options.model, folder).run(options.parts)
+    bars = judge(tables)
+    write_summary(folder, study, bars, tables)
+    write_figures(folder, tables)
+    print("\n".join(table_lines(bars)))
+    return 0
+
+
+class _Study:
+    """Measures what is asked for and not yet there."""
+
+    def __init__(self, settings: Settings, model: str | None, folder: Path) -> None:
+        self.settings, self.model, self.folder = settings, model, folder
+        self.pipe: Any = None
+        self.listener = trained_listener(Path(model) / "listener" if model else None).listener
+        self._clips: dict[int, Any] = {}
+
+    def run(self, parts: list[str]) -> dict[str, pd.DataFrame]:
+        """Measure the parts, and read the tables of those measured before."""
+        s = self.settings
+        work: dict[str, Callable[[], dict[str, list[dict[str, Any]]]]] = {
+            "listener": lambda: {"listener": listener_rows(self.clips(s.fold, s.scenes), self.listener)},
+            "vae": lambda: {"vae": vae_rows(self.clips(s.fold, s.scenes), self.listener, self.loaded())},
+            "vocoder": lambda: {
+                "vocoder": vocoder_rows(
+                    self.clips(s.fold, s.scenes), self.listener, self.loaded(), s.griffin_lim_clips
+                )
+            },
+            "generation": self._generation,
+            "scenes": lambda: {
+                "scenes": scene_rows(self.loaded(), self.clips(s.fold, s.scenes), s),
+                "scenes_choosing": scene_rows(self.loaded(), self.clips(s.choosing_fold, s.choosing_scenes), s),
+            },
+            "speed": lambda: {"speed": speed_rows(self.loaded(), s, self.model or "")},
+        }
+        for part, measure in work.items():
+            if part not in parts or (self.folder / f"{part}.csv").exists():
+                continue
+            start = perf_counter()
+            for name, rows in reversed(measure().items()):  # the part's own table last: it says that all is done
+                pd.DataFrame(rows).to_csv(self.folder / f"{name}.csv", index=False)
+            print(f"{part}: {perf_counter() - start:.0f} s", flush=True)
+        return {path.stem: pd.read_csv(path) for path in sorted(self.folder.glob("*.csv")) if path.stem != "bars"}
+
+    def loaded(self) -> Any:
+        """Return the pipeline, loaded when it is first needed."""
+        if self.pipe is None:
+            self.pipe = attnviz.load(self.model) if self.model else attnviz.load()
+            self.pipe.set_progress_bar_config(disable=True)
+        return self.pipe
+
+    def clips(self, fold: int, count: int) -> Any:
+        """Return the scenes of a fold, composed once."""
+        if fold not in self._clips:
+            self._clips[fold] = clips(self.settings.esc10, fold, count, self.settings.seed)
+        return self._clips[fold]
+
+    def _generation(self) -> dict[str, list[dict[str, Any]]]:
+        s = self.settings
+        tables: dict[str, list[dict[str, Any]]] = {}
+        for fold, count, suffix in ((s.fold, s.prompts, ""), (s.choosing_fold, s.choosing_prompts, "_choosing")):
+            asked = prompts(s.esc10, fold, count, s.seed)
+            heard, scores = [], []
+            for row, found in generated(self.loaded(), self.listener, asked, s):
+                heard.append(row)
+                scores += found
+                print(f"\r{len(heard)} of {count * s.seeds}", end="", file=sys.stderr, flush=True)
+            tables |= {f"generation{suffix}": heard, f"generated{suffix}": scores}
+        return tables
+
+
+def _check_same(folder: Path, study: dict[str, Any], *, fresh: bool) -> None:
+    there = folder / "study.json"
+    if fresh:
+        for path in folder.glob("*.csv"):
+            path.unlink()
+    elif there.exists() and json.loads(there.read_text(encoding="utf-8"))["settings"] != study["settings"]:
+        raise SystemExit(f"{folder} holds a study with other settings; give --fresh, or another --out.")
+
+
+def _environment() -> dict[str, Any]:
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "machine": platform.machine(),
+        "attnviz": attnviz.__version__,
+    }
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="ESC-10, as `attnviz data esc10` leaves it")
+    parser.add_argument(
+        "--model", help="checkpoint folder with a listener/ in it; the bundled model where left out"
+    )
+    parser.add_argument("--out", type=Path, default=HERE.parent / "results" / "bundled")
+    parser.add_argument("--fold", type=int, default=4, help="what is reported on; tune on another one")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--fresh", action="store_true", help="measure everything again")
+    parser.add_argument("--tiny", action="store_true", help="show that everything runs")
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

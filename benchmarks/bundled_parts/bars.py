@@ -1,0 +1,109 @@
+"""The bars the project set itself, and whether they are reached."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+
+from bundled_parts.alignment import MEAN, chosen, mean_auc
+
+Tables = Mapping[str, pd.DataFrame]
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One bar: what was wanted, what was measured, and ``"reached"``, ``"missed"`` or ``"not measured"``."""
+
+    what: str
+    wanted: str
+    measured: str
+    state: str
+
+
+def judge(tables: Tables) -> list[Bar]:
+    """Hold the measured tables against every bar; what was not measured is said to be so."""
+    return [
+        *_values(
+            tables,
+            "vae",
+            ("PSNR", "VAE: PSNR of the mel image, dB", ">=", 25.0),
+            ("listener mAP lost", "VAE: listener mAP lost in reconstruction", "<=", 0.05),
+        ),
+        *_values(
+            tables,
+            "vocoder",
+            ("log-mel distance", "vocoder: log-mel distance over audible cells, nats", "<=", 0.40),
+            ("times faster than Griffin-Lim", "vocoder: times faster than Griffin-Lim", ">=", 20.0),
+            ("listener mAP lost", "vocoder: listener mAP lost", "<=", 0.03),
+        ),
+        *_values(
+            tables,
+            "listener",
+            ("frame mAP", "listener: frame mAP", ">=", 0.75),
+            ("PSDS1", "listener: PSDS1", ">=", None),
+        ),
+        *_generation(tables.get("generation")),
+        _maps("maps of real scenes: frame ROC-AUC of the best layer", 0.88, "scenes", tables),
+        _maps("maps during generation: frame ROC-AUC of the best layer", 0.80, "generated", tables),
+        *_values(
+            tables,
+            "speed",
+            ("generate, warm, s", "generate, 50 steps, warm, s", "<=", 15.0),
+            ("generate, cold start, s", "generate, 50 steps, cold start, s", "<=", 30.0),
+        ),
+    ]
+
+
+def _values(tables: Tables, part: str, *bars: tuple[str, str, str, float | None]) -> list[Bar]:
+    table = tables.get(part)
+    found = {} if table is None else dict(zip(table["name"], table["value"], strict=True))
+    made = []
+    for name, what, sign, bar in bars:
+        wanted = "reported" if bar is None else f"{sign} {bar:g}"
+        value = found.get(name)
+        if value is None:
+            made.append(Bar(what, wanted, "", "not measured"))
+            continue
+        reached = bar is None or (value >= bar if sign == ">=" else value <= bar)
+        state = "reported" if bar is None else "reached" if reached else "missed"
+        made.append(Bar(what, wanted, f"{value:.3g}", state))
+    return made
+
+
+def _generation(table: pd.DataFrame | None) -> list[Bar]:
+    one, two, order = (
+        "generation, one sound: the asked class is the strongest",
+        "generation, two sounds: both among the top two",
+        'generation, "X, then Y": X first, where both are heard',
+    )
+    if table is None:
+        return [Bar(what, "", "", "not measured") for what in (one, two, order)]
+    pairs = table["classes"].str.contains(r" \+ ")
+    placed = table.loc[pairs, "in order"].dropna().astype(str) == "True"
+    return [
+        _share(one, 0.85, table.loc[~pairs, "right"].astype(bool)),
+        _share(two, 0.65, table.loc[pairs, "right"].astype(bool)),
+        _share(order, 0.75, placed),
+    ]
+
+
+def _share(what: str, bar: float, right: pd.Series) -> Bar:
+    if right.empty:
+        return Bar(what, f">= {bar:.0%}", "no case", "not measured")
+    share = float(right.mean())
+    measured = f"{share:.0%} ({int(right.sum())} of {len(right)})"
+    return Bar(what, f">= {bar:.0%}", measured, "reached" if share >= bar else "missed")
+
+
+def _maps(what: str, bar: float, part: str, tables: Tables) -> Bar:
+    table, choosing = tables.get(part), tables.get(f"{part}_choosing")
+    if table is None or choosing is None:
+        return Bar(what, f">= {bar:g}", "", "not measured")
+    layer, timestep = chosen(choosing)
+    value, defined, undefined = mean_auc(table, layer, timestep)
+    mean, _, _ = mean_auc(table, MEAN, timestep)
+    when = "all steps" if timestep is None else f"t = {timestep:g}"
+    measured = f"{value:.3f} ({layer}, {when}; {defined} phrases, {undefined} undefined); mean readout {mean:.3f}"
+    return Bar(what, f">= {bar:g}", measured, "reached" if value >= bar else "missed")

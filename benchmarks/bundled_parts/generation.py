@@ -1,0 +1,69 @@
+"""Prompts in, audio out, and what the listener hears in it; maps of the same calls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+import attnviz
+from attnviz.pipelines import AuffusionPipeline
+from attnviz.sounds import CLASSES
+from attnviz.sounds.listener_model import Listener
+from bundled_parts.alignment import auc_rows
+from bundled_parts.material import Prompt
+from bundled_parts.settings import Settings
+
+
+def generated(
+    pipe: AuffusionPipeline, listener: Listener, prompts: list[Prompt], settings: Settings
+) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
+    """Generate every prompt with every seed; yield what was heard, and the maps' scores against it."""
+    for number, prompt in enumerate(prompts):
+        for seed in range(settings.seeds):
+            generator = torch.Generator().manual_seed(settings.seed + 1000 * seed + number)
+            with attnviz.trace(pipe) as trace:
+                out = pipe(
+                    prompt.text,
+                    num_inference_steps=settings.steps,
+                    guidance_scale=settings.guidance,
+                    generator=generator,
+                    duration=10.24,
+                )
+            hearing = attnviz.listen(out.audios[0], model=listener)
+            named = {"prompt": prompt.text, "seed": seed}
+            row = {**named, **_heard(hearing, prompt)}
+            scores = []
+            probabilities = hearing.probabilities.values
+            for sound, span in zip(prompt.classes, prompt.spans, strict=True):
+                active = probabilities[CLASSES.index(sound)]
+                scores += [
+                    {**named, "sound": sound, **score}
+                    for score in auc_rows(trace.maps, span, _binary(hearing, sound, active))
+                ]
+            yield row, scores
+
+
+def _binary(hearing: attnviz.Hearing, sound: str, active: np.ndarray) -> np.ndarray:
+    """Frames inside the events of one class."""
+    inside = np.zeros(active.shape, dtype=bool)
+    for onset, offset in hearing.events.loc[hearing.events["label"] == sound, ["onset", "offset"]].to_numpy():
+        first, last = (round(time / hearing.frame_seconds) for time in (onset, offset))
+        inside[int(first) : int(last)] = True
+    return inside
+
+
+def _heard(hearing: attnviz.Hearing, prompt: Prompt) -> dict[str, Any]:
+    wanted = list(prompt.classes)
+    top = hearing.strongest(len(wanted))
+    onsets = [hearing.onset(sound) for sound in wanted]
+    both = len(wanted) == 2 and None not in onsets
+    return {
+        "classes": " + ".join(wanted),
+        "ordered": prompt.ordered,
+        "heard": " + ".join(top),
+        "right": set(top) == set(wanted),
+        "in order": onsets[0] < onsets[1] if both and prompt.ordered else None,
+    }

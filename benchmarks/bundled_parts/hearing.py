@@ -1,0 +1,34 @@
+"""The listener's scores on mel images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from sklearn.metrics import average_precision_score
+
+from attnviz.sounds import CLASSES
+from attnviz.sounds.listener_model import Listener
+from bundled_parts.material import Clip
+
+
+def hear(listener: Listener, images: Sequence[np.ndarray]) -> np.ndarray:
+    """Return frame probabilities ``(clips, 10, frames)`` of mel images."""
+    heard = []
+    with torch.no_grad():
+        for start in range(0, len(images), 16):
+            batch = torch.from_numpy(np.stack(images[start : start + 16]).astype(np.float32))
+            heard.append(listener(batch).sigmoid().numpy())
+    return np.concatenate(heard)
+
+
+def average_precisions(heard: np.ndarray, clips: Sequence[Clip]) -> dict[str, float]:
+    """Return the average precision of each class's frames over all clips; NaN for a class that is in none."""
+    truth = np.stack([clip.activity(heard.shape[2]) for clip in clips])
+    return {
+        name: float(average_precision_score(truth[:, i].ravel(), heard[:, i].ravel()))
+        if truth[:, i].any()
+        else float("nan")
+        for i, name in enumerate(CLASSES)
+    }

@@ -1,0 +1,86 @@
+"""The results as Markdown, and as figures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pandas as pd
+
+from bundled_parts.bars import Bar
+
+
+def table_lines(bars: Sequence[Bar]) -> list[str]:
+    """Return the bars as a Markdown table."""
+    lines = ["| what | bar | measured | |", "|---|---|---|---|"]
+    return lines + [f"| {bar.what} | {bar.wanted} | {bar.measured} | **{bar.state}** |" for bar in bars]
+
+
+def write_summary(
+    folder: Path, study: Mapping[str, Any], bars: Sequence[Bar], tables: Mapping[str, pd.DataFrame]
+) -> None:
+    """Write ``README.md``, ``bars.csv`` and ``study.json``."""
+    settings = study["settings"]
+    lines = [
+        "# The bundled model, measured",
+        "",
+        f"Scenes and prompts of ESC-10's fold {settings['fold']}, which it was not trained on: "
+        f"{settings['scenes']} scenes, "
+        f"{settings['prompts']} prompts x {settings['seeds']} seeds, {settings['steps']} steps, guidance "
+        f"{settings['guidance']:g}. Layers and timesteps are chosen on fold {settings['choosing_fold']}.",
+        "",
+        *table_lines(bars),
+        "",
+    ]
+    for part in ("listener", "vae", "vocoder"):
+        if part in tables:
+            lines += [f"## {part}", "", "| | |", "|---|---|"]
+            lines += [f"| {row.name} | {row.value:.3f} |" for row in tables[part].itertuples(index=False)]
+            lines += [""]
+    if "generation" in tables:
+        lines += _by_class(tables["generation"])
+    lines += ["Machine and versions: `study.json`.", ""]
+    (folder / "README.md").write_text("\n".join(lines), encoding="utf-8")
+    (folder / "study.json").write_text(json.dumps(study, indent=2) + "\n", encoding="utf-8")
+    pd.DataFrame([vars(bar) for bar in bars]).to_csv(folder / "bars.csv", index=False)
+
+
+def _by_class(generation: pd.DataFrame) -> list[str]:
+    lines = ["## generation by class", "", "| class | asked | among the strongest |", "|---|---|---|"]
+    asked = generation.assign(
+        sound=generation["classes"].str.split(" + ", regex=False),
+        got=generation["heard"].str.split(" + ", regex=False),
+    ).explode("sound")
+    asked["found"] = [sound in got for sound, got in zip(asked["sound"], asked["got"], strict=True)]
+    for sound, rows in asked.groupby("sound"):
+        lines.append(f"| {sound} | {len(rows)} | {rows['found'].mean():.0%} |")
+    return [*lines, ""]
+
+
+def write_figures(folder: Path, tables: Mapping[str, pd.DataFrame]) -> None:
+    """Draw the AUC of every layer and timestep, where it was measured."""
+    for part, title in (("scenes", "Real scenes"), ("generated", "During generation")):
+        if part not in tables:
+            continue
+        rows = tables[part].copy()
+        rows["timestep"] = rows["timestep"].map(lambda t: "all" if pd.isna(t) else f"{t:g}")
+        order = sorted(rows["timestep"].unique(), key=lambda t: float("inf") if t == "all" else float(t))
+        grid = rows.pivot_table(index="layer", columns="timestep", values="auc", sort=False)[order]
+        figure, axes = plt.subplots(
+            figsize=(1.6 + 0.9 * len(order) + 3, 0.45 * len(grid) + 1.4), layout="constrained"
+        )
+        image = axes.imshow(grid.values, vmin=0.3, vmax=1, cmap="viridis", aspect="auto")
+        axes.set_xticks(range(len(order)), order)
+        axes.set_yticks(range(len(grid)), grid.index)
+        axes.set_xlabel("timestep")
+        axes.set_ylabel("layer")
+        axes.set_title(f"{title}: frame ROC-AUC of words")
+        for i, values in enumerate(grid.values):
+            for j, value in enumerate(values):
+                axes.text(j, i, f"{value:.2f}", ha="center", va="center", color="w" if value < 0.75 else "k")
+        figure.colorbar(image, label="ROC-AUC")
+        figure.savefig(folder / f"{part}.png", dpi=150)
+        plt.close(figure)

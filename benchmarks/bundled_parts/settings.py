@@ -1,0 +1,45 @@
+"""What is measured, on what, with which seeds."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+PARTS = ("listener", "vae", "vocoder", "generation", "scenes", "generated", "speed")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of the study; every draw follows from `seed`.
+
+    ``fold`` is what is reported on. Whatever is chosen (a layer, a timestep) is chosen on ``choosing_fold``.
+    """
+
+    esc10: str
+    model: str = "bundled"
+    fold: int = 4
+    choosing_fold: int = 3
+    scenes: int = 200
+    choosing_scenes: int = 60
+    prompts: int = 100
+    choosing_prompts: int = 30
+    seeds: int = 2
+    steps: int = 50
+    guidance: float = 4.0
+    timesteps: tuple[int, ...] = (50, 100, 200, 300, 400)
+    draws: int = 2
+    griffin_lim_clips: int = 10
+    speed_rounds: int = 3
+    seed: int = 2024
+
+    def as_tiny(self) -> Settings:
+        """Return settings that show that everything runs, and measure nothing."""
+        return replace(
+            self, scenes=4, choosing_scenes=3, prompts=3, choosing_prompts=2, seeds=1, steps=2,
+            timesteps=(50, 400), draws=1, griffin_lim_clips=1, speed_rounds=1,
+        )  # fmt: skip
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what is written beside the results: no path of the machine."""
+        return {**asdict(self), "esc10": Path(self.esc10).name, "model": Path(self.model).name}

@@ -1,0 +1,123 @@
+"""benchmarks/bundled.py: what it counts, what it chooses, and which bars are reached."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+from attnviz.sounds import CLASSES
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+
+from bundled_parts.alignment import _auc, chosen, mean_auc
+from bundled_parts.bars import judge
+from bundled_parts.generation import _heard
+from bundled_parts.hearing import average_precisions
+from bundled_parts.material import ORDER, Prompt
+from bundled_parts.reconstruction import mel_distance
+
+
+def test_auc_is_1_for_the_truth_0_for_its_opposite_and_undefined_without_a_change():
+    active = np.zeros(256, dtype=bool)
+    active[64:128] = True
+    curve = np.zeros(64, dtype=np.float32)
+    curve[16:32] = 1
+    assert _auc(curve, active) == 1
+    assert _auc(-curve, active) == 0
+    assert _auc(np.zeros(64), active) == 0.5
+    assert np.isnan(_auc(curve, np.ones(256, dtype=bool)))
+    # Padding is not scored: without the sound's columns there is nothing to tell apart.
+    curve[16:32] = np.nan
+    assert np.isnan(_auc(curve, active))
+
+
+def test_the_layer_and_timestep_of_the_highest_mean_are_chosen_and_the_mean_readout_is_no_layer():
+    rows = pd.DataFrame(
+        [
+            {"layer": layer, "timestep": timestep, "auc": value + extra}
+            for layer, timestep, value in [("a", 50, 0.7), ("a", None, 0.6), ("b", 50, 0.5), ("mean", 50, 0.9)]
+            for extra in (-0.01, 0.01, np.nan)
+        ]
+    )
+    assert chosen(rows) == ("a", 50.0)
+    value, defined, undefined = mean_auc(rows, "a", 50.0)
+    assert (round(value, 6), defined, undefined) == (0.7, 2, 1)
+    assert round(mean_auc(rows, "a", None)[0], 6) == 0.6
+
+
+class _Clip:
+    def __init__(self, active):
+        self.active = active
+
+    def activity(self, columns):
+        return self.active
+
+
+def test_average_precision_of_a_perfect_listener_is_1_and_of_an_absent_class_undefined():
+    truth = np.zeros((10, 8), dtype=bool)
+    truth[0, 2:5] = True
+    precisions = average_precisions(truth[None].astype(float), [_Clip(truth)])
+    assert precisions["Dog bark"] == 1
+    assert np.isnan(precisions["Rain"])
+
+
+def test_mel_distance_counts_audible_cells_alone():
+    wanted = np.full((3, 5), -11.0)
+    wanted[0, :2] = -1.0
+    given = wanted + 0.5
+    given[1:] += 9
+    assert mel_distance(wanted, given) == pytest.approx(0.5)
+
+
+class _Hearing:
+    def __init__(self, top, onsets):
+        self.top, self.onsets = top, onsets
+        self.probabilities = xr.DataArray(np.zeros((10, 4)), {"sound": list(CLASSES)}, ("sound", "time"))
+
+    def strongest(self, n):
+        return self.top[:n]
+
+    def onset(self, sound):
+        return self.onsets.get(sound)
+
+
+def test_what_was_heard_is_held_against_what_was_asked():
+    pair = Prompt("rain falls, then a dog barks", ("Rain", "Dog bark"), ((0, 10), (17, 28)), True)
+    heard = _Hearing(["Dog bark", "Rain"], {"Rain": 1.0, "Dog bark": 4.0})
+    assert _heard(heard, pair)["right"] is True
+    assert _heard(heard, pair)["in order"] is True
+    assert _heard(_Hearing(["Dog bark", "Rain"], {"Rain": 4.0, "Dog bark": 1.0}), pair)["in order"] is False
+    # Where one of the two is not heard there is no order to judge.
+    assert _heard(_Hearing(["Rain", "Rooster"], {"Rain": 4.0}), pair)["in order"] is None
+    assert _heard(_Hearing(["Rain", "Rooster"], {"Rain": 4.0}), pair)["right"] is False
+
+
+def test_order_words_are_found_as_words():
+    assert ORDER.search("rain falls, then a dog barks")
+    assert ORDER.search("a dog before rain")
+    assert not ORDER.search("rain falls while a dog strengthens")
+
+
+def test_bars_say_reached_missed_and_not_measured():
+    tables = {
+        "vae": pd.DataFrame({"name": ["PSNR", "listener mAP lost"], "value": [26.0, 0.2]}),
+        "generation": pd.DataFrame(
+            {
+                "classes": ["Rain", "Rain", "Rain + Dog bark", "Rain + Dog bark"],
+                "right": [True, False, True, True],
+                "in order": [None, None, "True", np.nan],
+            }
+        ),
+    }
+    states = {bar.what: (bar.measured, bar.state) for bar in judge(tables)}
+    assert states["VAE: PSNR of the mel image, dB"] == ("26", "reached")
+    assert states["VAE: listener mAP lost in reconstruction"] == ("0.2", "missed")
+    assert states["listener: frame mAP"][1] == "not measured"
+    assert states["generation, one sound: the asked class is the strongest"] == ("50% (1 of 2)", "missed")
+    assert states["generation, two sounds: both among the top two"] == ("100% (2 of 2)", "reached")
+    assert states['generation, "X, then Y": X first, where both are heard'] == ("100% (1 of 1)", "reached")
