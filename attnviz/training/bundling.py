@@ -78,4 +78,6 @@ def _halve(path: Path) -> None:
     for name, tensor in halved.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise TrainingError(f"{path}: {name} has values beyond 65504, the largest of float16.")
-    safetensors.torch.save_file(halved, path, metadata={"format": "pt"})
+    # A new file, written as bytes: save_file makes files that only their owner can read.
+    path.unlink()
+    path.write_bytes(safetensors.torch.save(halved, metadata={"format": "pt"}))

@@ -1,8 +1,9 @@
-"""Latents of stored scenes, computed once."""
+"""Latents of stored scenes, and what comes back of them, computed once."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ import torch
 from diffusers import AutoencoderKL
 from rich.progress import track
 
+from attnviz import bundled
+from attnviz.pipelines.parts import read_model
 from attnviz.storage import whole_or_nothing
 from attnviz.training.scene_store import SceneStore
 from attnviz.training.vae import to_vae
@@ -44,24 +47,92 @@ def cached_latents(
         The cache cannot be written.
     """
     path = cache / f"latents-{precision}-{_digest(vae, scenes)}.npy"
-    if not path.is_file():
-        cache.mkdir(parents=True, exist_ok=True)
-        vae = vae.to(device).eval()
-        kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
-        latents = []
-        with (
-            whole_or_nothing(path, overwrite=False) as temporary,
-            torch.no_grad(),
-            torch.autocast(device.type, kind, enabled=kind is not None),
-        ):
-            # One by one: on a CPU larger batches leave its caches.
-            for number in track(range(len(scenes)), f"Encoding {len(scenes)} scenes"):
-                image = to_vae(scenes.images[number : number + 1]).to(device, vae.dtype)
-                latent = vae.encode(image).latent_dist.mean * vae.config.scaling_factor
-                latents.append(latent.float().cpu().numpy().astype(np.float16))
-            with temporary.open("wb") as file:
-                np.save(file, np.concatenate(latents))
+    return _cached(path, vae, scenes, device, precision, len(scenes), "Encoding", _encoded)
+
+
+def cached_reconstructions(
+    vae: AutoencoderKL,
+    scenes: SceneStore,
+    cache: Path,
+    device: torch.device,
+    precision: str = "no",
+    *,
+    count: int,
+) -> np.ndarray:
+    """Return the first scenes as the auto-encoder gives them back, from the cache where they are there.
+
+    Parameters
+    ----------
+    vae, scenes, cache, device, precision
+        As :func:`cached_latents`.
+    count : int
+        How many; at most all.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(count, 256, columns)`` float16 in [0, 1], on disk.
+
+    Raises
+    ------
+    OutputError
+        The cache cannot be written.
+    """
+    count = min(count, len(scenes))
+    path = cache / f"reconstructions-{count}-{precision}-{_digest(vae, scenes)}.npy"
+    return _cached(path, vae, scenes, device, precision, count, "Reconstructing", _decoded)
+
+
+def _cached(
+    path: Path,
+    vae: AutoencoderKL,
+    scenes: SceneStore,
+    device: torch.device,
+    precision: str,
+    count: int,
+    what: str,
+    compute: Callable[[AutoencoderKL, torch.Tensor], torch.Tensor],
+) -> np.ndarray:
+    if path.is_file():
+        return np.load(path, mmap_mode="r")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    vae = vae.to(device).eval()
+    kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+    found = []
+    with (
+        whole_or_nothing(path, overwrite=False) as temporary,
+        torch.no_grad(),
+        torch.autocast(device.type, kind, enabled=kind is not None),
+    ):
+        # One by one: on a CPU larger batches leave its caches.
+        for number in track(range(count), f"{what} {count} scenes"):
+            image = to_vae(scenes.images[number : number + 1]).to(device, vae.dtype)
+            found.append(compute(vae, image).float().cpu().numpy().astype(np.float16))
+        with temporary.open("wb") as file:
+            np.save(file, np.concatenate(found))
     return np.load(path, mmap_mode="r")
+
+
+def _encoded(vae: AutoencoderKL, image: torch.Tensor) -> torch.Tensor:
+    return vae.encode(image).latent_dist.mean * vae.config.scaling_factor
+
+
+def _decoded(vae: AutoencoderKL, image: torch.Tensor) -> torch.Tensor:
+    decoded = vae.decode(vae.encode(image).latent_dist.mean).sample
+    return (decoded[:, 0] / 2 + 0.5).clamp(0, 1)
+
+
+def read_vae(folder: str) -> AutoencoderKL:
+    """Read an auto-encoder; ``"bundled"`` is the one that is shipped.
+
+    Raises
+    ------
+    CheckpointError
+        The folder holds none.
+    """
+    return read_model(
+        AutoencoderKL, bundled.FOLDER / "vae" if folder == bundled.NAME else Path(folder), torch.float32
+    )
 
 
 def _digest(vae: AutoencoderKL, scenes: SceneStore) -> str:

@@ -10,9 +10,11 @@ import numpy as np
 import torch
 from sklearn.metrics import average_precision_score
 
+from attnviz import bundled
 from attnviz.errors import CheckpointError, TrainingError
 from attnviz.sounds.listener_model import Listener, ListenerConfig
 from attnviz.training.config import TrainingConfig, read_settings
+from attnviz.training.latents import cached_reconstructions, read_vae
 from attnviz.training.part import Batch, Part, Player
 from attnviz.training.scene_store import SceneStore
 
@@ -31,6 +33,11 @@ class ListenerObjective:
         Share of the images that are blurred, as an auto-encoder blurs them.
     masked_columns, masked_rows : int
         Widest stretch of time, and of bands, that is silenced (SpecAugment, arXiv 1904.08779).
+    reconstructions : int
+        Of so many scenes, the first, the auto-encoder's reconstruction is seen as often as the scene itself: what
+        is generated comes out of that auto-encoder, and has no noise of its own. 0: of none.
+    vae : str
+        Folder of that auto-encoder; ``"bundled"``: the one that is shipped.
     mixup : float
         Share of the images that are laid over another one of the batch, cell by cell the louder: their sounds
         are then both there.
@@ -42,6 +49,8 @@ class ListenerObjective:
     masked_columns: int = 60
     masked_rows: int = 40
     mixup: float = 0.3
+    reconstructions: int = 0
+    vae: str = bundled.NAME
 
 
 class _Detection(Player):
@@ -60,21 +69,33 @@ class ListenerPart(Part):
 
     shipped: Listener
 
-    def __init__(self, config: TrainingConfig) -> None:
+    def __init__(self, config: TrainingConfig, scenes: SceneStore, cache: Path, device: torch.device) -> None:
         self.objective = read_settings(ListenerObjective, config.objective, "objective.")
         try:
             self.shipped = Listener(ListenerConfig.from_dict(config.model))
         except CheckpointError as error:
             raise TrainingError(f"[model]: {error}") from error
         self.players = [_Detection(self.shipped)]
+        self.reconstructions: np.ndarray | None = None
+        if self.objective.reconstructions:
+            vae = read_vae(self.objective.vae)
+            self.reconstructions = cached_reconstructions(
+                vae, scenes, cache, device, config.mixed_precision, count=self.objective.reconstructions
+            )
 
     def batch(self, scenes: SceneStore, indices: np.ndarray, rng: np.random.Generator) -> Batch:
         """Return ``images`` ``(batch, 256, columns)`` and ``activity`` ``(batch, 10, frames)``."""
-        images = torch.from_numpy(np.asarray(scenes.images[indices], dtype=np.float32))
+        images = torch.from_numpy(np.stack([self._image(scenes, i, rng) for i in indices]).astype(np.float32))
         activity = torch.from_numpy(np.asarray(scenes.activity[indices], dtype=np.float32))
         images, activity = _mix(images, activity, self.objective.mixup, rng)
         images = torch.stack([_altered(image, self.objective, rng) for image in images])
         return {"images": images, "activity": self._frames(activity)}
+
+    def _image(self, scenes: SceneStore, i: int, rng: np.random.Generator) -> np.ndarray:
+        known = self.reconstructions
+        if known is not None and i < len(known) and rng.random() < 0.5:
+            return known[i]
+        return scenes.images[i]
 
     def _frames(self, activity: torch.Tensor) -> torch.Tensor:
         return torch.nn.functional.avg_pool1d(activity, self.shipped.config.columns_per_frame)

@@ -37,7 +37,7 @@ def make_part(config: TrainingConfig, scenes: SceneStore, cache: Path, device: t
     if config.part == "listener":
         from attnviz.training.listener import ListenerPart
 
-        return ListenerPart(config)
+        return ListenerPart(config, scenes, cache, device)
     if config.part == "vocoder":
         from attnviz.training.vocoder import VocoderPart
 

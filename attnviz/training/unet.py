@@ -10,17 +10,15 @@ from typing import Any, Literal
 import matplotlib.image
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, PNDMScheduler, UNet2DConditionModel
+from diffusers import DDPMScheduler, PNDMScheduler, UNet2DConditionModel
 
-from attnviz import bundled
 from attnviz.errors import TrainingError
 from attnviz.pipelines import AuffusionPipeline
 from attnviz.pipelines.checkpoints import load_components, locate
-from attnviz.pipelines.parts import read_model
 from attnviz.sounds import PHRASES
 from attnviz.sounds.captions import Heard, write_caption
 from attnviz.training.config import TrainingConfig, read_settings
-from attnviz.training.latents import cached_latents
+from attnviz.training.latents import cached_latents, read_vae
 from attnviz.training.models import make_model
 from attnviz.training.part import Batch, Part, Player
 from attnviz.training.scene_store import SceneStore
@@ -215,9 +213,7 @@ def _make_pipe(model: UnetModel, scenes: SceneStore) -> AuffusionPipeline:
             raise TrainingError(f"model.checkpoint brings its own parts; remove model.{given[0]}.")
         folder, _ = locate(model.checkpoint)
         return AuffusionPipeline(**load_components(folder))
-    vae = read_model(
-        AutoencoderKL, bundled.FOLDER / "vae" if model.vae == bundled.NAME else Path(model.vae), torch.float32
-    )
+    vae = read_vae(model.vae)
     conditioner = make_conditioner(model.text, scenes.captions)
     unet_settings = dict(model.unet)
     if "pretrained" not in unet_settings:

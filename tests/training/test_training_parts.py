@@ -83,6 +83,14 @@ def scenes():
     )
 
 
+@pytest.fixture(scope="module")
+def vae_folder(tmp_path_factory):
+    torch.manual_seed(4)
+    folder = tmp_path_factory.mktemp("vae")
+    AutoencoderKL(**VAE).save_pretrained(folder)
+    return folder
+
+
 def stepped(part, scenes, steps=1, rate=1e-3):
     """Losses of a few optimiser steps on one batch."""
     batch = part.batch(scenes, np.array([0, 2]), np.random.default_rng(0))
@@ -173,10 +181,10 @@ def test_cached_latents_are_the_encoder_s_and_are_kept(scenes, tmp_path):
 # ---- listener ------------------------------------------------------------------------------------------------
 
 
-def test_listener_frames_are_means_of_columns_and_it_learns(scenes):
+def test_listener_frames_are_means_of_columns_and_it_learns(scenes, tmp_path):
     torch.manual_seed(0)
     model = {"channels": [4, 8], "hidden": 8, "mel_bands": 16}
-    part = ListenerPart(config("listener", model, objective={"mixup": 0.0}))
+    part = ListenerPart(config("listener", model, objective={"mixup": 0.0}), scenes, tmp_path, CPU)
     batch = part.batch(scenes, np.array([1]), np.random.default_rng(0))
     assert batch["activity"].shape == (1, len(CLASSES), 256)
     assert batch["activity"][0, 0].tolist() == [0.0] * 75 + [1.0] * 181
@@ -194,8 +202,10 @@ def exchanging():
     raise LookupError("no such seed")
 
 
-def test_mixed_scenes_hold_the_sounds_of_both(scenes):
-    part = ListenerPart(config("listener", {"channels": [4], "hidden": 4}, objective={"mixup": 1.0}))
+def test_mixed_scenes_hold_the_sounds_of_both(scenes, tmp_path):
+    part = ListenerPart(
+        config("listener", {"channels": [4], "hidden": 4}, objective={"mixup": 1.0}), scenes, tmp_path, CPU
+    )
     there = scenes.activity.copy()
     there[2] = False
     there[2, 4, :100] = True
@@ -203,6 +213,20 @@ def test_mixed_scenes_hold_the_sounds_of_both(scenes):
     batch = part.batch(other, np.array([0, 2]), exchanging())
     assert batch["activity"][:, 4, :25].all()
     assert batch["activity"][:, 0, 80:].all()
+
+
+def test_half_of_the_first_scenes_are_seen_as_the_auto_encoder_gives_them_back(scenes, vae_folder, tmp_path):
+    objective = {"reconstructions": 2, "vae": str(vae_folder)}
+    part = ListenerPart(
+        config("listener", {"channels": [4], "hidden": 4}, objective=objective), scenes, tmp_path, CPU
+    )
+    back = reconstruct(read_model(AutoencoderKL, vae_folder, torch.float32), scenes.images[:2])
+    np.testing.assert_allclose(part.reconstructions, back, atol=2e-3)
+    rng = np.random.default_rng(0)
+    seen = [part._image(scenes, 0, rng) for _ in range(40)]
+    as_it_was = sum(np.array_equal(image, scenes.images[0]) for image in seen)
+    assert 10 < as_it_was < 30
+    assert all(np.array_equal(part._image(scenes, 2, rng), scenes.images[2]) for _ in range(10))
 
 
 # ---- vocoder -------------------------------------------------------------------------------------------------
@@ -249,14 +273,6 @@ def test_a_vocoder_of_other_spectrograms_is_refused():
 
 
 # ---- denoiser ------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def vae_folder(tmp_path_factory):
-    torch.manual_seed(4)
-    folder = tmp_path_factory.mktemp("vae")
-    AutoencoderKL(**VAE).save_pretrained(folder)
-    return folder
 
 
 def unet_part(scenes, vae_folder, tmp_path, **changes):
