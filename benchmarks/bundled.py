@@ -3,7 +3,7 @@
 listener    average precision of frames, PSDS1
 vae         peak signal-to-noise ratio of mel images, what the listener hears in them
 vocoder     distance of its audio's log-mel spectrogram, speed beside Griffin-Lim, what the listener hears
-generation  what the listener hears in generated audio; and, of the same calls, generated: ROC-AUC of the maps
+generation  what the listener hears in generated audio; and the ROC-AUC of the maps of the same calls
 scenes      frame ROC-AUC of the maps of real scenes, noised
 speed       seconds of `attnviz generate`
 
@@ -14,6 +14,7 @@ unless --fresh says so. See benchmarks/README.md.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import platform
 import sys
@@ -34,22 +35,31 @@ from bundled_parts.generation import generated  # noqa: E402
 from bundled_parts.material import clips, prompts  # noqa: E402
 from bundled_parts.reconstruction import listener_rows, vae_rows, vocoder_rows  # noqa: E402
 from bundled_parts.report import table_lines, write_figures, write_summary  # noqa: E402
-from bundled_parts.settings import PARTS, Settings  # noqa: E402
+from bundled_parts.settings import PARTS, TABLES, Settings  # noqa: E402
 from bundled_parts.speed import speed_rows  # noqa: E402
 
 import attnviz  # noqa: E402
+from attnviz import bundled  # noqa: E402
 from attnviz.sounds.listener_folder import trained_listener  # noqa: E402
+from attnviz.storage import write_whole  # noqa: E402
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the study and print the bars."""
     options = _parser().parse_args(arguments)
-    settings = Settings(esc10=options.data, model=options.model or "bundled", fold=options.fold)
+    if options.fold == options.choosing_fold:
+        raise SystemExit(f"--fold and --choosing-fold are both {options.fold}: what is chosen would be reported.")
+    settings = Settings(
+        esc10=options.data,
+        model=fingerprint(Path(options.model) if options.model else bundled.FOLDER),
+        fold=options.fold,
+        choosing_fold=options.choosing_fold,
+    )
     settings = settings.as_tiny() if options.tiny else settings
     folder: Path = options.out
     folder.mkdir(parents=True, exist_ok=True)
     study = json.loads(json.dumps({"settings": settings.to_dict(), "environment": _environment()}))
-    _check_same(folder, study, fresh=options.fresh)
+    _check_same(folder, study, options.parts if options.fresh else [])
     (folder / "study.json").write_text(json.dumps(study, indent=2) + "\n", encoding="utf-8")
     tables = _Study(settings, options.model, folder).run(options.parts)
     bars = judge(tables)
@@ -65,20 +75,16 @@ class _Study:
     def __init__(self, settings: Settings, model: str | None, folder: Path) -> None:
         self.settings, self.model, self.folder = settings, model, folder
         self.pipe: Any = None
-        self.listener = trained_listener(Path(model) / "listener" if model else None).listener
-        self._clips: dict[int, Any] = {}
+        self.trained = trained_listener(Path(model) / "listener" if model else None)
+        self._clips: dict[tuple[int, int], Any] = {}
 
     def run(self, parts: list[str]) -> dict[str, pd.DataFrame]:
         """Measure the parts, and read the tables of those measured before."""
         s = self.settings
         work: dict[str, Callable[[], dict[str, list[dict[str, Any]]]]] = {
-            "listener": lambda: {"listener": listener_rows(self.clips(s.fold, s.scenes), self.listener)},
-            "vae": lambda: {"vae": vae_rows(self.clips(s.fold, s.scenes), self.listener, self.loaded())},
-            "vocoder": lambda: {
-                "vocoder": vocoder_rows(
-                    self.clips(s.fold, s.scenes), self.listener, self.loaded(), s.griffin_lim_clips
-                )
-            },
+            "listener": lambda: {"listener": listener_rows(self.clips(s.fold, s.scenes), self.trained.listener)},
+            "vae": lambda: {"vae": vae_rows(self.clips(s.fold, s.scenes), self.trained.listener, self.loaded())},
+            "vocoder": self._vocoder,
             "generation": self._generation,
             "scenes": lambda: {
                 "scenes": scene_rows(self.loaded(), self.clips(s.fold, s.scenes), s),
@@ -91,7 +97,7 @@ class _Study:
                 continue
             start = perf_counter()
             for name, rows in reversed(measure().items()):  # the part's own table last: it says that all is done
-                pd.DataFrame(rows).to_csv(self.folder / f"{name}.csv", index=False)
+                write_whole(self.folder / f"{name}.csv", pd.DataFrame(rows).to_csv(index=False).encode())
             print(f"{part}: {perf_counter() - start:.0f} s", flush=True)
         return {path.stem: pd.read_csv(path) for path in sorted(self.folder.glob("*.csv")) if path.stem != "bars"}
 
@@ -104,9 +110,18 @@ class _Study:
 
     def clips(self, fold: int, count: int) -> Any:
         """Return the scenes of a fold, composed once."""
-        if fold not in self._clips:
-            self._clips[fold] = clips(self.settings.esc10, fold, count, self.settings.seed)
-        return self._clips[fold]
+        if (fold, count) not in self._clips:
+            self._clips[fold, count] = clips(self.settings.esc10, fold, count, self.settings.seed)
+        return self._clips[fold, count]
+
+    def _vocoder(self) -> dict[str, list[dict[str, Any]]]:
+        pipe = self.loaded()
+        if pipe.vocoder is None:
+            print("vocoder: this checkpoint has none")
+            return {}
+        s = self.settings
+        found = vocoder_rows(self.clips(s.fold, s.scenes), self.trained.listener, pipe, s.griffin_lim_clips)
+        return {"vocoder": found}
 
     def _generation(self) -> dict[str, list[dict[str, Any]]]:
         s = self.settings
@@ -114,7 +129,7 @@ class _Study:
         for fold, count, suffix in ((s.fold, s.prompts, ""), (s.choosing_fold, s.choosing_prompts, "_choosing")):
             asked = prompts(s.esc10, fold, count, s.seed)
             heard, scores = [], []
-            for row, found in generated(self.loaded(), self.listener, asked, s):
+            for row, found in generated(self.loaded(), self.trained, asked, s):
                 heard.append(row)
                 scores += found
                 print(f"\r{len(heard)} of {count * s.seeds}", end="", file=sys.stderr, flush=True)
@@ -122,12 +137,24 @@ class _Study:
         return tables
 
 
-def _check_same(folder: Path, study: dict[str, Any], *, fresh: bool) -> None:
+def fingerprint(model: Path) -> str:
+    """Return a digest of a checkpoint's weights and settings: another model is another study."""
+    known = hashlib.sha256()
+    for path in sorted([*model.rglob("*.safetensors"), *model.rglob("*.json")]):
+        if path.name != "quality.json":  # it is what this study measures
+            known.update(path.relative_to(model).as_posix().encode() + path.read_bytes())
+    return known.hexdigest()[:16]
+
+
+def _check_same(folder: Path, study: dict[str, Any], fresh: list[str]) -> None:
+    """Remove the tables that are to be measured anew, and refuse to add to those of another study."""
     there = folder / "study.json"
-    if fresh:
-        for path in folder.glob("*.csv"):
-            path.unlink()
-    elif there.exists() and json.loads(there.read_text(encoding="utf-8"))["settings"] != study["settings"]:
+    for part in fresh:
+        for path in (folder / f"{name}.csv" for name in TABLES[part]):
+            path.unlink(missing_ok=True)
+    if not any(folder.glob("*.csv")):
+        return
+    if there.exists() and json.loads(there.read_text(encoding="utf-8"))["settings"] != study["settings"]:
         raise SystemExit(f"{folder} holds a study with other settings; give --fresh, or another --out.")
 
 
@@ -149,8 +176,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--out", type=Path, default=HERE.parent / "results" / "bundled")
     parser.add_argument("--fold", type=int, default=4, help="what is reported on; tune on another one")
+    parser.add_argument("--choosing-fold", type=int, default=3, help="where layers and timesteps are chosen")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--fresh", action="store_true", help="measure everything again")
+    parser.add_argument("--fresh", action="store_true", help="measure the parts again")
     parser.add_argument("--tiny", action="store_true", help="show that everything runs")
     return parser
 

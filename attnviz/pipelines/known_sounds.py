@@ -14,7 +14,7 @@ from attnviz.errors import CheckpointError, UnknownSoundWarning
 FILE_NAME = "sounds.json"
 
 KnownSounds = Mapping[str, Sequence[str]]
-"""Name of each sound, and beginnings of words that name it in a prompt."""
+"""Name of each sound, and words that name it in a prompt, without their endings."""
 
 
 def read_known_sounds(folder: Path) -> KnownSounds | None:
@@ -56,9 +56,10 @@ def warn_of_unknown_sounds(prompts: Sequence[str], sounds: KnownSounds | None) -
     """
     if sounds is None:
         return
+    # As they are, or inflected: "crow" is in "crows" and "crowing", and not in "crowd".
     stems = "|".join(re.escape(stem) for words in sounds.values() for stem in words)
     for prompt in dict.fromkeys(prompts):
-        if not re.search(rf"\b(?:{stems})", prompt.lower()):
+        if not re.search(rf"\b(?:{stems})(?:s|es|ed|e|ing|er|ers)?\b", prompt.lower()):
             warnings.warn(
                 f"the prompt {prompt!r} names no sound that this model was trained on. "
                 f"It knows {len(sounds)}: {', '.join(sounds)}.",

@@ -18,7 +18,7 @@ class Phrases:
     nouns : tuple of str
         Without one: they can follow "followed by" and "the sound of".
     stems : tuple of str
-        Beginnings of words that tell this sound from the others, in any prompt.
+        Words that tell this sound from the others in any prompt, without endings such as -s and -ing.
     """
 
     clauses: tuple[str, ...]

@@ -30,7 +30,8 @@ def bundle(runs: Mapping[str, str | os.PathLike[str]], out: str | os.PathLike[st
     runs : mapping
         Run folder of each part: keys among "vae", "listener", "unet", "vocoder".
     out : path-like
-        The checkpoint. Parts that are there and are not in `runs` stay.
+        The checkpoint. Parts that are there and are not in `runs` stay; of those that are, nothing does, also
+        not what was measured of them.
 
     Returns
     -------
@@ -53,23 +54,14 @@ def bundle(runs: Mapping[str, str | os.PathLike[str]], out: str | os.PathLike[st
         if target.is_dir():
             shutil.copytree(target, temporary, dirs_exist_ok=True)
         for name, source in sources.items():
-            kept = _beside(temporary / name)
             if source.is_file():
                 shutil.copy(source, temporary / name)
                 continue
             shutil.rmtree(temporary / name, ignore_errors=True)
             shutil.copytree(source, temporary / name)
-            for path, content in kept.items():
-                path.write_bytes(content)
             for path in (temporary / name).rglob("*.safetensors"):
                 _halve(path)
     return sorted(sources)
-
-
-def _beside(folder: Path) -> dict[Path, bytes]:
-    """What was measured of a part, and not trained: it stays until it is measured again."""
-    found = [folder / name for name in ("decoding.json", "quality.json")]
-    return {path: path.read_bytes() for path in found if path.is_file()}
 
 
 def _halve(path: Path) -> None:

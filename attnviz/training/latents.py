@@ -12,6 +12,7 @@ from diffusers import AutoencoderKL
 from rich.progress import track
 
 from attnviz import bundled
+from attnviz.errors import TrainingError
 from attnviz.pipelines.parts import read_model
 from attnviz.storage import whole_or_nothing
 from attnviz.training.scene_store import SceneStore
@@ -94,7 +95,7 @@ def _cached(
     compute: Callable[[AutoencoderKL, torch.Tensor], torch.Tensor],
 ) -> np.ndarray:
     if path.is_file():
-        return np.load(path, mmap_mode="r")
+        return _read(path, count)
     path.parent.mkdir(parents=True, exist_ok=True)
     vae = vae.to(device).eval()
     kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
@@ -108,9 +109,24 @@ def _cached(
         for number in track(range(count), f"{what} {count} scenes"):
             image = to_vae(scenes.images[number : number + 1]).to(device, vae.dtype)
             found.append(compute(vae, image).float().cpu().numpy().astype(np.float16))
+            if not np.isfinite(found[-1]).all():
+                raise TrainingError(
+                    f"the auto-encoder gives values beyond float16 for scene {number} in precision {precision!r}. "
+                    'Try mixed_precision = "bf16" or "no".'
+                )
         with temporary.open("wb") as file:
             np.save(file, np.concatenate(found))
-    return np.load(path, mmap_mode="r")
+    return _read(path, count)
+
+
+def _read(path: Path, count: int) -> np.ndarray:
+    try:
+        array = np.load(path, mmap_mode="r")
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"{path} cannot be read ({error}); remove it to have it made anew.") from error
+    if len(array) != count:
+        raise TrainingError(f"{path} holds {len(array)} scenes, not {count}; remove it to have it made anew.")
+    return array
 
 
 def _encoded(vae: AutoencoderKL, image: torch.Tensor) -> torch.Tensor:
@@ -136,7 +152,8 @@ def read_vae(folder: str) -> AutoencoderKL:
 
 
 def _digest(vae: AutoencoderKL, scenes: SceneStore) -> str:
-    known = hashlib.sha256(repr(sorted(vae.config.items())).encode())
+    settings = {name: value for name, value in vae.config.items() if not name.startswith("_")}
+    known = hashlib.sha256(repr(sorted(settings.items())).encode())
     for name, tensor in sorted(vae.state_dict().items()):
         known.update(name.encode() + tensor.detach().cpu().float().numpy().tobytes())
     # Enough of the scenes to tell stores apart.

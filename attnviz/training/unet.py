@@ -14,7 +14,6 @@ from diffusers import DDPMScheduler, PNDMScheduler, UNet2DConditionModel
 
 from attnviz.errors import TrainingError
 from attnviz.pipelines import AuffusionPipeline
-from attnviz.pipelines.checkpoints import load_components, locate
 from attnviz.sounds import PHRASES
 from attnviz.sounds.captions import Heard, write_caption
 from attnviz.training.config import TrainingConfig, read_settings
@@ -208,11 +207,13 @@ class UnetPart(Part):
 
 def _make_pipe(model: UnetModel, scenes: SceneStore) -> AuffusionPipeline:
     if model.checkpoint:
-        given = [name for name in ("unet", "scheduler") if getattr(model, name)]
+        fresh = UnetModel()
+        given = [
+            name for name in ("vae", "unet", "text", "scheduler") if getattr(model, name) != getattr(fresh, name)
+        ]
         if given:
             raise TrainingError(f"model.checkpoint brings its own parts; remove model.{given[0]}.")
-        folder, _ = locate(model.checkpoint)
-        return AuffusionPipeline(**load_components(folder))
+        return AuffusionPipeline.from_pretrained(model.checkpoint)
     vae = read_vae(model.vae)
     conditioner = make_conditioner(model.text, scenes.captions)
     unet_settings = dict(model.unet)

@@ -11,14 +11,14 @@ import torch
 import attnviz
 from attnviz.pipelines import AuffusionPipeline
 from attnviz.sounds import CLASSES
-from attnviz.sounds.listener_model import Listener
+from attnviz.sounds.listener_folder import TrainedListener
 from bundled_parts.alignment import auc_rows
 from bundled_parts.material import Prompt
 from bundled_parts.settings import Settings
 
 
 def generated(
-    pipe: AuffusionPipeline, listener: Listener, prompts: list[Prompt], settings: Settings
+    pipe: AuffusionPipeline, trained: TrainedListener, prompts: list[Prompt], settings: Settings
 ) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
     """Generate every prompt with every seed; yield what was heard, and the maps' scores against it."""
     for number, prompt in enumerate(prompts):
@@ -32,7 +32,7 @@ def generated(
                     generator=generator,
                     duration=10.24,
                 )
-            hearing = attnviz.listen(out.audios[0], model=listener)
+            hearing = attnviz.listen(out.audios[0], model=trained.listener, decoding=trained.decoding)
             named = {"prompt": prompt.text, "seed": seed}
             row = {**named, **_heard(hearing, prompt)}
             scores = []

@@ -96,8 +96,6 @@ def mel_distance(wanted: np.ndarray, given: np.ndarray) -> float:
 
 
 def _vocode(pipe: AuffusionPipeline, mel: np.ndarray) -> np.ndarray:
-    if pipe.vocoder is None:
-        return griffin_lim(mel)
     with torch.no_grad():
         return pipe.vocoder(torch.from_numpy(mel)[None]).numpy()[0]
 

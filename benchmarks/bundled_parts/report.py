@@ -27,7 +27,7 @@ def write_summary(
     lines = [
         "# The bundled model, measured",
         "",
-        f"Scenes and prompts of ESC-10's fold {settings['fold']}, which it was not trained on: "
+        f"Scenes and prompts of ESC-10's fold {settings['fold']}, seed {settings['seed']}: "
         f"{settings['scenes']} scenes, "
         f"{settings['prompts']} prompts x {settings['seeds']} seeds, {settings['steps']} steps, guidance "
         f"{settings['guidance']:g}. Layers and timesteps are chosen on fold {settings['choosing_fold']}.",

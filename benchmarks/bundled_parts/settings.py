@@ -6,7 +6,16 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-PARTS = ("listener", "vae", "vocoder", "generation", "scenes", "generated", "speed")
+#: What each part writes.
+TABLES = {
+    "listener": ("listener",),
+    "vae": ("vae",),
+    "vocoder": ("vocoder",),
+    "generation": ("generation", "generated", "generation_choosing", "generated_choosing"),
+    "scenes": ("scenes", "scenes_choosing"),
+    "speed": ("speed",),
+}
+PARTS = tuple(TABLES)
 
 
 @dataclass(frozen=True)
@@ -17,7 +26,7 @@ class Settings:
     """
 
     esc10: str
-    model: str = "bundled"
+    model: str
     fold: int = 4
     choosing_fold: int = 3
     scenes: int = 200
@@ -42,4 +51,4 @@ class Settings:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what is written beside the results: no path of the machine."""
-        return {**asdict(self), "esc10": Path(self.esc10).name, "model": Path(self.model).name}
+        return {**asdict(self), "esc10": Path(self.esc10).name}

@@ -17,10 +17,12 @@ from attnviz.testing import write_adapter_checkpoint
 KNOWN = {name: phrases.stems for name, phrases in PHRASES.items()}
 
 
-@pytest.mark.parametrize("prompt", ["a violin plays", "the crown", "a train passes", "quiet"])
+@pytest.mark.parametrize(
+    "prompt", ["a violin plays", "a crowd cheers", "a train passes", "seagulls call", "fireworks"]
+)
 def test_a_prompt_with_none_of_the_sounds_warns_and_names_them(prompt):
     with pytest.warns(UnknownSoundWarning, match="It knows 10: Dog bark, Rain") as caught:
-        warn_of_unknown_sounds([prompt], {**KNOWN, "Rooster": ("rooster", "crows")})
+        warn_of_unknown_sounds([prompt], KNOWN)
     assert prompt in str(caught[0].message)
 
 
