@@ -275,7 +275,6 @@ def test_cut_negative_prompt_of_the_plain_layout_is_warned_of(plain):
     ("arguments", "message"),
     [
         ({"model": 3}, "model=3 is a int"),
-        ({"model": None}, "NoneType"),
         ({"model": "~nobodyx/m"}, "unknown user"),
         ({"torch_dtype": "bfloat16"}, "torch.bfloat16"),
         ({"torch_dtype": torch.int8}, "floating-point"),
