@@ -83,20 +83,38 @@ def log_mel(audio: np.ndarray, mel: MelConfig = MEL) -> np.ndarray:
             "Was audio of another sample rate given?"
         )
     with torch.no_grad():
-        wave = torch.from_numpy(samples)[None, None]
-        wave = torch.nn.functional.pad(wave, (mel.pad, mel.pad), mode="reflect")[0]
-        spectrum = torch.stft(
-            wave,
-            mel.n_fft,
-            hop_length=mel.hop_length,
-            win_length=mel.win_length,
-            window=torch.hann_window(mel.win_length),
-            center=False,
-            return_complex=True,
-        )
-        magnitude = torch.sqrt(torch.view_as_real(spectrum).square().sum(-1) + _POWER_FLOOR)
-        bands = torch.matmul(torch.from_numpy(mel_filters(mel)), magnitude)[0]
-        return torch.log(bands.clamp(min=1e-5)).numpy()
+        return log_mels(torch.from_numpy(samples)[None], mel)[0].numpy()
+
+
+def log_mels(waves: torch.Tensor, mel: MelConfig = MEL) -> torch.Tensor:
+    """Compute :func:`log_mel` of a batch, with gradients.
+
+    Parameters
+    ----------
+    waves : torch.Tensor
+        ``(batch, samples)`` float32, long enough and finite: they are not checked.
+    mel : MelConfig
+        Parameters of the transform.
+
+    Returns
+    -------
+    torch.Tensor
+        ``(batch, bands, frames)`` float32, on the device of `waves`.
+    """
+    padded = torch.nn.functional.pad(waves[None], (mel.pad, mel.pad), mode="reflect")[0]
+    spectrum = torch.stft(
+        padded,
+        mel.n_fft,
+        hop_length=mel.hop_length,
+        win_length=mel.win_length,
+        window=torch.hann_window(mel.win_length, device=waves.device),
+        center=False,
+        return_complex=True,
+    )
+    magnitude = torch.sqrt(torch.view_as_real(spectrum).square().sum(-1) + _POWER_FLOOR)
+    # A copy: torch warns of memory that is not to be written to.
+    filters = torch.tensor(mel_filters(mel), device=waves.device)
+    return torch.log(torch.matmul(filters, magnitude).clamp(min=1e-5))
 
 
 @lru_cache(maxsize=8)

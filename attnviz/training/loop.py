@@ -69,8 +69,8 @@ def train(
     Notes
     -----
     What a step draws depends on the seed and the number of the step alone, so a training that was killed and
-    resumed ends with the weights of one that was not, to the last bit on the same machine with the same number
-    of threads.
+    resumed ends with the weights of one that was not, to the last bit on the CPU of one machine with the same
+    number of threads; a GPU's own arithmetic may differ from run to run.
 
     Under ``accelerate launch`` with several processes each takes `batch_size` other scenes a step, their
     gradients are averaged, and the first one writes.

@@ -5,41 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from attnviz.audio import MEL
-from attnviz.audio.mel import mel_filters
-
 _FLOOR = 1e-3  # magnitude added below the logarithm
 _EDGE = 4  # frames at each end whose window reaches beyond a piece of audio
-
-
-class LogMel(nn.Module):
-    """`attnviz.audio.log_mel` for batches, with gradients.
-
-    ``(batch, samples)`` to ``(batch, 256, samples // 160)``, natural logarithm, lowest band first.
-    """
-
-    window: torch.Tensor
-    filters: torch.Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("window", torch.hann_window(MEL.win_length), persistent=False)
-        self.register_buffer("filters", torch.from_numpy(mel_filters(MEL).copy()), persistent=False)
-
-    def forward(self, waves: torch.Tensor) -> torch.Tensor:
-        """Return log-mel spectrograms."""
-        padded = nn.functional.pad(waves[:, None], (MEL.pad, MEL.pad), mode="reflect")[:, 0]
-        spectra = torch.stft(
-            padded,
-            MEL.n_fft,
-            hop_length=MEL.hop_length,
-            win_length=MEL.win_length,
-            window=self.window,
-            center=False,
-            return_complex=True,
-        )
-        magnitudes = torch.sqrt(torch.view_as_real(spectra).square().sum(-1) + 1e-9)
-        return torch.log((self.filters @ magnitudes).clamp(min=1e-5))
 
 
 def mel_error(given: torch.Tensor, wanted: torch.Tensor, floor: float) -> torch.Tensor:
@@ -62,8 +29,7 @@ class StftError(nn.Module):
     Notes
     -----
     Source: Yamamoto et al. 2020, Parallel WaveGAN (arXiv 1910.11480). Differences from the original: its spectral
-    convergence is left out. In scenes with long silences it made the training diverge, because it divides by the
-    energy there is.
+    convergence is left out: it divides by the energy there is, and scenes have long silences.
     """
 
     def __init__(self, sizes: tuple[int, ...] = (256, 512, 1024, 2048)) -> None:

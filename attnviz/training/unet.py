@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import matplotlib.image
 import numpy as np
@@ -68,13 +68,10 @@ class UnetObjective:
         Share of the captions that are replaced by the unconditional embedding, for classifier-free guidance.
     new_captions : bool
         Whether a scene's caption is written anew every time it is seen: other phrases, the same truth.
-    weighting : {"none", "min_snr"}
-        Of timesteps: "min_snr" is Hang et al. 2023 (arXiv 2303.09556) with gamma 5.
     """
 
     condition_dropout: float = 0.1
     new_captions: bool = True
-    weighting: Literal["none", "min_snr"] = "none"
 
 
 class _Denoising(Player):
@@ -104,9 +101,8 @@ class _Denoising(Player):
         keys = self.keys(batch["captions"], latents)
         noise = torch.randn_like(latents)
         steps = torch.randint(self.scheduler.config.num_train_timesteps, (len(latents),), device=latents.device)
-        errors = self.errors(latents, keys, noise, steps)
-        loss = (errors * self._weights(steps)).mean()
-        return loss, {"loss": loss, "error": errors.mean()}
+        loss = self.errors(latents, keys, noise, steps).mean()
+        return loss, {"loss": loss}
 
     def keys(self, captions: list[str], latents: torch.Tensor) -> torch.Tensor:
         """Return the embeddings of captions, some of them dropped."""
@@ -125,14 +121,6 @@ class _Denoising(Player):
         target = self.scheduler.get_velocity(latents, noise, steps) if velocity else noise
         predicted = self.parts["unet"](noisy, steps, encoder_hidden_states=keys, return_dict=False)[0]
         return (predicted.float() - target).square().flatten(1).mean(1)
-
-    def _weights(self, steps: torch.Tensor) -> torch.Tensor:
-        if self.objective.weighting == "none":
-            return torch.ones_like(steps, dtype=torch.float32)
-        signal = self.scheduler.alphas_cumprod.to(steps.device)[steps]
-        snr = signal / (1 - signal)
-        velocity = self.scheduler.config.prediction_type == "v_prediction"
-        return snr.clamp(max=5.0) / (snr + 1 if velocity else snr)
 
 
 class UnetPart(Part):

@@ -11,11 +11,12 @@ import torch
 from torch.nn.utils.parametrizations import weight_norm
 
 from attnviz.audio import MEL, HifiGan, HifiGanConfig, image_to_mel, mel_to_image, write_wav
+from attnviz.audio.mel import log_mels
 from attnviz.errors import CheckpointError, TrainingError
 from attnviz.training.config import TrainingConfig, read_settings
 from attnviz.training.part import Batch, Part, Player
 from attnviz.training.scene_store import SceneStore
-from attnviz.training.spectral_loss import LogMel, StftError, mel_error
+from attnviz.training.spectral_loss import StftError, mel_error
 
 # Mean and spread of log-mel values: what the first convolution sees is brought to about 0 and 1.
 _MEAN, _SPREAD = -5.0, 3.0
@@ -48,13 +49,13 @@ class _Resynthesis(Player):
     def __init__(self, vocoder: HifiGan, objective: VocoderObjective) -> None:
         super().__init__()
         self.vocoder, self.objective = vocoder, objective
-        self.log_mel, self.stft_error = LogMel(), StftError()
+        self.stft_error = StftError()
 
     def forward(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         mels, waves = batch["mels"], batch["waves"]
         made = self.vocoder(mels).float()
         with torch.autocast(made.device.type, enabled=False):  # the spectra of quiet sounds need all digits
-            mel = mel_error(self.log_mel(made), mels, self.objective.floor)
+            mel = mel_error(log_mels(made), mels, self.objective.floor)
             stft = self.stft_error(made, waves)
         loss = self.objective.mel_weight * mel + self.objective.stft_weight * stft
         return loss, {"loss": loss, "mel": mel, "stft": stft}
@@ -78,7 +79,6 @@ class VocoderPart(Part):
             raise TrainingError(f"[model]: the vocoder reads {self.shipped.mel}, and scenes are stored as {MEL}.")
         _prepare(self.shipped)
         self.players = [_Resynthesis(self.shipped, self.objective)]
-        self._log_mel = LogMel()
 
     def batch(self, scenes: SceneStore, indices: np.ndarray, rng: np.random.Generator) -> Batch:
         """Return pieces of scenes: ``mels`` ``(batch, 256, columns)`` and ``waves`` ``(batch, columns x 160)``."""
@@ -99,7 +99,7 @@ class VocoderPart(Part):
         errors = []
         for image in scenes.images[:20]:
             mel = image_to_mel(torch.from_numpy(np.asarray(image, dtype=np.float32)))[None]
-            again = self._log_mel(self.shipped(mel.to(device)).cpu())
+            again = log_mels(self.shipped(mel.to(device)).cpu())
             errors.append(float((again - mel).abs()[mel > self.objective.floor].mean()))
         return {"mel_distance": float(np.mean(errors))}
 
@@ -112,7 +112,7 @@ class VocoderPart(Part):
             made = self.shipped(mel.to(device)).cpu()
             write_wav(folder / f"{i}-original.wav", np.asarray(scenes.audio[i], dtype=np.float32) / 32768)
             write_wav(folder / f"{i}-vocoded.wav", made[0].numpy())
-            rows += [image, mel_to_image(self._log_mel(made)[0].numpy())]
+            rows += [image, mel_to_image(log_mels(made)[0].numpy())]
         matplotlib.image.imsave(folder / "spectrograms.png", np.concatenate(rows), cmap="magma", vmin=0, vmax=1)
 
     def export(self, folder: Path) -> None:

@@ -19,7 +19,7 @@ _PROMPT = "a dog barks, then rain falls"
 
 
 def speed_rows(pipe: AuffusionPipeline, settings: Settings, model: str) -> list[dict[str, Any]]:
-    """Time `attnviz generate` as a fresh process, and the same work in this one; medians of rounds."""
+    """Time `attnviz generate` as a fresh process, and a traced call in this one; medians of rounds."""
     cold, warm = [], []
     for round_ in range(settings.speed_rounds):
         with tempfile.TemporaryDirectory() as folder:
