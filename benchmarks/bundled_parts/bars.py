@@ -101,6 +101,8 @@ def _maps(what: str, bar: float, part: str, tables: Tables) -> Bar:
     table, choosing = tables.get(part), tables.get(f"{part}_choosing")
     if table is None or choosing is None:
         return Bar(what, f">= {bar:g}", "", "not measured")
+    if choosing["auc"].isna().all():  # no asked sound was heard, or each one all the time
+        return Bar(what, f">= {bar:g}", "undefined for every phrase to choose by", "not measured")
     layer, timestep = chosen(choosing)
     value, defined, undefined = mean_auc(table, layer, timestep)
     mean, _, _ = mean_auc(table, MEAN, timestep)

@@ -63,7 +63,7 @@ def _by_class(generation: pd.DataFrame) -> list[str]:
 def write_figures(folder: Path, tables: Mapping[str, pd.DataFrame]) -> None:
     """Draw the AUC of every layer and timestep, where it was measured."""
     for part, title in (("scenes", "Real scenes"), ("generated", "During generation")):
-        if part not in tables:
+        if part not in tables or tables[part]["auc"].isna().all():
             continue
         rows = tables[part].copy()
         rows["timestep"] = rows["timestep"].map(lambda t: "all" if pd.isna(t) else f"{t:g}")

@@ -113,6 +113,10 @@ def test_bars_say_reached_missed_and_not_measured():
                 "in order": [None, None, "True", np.nan],
             }
         ),
+        "generated": pd.DataFrame({"layer": ["a"], "timestep": [None], "auc": [0.9]}),
+        "generated_choosing": pd.DataFrame({"layer": ["a"], "timestep": [None], "auc": [np.nan]}),
+        "scenes": pd.DataFrame({"layer": ["a", "mean"], "timestep": [50, 50], "auc": [0.9, 0.7]}),
+        "scenes_choosing": pd.DataFrame({"layer": ["a", "mean"], "timestep": [50, 50], "auc": [0.8, 0.9]}),
     }
     states = {bar.what: (bar.measured, bar.state) for bar in judge(tables)}
     assert states["VAE: PSNR of the mel image, dB"] == ("26", "reached")
@@ -120,4 +124,9 @@ def test_bars_say_reached_missed_and_not_measured():
     assert states["listener: frame mAP"][1] == "not measured"
     assert states["generation, one sound: the asked class is the strongest"] == ("50% (1 of 2)", "missed")
     assert states["generation, two sounds: both among the top two"] == ("100% (2 of 2)", "reached")
+    generated, real = (
+        states[f"maps {what}: frame ROC-AUC of the best layer"] for what in ("during generation", "of real scenes")
+    )
+    assert generated == ("undefined for every phrase to choose by", "not measured")
+    assert real == ("0.900 (a, t = 50; 1 phrases, 0 undefined); mean readout 0.700", "reached")
     assert states['generation, "X, then Y": X first, where both are heard'] == ("100% (1 of 1)", "reached")

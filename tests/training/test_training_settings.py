@@ -14,6 +14,8 @@ from attnviz.errors import TrainingError
 from attnviz.training.config import CONFIGS, PARTS, TrainingConfig, read_config
 from attnviz.training.models import make_model
 from attnviz.training.run_folder import differences
+from attnviz.training.settings import read_settings
+from attnviz.training.unet import UnetModel, UnetObjective
 
 GOOD = {
     "part": "vae",
@@ -40,6 +42,17 @@ def test_shipped_configurations(part):
     config = read_config(CONFIGS / f"{part}.toml")
     assert config.part == part
     assert TrainingConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_the_paper_s_recipe_is_shipped():
+    config = read_config(CONFIGS / "auffusion.toml")
+    assert (config.part, config.steps, config.batch_size, config.learning_rate) == ("unet", 100_000, 20, 3e-5)
+    model, objective = (
+        read_settings(kind, values, "")
+        for kind, values in ((UnetModel, config.model), (UnetObjective, config.objective))
+    )
+    assert model.checkpoint
+    assert objective.condition_dropout == 0.1
 
 
 def test_values_as_json_holds_them():
