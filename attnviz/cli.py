@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from attnviz.commands.bundle import bundle
 from attnviz.commands.data import data
 from attnviz.commands.listen import listen
 from attnviz.commands.train import train
@@ -110,4 +111,5 @@ def doctor(
 
 app.command()(listen)
 app.command()(train)
+app.command()(bundle)
 app.add_typer(data, name="data")

@@ -25,8 +25,11 @@ def train(
     data: Annotated[Path, typer.Option("--data", help="Folder of ESC-10; `attnviz data esc10` makes one.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Run folder to write.")],
     config: Annotated[
-        Path | None,
-        typer.Option("--config", help="TOML file; the one the bundled part was made with if left out."),
+        str | None,
+        typer.Option(
+            "--config",
+            help="TOML file, or auffusion: the paper's recipe. Left out: what the bundled part was made with.",
+        ),
     ] = None,
     cache: Annotated[
         Path, typer.Option("--cache", help="Folder that keeps composed scenes, 0.85 MB each, for other trainings.")
@@ -47,7 +50,8 @@ def train(
         from attnviz.training.config import CONFIGS, read_config
         from attnviz.training.loop import train as train_part
 
-        settings = read_config(config or CONFIGS / f"{part}.toml")
+        shipped = {path.stem: path for path in CONFIGS.glob("*.toml")}
+        settings = read_config(shipped.get(config or part, config or part))
         if settings.part != part:
             raise TrainingError(f"{config} trains the {settings.part}, not the {part}.")
         if threads is not None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import safetensors.torch
 import torch
+from safetensors import SafetensorError
 
 from attnviz.errors import TrainingError
 from attnviz.storage import whole_folder
@@ -41,7 +42,8 @@ def bundle(runs: Mapping[str, str | os.PathLike[str]], out: str | os.PathLike[st
     Raises
     ------
     TrainingError
-        A run has no finished model, or a weight does not fit float16 (65 504 at most).
+        A run has no finished model, or a weight does not fit float16 (65 504 at most); or the denoiser was
+        trained on the latents of another auto-encoder than the checkpoint's.
     OutputError
         `out` cannot be written.
     """
@@ -50,6 +52,8 @@ def bundle(runs: Mapping[str, str | os.PathLike[str]], out: str | os.PathLike[st
     missing = [os.fspath(path) for path in sources.values() if not path.exists()]
     if missing:
         raise TrainingError(f"no trained part at {', '.join(missing)}. Has the training come to its end?")
+    if "unet" in runs:
+        _check_latents(Path(runs["unet"]) / "model" / "vae", sources.get("vae", target / "vae"))
     with whole_folder(target, overwrite=True, replaceable=Path.is_dir) as temporary:
         if target.is_dir():
             shutil.copytree(target, temporary, dirs_exist_ok=True)
@@ -64,9 +68,26 @@ def bundle(runs: Mapping[str, str | os.PathLike[str]], out: str | os.PathLike[st
     return sorted(sources)
 
 
+def _check_latents(trained_on: Path, shipped: Path) -> None:
+    """Refuse a denoiser of other latents than the auto-encoder beside it gives."""
+    theirs, ours = (_halved(next(folder.glob("*.safetensors"), folder)) for folder in (trained_on, shipped))
+    if theirs.keys() != ours.keys() or not all(torch.equal(theirs[name], ours[name]) for name in ours):
+        raise TrainingError(
+            f"the denoiser was trained on the latents of {trained_on}, and {shipped} is another auto-encoder. "
+            "Train the denoiser again with model.vae set to it."
+        )
+
+
+def _halved(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        tensors = safetensors.torch.load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise TrainingError(f"no weights can be read from {path}: {error}") from error
+    return {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+
+
 def _halve(path: Path) -> None:
-    tensors = safetensors.torch.load_file(path)
-    halved = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+    halved = _halved(path)
     for name, tensor in halved.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise TrainingError(f"{path}: {name} has values beyond 65504, the largest of float16.")

@@ -151,11 +151,17 @@ def read_vae(folder: str) -> AutoencoderKL:
     )
 
 
-def _digest(vae: AutoencoderKL, scenes: SceneStore) -> str:
+def vae_digest(vae: AutoencoderKL) -> str:
+    """Return what tells auto-encoders apart: a digest of settings and weights."""
     settings = {name: value for name, value in vae.config.items() if not name.startswith("_")}
     known = hashlib.sha256(repr(sorted(settings.items())).encode())
     for name, tensor in sorted(vae.state_dict().items()):
         known.update(name.encode() + tensor.detach().cpu().float().numpy().tobytes())
+    return known.hexdigest()[:16]
+
+
+def _digest(vae: AutoencoderKL, scenes: SceneStore) -> str:
+    known = hashlib.sha256(vae_digest(vae).encode())
     # Enough of the scenes to tell stores apart.
     known.update("\n".join(scenes.captions).encode())
     known.update(np.ascontiguousarray(scenes.images[0]).tobytes())

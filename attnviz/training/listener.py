@@ -14,7 +14,7 @@ from attnviz import bundled
 from attnviz.errors import CheckpointError, TrainingError
 from attnviz.sounds.listener_model import Listener, ListenerConfig
 from attnviz.training.config import TrainingConfig, read_settings
-from attnviz.training.latents import cached_reconstructions, read_vae
+from attnviz.training.latents import cached_reconstructions, read_vae, vae_digest
 from attnviz.training.part import Batch, Part, Player
 from attnviz.training.scene_store import SceneStore
 
@@ -79,6 +79,7 @@ class ListenerPart(Part):
         self.reconstructions: np.ndarray | None = None
         if self.objective.reconstructions:
             vae = read_vae(self.objective.vae)
+            self.frozen = vae_digest(vae)
             self.reconstructions = cached_reconstructions(
                 vae, scenes, cache, device, config.mixed_precision, count=self.objective.reconstructions
             )

@@ -112,6 +112,7 @@ class _Training:
             "processes": accelerator.num_processes,
             "scenes": scenes.name,
             "validation_scenes": held_out.name if held_out is not None else "",
+            "frozen_parts": part.frozen,
         }
         self.log: MetricsLog | None = None  # of the main process alone
 

@@ -41,10 +41,14 @@ class Part(ABC):
         In the order in which they take a step.
     shipped : torch.nn.Module
         What is averaged over steps (EMA), sampled from and exported.
+    frozen : str
+        Digest of what else goes into a batch or a loss and is not trained; a training whose was another is not
+        gone on with.
     """
 
     players: Sequence[Player]
     shipped: torch.nn.Module
+    frozen: str = ""
 
     @abstractmethod
     def batch(self, scenes: SceneStore, indices: np.ndarray, rng: np.random.Generator) -> Batch:

@@ -9,18 +9,22 @@ _FLOOR = 1e-3  # magnitude added below the logarithm
 _EDGE = 4  # frames at each end whose window reaches beyond a piece of audio
 
 
-def mel_error(given: torch.Tensor, wanted: torch.Tensor, floor: float) -> torch.Tensor:
-    """Return the mean absolute difference of two log-mel spectrograms, in nats.
+def mel_error(given: torch.Tensor, wanted: torch.Tensor, floors: torch.Tensor) -> torch.Tensor:
+    """Return the mean absolute difference of log-mel spectrograms over audible cells, in nats.
+
+    What should not be audible and is counts as well: by how far it is above the floor.
 
     Parameters
     ----------
     given, wanted : torch.Tensor
         ``(batch, bands, frames)``. Frames at the ends, which saw no more than a part of the sound, are left out.
-    floor : float
-        Values below it count as it: what is as quiet as that need not be right.
+    floors : torch.Tensor
+        ``(batch, 1, 1)``: the value of `wanted` from which on a cell is audible.
     """
-    inner = slice(_EDGE, -_EDGE)
-    return (given[..., inner].clamp(min=floor) - wanted[..., inner].clamp(min=floor)).abs().mean()
+    given, wanted = given[..., _EDGE:-_EDGE], wanted[..., _EDGE:-_EDGE]
+    audible = wanted >= floors
+    error = torch.where(audible, (given - wanted).abs(), (given - floors).clamp(min=0))
+    return error.sum() / audible.sum().clamp(min=1)
 
 
 class StftError(nn.Module):

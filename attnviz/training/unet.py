@@ -17,7 +17,7 @@ from attnviz.pipelines import AuffusionPipeline
 from attnviz.sounds import PHRASES
 from attnviz.sounds.captions import Heard, write_caption
 from attnviz.training.config import TrainingConfig, read_settings
-from attnviz.training.latents import cached_latents, read_vae
+from attnviz.training.latents import cached_latents, read_vae, vae_digest
 from attnviz.training.models import make_model
 from attnviz.training.part import Batch, Part, Player
 from attnviz.training.scene_store import SceneStore
@@ -146,6 +146,7 @@ class UnetPart(Part):
         if frozen is not None:
             frozen.requires_grad_(False)
         self.pipe.vae.requires_grad_(False)
+        self.frozen = vae_digest(self.pipe.vae)
         self.shipped = torch.nn.ModuleDict(parts)
         self._denoising = _Denoising(self.shipped, frozen, self.pipe, self.objective)
         self.players = [self._denoising]

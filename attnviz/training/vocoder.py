@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from attnviz.training.spectral_loss import StftError, mel_error
 # Mean and spread of log-mel values: what the first convolution sees is brought to about 0 and 1.
 _MEAN, _SPREAD = -5.0, 3.0
 _QUIET = 0.1
+_DB_PER_NEPER = 20 / math.log(10)
 
 
 @dataclass(frozen=True)
@@ -35,14 +37,14 @@ class VocoderObjective:
         Of the distance of log-mel spectrograms.
     stft_weight : float
         Of the distance of log magnitudes at several resolutions.
-    floor : float
-        Log-mel value (natural logarithm) below which nothing needs to be right.
+    audible_db : float
+        Cells of the spectrogram this far below the scene's loudest need to be no louder than that, and not right.
     """
 
     columns: int = 64
     mel_weight: float = 1.0
-    stft_weight: float = 0.5
-    floor: float = -9.0
+    stft_weight: float = 0.2
+    audible_db: float = 60.0
 
 
 class _Resynthesis(Player):
@@ -55,7 +57,7 @@ class _Resynthesis(Player):
         mels, waves = batch["mels"], batch["waves"]
         made = self.vocoder(mels).float()
         with torch.autocast(made.device.type, enabled=False):  # the spectra of quiet sounds need all digits
-            mel = mel_error(log_mels(made), mels, self.objective.floor)
+            mel = mel_error(log_mels(made), mels, batch["floors"])
             stft = self.stft_error(made, waves)
         loss = self.objective.mel_weight * mel + self.objective.stft_weight * stft
         return loss, {"loss": loss, "mel": mel, "stft": stft}
@@ -81,43 +83,55 @@ class VocoderPart(Part):
         self.players = [_Resynthesis(self.shipped, self.objective)]
 
     def batch(self, scenes: SceneStore, indices: np.ndarray, rng: np.random.Generator) -> Batch:
-        """Return pieces of scenes: ``mels`` ``(batch, 256, columns)`` and ``waves`` ``(batch, columns x 160)``."""
-        width = self.objective.columns
-        starts = rng.integers(0, scenes.images.shape[-1] - width + 1, size=len(indices))
-        images = [scenes.images[i, :, start : start + width] for i, start in zip(indices, starts, strict=True)]
-        hop = MEL.hop_length
-        waves = [
-            scenes.audio[i, start * hop : (start + width) * hop] for i, start in zip(indices, starts, strict=True)
-        ]
+        """Return pieces of scenes around columns in which something is audible.
+
+        ``mels`` ``(batch, 256, columns)``, ``waves`` ``(batch, columns x 160)``, ``floors`` ``(batch, 1, 1)``: the
+        log-mel value from which on a cell is audible.
+        """
+        width, hop = self.objective.columns, MEL.hop_length
+        mels, waves, floors = [], [], []
+        for i in indices:
+            mel = _log_mel(scenes, i)
+            floors.append(self._floor(mel))
+            column = rng.choice(np.flatnonzero((mel >= floors[-1]).any(dim=0).numpy()))
+            start = np.clip(column - rng.integers(width), 0, mel.shape[1] - width)
+            mels.append(mel[:, start : start + width])
+            waves.append(scenes.audio[i, start * hop : (start + width) * hop])
         return {
-            "mels": image_to_mel(torch.from_numpy(np.stack(images).astype(np.float32))),
+            "mels": torch.stack(mels),
             "waves": torch.from_numpy(np.stack(waves).astype(np.float32) / 32768),
+            "floors": torch.stack(floors)[:, None, None],
         }
 
+    def _floor(self, mel: torch.Tensor) -> torch.Tensor:
+        return mel.max() - self.objective.audible_db / _DB_PER_NEPER
+
     def validate(self, scenes: SceneStore, device: torch.device) -> dict[str, float]:
-        """Return the mean absolute log-mel difference of whole scenes, in nats, where they are not silent."""
+        """Return the mean absolute log-mel difference of whole scenes, in nats, over audible cells."""
         errors = []
-        for image in scenes.images[:20]:
-            mel = image_to_mel(torch.from_numpy(np.asarray(image, dtype=np.float32)))[None]
-            again = log_mels(self.shipped(mel.to(device)).cpu())
-            errors.append(float((again - mel).abs()[mel > self.objective.floor].mean()))
+        for i in range(min(20, len(scenes))):
+            mel = _log_mel(scenes, i)
+            again = log_mels(self.shipped(mel[None].to(device)).cpu())[0]
+            errors.append(float((again - mel).abs()[mel >= self._floor(mel)].mean()))
         return {"mel_distance": float(np.mean(errors))}
 
     def sample(self, scenes: SceneStore, folder: Path, device: torch.device) -> None:
         """Write the audio of three scenes as it was and as it comes back, and their spectrograms."""
         rows = []
         for i in range(min(3, len(scenes))):
-            image = np.asarray(scenes.images[i], dtype=np.float32)
-            mel = image_to_mel(torch.from_numpy(image))[None]
-            made = self.shipped(mel.to(device)).cpu()
+            made = self.shipped(_log_mel(scenes, i)[None].to(device)).cpu()
             write_wav(folder / f"{i}-original.wav", np.asarray(scenes.audio[i], dtype=np.float32) / 32768)
             write_wav(folder / f"{i}-vocoded.wav", made[0].numpy())
-            rows += [image, mel_to_image(log_mels(made)[0].numpy())]
+            rows += [np.asarray(scenes.images[i], dtype=np.float32), mel_to_image(log_mels(made)[0].numpy())]
         matplotlib.image.imsave(folder / "spectrograms.png", np.concatenate(rows), cmap="magma", vmin=0, vmax=1)
 
     def export(self, folder: Path) -> None:
         """Write ``vocoder/``."""
         self.shipped.save_pretrained(folder / "vocoder")
+
+
+def _log_mel(scenes: SceneStore, i: int) -> torch.Tensor:
+    return image_to_mel(torch.from_numpy(np.asarray(scenes.images[i], dtype=np.float32)))
 
 
 def _prepare(vocoder: HifiGan) -> None:

@@ -122,11 +122,25 @@ def test_refusals(train, tmp_path):
     result = train("vae", config="listener")
     assert result.exit_code == 1
     assert "trains the listener, not the vae" in result.stderr
+    # A shipped configuration goes by its name.
+    places = ["--data", tmp_path, "--out", tmp_path / "run", "--config", "auffusion"]
+    result = CliRunner().invoke(app, [str(item) for item in ("train", "vae", *places)])
+    assert "auffusion trains the unet, not the vae" in " ".join(result.stderr.split())
     result = train("vae", config="none")
     assert (result.exit_code, "cannot be read" in result.stderr) == (1, True)
     assert train("drums").exit_code == 2
     assert train("vae", "--threads", 0).exit_code == 2
     assert not (tmp_path / "run").exists()
+
+
+def test_bundle(train, tmp_path):
+    assert train("vae").exit_code == 0
+    result = CliRunner().invoke(app, ["bundle", str(tmp_path / "out"), "--vae", str(tmp_path / "run")])
+    assert result.exit_code == 0, result.output
+    assert "now has vae" in result.output
+    assert all(tensor.dtype == torch.float16 for tensor in weights(tmp_path / "out" / "vae").values())
+    result = CliRunner().invoke(app, ["bundle", str(tmp_path / "out")])
+    assert (result.exit_code, "no run is given" in result.stderr) == (1, True)
 
 
 def test_interrupted(train, tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ import safetensors.torch
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 
-from attnviz.audio import HifiGan, log_mel, mel_to_image
+from attnviz.audio import HifiGan, image_to_mel, log_mel, mel_to_image
 from attnviz.audio.mel import log_mels
 from attnviz.errors import AttnVizWarning, TrainingError
 from attnviz.pipelines import AuffusionPipeline
@@ -242,13 +242,35 @@ def test_log_mel_of_batches_is_the_log_mel(scenes):
 def test_spectral_distances_are_0_for_the_same_and_1_nat_for_e_times_louder(scenes):
     waves = torch.from_numpy(scenes.audio[:, :16_000].astype(np.float32) / 32768)
     mels = log_mels(waves)
-    assert float(mel_error(mels, mels, -9.0)) == 0
-    assert float(mel_error(mels + 1, mels, -20.0)) == pytest.approx(1.0, abs=1e-5)
-    # Below the floor nothing counts.
-    assert float(mel_error(mels - 30, mels - 40, -9.0)) == 0
+    everything = torch.full((len(mels), 1, 1), -20.0)
+    assert float(mel_error(mels, mels, everything)) == 0
+    assert float(mel_error(mels + 1, mels, everything)) == pytest.approx(1.0, abs=1e-5)
     error = StftError()
     assert float(error(waves, waves)) == 0
     assert float(error(np.e * waves, waves)) == pytest.approx(1.0, abs=0.05)
+
+
+def test_what_should_not_be_audible_counts_by_how_far_it_is():
+    wanted = torch.full((1, 3, 20), -10.0)
+    wanted[:, 0] = -2.0  # the only band above the floor
+    floors = torch.full((1, 1, 1), -9.0)
+    assert float(mel_error(wanted - 1, wanted, floors)) == pytest.approx(1.0)  # one band too quiet, two below
+    given = wanted.clone()
+    given[:, 1] = -6.5  # 2.5 above the floor, over as many cells as are audible
+    assert float(mel_error(given, wanted, floors)) == pytest.approx(2.5)
+    # Nothing is audible: a sum, since there is no mean over no cells.
+    assert float(mel_error(wanted, wanted - 20, floors)) == pytest.approx(7.0 * 12)
+
+
+def test_vocoder_pieces_hold_something_audible(scenes):
+    part = VocoderPart(config("vocoder", VOCODER, objective={"columns": 32, "audible_db": 30.0}))
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        batch = part.batch(scenes, np.array([0, 1]), rng)
+        assert (batch["mels"] >= batch["floors"]).flatten(1).any(dim=1).all()
+    loudest = np.asarray(scenes.images[:2], dtype=np.float32).max(axis=(1, 2), keepdims=True)
+    expected = image_to_mel(loudest) - 30 * np.log(10) / 20
+    np.testing.assert_allclose(batch["floors"].numpy(), expected, rtol=1e-5)
 
 
 def test_vocoder_learns_and_is_exported_with_its_weights_folded(scenes, tmp_path):
@@ -407,3 +429,21 @@ def test_bundling_refuses_what_half_precision_cannot_hold_and_unfinished_runs(tm
     assert not (tmp_path / "out").exists()
     with pytest.raises(TrainingError, match="no trained part"):
         bundle({"vae": tmp_path / "run"}, tmp_path / "out")
+
+
+def test_a_denoiser_is_bundled_with_the_auto_encoder_it_was_trained_on(tmp_path):
+    run, out = tmp_path / "run", tmp_path / "bundled"
+    for name in ("unet", "scheduler", "text_encoder_0", "condition_adapter_0"):
+        (run / "model" / name).mkdir(parents=True)
+    for name in ("condition_config.json", "sounds.json"):
+        (run / "model" / name).write_text("{}")
+    weights = {"w": torch.tensor([1.0, 0.1])}
+    for folder, kept in ((run / "model" / "vae", weights), (out / "vae", {"w": weights["w"].half()})):
+        folder.mkdir(parents=True)
+        safetensors.torch.save_file(kept, folder / "diffusion_pytorch_model.safetensors")
+    assert "unet" in bundle({"unet": run}, out)
+    other = {"w": torch.tensor([1.0, 0.2])}
+    safetensors.torch.save_file(other, out / "vae" / "diffusion_pytorch_model.safetensors")
+    with pytest.raises(TrainingError, match="another auto-encoder"):
+        bundle({"unet": run}, out)
+    assert bundle({"unet": run, "vae": run}, out)[-1] == "vae"
