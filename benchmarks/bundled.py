@@ -87,8 +87,10 @@ class _Study:
             "vocoder": self._vocoder,
             "generation": self._generation,
             "scenes": lambda: {
-                "scenes": scene_rows(self.loaded(), self.clips(s.fold, s.scenes), s),
-                "scenes_choosing": scene_rows(self.loaded(), self.clips(s.choosing_fold, s.choosing_scenes), s),
+                "scenes": scene_rows(self.loaded(), self.clips(s.fold, s.scenes), s, s.fold),
+                "scenes_choosing": scene_rows(
+                    self.loaded(), self.clips(s.choosing_fold, s.choosing_scenes), s, s.choosing_fold
+                ),
             },
             "speed": lambda: {"speed": speed_rows(self.loaded(), s, self.model or "")},
         }
@@ -129,7 +131,7 @@ class _Study:
         for fold, count, suffix in ((s.fold, s.prompts, ""), (s.choosing_fold, s.choosing_prompts, "_choosing")):
             asked = prompts(s.esc10, fold, count, s.seed)
             heard, scores = [], []
-            for row, found in generated(self.loaded(), self.trained, asked, s):
+            for row, found in generated(self.loaded(), self.trained, asked, s, fold):
                 heard.append(row)
                 scores += found
                 print(f"\r{len(heard)} of {count * s.seeds}", end="", file=sys.stderr, flush=True)

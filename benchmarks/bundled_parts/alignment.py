@@ -45,17 +45,17 @@ def auc_rows(maps: AttentionMaps, span: tuple[int, int], active: np.ndarray) -> 
     return rows
 
 
-def scene_rows(pipe: AuffusionPipeline, clips: list[Clip], settings: Settings) -> list[dict[str, Any]]:
-    """Score every phrase of every scene, noised to every timestep."""
+def scene_rows(pipe: AuffusionPipeline, clips: list[Clip], settings: Settings, fold: int) -> list[dict[str, Any]]:
+    """Score every phrase of every scene of a fold, noised to every timestep; each scene has noise of its own."""
     rows = []
-    for clip in clips:
+    for number, clip in enumerate(clips):
         maps = attnviz.explain(
             pipe,
             clip.scene.mixture,
             clip.scene.caption,
             timesteps=settings.timesteps,
             draws=settings.draws,
-            seed=settings.seed,
+            seed=settings.seed_of(fold, number),
             keep=("step",),
             normalize=False,
         )

@@ -18,12 +18,12 @@ from bundled_parts.settings import Settings
 
 
 def generated(
-    pipe: AuffusionPipeline, trained: TrainedListener, prompts: list[Prompt], settings: Settings
+    pipe: AuffusionPipeline, trained: TrainedListener, prompts: list[Prompt], settings: Settings, fold: int
 ) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
     """Generate every prompt with every seed; yield what was heard, and the maps' scores against it."""
     for number, prompt in enumerate(prompts):
         for seed in range(settings.seeds):
-            generator = torch.Generator().manual_seed(settings.seed + 1000 * seed + number)
+            generator = torch.Generator().manual_seed(settings.seed_of(fold, number, seed))
             with attnviz.trace(pipe) as trace:
                 out = pipe(
                     prompt.text,

@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 #: What each part writes.
 TABLES = {
     "listener": ("listener",),
@@ -48,6 +50,10 @@ class Settings:
             self, scenes=4, choosing_scenes=3, prompts=3, choosing_prompts=2, seeds=1, steps=2,
             timesteps=(50, 400), draws=1, griffin_lim_clips=1, speed_rounds=1,
         )  # fmt: skip
+
+    def seed_of(self, fold: int, number: int, repeat: int = 0) -> int:
+        """Return the seed of the noise of one scene or prompt: no two have the same."""
+        return int(np.random.SeedSequence((self.seed, fold, number, repeat)).generate_state(1)[0])
 
     def to_dict(self) -> dict[str, Any]:
         """Return what is written beside the results: no path of the machine."""

@@ -11,15 +11,16 @@ from typing import Any
 
 import torch
 
-import attnviz
+from attnviz.jobs import Generation
 from attnviz.pipelines import AuffusionPipeline
+from attnviz.runs import save_run
 from bundled_parts.settings import Settings
 
 _PROMPT = "a dog barks, then rain falls"
 
 
 def speed_rows(pipe: AuffusionPipeline, settings: Settings, model: str) -> list[dict[str, Any]]:
-    """Time `attnviz generate` as a fresh process, and a traced call in this one; medians of rounds."""
+    """Time `attnviz generate` as a fresh process, and its work in this one, model loaded; medians of rounds."""
     cold, warm = [], []
     for round_ in range(settings.speed_rounds):
         with tempfile.TemporaryDirectory() as folder:
@@ -38,11 +39,10 @@ def speed_rows(pipe: AuffusionPipeline, settings: Settings, model: str) -> list[
             start = perf_counter()
             subprocess.run([*command, *(["--model", model] if model else [])], check=True, capture_output=True)
             cold.append(perf_counter() - start)
-        start = perf_counter()
-        with attnviz.trace(pipe) as trace:
-            pipe(_PROMPT, num_inference_steps=settings.steps, generator=torch.Generator().manual_seed(round_))
-        _ = trace.maps.heatmap("dog barks")
-        warm.append(perf_counter() - start)
+            start = perf_counter()
+            audio, log_mel, maps = Generation(_PROMPT, settings.steps, seed=round_).run(pipe)
+            save_run(out, audio, log_mel, maps, {}, overwrite=True)
+            warm.append(perf_counter() - start)
     return [
         {"name": "generate, cold start, s", "value": sorted(cold)[len(cold) // 2]},
         {"name": "generate, warm, s", "value": sorted(warm)[len(warm) // 2]},
