@@ -28,4 +28,4 @@ def bundle(
             raise TrainingError("no run is given; at least one of --vae, --listener, --unet, --vocoder is needed.")
         replaced = put_together(runs, out)
         size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
-        say(f"{out} now has {', '.join(replaced)} ({size / 1e6:.1f} MB in all)")
+        say(f"Written into {out} ({size / 1e6:.1f} MB in all): {', '.join(replaced)}")

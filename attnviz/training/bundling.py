@@ -26,6 +26,8 @@ _TAKEN = {
 def bundle(runs: Mapping[str, str | os.PathLike[str]], out: str | os.PathLike[str]) -> list[str]:
     """Copy trained parts into a checkpoint, their weights in float16.
 
+    How each was trained goes along: ``training/PART.json`` is its configuration, ``training/PART.csv`` its curves.
+
     Parameters
     ----------
     runs : mapping
@@ -49,6 +51,11 @@ def bundle(runs: Mapping[str, str | os.PathLike[str]], out: str | os.PathLike[st
     """
     target = Path(out)
     sources = {name: Path(run) / "model" / name for part, run in runs.items() for name in _TAKEN[part]}
+    for part, run in runs.items():
+        sources |= {
+            f"training/{part}.json": Path(run) / "config.json",
+            f"training/{part}.csv": Path(run) / "metrics.csv",
+        }
     missing = [os.fspath(path) for path in sources.values() if not path.exists()]
     if missing:
         raise TrainingError(f"no trained part at {', '.join(missing)}. Has the training come to its end?")
@@ -59,6 +66,7 @@ def bundle(runs: Mapping[str, str | os.PathLike[str]], out: str | os.PathLike[st
             shutil.copytree(target, temporary, dirs_exist_ok=True)
         for name, source in sources.items():
             if source.is_file():
+                (temporary / name).parent.mkdir(exist_ok=True)
                 shutil.copy(source, temporary / name)
                 continue
             shutil.rmtree(temporary / name, ignore_errors=True)

@@ -84,3 +84,22 @@ def write_figures(folder: Path, tables: Mapping[str, pd.DataFrame]) -> None:
         figure.colorbar(image, label="ROC-AUC")
         figure.savefig(folder / f"{part}.png", dpi=150)
         plt.close(figure)
+
+
+def write_curves(folder: Path, training: Path) -> None:
+    """Draw what the trainings of a checkpoint logged, a panel a part; its ``training/PART.csv`` are read."""
+    logs = {path.stem: pd.read_csv(path) for path in sorted(training.glob("*.csv"))}
+    if not logs:
+        return
+    figure, panels = plt.subplots(1, len(logs), figsize=(5 * len(logs), 3.4), layout="constrained", squeeze=False)
+    for axes, (part, log) in zip(panels[0], logs.items(), strict=True):
+        for name, rows in log[log["name"] != "learning_rate"].groupby("name"):
+            smooth = rows["value"].rolling(max(1, len(rows) // 100), min_periods=1).mean()
+            axes.plot(rows["step"], smooth, label=name)
+        axes.set_yscale("log")
+        axes.set_title(f"{part}: {log['step'].max()} steps, {log['seconds'].max() / 60:.0f} minutes")
+        axes.set_xlabel("step")
+        axes.set_ylabel("running mean")
+        axes.legend()
+    figure.savefig(folder / "curves.png", dpi=150)
+    plt.close(figure)

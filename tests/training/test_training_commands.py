@@ -137,7 +137,7 @@ def test_bundle(train, tmp_path):
     assert train("vae").exit_code == 0
     result = CliRunner().invoke(app, ["bundle", str(tmp_path / "out"), "--vae", str(tmp_path / "run")])
     assert result.exit_code == 0, result.output
-    assert "now has vae" in result.output
+    assert "training/vae.csv, training/vae.json, vae" in " ".join(result.output.split())
     assert all(tensor.dtype == torch.float16 for tensor in weights(tmp_path / "out" / "vae").values())
     result = CliRunner().invoke(app, ["bundle", str(tmp_path / "out")])
     assert (result.exit_code, "no run is given" in result.stderr) == (1, True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import safetensors.torch
@@ -401,18 +403,27 @@ def test_text_settings_that_contradict_each_other_are_refused():
 # ---- putting together ----------------------------------------------------------------------------------------
 
 
+def write_records(run: Path) -> None:
+    (run / "config.json").write_text('{"seed": 3}')
+    (run / "metrics.csv").write_text("step,seconds,name,value\n")
+
+
 def test_bundled_parts_are_halved_and_the_others_stay(tmp_path):
     part = tmp_path / "run" / "model" / "vocoder"
     part.mkdir(parents=True)
     safetensors.torch.save_file({"w": torch.tensor([1.0, 0.1])}, part / "vocoder.safetensors")
     (part / "config.json").write_text("{}")
+    write_records(tmp_path / "run")
     out = tmp_path / "bundled"
     (out / "listener").mkdir(parents=True)
     (out / "listener" / "config.json").write_text("kept")
     (out / "vocoder").mkdir()
     (out / "vocoder" / "quality.json").write_text("measured")
     (out / "vocoder" / "old.json").write_text("old")
-    assert bundle({"vocoder": tmp_path / "run"}, out) == ["vocoder"]
+    assert bundle({"vocoder": tmp_path / "run"}, out) == [
+        "training/vocoder.csv", "training/vocoder.json", "vocoder",
+    ]  # fmt: skip
+    assert (out / "training" / "vocoder.json").read_text() == '{"seed": 3}'
     weights = safetensors.torch.load_file(out / "vocoder" / "vocoder.safetensors")["w"]
     assert torch.equal(weights, torch.tensor([1.0, 0.1]).half())
     assert (out / "listener" / "config.json").read_text() == "kept"
@@ -424,6 +435,7 @@ def test_bundling_refuses_what_half_precision_cannot_hold_and_unfinished_runs(tm
     part = tmp_path / "run" / "model" / "listener"
     part.mkdir(parents=True)
     safetensors.torch.save_file({"w": torch.tensor([1e6])}, part / "listener.safetensors")
+    write_records(tmp_path / "run")
     with pytest.raises(TrainingError, match="beyond 65504"):
         bundle({"listener": tmp_path / "run"}, tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -437,6 +449,7 @@ def test_a_denoiser_is_bundled_with_the_auto_encoder_it_was_trained_on(tmp_path)
         (run / "model" / name).mkdir(parents=True)
     for name in ("condition_config.json", "sounds.json"):
         (run / "model" / name).write_text("{}")
+    write_records(run)
     weights = {"w": torch.tensor([1.0, 0.1])}
     for folder, kept in ((run / "model" / "vae", weights), (out / "vae", {"w": weights["w"].half()})):
         folder.mkdir(parents=True)
