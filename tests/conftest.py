@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 
 from attnviz.testing import write_adapter_checkpoint, write_plain_checkpoint
+
+# An example's time is the machine's, not the code's: no test is to fail because another one ran beside it.
+hypothesis.settings.register_profile("attnviz", deadline=None)
+hypothesis.settings.load_profile("attnviz")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

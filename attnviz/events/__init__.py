@@ -1,0 +1,59 @@
+"""Sound events: their table, and the files they are read from and written to.
+
+An event table is a `pandas.DataFrame` with one row an event:
+
+=========  ============================================================================================
+column     what it holds
+=========  ============================================================================================
+clip       name of the audio file
+label      the phrase or class that sounds
+onset      seconds from the start of the clip; with `offset` missing (NaN) too: a clip without events
+offset     seconds, not before `onset`
+low, high  Hz, optional; NaN where unknown
+span       (start, end) characters of the phrase in the caption, optional; None where unknown
+=========  ============================================================================================
+
+Further columns are kept as they are, after these.
+
+:func:`read_events` reads a file of any known format, settles what real files contain (ends just past their clip,
+events of no length, clips without events) and counts it. The readers of one format, `read_tsv` and so on, give a
+file's rows exactly as they are.
+"""
+
+from attnviz.events.activity import column_activity
+from attnviz.events.audacity import read_audacity, write_audacity
+from attnviz.events.audiogrounding import read_audiogrounding
+from attnviz.events.clips import ClipFiles, clip_seconds, match_clips
+from attnviz.events.delimited import is_tsv, read_csv, read_tsv, write_csv, write_tsv
+from attnviz.events.jams import read_jams, write_jams
+from attnviz.events.limits import PAST_THE_END, fit_to_clips
+from attnviz.events.reading import FORMATS, read_events
+from attnviz.events.spans import token_spans, with_spans
+from attnviz.events.table import OPTIONAL, REQUIRED, event_table, scorable
+
+__all__ = [
+    "FORMATS",
+    "OPTIONAL",
+    "PAST_THE_END",
+    "REQUIRED",
+    "ClipFiles",
+    "clip_seconds",
+    "column_activity",
+    "event_table",
+    "fit_to_clips",
+    "is_tsv",
+    "match_clips",
+    "read_audacity",
+    "read_audiogrounding",
+    "read_csv",
+    "read_events",
+    "read_jams",
+    "read_tsv",
+    "scorable",
+    "token_spans",
+    "with_spans",
+    "write_audacity",
+    "write_csv",
+    "write_jams",
+    "write_tsv",
+]

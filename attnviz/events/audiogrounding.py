@@ -1,0 +1,180 @@
+"""AudioGrounding: phrases of AudioCaps captions with the times at which each sounds.
+
+Xu, Dinkel, Wu, Yu: Text-to-Audio Grounding (ICASSP 2021). Version 1 is JSON by columns (``filename``,
+``caption``, ``tokens``, ``soundtag``, ``start_word``, ``timestamps``, each from a phrase's key to its value);
+version 2 is a list of clips, each with its ``phrases``. In both, a phrase says by number which tokens of the
+caption it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from attnviz.errors import EventsError
+from attnviz.events.files import FilePath, Parsed, parse_json, parsed, read_text
+from attnviz.events.spans import token_spans
+from attnviz.events.table import shown
+
+_COLUMNS = ("audiocap_id", "filename", "caption", "tokens", "soundtag", "start_word", "timestamps")
+
+
+@dataclass(frozen=True)
+class _Phrase:
+    """One phrase, whichever version wrote it. `first` and `last` are numbers of tokens."""
+
+    key: str
+    audiocap_id: str
+    clip: str
+    caption: str
+    tokens: list[str]
+    label: str
+    first: int
+    last: int
+    segments: list[Any]
+
+
+def read_audiogrounding(path: FilePath) -> pd.DataFrame:
+    """Read AudioGrounding, version 1 or 2.
+
+    Parameters
+    ----------
+    path : path-like
+        The JSON file, plain or compressed with gzip.
+
+    Returns
+    -------
+    pandas.DataFrame
+        An event table, one row a segment; a phrase without segments, or a clip without phrases, has one row
+        without times. Beyond the
+        contract: `caption`; `phrase_id`, the same for all segments of one phrase and unlike that of any other
+        phrase of the file; `audiocap_id`. Version 2 holds no caption beside the tokens: there the caption is the
+        tokens with a space between each two, and the spans are those of that text.
+
+    Raises
+    ------
+    EventsError
+        No such file, another format, a token that is not where it has to be in the caption, or a phrase that is
+        not the tokens it points to; with the file and the phrase.
+    """
+    return parse_audiogrounding(read_text(path), path).table
+
+
+def parse_audiogrounding(text: str, path: FilePath) -> Parsed:
+    """Return the segments of an AudioGrounding text."""
+    content = parse_json(text, path)
+    try:
+        rows = list(_by_columns(content) if isinstance(content, dict) else _by_clips(content))
+    except EventsError as error:
+        raise EventsError(f"{path}: {error}") from error
+    if not rows:
+        raise EventsError(f"{path} holds no phrase: it is {text[:60]!r}.")
+    return parsed(rows, path, lambda row: f"phrase {rows[row]['phrase_id']}")
+
+
+def _rows(phrase: _Phrase) -> Iterator[dict[str, Any]]:
+    where = f"phrase {phrase.key}"
+    try:
+        spans = token_spans(phrase.caption, phrase.tokens)
+    except EventsError as error:
+        raise EventsError(f"{where}: {error}") from error
+    pointed = phrase.tokens[phrase.first : phrase.last + 1]
+    if not pointed or pointed != phrase.label.split():
+        raise EventsError(
+            f"{where} is {phrase.label!r}; the tokens {phrase.first} to {phrase.last} of its caption "
+            f"{phrase.caption!r} are {pointed}. Are tokens counted from 0?"
+        )
+    row = {
+        "clip": phrase.clip,
+        "label": phrase.label,
+        "span": (spans[phrase.first][0], spans[phrase.last][1]),
+        "caption": phrase.caption,
+        "phrase_id": phrase.key,
+        "audiocap_id": phrase.audiocap_id,
+    }
+    for segment in phrase.segments or [[None, None]]:
+        if not isinstance(segment, list) or len(segment) != 2:
+            raise EventsError(f"{where}: a segment is {shown(segment)}; [onset, offset] in seconds is needed.")
+        yield row | {"onset": segment[0], "offset": segment[1]}
+
+
+def _by_columns(content: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    columns = {name: _field(content, name, dict, "the file") for name in _COLUMNS}
+    keys = list(columns["filename"])
+    for name, column in columns.items():
+        if set(column) != set(keys):
+            raise EventsError(f"the column {name} has {len(column)} phrases, not the {len(keys)} of filename.")
+    for key in keys:
+        where = f"phrase {key}"
+        record = {name: column[key] for name, column in columns.items()}
+        label = _field(record, "soundtag", str, where)
+        first = _number(record, "start_word", where)
+        yield from _rows(
+            _Phrase(
+                key,
+                str(_field(record, "audiocap_id", (int, str), where)),
+                _field(record, "filename", str, where),
+                _field(record, "caption", str, where),
+                _tokens(record, where),
+                label,
+                first,
+                first + len(label.split()) - 1,
+                _field(record, "timestamps", list, where),
+            )
+        )
+
+
+def _by_clips(content: Any) -> Iterator[dict[str, Any]]:
+    if not isinstance(content, list):
+        raise EventsError(f"{shown(content)} is no AudioGrounding; a list of clips is needed.")
+    for number, clip in enumerate(content):
+        where = f"clip {number}"
+        tokens = _tokens(clip, where)
+        name = _field(clip, "audio_id", str, where)
+        caption_id = str(_field(clip, "audiocap_id", (int, str), where))
+        phrases = _field(clip, "phrases", list, where)
+        if not phrases:
+            nothing = {"label": "", "onset": None, "offset": None, "span": None, "phrase_id": str(number)}
+            yield nothing | {"clip": name, "caption": " ".join(tokens), "audiocap_id": caption_id}
+        for position, item in enumerate(phrases):
+            key = f"{number}.{position}"
+            yield from _rows(
+                _Phrase(
+                    key,
+                    caption_id,
+                    name,
+                    " ".join(tokens),
+                    tokens,
+                    _field(item, "phrase", str, f"phrase {key}"),
+                    _number(item, "start_index", f"phrase {key}"),
+                    _number(item, "end_index", f"phrase {key}"),
+                    _field(item, "segments", list, f"phrase {key}"),
+                )
+            )
+
+
+def _tokens(record: Any, where: str) -> list[str]:
+    tokens = _field(record, "tokens", (str, list), where)
+    tokens = tokens.split() if isinstance(tokens, str) else tokens
+    if not all(isinstance(token, str) and token for token in tokens):
+        raise EventsError(f"{where}: tokens are {shown(tokens)}; a list of texts is needed.")
+    return list(tokens)
+
+
+def _number(record: Any, name: str, where: str) -> int:
+    value = _field(record, name, int, where)
+    if isinstance(value, bool) or value < 0:
+        raise EventsError(f"{where}: {name} is {value}; the number of a token, from 0, is needed.")
+    return int(value)
+
+
+def _field(record: Any, name: str, kind: type | tuple[type, ...], where: str) -> Any:
+    if not isinstance(record, dict) or name not in record:
+        raise EventsError(f"{where} has no {name}; is it AudioGrounding?")
+    if not isinstance(record[name], kind):
+        kinds = " or ".join(one.__name__ for one in (kind if isinstance(kind, tuple) else (kind,)))
+        raise EventsError(f"{where}: {name} is {shown(record[name])}; a {kinds} is needed.")
+    return record[name]

@@ -1,0 +1,139 @@
+"""Event tables as JAMS files, which describe one clip each."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from attnviz.errors import EventsError
+from attnviz.events.files import FilePath, Parsed, one_clip, parse_json, parsed, read_text, write_text
+from attnviz.events.table import event_table, shown
+
+_JAMS_VERSION = "0.3.5"
+_NAMESPACE = "segment_open"
+
+
+def write_jams(table: pd.DataFrame, path: FilePath, *, seconds: float) -> None:
+    """Write the events of one clip as a JAMS file.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        An event table of one clip.
+    path : path-like
+        The file; replaced where it exists, whole or not at all.
+    seconds : float
+        Length of the clip, in seconds.
+
+    Raises
+    ------
+    EventsError
+        `table` is not an event table, holds several clips or none, or a value that JSON cannot say.
+    OutputError
+        The file cannot be written.
+
+    Notes
+    -----
+    One annotation of the namespace ``segment_open`` (an interval with a text), which every reader of JAMS
+    knows; ``sound_event``, which older sound event files carry, is in none of the namespaces that JAMS
+    0.3.5 ships. What a segment cannot say (span, band, further columns) is in the annotation's sandbox, one
+    record a segment, segments in the order of their onsets. A row without times is no segment.
+    """
+    frame = event_table(table)
+    clip = one_clip(frame, "a JAMS file")
+    frame = frame[frame["onset"].notna()].sort_values("onset", kind="stable")
+    data = [
+        {"time": row["onset"], "duration": row["offset"] - row["onset"], "value": row["label"], "confidence": None}
+        for _, row in frame.iterrows()
+    ]
+    extra = frame.drop(columns=["clip", "label", "onset"])  # the offset again: a sum need not give it exactly
+    records = [{str(name): _plain(value) for name, value in row.items()} for _, row in extra.iterrows()]
+    content = {
+        "annotations": [
+            {
+                "annotation_metadata": {"annotation_tools": "attnviz", "data_source": "program"},
+                "namespace": _NAMESPACE,
+                "data": data,
+                "sandbox": {"records": records},
+                "time": 0.0,
+                "duration": float(seconds),
+            }
+        ],
+        "file_metadata": {"title": clip, "duration": float(seconds), "jams_version": _JAMS_VERSION},
+        "sandbox": {},
+    }
+    try:
+        text = json.dumps(content, indent=1, ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise EventsError(f"{path} cannot be written: JSON cannot hold a value of the table: {error}.") from error
+    write_text(path, text)
+
+
+def read_jams(path: FilePath) -> pd.DataFrame:
+    """Read the ``segment_open`` annotations of a JAMS file.
+
+    Returns
+    -------
+    pandas.DataFrame
+        An event table; a file that :func:`write_jams` wrote gives its rows back, by onset. A file without
+        segments gives one row without times.
+
+    Raises
+    ------
+    EventsError
+        No such file, not JAMS, no annotation of that namespace, or a value that cannot be.
+    """
+    return parse_jams(read_text(path), path).table
+
+
+def parse_jams(text: str, path: FilePath) -> Parsed:
+    """Return the events of a JAMS text."""
+    content = parse_json(text, path)
+    try:
+        clip = _text(content["file_metadata"].get("title") or Path(path).stem)
+        names = [_text(one["namespace"]) for one in content["annotations"]]
+        found = [one for one in content["annotations"] if one["namespace"] == _NAMESPACE]
+        rows = [row for annotation in found for row in _segments(annotation)]
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise EventsError(f"{path} is not a JAMS file: {type(error).__name__}: {error}.") from error
+    if not found:
+        raise EventsError(f"{path} has no {_NAMESPACE} annotation; it has {sorted(set(names))}.")
+    if not rows:
+        rows = [{"label": "", "onset": None, "offset": None}]
+    return parsed([{"clip": clip} | row for row in rows], path, lambda row: f"segment {row + 1}")
+
+
+def _segments(annotation: dict[str, Any]) -> list[dict[str, Any]]:
+    data = annotation["data"]
+    records = (annotation.get("sandbox") or {}).get("records") or []
+    extras = records if len(records) == len(data) else [{}] * len(data)
+    rows = []
+    for item, extra in zip(data, extras, strict=True):
+        onset, duration = (None if item[name] is None else float(item[name]) for name in ("time", "duration"))
+        offset = None if onset is None or duration is None else onset + duration
+        row = {"onset": onset, "offset": offset} | extra | {"onset": onset, "label": _text(item["value"])}
+        row.pop("clip", None)
+        if row.get("span") is not None:
+            row["span"] = tuple(row["span"])
+        rows.append(row)
+    return rows
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{shown(value)} stands where a text has to")
+    return value
+
+
+def _plain(value: Any) -> Any:
+    """Return a value JSON can hold; missing numbers are null."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is pd.NA or (isinstance(value, float) and math.isnan(value)):
+        return None
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,165 @@
+"""Events and the ends of their clips: what real files contain is settled and counted, the impossible refused."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from attnviz.errors import AttnVizWarning, EventsError
+from attnviz.events.clips import clip_seconds
+from attnviz.events.table import Place, event_table, scorable
+
+PAST_THE_END = 0.05  # seconds; ends up to this far past their clip are clipped
+_ROUNDED = 0.5  # seconds by which a clip may differ from the length that its name tells in whole seconds
+_LONG = 1000.0  # seconds; a clip of no known length that lasts this long is asked about
+_ROUNDING = 1e-9  # seconds that binary fractions may be off
+_RATES = (8_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
+
+Seconds = float | Mapping[str, float]
+
+_SAYINGS = {
+    "clipped": f"{{}} ends up to {PAST_THE_END * 1000:g} ms past their clip were clipped",
+    "past_the_end": "{} ends further past the length that their clip's name tells were left as they are",
+    "zero_length": "{} events of no length are kept and not scored",
+    "without_events": "{} have no times: nothing sounds there",
+}
+
+
+def fit_to_clips(table: pd.DataFrame, *, seconds: Seconds | None = None) -> pd.DataFrame:
+    """Return an event table that keeps to its clips, with counts of what was settled.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        An event table.
+    seconds : float or mapping of str to float, optional
+        Length of every clip, or clip -> length, in seconds. Left out: what the clip's name tells, as
+        ``_30.000_40.000`` does; no limit where it tells nothing, as long as events end before 1000 s.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The same rows. Ends up to 50 ms past their clip are put to its end. A name's length is rounded: there,
+        ends up to half a second past it stay as they are. ``attrs["counts"]`` holds, as int, ``rows``,
+        ``clipped``, ``past_the_end``, ``zero_length`` (kept; see `scorable`) and ``without_events`` (rows without
+        times); ``attrs["past_the_end"]`` the numbers of the rows left as they are.
+
+    Raises
+    ------
+    EventsError
+        An event is wholly outside its clip or ends further past it; a length is missing or no positive number.
+        The message gives the row and asks about the likely unit.
+
+    Warns
+    -----
+    AttnVizWarning
+        With the counts, where any beside the rows is not 0.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> rows = [{"clip": "a.wav", "label": "dog", "onset": 0.5, "offset": 10.02}]
+    >>> with warnings.catch_warnings(action="ignore"):
+    ...     fitted = fit_to_clips(event_table(rows), seconds=10)
+    >>> float(fitted["offset"][0]), fitted.attrs["counts"]["clipped"]
+    (10.0, 1)
+    """
+    fitted = fitted_table(event_table(table), seconds, "row {}".format)
+    warn_of_counts(fitted, "the event table", stacklevel=3)
+    return fitted
+
+
+def fitted_table(table: pd.DataFrame, seconds: Seconds | None, place: Place) -> pd.DataFrame:
+    """Return `fit_to_clips` of a checked table whose rows stand at known places of a file; no warning."""
+    told = seconds is not None
+    ends = _ends(table, seconds)
+    onsets, offsets = (table[name].to_numpy(dtype=np.float64) for name in ("onset", "offset"))
+    past = offsets - ends  # NaN without times; -inf where the end is unknown
+    far = past > PAST_THE_END + _ROUNDING
+    unlikely = np.isinf(ends) & (offsets >= _LONG)
+    outside = far & ((onsets >= ends) | told | (past > _ROUNDED + _ROUNDING)) | unlikely
+    if outside.any():
+        row = int(np.argmax(outside))
+        raise EventsError(f"{place(row)}: {_question(table, ends, outside, row, told)}")
+    fitted = table.copy()
+    clipped = (past > 0) & ~far
+    for name in ("onset", "offset"):
+        fitted[name] = np.where(clipped, np.minimum(table[name], ends), table[name])
+    timed = fitted["onset"].notna()
+    counts = {
+        "rows": len(fitted),
+        "clipped": int(clipped.sum()),
+        "past_the_end": int(far.sum()),
+        "zero_length": int((timed & ~scorable(fitted)).sum()),
+        "without_events": int((~timed).sum()),
+    }
+    fitted.attrs |= {"counts": counts, "past_the_end": np.flatnonzero(far).tolist()}
+    return fitted
+
+
+def warn_of_counts(table: pd.DataFrame, source: str, *, stacklevel: int) -> None:
+    """Warn of what was settled in a table, if anything was."""
+    counts = table.attrs["counts"]
+    said = [saying.format(counts[name]) for name, saying in _SAYINGS.items() if counts[name]]
+    if said:
+        message = f"{source}: of {counts['rows']} rows, {'; '.join(said)}."
+        warnings.warn(message, AttnVizWarning, stacklevel=stacklevel)
+
+
+def _ends(table: pd.DataFrame, seconds: Seconds | None) -> np.ndarray:
+    """Return where each row's clip ends, in seconds; infinite where nothing tells."""
+    clips = list(dict.fromkeys(table["clip"]))
+    if seconds is None:
+        lengths = {clip: clip_seconds(clip) or math.inf for clip in clips}
+    elif isinstance(seconds, Mapping):
+        absent = [clip for clip in clips if clip not in seconds]
+        if absent:
+            raise EventsError(f"seconds has no length for {len(absent)} of {len(clips)} clips: {absent[:5]}.")
+        lengths = {clip: _length(seconds[clip], f"the length of clip {clip!r}") for clip in clips}
+    else:
+        lengths = dict.fromkeys(clips, _length(seconds, "seconds"))
+    return np.array([lengths[clip] for clip in table["clip"]], dtype=np.float64)
+
+
+def _length(value: float, name: str) -> float:
+    number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or value <= 0:
+        raise EventsError(f"{name} is {value!r}; a finite number of seconds above 0 is needed.")
+    return float(value)
+
+
+def _question(table: pd.DataFrame, ends: np.ndarray, outside: np.ndarray, row: int, told: bool) -> str:
+    """Say what is wrong with a row that is outside its clip, and ask about the likely reason."""
+    clip, label = table["clip"][row], table["label"][row]
+    onset, offset = float(table["onset"][row]), float(table["offset"][row])
+    given = f"the event {label!r} of clip {clip!r} is at {onset:g} to {offset:g} s"
+    if math.isinf(ends[row]):
+        return (
+            f"{given}, {offset / 60:.0f} minutes into a clip of unknown length. Are the times, or some of them, "
+            "in milliseconds or in samples? If they are seconds, say how long the clip is: seconds=..."
+        )
+    by_name = "" if told else ", going by its name"
+    wholly = "wholly outside" if onset >= ends[row] else f"{offset - ends[row]:g} s past the end"
+    facts = f"{given}, {wholly}: the clip ends at {ends[row]:g} s{by_name}"
+    inside = int((table["onset"].notna() & ~outside).sum())
+    unit = _unit(table["offset"].to_numpy(dtype=np.float64)[outside], ends[outside])
+    if unit is None:
+        return f"{facts}. Is it the right clip, and are the times counted from its start?"
+    if inside:
+        return f"{facts}. {inside} other events fit as seconds, this as {unit}: are units mixed?"
+    return f"{facts}. Are the times in {unit}? Seconds are needed."
+
+
+def _unit(offsets: np.ndarray, ends: np.ndarray) -> str | None:
+    """Return the unit in which times that are far too large for their clips would fit them."""
+    largest = float(np.max(offsets / ends))  # in lengths of a clip
+    if largest < 10:
+        return None
+    if largest <= 1000:
+        return "milliseconds"
+    rate = next((rate for rate in _RATES if largest <= rate), None)
+    return "another unit" if rate is None else f"samples (at {rate} Hz they would fit)"
