@@ -1,11 +1,36 @@
-"""Scores of maps against sound events. Never touches a model.
+"""Scores of maps against sound events, each beside its controls. Never touches a model.
 
-Sound event detection scores of frame scores, equal to those of the package sed_scores_eval: :func:`psds`, over
-all thresholds, and :func:`segment_f1`, at one.
+`align` scores one clip's maps, `Alignment.concat` pools clips. The score functions stand for themselves: of
+curves, :func:`roc_auc`, :func:`average_precision`, :func:`pearson`, :func:`spearman`, :func:`partial_correlation`,
+:func:`pointing` and :func:`onset_error`; of heat maps, :func:`mask_iou`; of frame scores, equal to those of the
+package sed_scores_eval, :func:`psds` (over all thresholds) and :func:`segment_f1` (at one).
 """
 
+from attnviz.alignment.aligning import align
+from attnviz.alignment.correlation import partial_correlation, pearson, spearman
+from attnviz.alignment.localization import mask_iou, onset_error, pointing
+from attnviz.alignment.pooling import Pooled
 from attnviz.alignment.psds import PsdsResult, psds
+from attnviz.alignment.ranking import average_precision, roc_auc
+from attnviz.alignment.result import Alignment
 from attnviz.alignment.scored_clips import EventCounts
 from attnviz.alignment.segments import SegmentF1Result, segment_f1
 
-__all__ = ["EventCounts", "PsdsResult", "SegmentF1Result", "psds", "segment_f1"]
+__all__ = [
+    "Alignment",
+    "EventCounts",
+    "Pooled",
+    "PsdsResult",
+    "SegmentF1Result",
+    "align",
+    "average_precision",
+    "mask_iou",
+    "onset_error",
+    "partial_correlation",
+    "pearson",
+    "pointing",
+    "psds",
+    "roc_auc",
+    "segment_f1",
+    "spearman",
+]

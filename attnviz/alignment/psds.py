@@ -23,7 +23,9 @@ _HOUR = 3600.0  # effective false positives are counted per hour
 
 
 @dataclass(frozen=True)
-class _Criteria:
+class Criteria:
+    """What makes a detection relevant, an event found and a false positive a cross trigger; see :func:`psds`."""
+
     dtc: float
     gtc: float
     cttc: float | None
@@ -155,16 +157,16 @@ def psds(
     valid = [c for c in range(len(classes)) if any(len(clip.events[c]) for clip in clips)]
     curves = [_class_curve(clips, c, valid, criteria, max_efpr) for c in valid]
     per_class = dict.fromkeys(classes, math.nan)
-    per_class |= {classes[c]: _area(efpr, tpr, max_efpr) for c, (efpr, tpr) in zip(valid, curves, strict=True)}
+    per_class |= {classes[c]: area(efpr, tpr, max_efpr) for c, (efpr, tpr) in zip(valid, curves, strict=True)}
     if not curves:
         return PsdsResult(math.nan, per_class, np.empty(0), np.empty(0), 0, counts)
     efpr, etpr = _overall(curves, alpha_st)
-    value = _area(efpr, etpr, max_efpr)
+    value = area(efpr, etpr, max_efpr)
     closed = np.append(efpr, max_efpr), np.append(etpr, etpr[-1])
     return PsdsResult(value, per_class, *closed, n_valid=len(valid), events=counts)
 
 
-def _checked_criteria(dtc: float, gtc: float, cttc: float | None, alpha_ct: float) -> _Criteria:
+def _checked_criteria(dtc: float, gtc: float, cttc: float | None, alpha_ct: float) -> Criteria:
     hint = "It is a share; was a percentage given?"
     dtc = check_number("dtc_threshold", dtc, above=0.0, most=1.0, hint=hint)
     gtc = check_number("gtc_threshold", gtc, above=0.0, most=1.0, hint=hint)
@@ -176,7 +178,7 @@ def _checked_criteria(dtc: float, gtc: float, cttc: float | None, alpha_ct: floa
         )
     if cttc is not None:
         cttc = check_number("cttc_threshold", cttc, above=0.0, most=1.0, hint=hint)
-    return _Criteria(dtc, gtc, cttc, alpha_ct)
+    return Criteria(dtc, gtc, cttc, alpha_ct)
 
 
 def _check_weight(name: str, value: float) -> float:
@@ -185,11 +187,11 @@ def _check_weight(name: str, value: float) -> float:
 
 
 def _class_curve(
-    clips: list[ScoredClip], column: int, valid: list[int], criteria: _Criteria, max_efpr: float
+    clips: list[ScoredClip], column: int, valid: list[int], criteria: Criteria, max_efpr: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return one class's (effective false positives per hour, share of events found), ascending from 0."""
     others = [c for c in valid if c != column] if criteria.cttc is not None else []
-    steps = [_clip_steps(clip, column, others, criteria) for clip in clips]
+    steps = [clip_steps(clip, column, others, criteria) for clip in clips]
     levels, inverse = np.unique(np.concatenate([level for level, _ in steps]), return_inverse=True)
     changes = np.zeros((len(levels) + 1, 2 + len(others)), dtype=np.int64)
     np.add.at(changes, inverse, np.concatenate([change for _, change in steps]))
@@ -200,11 +202,11 @@ def _class_curve(
     if others:
         lengths = [math.fsum(np.diff(clip.events[c]).sum() for clip in clips) for c in others]
         rate = rate + criteria.alpha_ct * np.mean(counts[:, 2:] / lengths, axis=1)
-    return _staircase(rate * _HOUR, counts[:, 0] / events, max_efpr)
+    return staircase(rate * _HOUR, counts[:, 0] / events, max_efpr)
 
 
-def _clip_steps(
-    clip: ScoredClip, column: int, others: list[int], criteria: _Criteria
+def clip_steps(
+    clip: ScoredClip, column: int, others: list[int], criteria: Criteria
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return a clip's score levels, and how its counts change as the threshold reaches each from above.
 
@@ -252,7 +254,7 @@ def _found(level: np.ndarray, shared: np.ndarray, events: np.ndarray, levels: in
     return (np.round(covered, TIME_DECIMALS) >= needed).sum(axis=1)
 
 
-def _staircase(efpr: np.ndarray, tpr: np.ndarray, max_efpr: float) -> tuple[np.ndarray, np.ndarray]:
+def staircase(efpr: np.ndarray, tpr: np.ndarray, max_efpr: float) -> tuple[np.ndarray, np.ndarray]:
     """Return the best operating points: the highest ratio within each rate, where it rises."""
     order = np.argsort(efpr)
     efpr, best = efpr[order], np.maximum.accumulate(tpr[order])
@@ -269,6 +271,6 @@ def _overall(curves: list[tuple[np.ndarray, np.ndarray]], alpha_st: float) -> tu
     return efpr, np.maximum(held.mean(axis=0) - alpha_st * held.std(axis=0), 0.0)
 
 
-def _area(efpr: np.ndarray, tpr: np.ndarray, max_efpr: float) -> float:
+def area(efpr: np.ndarray, tpr: np.ndarray, max_efpr: float) -> float:
     """Return the area under a curve whose every point is held up to the next, as a share of `max_efpr`."""
     return float(np.sum(tpr * np.diff(efpr, append=max_efpr)) / max_efpr)

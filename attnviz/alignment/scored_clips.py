@@ -10,10 +10,9 @@ import numpy as np
 import pandas as pd
 
 from attnviz.errors import EventsError, MapsError
-from attnviz.events import event_table
+from attnviz.events import PAST_THE_END, event_table
 
 TIME_DECIMALS = 6  # times are compared to the microsecond, as sed_scores_eval does by default
-_PAST_THE_END = 0.05  # seconds; real annotations reach this far past their clip
 
 Edges = np.ndarray | Sequence[float] | Mapping[str, np.ndarray]
 
@@ -203,7 +202,7 @@ def _events(
         clipped += int((spans[:, 1] > seconds).sum())
         spans = np.minimum(spans, seconds)
         lasting = spans[spans[:, 1] - spans[:, 0] >= 10.0**-TIME_DECIMALS]
-        events[clip, label] = _union(lasting)
+        events[clip, label] = union(lasting)
         zero_length += len(spans) - len(lasting)
         merged += len(lasting) - len(events[clip, label])
         scored += len(events[clip, label])
@@ -212,14 +211,14 @@ def _events(
 
 def _check_inside(clip: str, spans: np.ndarray, seconds: float) -> None:
     late = spans[:, 1].max()
-    if late > seconds + _PAST_THE_END:
+    if late > seconds + PAST_THE_END:
         raise EventsError(
             f"an event of clip {clip!r} ends at {late:g} s; the clip ends at {seconds:g} s, and at most "
-            f"{_PAST_THE_END:g} s more are clipped. Are the times in seconds?"
+            f"{PAST_THE_END:g} s more are clipped. Are the times in seconds?"
         )
 
 
-def _union(spans: np.ndarray) -> np.ndarray:
+def union(spans: np.ndarray) -> np.ndarray:
     """Return intervals joined where they touch or overlap, ascending."""
     if not len(spans):
         return spans

@@ -126,24 +126,24 @@ def segment_f1(
         scores=scores, ground_truth=ground_truth, durations=durations, edges=edges, classes=classes
     )
     table = pd.DataFrame(
-        sum(_clip_counts(clip, segment_length, threshold) for clip in clips),
+        sum(clip_counts(clip, segment_length, threshold) for clip in clips),
         index=pd.Index(list(classes), name="class"),
         columns=["tp", "fp", "fn"],
     )
     valid = np.array([any(len(clip.events[c]) for clip in clips) for c in range(len(classes))])
     rows = table.to_numpy()
     table[["precision", "recall", "f1"]] = [
-        _ratios(*row) if known else (math.nan,) * 3 for row, known in zip(rows, valid, strict=True)
+        ratios(*row) if known else (math.nan,) * 3 for row, known in zip(rows, valid, strict=True)
     ]
     per_class = {str(label): float(value) for label, value in table["f1"].items()}
     if not valid.any():
         return SegmentF1Result(math.nan, math.nan, per_class, table, 0, counts)
     macro = float(table.loc[valid, "f1"].mean())
-    micro = _ratios(*rows[valid].sum(axis=0))[2]
+    micro = ratios(*rows[valid].sum(axis=0))[2]
     return SegmentF1Result(macro, micro, per_class, table, int(valid.sum()), counts)
 
 
-def _clip_counts(clip: ScoredClip, length: float, threshold: float) -> np.ndarray:
+def clip_counts(clip: ScoredClip, length: float, threshold: float) -> np.ndarray:
     """Return the segments of a clip that are true positives, false positives and misses, ``(classes, 3)``."""
     bounds = np.round(np.arange(math.ceil(clip.seconds / length) + 1) * length, TIME_DECIMALS)
     starts, ends = bounds[:-1], bounds[1:]
@@ -164,7 +164,7 @@ def _detected(clip: ScoredClip, starts: np.ndarray, ends: np.ndarray, threshold:
     return (above[np.maximum(past, first)] - above[first]) > 0
 
 
-def _ratios(tp: int, fp: int, fn: int) -> tuple[float, float, float]:
+def ratios(tp: int, fp: int, fn: int) -> tuple[float, float, float]:
     """Return precision, recall and F1 of a class that has an event."""
     precision = float(tp / (tp + fp)) if tp + fp else 1.0
     recall = float(tp / (tp + fn))

@@ -17,7 +17,7 @@ from matplotlib.colors import LinearSegmentedColormap, ListedColormap, Normalize
 from matplotlib.figure import Figure
 
 from attnviz.errors import MapsError
-from attnviz.maps import AttentionMaps
+from attnviz.maps import AttentionMaps, Readout
 from attnviz.plots.spectrogram import value_range
 from attnviz.plots.style import extent, hatch_padding, label_axes, readable, text_style
 
@@ -39,7 +39,7 @@ def word_maps(
     image: int = 0,
     words: Iterable[str | tuple[int, int]] | None = None,
     special_tokens: bool = False,
-    readout: str = "mean",
+    readout: Readout = "mean",
     pool: str = "mean",
     grid: str = "finest",
     scale: Literal["shared", "own"] = "shared",
@@ -137,7 +137,7 @@ class _How:
 
     prompt: int
     image: int
-    readout: str
+    readout: Readout
     pool: str
     grid: str
 

@@ -1,0 +1,219 @@
+"""A pool of phrases: mean scores with intervals, controls compared with the map, and what chance would score."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from attnviz.alignment.bootstrap import Bootstrap, defined_units, interval
+from attnviz.alignment.detection import DETECTION, DetectionScores, detection_scores
+from attnviz.alignment.exchange import (
+    EXCHANGED,
+    draw_exchanges,
+    exchanged_means,
+    flipped_means,
+    permutation_interval,
+)
+from attnviz.alignment.methods import CONSTANT, OTHER_CLIP, curves_of, method_names, other_phrases
+from attnviz.alignment.phrases import AlignedPhrase
+from attnviz.alignment.reading import MAP
+from attnviz.alignment.scoring import SCORES, Score
+
+ALL_SCORES = {**SCORES, **dict.fromkeys(DETECTION, Score("higher"))}
+"""Scores of a phrase, then those of a pool as a whole."""
+
+BETTER, WORSE, NEITHER, TOO_FEW = "better", "worse", "no difference shown", "too few sources to tell"
+
+FEWEST_SOURCES = 6
+"""For a verdict: that fewer sources all differ the same way is too likely by chance (1 in 16 for five)."""
+
+_DECIMALS = 12  # an interval that ends at 0 but for rounding holds 0
+
+
+@dataclass(frozen=True, eq=False)
+class Pooled:
+    """Pooled scores.
+
+    Attributes
+    ----------
+    scores : pandas.DataFrame
+        A row a method and score: ``method``, ``score``, ``value`` (mean over phrases, each the mean of its draws),
+        ``low`` and ``high`` (95 % bootstrap interval over source recordings), ``phrases`` and ``sources`` with a
+        defined value, ``permutation_low`` and ``permutation_high`` (see `attnviz.alignment.exchange`),
+        ``permuted`` (what was: "clips", or "seeds" of a control's maps), ``exchanged`` (mean score of maps
+        exchanged between clips), ``chance`` (0.5 or 0; for the scores that depend on how long the sounds are, what
+        the constant map scores: noise has an average precision a little above that), ``at_chance`` (whether the
+        permutation interval holds `chance`; missing where there is none).
+    differences : pandas.DataFrame
+        A row a score and control: ``score``, ``control``, ``value`` (mean of map minus control over the phrases
+        that both are defined for), ``low``, ``high``, ``phrases``, ``sources``, ``verdict``: of the map, "better"
+        or "worse" only where the interval excludes 0 and there are six sources or more.
+    """
+
+    scores: pd.DataFrame
+    differences: pd.DataFrame
+
+
+def pool(
+    phrases: Sequence[AlignedPhrase],
+    table: pd.DataFrame,
+    *,
+    units: np.ndarray,
+    n_resamples: int,
+    n_permutations: int,
+    seed: int,
+) -> Pooled:
+    """Pool the scores of phrases; see `attnviz.alignment.Alignment.pool`.
+
+    Parameters
+    ----------
+    phrases : sequence of AlignedPhrase
+    table : pandas.DataFrame
+        Their score table.
+    units : numpy.ndarray of int, shape (phrases,)
+        Source recording of each phrase.
+    n_resamples, n_permutations, seed : int
+    """
+    methods = method_names(phrases)
+    scored = np.array([not phrase.undefined for phrase in phrases], dtype=bool)
+    _, own_units = np.unique(units[scored], return_inverse=True)
+    bootstrap = Bootstrap(own_units, n_resamples, seed)
+    values = {method: _phrase_means(table, method, len(phrases))[scored] for method in methods}
+    kept = [phrase for phrase, one in zip(phrases, scored, strict=True) if one]
+    others = other_phrases(phrases, seed) if OTHER_CLIP in methods else np.empty(0, dtype=int)
+    donors = draw_exchanges([phrase.events.clip for phrase in kept], n_permutations, seed)
+    rows, differences = [], []
+    detections: dict[str, DetectionScores] = {}
+    for method in methods:
+        curves = [draws for draws, one in zip(curves_of(phrases, method, others), scored, strict=True) if one]
+        detections[method] = detection_scores(kept, curves, bootstrap)
+        means = _method_rows(method, values[method], bootstrap)
+        if len(donors):
+            _add_permutation(means, exchanged_means(kept, curves, donors), "clips")
+        else:
+            by_seed = _seed_means(table, method, phrases)
+            _add_permutation(means, flipped_means(by_seed, n_permutations, seed), "seeds")
+        rows += means
+        rows += _detection_rows(method, detections[method], bootstrap)
+        if method != MAP:
+            differences += _difference_rows(method, values[MAP] - values[method], bootstrap)
+            differences += _detection_differences(method, detections[MAP], detections[method], bootstrap)
+    return Pooled(_with_chance(pd.DataFrame(rows)), pd.DataFrame(differences))
+
+
+def _phrase_means(table: pd.DataFrame, method: str, count: int) -> np.ndarray:
+    """Return ``(phrases, scores)`` of one method, the mean of each phrase's draws."""
+    means = table[table["method"] == method].groupby("phrase")[[*SCORES]].mean()
+    return means.reindex(range(count)).to_numpy(dtype=np.float64)
+
+
+def _means(values: np.ndarray) -> np.ndarray:
+    known = ~np.isnan(values)
+    number = known.sum(axis=0)
+    total = np.where(known, values, 0.0).sum(axis=0)
+    return np.divide(total, number, out=np.full(total.shape, np.nan), where=number > 0)
+
+
+def _seed_means(table: pd.DataFrame, method: str, phrases: Sequence[AlignedPhrase]) -> np.ndarray:
+    """Return the pooled scores of each map of a given control, ``(maps, scores)`` in the order of `EXCHANGED`."""
+    rows = table[(table["method"] == method) & (table["undefined"] == "")]
+    seeds = rows["phrase"].map({number: phrase.seeds.get(method, 1) for number, phrase in enumerate(phrases)})
+    draws = rows.groupby("phrase")["draw"].transform("size")
+    seed = (rows["draw"] * seeds // draws).astype("int64").rename("seed")
+    by_phrase = rows.groupby([seed, "phrase"])[[*EXCHANGED]].mean()
+    return by_phrase.groupby("seed").mean().to_numpy(dtype=np.float64)
+
+
+def _add_permutation(rows: list[dict[str, object]], replicates: np.ndarray, what: str) -> None:
+    for row in rows:
+        if row["score"] in EXCHANGED and len(replicates):
+            column = replicates[:, EXCHANGED.index(str(row["score"]))]
+            known = column[~np.isnan(column)]
+            low, high = permutation_interval(float(str(row["value"])), column)
+            row |= {"permutation_low": low, "permutation_high": high, "permuted": what if known.size else ""}
+            row["exchanged"] = float(known.mean()) if known.size and what == "clips" else float("nan")
+
+
+def _method_rows(method: str, values: np.ndarray, bootstrap: Bootstrap) -> list[dict[str, object]]:
+    means, units = _means(values), defined_units(values, bootstrap.units)
+    low, high = interval(bootstrap.means(values), units)
+    rows: list[dict[str, object]] = []
+    for column, score in enumerate(SCORES):
+        row = _row(method, score, means[column], low[column], high[column])
+        row |= {"phrases": int((~np.isnan(values[:, column])).sum()), "sources": int(units[column])}
+        rows.append(row)
+    return rows
+
+
+def _detection_rows(method: str, found: DetectionScores, bootstrap: Bootstrap) -> list[dict[str, object]]:
+    sources = bootstrap.count if found.phrases else 0
+    low, high = interval(found.replicates, np.full(len(DETECTION), sources))
+    return [
+        _row(method, score, found.values[column], low[column], high[column])
+        | {"phrases": found.phrases, "sources": sources}
+        for column, score in enumerate(DETECTION)
+    ]
+
+
+def _row(method: str, score: str, value: float, low: float, high: float) -> dict[str, object]:
+    row: dict[str, object] = {"method": method, "score": score, "value": float(value)}
+    row |= {"low": float(low), "high": float(high), "phrases": 0, "sources": 0}
+    row |= dict.fromkeys(("permutation_low", "permutation_high", "exchanged"), float("nan"))
+    return row | {"permuted": ""}
+
+
+def _difference_rows(control: str, values: np.ndarray, bootstrap: Bootstrap) -> list[dict[str, object]]:
+    units = defined_units(values, bootstrap.units)
+    low, high = interval(bootstrap.means(values), units)
+    means, number = _means(values), (~np.isnan(values)).sum(axis=0)
+    return [
+        _difference(score, control, (means[i], low[i], high[i]), int(number[i]), int(units[i]))
+        for i, score in enumerate(SCORES)
+        if SCORES[score].direction != "zero"
+    ]
+
+
+def _detection_differences(
+    control: str, own: DetectionScores, other: DetectionScores, bootstrap: Bootstrap
+) -> list[dict[str, object]]:
+    both = own.phrases == other.phrases and own.phrases > 0  # else they are of different phrases: no pair
+    gap = own.replicates - other.replicates if both else np.full_like(own.replicates, np.nan)
+    low, high = interval(gap, np.full(len(DETECTION), bootstrap.count))
+    means = own.values - other.values if both else np.full(len(DETECTION), np.nan)
+    phrases, sources = (own.phrases, bootstrap.count) if both else (0, 0)
+    return [
+        _difference(score, control, (means[i], low[i], high[i]), phrases, sources)
+        for i, score in enumerate(DETECTION)
+    ]
+
+
+def _difference(
+    score: str, control: str, estimate: tuple[float, float, float], phrases: int, sources: int
+) -> dict[str, object]:
+    value, low, high = map(float, estimate)
+    sign = -1 if ALL_SCORES[score].direction == "lower" else 1
+    ends = sorted((round(sign * low, _DECIMALS), round(sign * high, _DECIMALS)))
+    if np.isnan(ends).any():
+        verdict = ""
+    elif sources < FEWEST_SOURCES:
+        verdict = TOO_FEW
+    else:
+        verdict = BETTER if ends[0] > 0 else WORSE if ends[1] < 0 else NEITHER
+    row: dict[str, object] = {"score": score, "control": control, "value": value, "low": low, "high": high}
+    return row | {"phrases": phrases, "sources": sources, "verdict": verdict}
+
+
+def _with_chance(scores: pd.DataFrame) -> pd.DataFrame:
+    """Add the level of chance, and whether the permutation interval holds it."""
+    constant = scores[scores["method"] == CONSTANT].set_index("score")["value"]
+    known = {score: of.chance for score, of in ALL_SCORES.items()}
+    scores["chance"] = [
+        constant[score] if np.isnan(known[score]) else known[score] for score in scores["score"].tolist()
+    ]
+    low, high = scores["permutation_low"].round(_DECIMALS), scores["permutation_high"].round(_DECIMALS)
+    held = ((low <= scores["chance"]) & (scores["chance"] <= high)).astype("boolean")
+    scores["at_chance"] = held.mask(low.isna())
+    return scores

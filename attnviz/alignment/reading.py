@@ -1,0 +1,171 @@
+"""Reading a clip's maps, and those of its controls, as the curves that are scored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+from attnviz.alignment.arrays import column_means
+from attnviz.alignment.phrases import ACTIVE_SHARE, AlignedPhrase, Draws, PhraseEvents
+from attnviz.audio.grid import SpectrogramGrid
+from attnviz.errors import MapsError
+from attnviz.events import column_activity
+from attnviz.maps import AttentionMaps, resize
+from attnviz.text.words import find_phrase
+
+MAP = "map"
+ENERGY = "energy"
+
+
+@dataclass(frozen=True)
+class How:
+    """Which map of a phrase is read."""
+
+    prompt: int
+    image: int
+    readout: str
+    pool: str
+
+
+def read_phrase(
+    maps: AttentionMaps,
+    events: PhraseEvents,
+    how: How,
+    controls: Mapping[str, Sequence[AttentionMaps]],
+    masks: xr.DataArray | None,
+) -> AlignedPhrase:
+    """Read one phrase's curves and truth, on the columns of the readout, padding left out.
+
+    Raises
+    ------
+    PromptError, MapsError
+        As `AttentionMaps.heatmap`; if no column holds audio; if a control is of another clip's grid, or the
+        masks are no masks.
+    """
+    heat = maps.heatmap(events.span, prompt=how.prompt, image=how.image, readout=how.readout, pool=how.pool)
+    heard = ~heat["padding"].to_numpy()
+    if not heard.any():
+        raise MapsError(
+            f"The audio is {maps.grid.audio_seconds:g} s long, and a column of the readout {how.readout!r} is "
+            f"{maps.grid.column_seconds(heat.shape[1]):g} s: no column holds audio. Read a finer layer."
+        )
+    found: dict[str, Draws] = {MAP: (heat.to_numpy().astype(np.float64),)}
+    for name, others in controls.items():
+        found[name] = tuple(
+            resize(other_heat, (heat.shape[0], heat.shape[1]))
+            for other in others
+            for other_heat in _control_heats(name, other, maps, events.span, how)
+        )
+    envelope, picture = _energy(maps, how, heat.shape)
+    mask = _mask(events, masks, maps.grid, heat.shape)
+    heats = {name: tuple(draw[:, heard] for draw in draws) for name, draws in found.items()}
+    curves = {name: tuple(draw.mean(axis=0) for draw in draws) for name, draws in heats.items()}
+    if picture is not None:
+        heats[ENERGY] = (picture[:, heard],)
+    return AlignedPhrase(
+        events=events,
+        image=how.image,
+        seconds=audio_seconds(maps.grid),
+        column_seconds=maps.grid.column_seconds(heat.shape[1]),
+        share=column_activity(events.times[:, 0], events.times[:, 1], maps.grid, heat.shape[1])[heard],
+        curves=curves,
+        energy=None if envelope is None else envelope[heard],
+        mask=None if mask is None else mask[:, heard],
+        seeds={name: len(others) for name, others in controls.items()},
+        heats={} if mask is None else heats,
+    )
+
+
+def audio_seconds(grid: SpectrogramGrid) -> float:
+    """Return the length of the audio that a grid holds, in seconds."""
+    return grid.seconds if grid.audio_seconds is None else grid.audio_seconds
+
+
+def _control_heats(
+    name: str, other: AttentionMaps, maps: AttentionMaps, span: tuple[int, int], how: How
+) -> list[np.ndarray]:
+    """Return the phrase's heat map in a control's maps; in a caption that lacks it, those of all its words."""
+    if other.grid != maps.grid:
+        raise MapsError(
+            f"The control {name!r} has another grid than the maps: {other.grid} and {maps.grid}. Is it of the "
+            "same clip? Maps of other clips become a control when results are pooled, Alignment.concat."
+        )
+    prompt = _counterpart(name, "prompts", len(other.prompts), len(maps.prompts), how.prompt)
+    image = _counterpart(name, "images", other.images, maps.images, how.image)
+    caption, own = other.prompts[prompt], maps.prompts[how.prompt]
+    found = [span] if caption == own else find_phrase(caption, own[span[0] : span[1]])
+    spans = found if len(found) == 1 else [word.span for word in other.occurrences(prompt)]
+    if not spans:
+        raise MapsError(f"The control {name!r} holds no map of a word.")
+    return [
+        other.heatmap(one, prompt=prompt, image=image, readout=how.readout, pool=how.pool)
+        .to_numpy()
+        .astype(np.float64)
+        for one in spans
+    ]
+
+
+def _counterpart(name: str, what: str, have: int, wanted: int, chosen: int) -> int:
+    """Return which prompt or image of a control goes with the chosen one: its only one, or the same."""
+    if have not in (1, wanted):
+        raise MapsError(
+            f"The control {name!r} has {have} {what}, the maps have {wanted}; 1 or {wanted} are needed."
+        )
+    return 0 if have == 1 else chosen
+
+
+def _energy(
+    maps: AttentionMaps, how: How, shape: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
+    """Return the log energy of each column, summed over the bands, and of each cell."""
+    if maps.spectrogram is None:
+        return None, None
+    log_mel = maps.spectrogram.isel(prompt=how.prompt, image=how.image).to_numpy().astype(np.float64)
+    energy = np.exp(2 * log_mel)
+    audio = (~maps.grid.padding(log_mel.shape[1])).astype(np.float64)
+    by_band = column_means(energy, shape[1], audio)
+    with np.errstate(invalid="ignore"):  # columns of padding are NaN, and are cut away
+        cells = column_means(by_band.T, shape[0], np.ones(len(log_mel))).T
+        return np.log(by_band.sum(axis=0)), np.log(cells)
+
+
+def _mask(
+    events: PhraseEvents, masks: xr.DataArray | None, grid: SpectrogramGrid, shape: tuple[int, ...]
+) -> np.ndarray | None:
+    """Return the cells in which the sound is, padding included; None where that is not known."""
+    if masks is not None and events.label in masks["source"].to_numpy():
+        shares = masks.sel(source=events.label).to_numpy().astype(np.float64)
+        across = column_means(shares, shape[1], np.ones(shares.shape[1]))
+        return np.asarray(column_means(across.T, shape[0], np.ones(len(shares))).T >= ACTIVE_SHARE)
+    if events.bands is None:
+        return None
+    mask = np.zeros(shape, dtype=bool)
+    centres = grid.freq(shape[0])
+    for onset, offset, low, high in events.bands:
+        there = column_activity([onset], [offset], grid, shape[1]) >= ACTIVE_SHARE
+        mask |= ((centres >= low) & (centres <= high))[:, None] & there
+    return mask
+
+
+def check_masks(masks: xr.DataArray) -> None:
+    """Refuse what is no array of masks.
+
+    Raises
+    ------
+    MapsError
+        Its axes are not (source, freq, time), a label stands twice, or a share is not in [0, 1].
+    """
+    if masks.dims != ("source", "freq", "time") or "source" not in masks.coords:
+        raise MapsError(
+            f"masks have the axes {masks.dims}; ('source', 'freq', 'time') with the labels along source are "
+            "needed, as Scene.masks() gives them."
+        )
+    labels = masks["source"].to_numpy().tolist()
+    if len(set(labels)) != len(labels):
+        raise MapsError(f"masks have a label twice: {labels}. Which phrase is meant cannot be known.")
+    values = masks.to_numpy()
+    if not (np.isfinite(values).all() and ((values >= 0) & (values <= 1 + 1e-6)).all()):
+        raise MapsError("masks are shares of each cell's energy, in [0, 1]; some values are not.")

@@ -1,0 +1,134 @@
+"""An alignment in words and numbers, for the terminal and for notebooks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from attnviz.alignment.pooling import ALL_SCORES, Pooled
+from attnviz.alignment.reading import MAP
+
+if TYPE_CHECKING:
+    from attnviz.alignment.result import Alignment
+
+NAMES = {
+    "roc_auc": "ROC-AUC",
+    "average_precision": "average precision",
+    "pearson": "Pearson",
+    "spearman": "Spearman",
+    "partial": "Pearson, given energy",
+    "pointing": "pointing game",
+    "onset_error": "onset error (s)",
+    "onset_distance": "|onset error| (s)",
+    "iou": "IoU (time x freq.)",
+    "psds1": "PSDS1",
+    "segment_f1": "segment F1",
+}
+"""What the scores are called in print."""
+
+
+_PERMUTED = {"clips": "exchanging maps between clips", "seeds": "flipping the signs of its maps' scores"}
+
+
+def method_name(method: str) -> str:
+    """Return what a method is called in print."""
+    return method.replace("_", " ")
+
+
+def headline(result: Alignment) -> str:
+    """Say what was scored: phrases, clips, sources, readout and column width."""
+    phrases, clips = len(result.phrases), len({phrase.events.clip for phrase in result.phrases})
+    widths = " and ".join(f"{width:g}" for width in result.column_ms) or "no"
+    what = f"{_number(phrases, 'phrase')} of {_number(clips, 'clip')}"
+    return f"{what}, readout {result.readout!r}, columns of {widths} ms"
+
+
+def missing(result: Alignment) -> str:
+    """Say how many phrases and events were not scored, and why; empty where all were."""
+    counts = {name: number for name, number in result.counts.items() if name not in ("phrases", "scored")}
+    return ", ".join(f"{number} {name}" for name, number in counts.items() if number)
+
+
+def score_rows(pooled: Pooled) -> pd.DataFrame:
+    """Lay the pooled scores out: a row a score that somebody has, a column a method, as text."""
+    rows = [row for row in _records(pooled.scores) if not np.isnan(row["value"])]
+    cells = {(row["score"], row["method"]): estimate(row["value"], row["low"], row["high"]) for row in rows}
+    methods = list(dict.fromkeys(pooled.scores["method"]))
+    scores = [score for score in ALL_SCORES if any(row["score"] == score for row in rows)]
+    return pd.DataFrame(
+        [[cells.get((score, method), "-") for method in methods] for score in scores],
+        index=[NAMES[score] for score in scores],
+        columns=[method_name(method) for method in methods],
+    )
+
+
+def verdict_lines(pooled: Pooled, score: str = "roc_auc") -> list[str]:
+    """Say of every control how the map compares."""
+    rows = [row for row in _records(pooled.differences) if row["score"] == score and not np.isnan(row["value"])]
+    return [
+        f"{MAP} minus {method_name(row['control'])}: {NAMES[score]} "
+        f"{estimate(row['value'], row['low'], row['high'], sign=True)}"
+        f"{', ' + row['verdict'] if row['verdict'] else ''}"
+        for row in rows
+    ]
+
+
+def chance_lines(pooled: Pooled, score: str = "roc_auc") -> list[str]:
+    """Say of every method whether its pooled score is at chance; nothing where no maps could be exchanged."""
+    judged = pooled.scores[(pooled.scores["score"] == score) & pooled.scores["at_chance"].notna()]
+    return [
+        f"{method_name(row['method'])}: {'at chance' if row['at_chance'] else 'not at chance'}, {NAMES[score]} "
+        f"{estimate(row['value'], row['permutation_low'], row['permutation_high'])} "
+        f"by {_PERMUTED[row['permuted']]}"
+        + ("" if np.isnan(row["exchanged"]) else f" (exchanged maps score {row['exchanged']:.3f})")
+        for row in _records(judged)
+    ]
+
+
+def estimate(value: float, low: float, high: float, *, sign: bool = False) -> str:
+    """Write a value with its interval, where it has one."""
+    form = "+.3f" if sign else ".3f"
+    first, *ends = (f"{round(number, 3) + 0.0:{form}}" for number in (value, low, high))  # no "-0.000"
+    return first if np.isnan([low, high]).any() else f"{first} [{', '.join(ends)}]"
+
+
+def opening(result: Alignment) -> list[str]:
+    """Say what was scored, what was not, and what the intervals are."""
+    lines = [headline(result)]
+    silent = sum(phrase.energy is None for phrase in result.phrases)
+    if silent:
+        lines.append(f"{_number(silent, 'phrase')} without energy control: no spectrogram travels with the maps.")
+    if left_out := missing(result):
+        lines.append(f"Not scored, or cut: {left_out}.")
+    if not result.counts["scored"]:
+        return [*lines, "No phrase could be scored."]
+    sources = int(result.pooled.scores["sources"].max())
+    if sources < 2:
+        return [*lines, f"No intervals: the bootstrap draws {result.unit}, and there is one."]
+    return [*lines, f"95 % intervals: bootstrap over {sources} {result.unit}."]
+
+
+def verdicts(result: Alignment) -> list[str]:
+    """Compare the map with every control, and every method with chance."""
+    chance = chance_lines(result.pooled) or [
+        "No permutation interval: that takes five clips, or six seeds of a map."
+    ]
+    return [*verdict_lines(result.pooled), *chance]
+
+
+def text(result: Alignment) -> str:
+    """Return the summary; see `Alignment.summary`."""
+    lines = opening(result)
+    if result.counts["scored"]:
+        lines += ["", score_rows(result.pooled).to_string(), "", *verdicts(result)]
+    return "\n".join(lines)
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"

@@ -1,0 +1,139 @@
+"""Scoring many phrases at once: curves of one length together, in arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from attnviz.alignment.correlation import product, standardized, unexplained
+from attnviz.alignment.localization import mask_iou, onset_error_of, pointing_of
+from attnviz.alignment.methods import OTHER_CLIP, curves_of, heats_of, method_names, other_phrases
+from attnviz.alignment.phrases import AlignedPhrase, Draws
+from attnviz.alignment.ranking import auc_of, precision_of, rank
+
+_ROWS = 2048  # scored at once: their arrays stay in the processor's cache
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a score is.
+
+    Attributes
+    ----------
+    direction : str
+        ``"higher"`` or ``"lower"`` is better; ``"zero"``: none of both.
+    chance : float
+        What a map that knows nothing scores, where that is known beforehand; else NaN.
+    unit : str
+        ``"s"``, or empty.
+    """
+
+    direction: str
+    chance: float = float("nan")
+    unit: str = ""
+
+
+SCORES = {
+    "roc_auc": Score("higher", 0.5),
+    "average_precision": Score("higher"),
+    "pearson": Score("higher", 0.0),
+    "spearman": Score("higher", 0.0),
+    "partial": Score("higher", 0.0),
+    "pointing": Score("higher"),
+    "onset_error": Score("zero", unit="s"),
+    "onset_distance": Score("lower", unit="s"),
+    "iou": Score("higher"),
+}
+"""Scores of a phrase; see the functions of `attnviz.alignment`. ``onset_distance`` has no sign."""
+
+
+def score_table(phrases: Sequence[AlignedPhrase], seed: int) -> pd.DataFrame:
+    """Score every phrase by every method; see `Alignment.table`."""
+    methods = method_names(phrases)
+    others = other_phrases(phrases, seed) if OTHER_CLIP in methods else np.empty(0, dtype=int)
+    blocks = []
+    for method in methods:
+        curves = curves_of(phrases, method, others)
+        owner = np.repeat(np.arange(len(phrases)), [len(draws) for draws in curves])
+        block = pd.DataFrame(_scores(phrases, curves, owner), columns=[*SCORES][:-1])
+        block["iou"] = _ious(phrases, method, others, owner)
+        block.insert(0, "draw", np.arange(len(owner)) - np.searchsorted(owner, owner))
+        block.insert(0, "method", method)
+        block.insert(0, "phrase", owner)
+        blocks.append(block)
+    facts = _facts(phrases)
+    scores = pd.concat(blocks, ignore_index=True).sort_values("phrase", kind="stable", ignore_index=True)
+    table = facts.iloc[scores["phrase"].to_numpy(dtype=int)].reset_index(drop=True).join(scores.iloc[:, 1:])
+    table.loc[table["undefined"] != "", [*SCORES]] = np.nan
+    return table
+
+
+def _facts(phrases: Sequence[AlignedPhrase]) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "phrase": np.arange(len(phrases)),
+            "clip": [phrase.events.clip for phrase in phrases],
+            "image": np.array([phrase.image for phrase in phrases], dtype=np.int64),
+            "label": [phrase.events.label for phrase in phrases],
+            "start": np.array([phrase.events.span[0] for phrase in phrases], dtype=np.int64),
+            "end": np.array([phrase.events.span[1] for phrase in phrases], dtype=np.int64),
+            "source": [phrase.events.source or "" for phrase in phrases],
+            "column_ms": np.array([1e3 * phrase.column_seconds for phrase in phrases], dtype=np.float64),
+            "undefined": [phrase.undefined for phrase in phrases],
+        }
+    )
+
+
+def _scores(phrases: Sequence[AlignedPhrase], curves: Sequence[Draws], owner: np.ndarray) -> np.ndarray:
+    """Return ``(curves, scores)``, all but the IoU; undefined phrases' values mean nothing."""
+    flat = [curve for draws in curves for curve in draws]
+    values = np.full((len(flat), len(SCORES) - 1), np.nan)
+    lengths = np.array([len(curve) for curve in flat], dtype=int)
+    for length in np.unique(lengths):
+        alike = np.flatnonzero(lengths == length)
+        for start in range(0, len(alike), _ROWS):
+            rows = alike[start : start + _ROWS]
+            owners = [phrases[index] for index in owner[rows]]
+            values[rows] = _block(np.stack([flat[row] for row in rows]).astype(np.float64), owners)
+    return values
+
+
+def _block(curves: np.ndarray, phrases: Sequence[AlignedPhrase]) -> np.ndarray:
+    shares = np.stack([phrase.share for phrase in phrases])
+    silence = np.zeros_like(shares[0])  # explains nothing; what has no energy is blanked below
+    known = np.array([phrase.energy is not None for phrase in phrases])
+    energy = np.stack([silence if phrase.energy is None else phrase.energy for phrase in phrases])
+    active = np.stack([phrase.active for phrase in phrases])
+    onsets = np.array([phrase.onset for phrase in phrases])
+    widths = np.array([phrase.column_seconds for phrase in phrases])
+    ranking = rank(curves)
+    curve, share, level = standardized(curves), standardized(shares), standardized(energy)
+    partial = product(unexplained(curve, level), unexplained(share, level))
+    error = onset_error_of(curves, onsets, widths)
+    return np.column_stack(
+        [
+            auc_of(ranking, active),
+            precision_of(ranking, active),
+            product(curve, share),
+            product(standardized(ranking.ranks), standardized(rank(shares).ranks)),
+            np.where(known, partial, np.nan),
+            pointing_of(curves, active),
+            error,
+            np.abs(error),
+        ]
+    )
+
+
+def _ious(phrases: Sequence[AlignedPhrase], method: str, others: np.ndarray, owner: np.ndarray) -> np.ndarray:
+    """Return the IoU of every curve's heat map; NaN where the phrase's mask, or the method's map, is unknown."""
+    values = np.full(len(owner), np.nan)
+    for index in [number for number, phrase in enumerate(phrases) if phrase.mask is not None]:
+        heats = heats_of(phrases, method, others, index)
+        rows = np.flatnonzero(owner == index)
+        if len(heats) == len(rows):
+            mask = phrases[index].mask
+            values[rows] = [mask_iou(heat=heat, mask=mask) for heat in heats]  # type: ignore[arg-type]
+    return values

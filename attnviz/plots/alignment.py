@@ -1,0 +1,155 @@
+"""A score of maps against sound events, beside its controls."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
+from matplotlib.figure import Figure
+
+from attnviz.alignment import Alignment
+from attnviz.alignment.pooling import BETTER
+from attnviz.alignment.reading import MAP
+from attnviz.alignment.report import NAMES, estimate, headline, method_name, missing
+from attnviz.errors import MapsError
+from attnviz.plots.style import readable, text_style
+
+_MAP, _CONTROL = "#b5367a", "#5f7183"  # apart in grey, and for colour-blind readers
+_MAP_MEAN, _CONTROL_MEAN = "#5c0f3b", "#151d26"
+_SPREAD = 0.32
+
+
+@dataclass(frozen=True)
+class AlignmentArtists:
+    """What was drawn.
+
+    Attributes
+    ----------
+    axes : matplotlib.axes.Axes
+    points : list of PathCollection
+        Phrases, one collection a method, from top to bottom.
+    means : list of Artist
+        Pooled scores with their intervals.
+    notes : list of Artist
+        How the map compares with each control.
+    """
+
+    axes: Axes
+    points: list[PathCollection]
+    means: list[Artist]
+    notes: list[Artist]
+
+
+def alignment(result: Alignment, *, score: str = "roc_auc", ax: Axes | None = None) -> AlignmentArtists:
+    """Draw one score of every phrase, by the map and by each control.
+
+    A point is a phrase (the mean of its draws), the diamond their mean with its 95 % interval over source
+    recordings, the dotted line chance (of the onset error, no error). Beside each control stands the paired
+    difference, map minus control.
+
+    Parameters
+    ----------
+    result : Alignment
+        What `attnviz.align` gave.
+    score : str
+        A score of phrases, a column of ``result.table``: ``"roc_auc"``, ``"pearson"``, ``"pointing"``, ...
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; None: a figure of its own (``artists.axes.figure``).
+
+    Returns
+    -------
+    AlignmentArtists
+
+    Raises
+    ------
+    MapsError
+        There is no such score, or no phrase has it.
+    """
+    values = _values(result, score)
+    methods = [method for method in dict.fromkeys(result.table["method"]) if values[method].notna().any()]
+    if ax is None:
+        height = 1.5 + 0.55 * len(methods)
+        ax = Figure(figsize=(7.2, height), layout="constrained").add_subplot()
+    pooled = result.pooled.scores.set_index(["method", "score"])
+    level = 0.0 if score == "onset_error" else float(pooled.loc[(methods[0], score), "chance"])
+    if np.isfinite(level):
+        ax.axvline(level, color="0.45", linestyle=":", linewidth=1.2, zorder=1)
+    points, means = [], []
+    for row, method in enumerate(methods):
+        known = values[method].dropna().to_numpy()
+        colour = _MAP if method == MAP else _CONTROL
+        points.append(
+            ax.scatter(known, row + _spread(known), s=14, color=colour, alpha=0.45, linewidth=0, zorder=2)
+        )
+        means.append(_mean(ax, row, pooled.loc[(method, score)], _MAP_MEAN if method == MAP else _CONTROL_MEAN))
+    notes = _notes(ax, methods, result, score)
+    ax.set_yticks(range(len(methods)), [readable(method_name(method)) for method in methods])
+    for label in ax.get_yticklabels():
+        label.set(**text_style())
+    ax.set_ylim(len(methods) - 0.5, -0.5)
+    ax.tick_params(axis="y", length=0)
+    ax.set_xlabel(NAMES[score])
+    left_out = missing(result)
+    title = headline(result) + (f"\nnot scored, or cut: {left_out}" if left_out else "")
+    ax.set_title(title, fontsize=9, loc="left").set_parse_math(False)
+    for side in ("top", "right", "left"):
+        ax.spines[side].set_visible(False)
+    return AlignmentArtists(ax, points, means, notes)
+
+
+def _values(result: Alignment, score: str) -> pd.DataFrame:
+    """Return ``(phrases, methods)``."""
+    table = result.table
+    scores = [name for name in NAMES if name in table.columns]
+    if score not in scores:
+        raise MapsError(f"There is no score of phrases {score!r}; there are {', '.join(scores)}.")
+    values = table.pivot_table(index="phrase", columns="method", values=score, aggfunc="mean", dropna=False)
+    if not values.notna().any(axis=None):
+        raise MapsError(
+            f"No phrase has a {NAMES[score]}: {len(result.undefined)} of {len(result.phrases)} undefined."
+        )
+    return values
+
+
+def _spread(values: np.ndarray) -> np.ndarray:
+    """Return how far each point stands from its line, so that close ones lie side by side: never at random."""
+    if not len(values):
+        return np.empty(0)
+    width = (np.ptp(values) or 1.0) / 40
+    bins = np.round((values - values.min()) / width).astype(int)
+    order = np.argsort(bins, kind="stable")
+    place = np.empty(len(values))
+    place[order] = np.arange(len(values)) - np.searchsorted(bins[order], bins[order])
+    count = np.bincount(bins)[bins]
+    step = 2 * _SPREAD / max(int(count.max()), 8)
+    return (place - (count - 1) / 2) * step
+
+
+def _mean(ax: Axes, row: int, pooled: pd.Series, colour: str) -> Artist:
+    value, low, high = (float(pooled[name]) for name in ("value", "low", "high"))
+    error = None if np.isnan([low, high]).any() else [[max(value - low, 0.0)], [max(high - value, 0.0)]]
+    return ax.errorbar(
+        [value], [row], xerr=error, fmt="D", markersize=7, color=colour, markeredgecolor="white",
+        markeredgewidth=1.0, elinewidth=2.2, capsize=4, zorder=4,
+    )  # type: ignore[return-value]  # fmt: skip
+
+
+def _notes(ax: Axes, methods: list[str], result: Alignment, score: str) -> list[Artist]:
+    """Write the paired differences beyond the right edge, each on its control's line."""
+    where: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "annotation_clip": False}
+    where |= {"fontsize": 8, "va": "center", "ha": "left"}
+    rows = result.pooled.differences
+    rows = rows[(rows["score"] == score) & rows["control"].isin(methods) & rows["value"].notna()]
+    notes: list[Artist] = []
+    for control, value, low, high, verdict in rows[["control", "value", "low", "high", "verdict"]].to_numpy():
+        gap = estimate(value, low, high, sign=True) + (f"\n{verdict}" if verdict else "")
+        colour = _MAP if verdict == BETTER else "0.25"
+        notes.append(ax.annotate(gap, (1.02, methods.index(control)), color=colour, **where))
+    if notes:
+        notes.insert(0, ax.annotate("map minus control:", (1.02, methods.index(MAP)), color="0.25", **where))
+    return notes

@@ -1,0 +1,316 @@
+"""Pools: every fast path against one phrase, one resample, one exchange at a time."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from attnviz.alignment import Alignment, partial_correlation, pearson, psds, roc_auc, segment_f1, spearman
+from attnviz.alignment.arrays import stretched
+from attnviz.alignment.bootstrap import Bootstrap, defined_units, interval
+from attnviz.alignment.detection import DETECTION, detection_scores
+from attnviz.alignment.exchange import (
+    EXCHANGED,
+    draw_exchanges,
+    exchanged_means,
+    flipped_means,
+    permutation_interval,
+)
+from attnviz.alignment.methods import other_phrases
+from attnviz.alignment.phrases import AlignedPhrase, PhraseEvents
+
+STEP = 0.5
+
+
+def phrase(rng, *, clip, source=None, columns=19, draws=1, label="x"):
+    """A phrase of a clip of half-second columns, of one event, with curves of noise."""
+    onset = rng.uniform(0, 0.6) * columns * STEP
+    times = np.array([[onset, onset + rng.uniform(0.1, 0.3) * columns * STEP]])
+    edges = np.arange(columns + 1) * STEP
+    share = np.clip((np.minimum(edges[1:], times[0, 1]) - np.maximum(edges[:-1], times[0, 0])) / STEP, 0, 1)
+    curves = {"map": (share + rng.normal(size=columns),)}
+    if draws > 1:
+        curves["random"] = tuple(rng.normal(size=columns).round(1) for _ in range(draws))
+    events = PhraseEvents(clip, label, (0, 1), source, times, None, 0, 0)
+    return AlignedPhrase(
+        events, 0, columns * STEP, STEP, share, curves, rng.normal(size=columns), seeds={"random": draws}
+    )
+
+
+@pytest.fixture
+def pool():
+    """Seven clips of one to three phrases, of two lengths; draws differ."""
+    rng = np.random.default_rng(3)
+    return [
+        phrase(rng, clip=f"{c}", source=f"s{(c + k) % 5}", columns=19 if c < 4 else 24, draws=2 + k)
+        for c in range(7)
+        for k in range(1 + c % 3)
+    ]
+
+
+def test_bootstrap_vs_one_resample_at_a_time():
+    rng = np.random.default_rng(0)
+    units = np.array([0, 0, 1, 2, 2, 2, 3])
+    values = rng.normal(size=(7, 3))
+    values[2, 0] = values[0, 1] = np.nan
+    values[:, 2] = np.nan
+    bootstrap = Bootstrap(units, 40, 7)
+    got = bootstrap.means(values)
+    drawn = [weights for chunk in bootstrap.weights() for weights in chunk]
+    assert len(drawn) == len(got) == 40
+    for weights, row in zip(drawn, got, strict=True):
+        assert weights.sum() == 4
+        rows = [i for i, unit in enumerate(units) for _ in range(weights[unit])]
+        picked = pd.DataFrame(values[rows])
+        np.testing.assert_allclose(row, picked.mean().to_numpy(), rtol=1e-12)
+    assert defined_units(values, units).tolist() == [3, 4, 0]
+
+
+def test_bootstrap_chunks_and_seeds(monkeypatch):
+    units, values = np.arange(9), np.random.default_rng(0).normal(size=(9, 1))
+    whole = Bootstrap(units, 25, 1).means(values)
+    assert not np.array_equal(whole, Bootstrap(units, 25, 2).means(values))
+    monkeypatch.setattr("attnviz.alignment.bootstrap._DRAWS_AT_ONCE", 20)
+    np.testing.assert_allclose(Bootstrap(units, 25, 1).means(values), whole)
+
+
+def test_intervals_cover():
+    """Of 200 pools of 40 sources, about 95 % hold the true mean; sources of four phrases count once."""
+    rng = np.random.default_rng(1)
+    held = 0
+    for seed in range(200):
+        units = np.repeat(np.arange(40), 4)
+        values = (rng.normal(size=40)[units] + 0.1 * rng.normal(size=160))[:, None]
+        low, high = interval(Bootstrap(units, 300, seed).means(values), np.array([40]))
+        held += bool(low[0] <= 0 <= high[0])
+    assert 178 <= held <= 198
+
+
+def test_one_source_has_no_interval():
+    low, high = interval(np.zeros((5, 2)), np.array([1, 2]))
+    assert np.isnan(low[0])
+    assert (low[1], high[1]) == (0, 0)
+
+
+# ---- exchanges ---------------------------------------------------------------------------------------------
+
+
+def literal_exchange(phrases, curves, donors):
+    """One phrase at a time, with the public scores."""
+    rows = []
+    for donor in donors:
+        scores = {name: [] for name in EXCHANGED}
+        for one, other in zip(phrases, donor, strict=True):
+            length = len(one.share)
+            energy = stretched(phrases[other].energy, length)
+            found = {name: [] for name in EXCHANGED}
+            for draw in curves[other]:
+                curve = stretched(draw, length)
+                found["roc_auc"].append(roc_auc(curves=curve, active=one.active))
+                found["pearson"].append(pearson(curves=curve, activity=one.share))
+                found["spearman"].append(spearman(curves=curve, activity=one.share))
+                # What is left of the map beside its own clip's energy, and of the activity beside this clip's.
+                left = [
+                    y - np.polyval(np.polyfit(x, y, 1), x) for x, y in ((energy, curve), (one.energy, one.share))
+                ]
+                found["partial"].append(np.corrcoef(*left)[0, 1])
+            for name, values in found.items():
+                scores[name].append(np.mean(values) if values else np.nan)
+        rows.append([np.nanmean(scores[name]) for name in EXCHANGED])
+    return np.array(rows)
+
+
+@pytest.mark.parametrize("method", ["map", "random"])
+def test_exchanged_scores_vs_one_at_a_time(pool, method):
+    curves = [one.curves[method] for one in pool]
+    curves[2] = ()
+    donors = draw_exchanges([one.events.clip for one in pool], 6, 0)
+    np.testing.assert_allclose(
+        exchanged_means(pool, curves, donors), literal_exchange(pool, curves, donors), rtol=1e-9
+    )
+
+
+def test_nothing_exchanged_is_the_score_itself(pool):
+    curves = [one.curves["map"] for one in pool]
+    itself = np.arange(len(pool))[None]
+    energies = [one.energy for one in pool]
+    partial = [
+        partial_correlation(curves=one.curves["map"][0], activity=one.share, energy=energy)
+        for one, energy in zip(pool, energies, strict=True)
+    ]
+    auc = [roc_auc(curves=one.curves["map"][0], active=one.active) for one in pool]
+    got = exchanged_means(pool, curves, itself)[0]
+    assert got[EXCHANGED.index("partial")] == pytest.approx(np.mean(partial))
+    assert got[EXCHANGED.index("roc_auc")] == pytest.approx(np.mean(auc))
+
+
+def test_clips_are_exchanged_whole(pool):
+    clips = np.array([one.events.clip for one in pool])
+    donors = draw_exchanges(clips, 200, 0)
+    assert donors.shape == (200, len(pool))
+    for row in donors:
+        given = {clip: set(clips[row[clips == clip]]) for clip in clips}
+        assert all(len(from_clips) == 1 for from_clips in given.values())
+        assert len(set.union(*given.values())) == 7  # each clip's maps go somewhere
+    assert len({tuple(row) for row in donors}) > 150
+
+
+def test_too_few_clips_are_not_exchanged(pool):
+    assert draw_exchanges(["a", "b", "c", "d"], 10, 0).shape == (0, 4)
+    assert exchanged_means(pool, [one.curves["map"] for one in pool], np.empty((0, len(pool)), int)).shape == (
+        0,
+        4,
+    )
+
+
+def test_permutation_interval_holds_what_permuting_allows():
+    permuted = 0.6 + np.linspace(-0.1, 0.1, 41)
+    low, high = permutation_interval(0.55, permuted)
+    assert (low, high) == pytest.approx((0.455, 0.645))
+    assert np.isnan(permutation_interval(0.5, np.array([np.nan]))).all()
+    skewed = np.concatenate(
+        [np.zeros(90), np.ones(10)]
+    )  # a score of 0.9 above its level is rare, 0.1 below is not
+    low, high = permutation_interval(0.5, skewed)
+    assert low == pytest.approx(0.5 - 0.9)
+    assert high == pytest.approx(0.5 + 0.1)
+
+
+def test_signs_of_seeds():
+    assert len(flipped_means(np.zeros((5, 4)), 10, 0)) == 0
+    by_seed = np.full((8, 4), 0.6)
+    by_seed[:, 1:] = 0.1
+    flipped = flipped_means(by_seed, 4000, 0)
+    np.testing.assert_allclose(np.abs(flipped).max(axis=0), 0.1)
+    np.testing.assert_allclose(flipped.mean(axis=0), 0, atol=0.005)
+    np.testing.assert_allclose(flipped.std(axis=0), 0.1 / np.sqrt(8), rtol=0.05)
+
+
+def test_other_phrases_are_of_other_clips():
+    rng = np.random.default_rng(0)
+    phrases = [phrase(rng, clip=clip) for clip in "abacbbda"]
+    clips = np.array(list("abacbbda"))
+    drawn = np.array([other_phrases(phrases, seed) for seed in range(400)])
+    assert (clips[drawn] != clips).all()
+    for place, clip in enumerate(clips):
+        counts = np.bincount(drawn[:, place], minlength=8)
+        assert (counts[clips != clip] > 400 / 8 / 2).all()  # evenly
+
+
+# ---- detection ---------------------------------------------------------------------------------------------
+
+
+def by_the_public_functions(phrases, curves):
+    scores, rows = {}, []
+    for number, (one, draws) in enumerate(zip(phrases, curves, strict=True)):
+        for k, curve in enumerate(draws):
+            name = f"{number}/{k}"
+            low, high = curve.min(), curve.max()
+            scores[name] = ((curve - low) / (high - low) if high > low else np.ones(len(curve)))[:, None]
+            rows += [{"clip": name, "label": "x", "onset": a, "offset": b} for a, b in one.events.times]
+    lengths = {name: len(frames) for name, frames in scores.items()}
+    given = {
+        "scores": scores,
+        "ground_truth": pd.DataFrame(rows),
+        "durations": {name: length * STEP for name, length in lengths.items()},
+        "edges": {name: np.arange(length + 1) * STEP for name, length in lengths.items()},
+        "classes": ["x"],
+    }
+    return psds(**given).value, segment_f1(**given).value
+
+
+@pytest.mark.parametrize("method", ["map", "random", "constant"])
+def test_detection_vs_psds_and_segment_f1(pool, method):
+    flat = [(np.zeros(len(one.share)),) for one in pool]
+    curves = flat if method == "constant" else [one.curves[method] for one in pool]
+    if method == "map":  # some right ones, so that something is found
+        curves = [
+            (one.share,) if i % 2 else draws for i, (one, draws) in enumerate(zip(pool, curves, strict=True))
+        ]
+    units = np.arange(len(pool))
+    got = detection_scores(pool, curves, Bootstrap(units, 5, 0))
+    np.testing.assert_allclose(got.values, by_the_public_functions(pool, curves), rtol=1e-12)
+    assert got.phrases == len(pool)
+    weights = next(Bootstrap(units, 5, 0).weights())
+    for row, times in zip(got.replicates, weights, strict=True):
+        again = [i for i, count in enumerate(times) for _ in range(count)]
+        picked = [pool[i] for i in again], [curves[i] for i in again]
+        np.testing.assert_allclose(row, by_the_public_functions(*picked), rtol=1e-12)
+    if method == "map":
+        assert 0 < got.values[0] < 1
+
+
+def test_detection_of_nothing():
+    got = detection_scores([], [], Bootstrap(np.empty(0, int), 3, 0))
+    assert np.isnan(got.values).all()
+    assert got.replicates.shape == (3, len(DETECTION))
+
+
+# ---- the pool as a whole -----------------------------------------------------------------------------------
+
+
+def test_pooled_means_are_of_phrases_not_draws(pool):
+    result = Alignment(tuple(pool), "mean")
+    table = result.table[result.table["method"] == "random"]
+    by_phrase = table.groupby("phrase")["roc_auc"].mean()
+    scores = result.pooled.scores.set_index(["method", "score"])
+    assert scores.loc[("random", "roc_auc"), "value"] == pytest.approx(by_phrase.mean())
+    assert scores.loc[("random", "roc_auc"), "sources"] == 5
+    gap = result.table[result.table["method"] == "map"].set_index("phrase")["roc_auc"] - by_phrase
+    differences = result.pooled.differences.set_index(["score", "control"])
+    assert differences.loc[("roc_auc", "random"), "value"] == pytest.approx(gap.mean())
+    assert scores.loc[("constant", "average_precision"), "value"] == pytest.approx(
+        scores.loc[("map", "average_precision"), "chance"]
+    )
+
+
+def test_the_pool_does_not_depend_on_the_order_of_its_phrases(pool):
+    one, two = (Alignment(tuple(phrases), "mean") for phrases in (pool, pool[::-1]))
+    own = [result.table[result.table["method"] != "other_clip"] for result in (one, two)]
+    sums = [table.groupby(["method"])[["roc_auc", "partial", "onset_error"]].sum() for table in own]
+    pd.testing.assert_frame_equal(*sums)
+
+
+def test_few_sources_get_no_verdict(pool):
+    result = Alignment(tuple(pool), "mean")
+    verdicts = result.pooled.differences.set_index(["score", "control"])["verdict"]
+    assert verdicts[("roc_auc", "constant")] == "too few sources to tell"
+    more = [phrase(np.random.default_rng(i), clip=f"{i}", source=f"{i}") for i in range(8)]
+    right = [AlignedPhrase(o.events, 0, o.seconds, STEP, o.share, {"map": (o.share,)}, o.energy) for o in more]
+    verdicts = Alignment(tuple(right), "mean").pooled.differences.set_index(["score", "control"])["verdict"]
+    assert verdicts[("roc_auc", "constant")] == "better"
+    assert verdicts[("onset_distance", "energy")] == "better"  # lower is better
+    assert verdicts[("psds1", "energy")] == "better"
+    wrong = [
+        AlignedPhrase(o.events, 0, o.seconds, STEP, o.share, {"map": (1 - o.share,)}, o.share + 0.1 * o.energy)
+        for o in more
+    ]
+    verdicts = Alignment(tuple(wrong), "mean").pooled.differences.set_index(["score", "control"])["verdict"]
+    assert verdicts[("roc_auc", "energy")] == "worse"
+    assert verdicts[("onset_distance", "energy")] == "worse"
+
+
+def test_a_pool_of_nothing_has_no_scores():
+    rng = np.random.default_rng(0)
+    whole = phrase(rng, clip="a")
+    whole = AlignedPhrase(whole.events, 0, whole.seconds, STEP, np.ones(19), whole.curves, whole.energy)
+    for phrases in ((), (whole,)):
+        result = Alignment(phrases, "mean")
+        assert result.pooled.scores["value"].isna().all()
+        assert set(result.pooled.differences["verdict"]) == {""}
+        assert result.counts["scored"] == 0
+
+
+def test_the_same_seed_gives_the_same_pool(pool):
+    one, two = (Alignment(tuple(pool), "mean", seed=4).pool(n_resamples=50) for _ in range(2))
+    pd.testing.assert_frame_equal(one.scores, two.scores)
+    other = Alignment(tuple(pool), "mean", seed=5).pool(n_resamples=50)
+    assert not one.scores["low"].equals(other.scores["low"])
+
+
+def test_controls_of_other_lengths_are_summarized(pool):
+    text = Alignment(tuple(pool), "mean").summary()
+    assert "columns of 500 ms" in text
+    for name in ("ROC-AUC", "PSDS1", "segment F1", "other clip", "bootstrap over 5 source recordings"):
+        assert name in text

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from alignment.alignment_synthetic import COLUMNS, DOG, RAIN, event_rows, planted_maps, study
+from matplotlib import pyplot, rcParams
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from attnviz.alignment import align
+from attnviz.errors import MapsError
+from attnviz.plots import alignment
+
+SCORES = ["roc_auc", "average_precision", "pearson", "partial", "pointing", "onset_error", "onset_distance"]
+
+
+@pytest.fixture(scope="module")
+def result():
+    return study("noise", clips=8, seed=1)
+
+
+def overlapping(artists):
+    """Pairs of drawn texts that share room."""
+    figure = artists.axes.figure
+    FigureCanvasAgg(figure).draw()
+    axes = artists.axes
+    texts = [*axes.get_yticklabels(), axes.xaxis.label, axes._left_title, *artists.notes]
+    boxes = [(text.get_text(), text.get_window_extent()) for text in texts if text.get_text()]
+    width, height = figure.canvas.get_width_height()
+    outside = [
+        name for name, box in boxes if box.x0 < -1 or box.y0 < -1 or box.x1 > width + 1 or box.y1 > height + 1
+    ]
+    return outside + [(a, b) for i, (a, one) in enumerate(boxes) for b, two in boxes[:i] if one.overlaps(two)]
+
+
+@pytest.mark.parametrize("score", SCORES)
+def test_every_phrase_is_a_point(result, score):
+    artists = alignment(result, score=score)
+    table = result.table
+    methods = [
+        name for name in table["method"].unique() if table.loc[table["method"] == name, score].notna().any()
+    ]
+    assert len(artists.points) == len(artists.means) == len(methods)
+    for method, points in zip(methods, artists.points, strict=True):
+        across = np.sort(points.get_offsets()[:, 0])
+        np.testing.assert_allclose(across, np.sort(table.loc[table["method"] == method, score]))
+    assert not overlapping(artists)
+
+
+def test_means_intervals_and_differences_are_the_pooled_ones(result):
+    artists = alignment(result)
+    scores = result.pooled.scores.set_index(["method", "score"])
+    energy = scores.loc[("energy", "roc_auc")]
+    line, _, (bar,) = artists.means[2].lines
+    assert line.get_xdata()[0] == pytest.approx(energy["value"])
+    np.testing.assert_allclose(bar.get_segments()[0][:, 0], energy[["low", "high"]].to_numpy(float))
+    notes = [note.get_text() for note in artists.notes]
+    rows = result.pooled.differences
+    gap = rows[(rows["control"] == "energy") & (rows["score"] == "roc_auc")].iloc[0]
+    assert len(notes) == 5
+    assert notes[2].startswith(f"{gap['value']:+.3f}")
+    assert notes[2].endswith(gap["verdict"])
+
+
+def test_points_stay_within_their_row(result):
+    artists = alignment(result, score="pointing")  # many equal values
+    for row, points in enumerate(artists.points):
+        assert np.abs(points.get_offsets()[:, 1] - row).max() < 0.45
+
+
+def test_draws_on_given_axes_and_leaves_no_trace(result):
+    before = dict(rcParams)
+    ax = Figure(figsize=(8, 4), layout="constrained").add_subplot()
+    assert alignment(result, ax=ax).axes is ax
+    assert dict(rcParams) == before
+    assert not pyplot.get_fignums()
+
+
+def test_small_and_partly_undefined_results():
+    rng = np.random.default_rng(0)
+    maps = planted_maps({DOG: rng.random(COLUMNS), RAIN: rng.random(COLUMNS)})
+    rows = event_rows(("dog barks", 0.1, 0.3), ("rain falls", 0, 0.72))
+    given = align(maps, rows, controls={"random $w_0$": maps})
+    artists = alignment(given)
+    assert not overlapping(artists)
+    assert "1 over the whole clip" in artists.axes._left_title.get_text()
+    assert "random $w 0$" in [label.get_text() for label in artists.axes.get_yticklabels()]
+    with pytest.raises(MapsError, match="No phrase has a ROC-AUC: 1 of 1"):
+        alignment(align(maps, event_rows(("dog barks", 0, 0.72))))
+
+
+@pytest.mark.parametrize("score", ["psds1", "nosuch"])
+def test_unknown_scores(result, score):
+    with pytest.raises(MapsError, match=r"no score of phrases .*roc_auc, average_precision"):
+        alignment(result, score=score)

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from alignment.alignment_synthetic import COLUMNS, DOG, GRID, RAIN, event_rows, planted_maps
+from typer.testing import CliRunner
+
+from attnviz.alignment import align as score
+from attnviz.cli import app
+from attnviz.events import write_tsv
+
+ROWS = (("dog barks", 0.1, 0.3), ("rain falls", 0.2, 0.5), ("rain falls", 0.55, 0.6))
+
+
+@pytest.fixture
+def maps():
+    rng = np.random.default_rng(0)
+    mel = rng.normal(size=(GRID.height, GRID.width))
+    return planted_maps({DOG: rng.random(COLUMNS), RAIN: rng.random(COLUMNS)}, log_mel=mel)
+
+
+@pytest.fixture
+def run(tmp_path, maps):
+    folder = tmp_path / "[red]run"
+    folder.mkdir()
+    maps.save(folder / "maps.zarr")
+    return folder
+
+
+@pytest.fixture
+def events(tmp_path):
+    path = tmp_path / "events.tsv"
+    write_tsv(event_rows(*ROWS, source=["a", "b", "b"]), path)
+    return path
+
+
+def align(*arguments):
+    return CliRunner().invoke(app, ["align", *map(str, arguments)], env={"COLUMNS": "200"})
+
+
+def test_scores_are_written_and_printed(run, events, maps):
+    result = align(run, "--events", events)
+    assert result.exit_code == 0, result.output
+    written = pd.read_csv(run / "alignment.csv", keep_default_na=False, na_values={"roc_auc": [""]})
+    wanted = score(maps, event_rows(*ROWS)).table
+    np.testing.assert_allclose(written["roc_auc"], wanted["roc_auc"])
+    assert written["label"].tolist() == wanted["label"].tolist()
+    assert written["source"].unique().tolist() == ["a", "b"]
+    out = result.stdout
+    for text in ("dog barks", "columns of 20 ms", "2 source recordings", "map minus energy", "ROC-AUC", "Written"):
+        assert text in out
+    auc = wanted[(wanted["method"] == "map") & (wanted["label"] == "dog barks")]["roc_auc"].item()
+    assert f"{auc:.3f}" in next(line for line in out.splitlines() if "dog barks" in line)
+    assert "[red]run" in out
+
+
+def test_an_existing_file_is_kept(run, events):
+    assert align(run, "--events", events).exit_code == 0
+    before = (run / "alignment.csv").read_bytes()
+    result = align(run, "--events", events, "--readout", "down.0.0")
+    assert result.exit_code == 1
+    assert "exists already" in result.stderr
+    assert (run / "alignment.csv").read_bytes() == before
+    assert align(run, "--events", events, "--overwrite").exit_code == 0
+    assert (run / "alignment.csv").read_bytes() == before
+    (run / "alignment.csv").write_text("my own notes")
+    result = align(run, "--events", events, "--overwrite")
+    assert result.exit_code == 1
+    assert (run / "alignment.csv").read_text() == "my own notes"
+
+
+def test_one_clip_of_a_file(run, tmp_path):
+    path = tmp_path / "many.tsv"
+    write_tsv(pd.concat([event_rows(*ROWS), event_rows(ROWS[0], clip="other.wav")]), path)
+    result = align(run, "--events", path)
+    assert result.exit_code == 1
+    assert "--clip" in result.stderr
+    assert align(run, "--events", path, "--clip", "other.wav").exit_code == 0
+    assert pd.read_csv(run / "alignment.csv")["clip"].unique().tolist() == ["other.wav"]
+
+
+def test_nothing_that_can_be_scored(run, tmp_path):
+    path = tmp_path / "events.tsv"
+    write_tsv(event_rows(("dog barks", 0.0, 0.72)), path)
+    result = align(run, "--events", path)
+    assert result.exit_code == 0, result.output
+    assert "over the whole clip" in result.stdout
+    assert "No phrase could be scored" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "message"),
+    [
+        ((("a cat", 0.1, 0.2),), (), "is not in the caption"),
+        ((("dog barks", 1.0, 2.0),), (), "ends at 2 s"),
+        (ROWS, ("--readout", "nosuch"), "Unknown readout"),
+        (ROWS, ("--clip", "nosuch.wav"), "nosuch"),
+        (None, (), "events"),
+    ],
+)
+def test_errors_write_nothing(run, tmp_path, rows, options, message):
+    path = tmp_path / "events.tsv"
+    if rows is not None:
+        write_tsv(event_rows(*rows), path)
+    result = align(run, "--events", path, *options)
+    assert result.exit_code == 1
+    assert isinstance(result.exception, SystemExit)
+    assert message in result.stderr.replace("\n", " ")
+    assert [entry.name for entry in run.iterdir()] == ["maps.zarr"]
+
+
+def test_a_folder_without_maps(tmp_path, events):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    result = align(empty, "--events", events)
+    assert result.exit_code == 1
+    assert "maps.zarr" in result.stderr
+    assert not list(empty.iterdir())
