@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0.dev0"
 
 if TYPE_CHECKING:
-    from attnviz.api import explain, listen, load, trace
+    from attnviz.api import align, explain, listen, load, read_events, trace
     from attnviz.errors import AttnVizError, AttnVizWarning
     from attnviz.maps import AttentionMaps
     from attnviz.pipelines import (
@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 
 # Resolved on first use, so that `import attnviz` and the command line's --help need not wait for torch.
 _HOMES = {
+    "align": "attnviz.api",
     "explain": "attnviz.api",
     "listen": "attnviz.api",
     "load": "attnviz.api",
+    "read_events": "attnviz.events",
     "trace": "attnviz.api",
     "AttentionMaps": "attnviz.maps",
     "AttnVizError": "attnviz.errors",
@@ -41,9 +43,11 @@ __all__ = [
     "AuffusionInpaintPipeline",
     "AuffusionOutput",
     "AuffusionPipeline",
+    "align",
     "explain",
     "listen",
     "load",
+    "read_events",
     "trace",
 ]
 

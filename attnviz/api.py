@@ -10,14 +10,16 @@ import diffusers
 import torch
 
 from attnviz import __version__, bundled
+from attnviz.alignment import align
 from attnviz.capture import DEFAULT_MAX_BYTES
+from attnviz.events import read_events
 from attnviz.explaining import explain
 from attnviz.keys import Tokens
 from attnviz.pipelines import AuffusionPipeline
 from attnviz.sounds.listening import listen
 from attnviz.tracing import Trace
 
-__all__ = ["explain", "listen", "load", "trace"]
+__all__ = ["align", "explain", "listen", "load", "read_events", "trace"]
 
 
 def load(

@@ -7,9 +7,12 @@ from typing import Annotated
 
 import typer
 
+from attnviz.commands.align import align
 from attnviz.commands.bundle import bundle
 from attnviz.commands.data import data
+from attnviz.commands.explain import explain
 from attnviz.commands.listen import listen
+from attnviz.commands.options import Device, Model, Offline, Precision, Revision
 from attnviz.commands.train import train
 from attnviz.terminal import console, quieten_libraries, reported, say, warnings_shown
 
@@ -18,17 +21,6 @@ app = typer.Typer(
     no_args_is_help=True,
     help="Which sound did each word of a prompt make, when, and at which frequencies?",
 )
-
-Model = Annotated[
-    str | None,
-    typer.Option(
-        "--model", "-m", help="Checkpoint folder, or hub name such as auffusion/auffusion; left out: bundled."
-    ),
-]
-Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub repository.")]
-Offline = Annotated[bool, typer.Option("--offline", help="Look only into the local cache of the hub.")]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps, ...; the best there is where left out.")]
-Precision = Annotated[str, typer.Option(help="float32, bfloat16 or float16.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -109,6 +101,8 @@ def doctor(
         console.print("[green]This checkpoint works.[/]")
 
 
+app.command()(align)
+app.command()(explain)
 app.command()(listen)
 app.command()(train)
 app.command()(bundle)

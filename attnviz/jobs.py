@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -97,22 +97,10 @@ class Generation:
         AttnVizError
             Naming what was given and what is allowed.
         """
-        inputs.check_prompts(self.prompt, self.negative_prompt)
-        for name, text in (("prompt", self.prompt), ("negative prompt", self.negative_prompt or "")):
-            if any("\ud800" <= character <= "\udfff" for character in text):
-                raise PromptError(
-                    f"The {name} {text!a} holds bytes that are not UTF-8 text. Is the terminal, or the file "
-                    "it was read from, in another encoding?"
-                )
-        if not split_words(self.prompt):
-            raise PromptError(
-                f"The prompt {self.prompt!r} has no word, only punctuation, so there is nothing to map; a few "
-                "words are expected, for example 'a dog barks'."
-            )
+        check_prompt(self.prompt, self.negative_prompt)
         inputs.check_guidance(self.guidance_scale)
         inputs.check_duration(self.duration, WIDTH, DEFAULT_SECONDS)
-        if unknown := sorted(set(self.keep) - {"step", "head"}):
-            raise CaptureError(f"keep={', '.join(unknown)} is no axis of the maps; keep step, head, or both.")
+        check_axes(self.keep)
 
     def check_fit(self, pipe: AuffusionPipeline) -> None:
         """Refuse what this model cannot do, before it runs.
@@ -125,15 +113,7 @@ class Generation:
             If no word has a token, so that there would be nothing to map.
         """
         calls.check_steps(pipe.scheduler, self.steps, {})
-        if pipe.conditioner is not None:
-            table = pipe.conditioner.token_table(self.prompt, warn=False)
-        else:
-            table = clip_token_table(pipe.tokenizer, self.prompt, warn=False)
-        if not table.kept_words:
-            raise PromptError(
-                f"No word of the prompt {self.prompt!r} has a token of its own, so there is nothing to map. The "
-                "tokenizer drops its characters; are they letters that the model was trained on?"
-            )
+        check_mappable(pipe, self.prompt)
 
     def run(self, pipe: AuffusionPipeline) -> tuple[np.ndarray, np.ndarray, AttentionMaps]:
         """Generate and trace; returns the waveform, its log-mel spectrogram and the maps."""
@@ -203,6 +183,59 @@ def generate(
     }
     folder = save_run(out, audio, log_mel, maps, record, special_tokens=special_tokens, overwrite=overwrite)
     return Written(folder, sorted(path.name for path in folder.iterdir()), maps)
+
+
+def check_prompt(prompt: str, negative_prompt: str | None = None) -> None:
+    """Refuse a prompt that cannot be mapped, or a text that no encoder reads.
+
+    Raises
+    ------
+    PromptError
+        If one is empty or not UTF-8, or the prompt has no word.
+    """
+    inputs.check_prompts(prompt, negative_prompt)
+    for name, text in (("prompt", prompt), ("negative prompt", negative_prompt or "")):
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise PromptError(
+                f"The {name} {text!a} holds bytes that are not UTF-8 text. Is the terminal, or the file "
+                "it was read from, in another encoding?"
+            )
+    if not split_words(prompt):
+        raise PromptError(
+            f"The prompt {prompt!r} has no word, only punctuation, so there is nothing to map; a few "
+            "words are expected, for example 'a dog barks'."
+        )
+
+
+def check_axes(keep: Collection[str]) -> None:
+    """Refuse an axis to keep other than step and head.
+
+    Raises
+    ------
+    CaptureError
+        Naming the two.
+    """
+    if unknown := sorted(set(keep) - {"step", "head"}):
+        raise CaptureError(f"keep={', '.join(unknown)} is no axis of the maps; keep step, head, or both.")
+
+
+def check_mappable(pipe: AuffusionPipeline, prompt: str) -> None:
+    """Refuse a prompt of which no word has a token of its own, so that there would be nothing to map.
+
+    Raises
+    ------
+    PromptError
+        Saying so.
+    """
+    if pipe.conditioner is not None:
+        table = pipe.conditioner.token_table(prompt, warn=False)
+    else:
+        table = clip_token_table(pipe.tokenizer, prompt, warn=False)
+    if not table.kept_words:
+        raise PromptError(
+            f"No word of the prompt {prompt!r} has a token of its own, so there is nothing to map. The "
+            "tokenizer drops its characters; are they letters that the model was trained on?"
+        )
 
 
 def _first_line(error: BaseException) -> str:

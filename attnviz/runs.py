@@ -1,4 +1,4 @@
-"""Run folders: everything one generation made, written whole or not at all."""
+"""Run folders: everything one generation, or one clip explained, made; written whole or not at all."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from attnviz.audio import write_wav
 from attnviz.errors import OutputError
+from attnviz.events import write_tsv
 from attnviz.maps import AttentionMaps
 from attnviz.plots import spectrogram, word_maps
 from attnviz.storage import whole_folder
@@ -34,26 +35,33 @@ def save_run(
     maps: AttentionMaps,
     record: Mapping[str, Any],
     *,
+    events: pd.DataFrame | None = None,
+    alignment: pd.DataFrame | None = None,
     special_tokens: bool = False,
     overwrite: bool = False,
 ) -> Path:
     """Write a run folder.
 
     ``run.json`` (how it was made), ``audio.wav`` (16 kHz, 16 bits), ``spectrogram.npz`` (natural-log mel,
-    time in s, frequency in Hz), ``spectrogram.png``, ``maps.zarr``, ``tokens.csv`` and ``words.png``.
+    time in s, frequency in Hz), ``spectrogram.png``, ``maps.zarr``, ``tokens.csv`` and ``words.png``; where there
+    are events, ``events.tsv``, and where they were scored, ``alignment.csv``.
 
     Parameters
     ----------
     folder : path-like
         Where the run is to be.
     audio : numpy.ndarray, shape (samples,)
-        Generated clip at 16 kHz, in [-1, 1].
+        The clip at 16 kHz, in [-1, 1].
     log_mel : numpy.ndarray, shape (bands, frames)
         Its natural-log mel spectrogram, lowest band first.
     maps : AttentionMaps
         Its maps.
     record : mapping
         What ``run.json`` holds beside the maps' provenance: prompt, settings, seed, warnings.
+    events : pandas.DataFrame, optional
+        Event table of the clip.
+    alignment : pandas.DataFrame, optional
+        Scores of the maps against the events.
     special_tokens : bool
         Whether ``words.png`` shows the start and end tokens too.
     overwrite : bool
@@ -87,6 +95,10 @@ def save_run(
         maps.save(temporary / "maps.zarr")
         token_rows(maps).to_csv(temporary / "tokens.csv", index=False)
         word_maps(maps, special_tokens=special_tokens).savefig(temporary / "words.png", dpi=150)
+        if events is not None:
+            write_tsv(events, temporary / "events.tsv")
+        if alignment is not None:
+            alignment.to_csv(temporary / "alignment.csv", index=False)
     return Path(folder)
 
 

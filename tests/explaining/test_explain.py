@@ -12,12 +12,15 @@ import pytest
 import soundfile
 import torch
 from capture.literal import literal_attention
+from explaining.small_model import small_pipeline
 from test_pulse import WORD, lies_at_the_pulse, plant
 
 import attnviz
+from attnviz import provenance
 from attnviz.audio import image_to_mel
 from attnviz.capture import is_recorded
 from attnviz.errors import AudioError, CaptureError, MapsError, MemoryBudgetError, PromptError
+from attnviz.explaining.methods import draw_noise
 from attnviz.pipelines import AuffusionAudioToAudioPipeline
 from attnviz.pipelines.sources import read_sources
 
@@ -68,6 +71,7 @@ def state_of(pipe):
     """Everything that explain might leave changed."""
     modules = list(pipe.unet.modules())
     return (
+        provenance.digest(torch.cat([parameter.flatten() for parameter in pipe.unet.parameters()])),
         [len(module._forward_hooks) + len(module._forward_pre_hooks) for module in modules],
         [module.training for module in modules],
         [parameter.requires_grad for parameter in pipe.unet.parameters()],
@@ -152,6 +156,43 @@ def test_planted_pulse_is_read_on_the_true_grid(pipe):
         assert lies_at_the_pulse(float(peak.time), float(peak.freq), *heat.shape, 1024), layer
 
 
+@torch.no_grad()
+def test_what_inversion_and_prediction_look_at_vs_formulas_written_out(adapter_checkpoint, clip):
+    """Every latent the U-Net gets, of a model that predicts the velocity; the last is the one that is read."""
+    pipe = small_pipeline(adapter_checkpoint)
+    pipe.scheduler = diffusers.PNDMScheduler.from_config(pipe.scheduler.config, prediction_type="v_prediction")
+    images, _ = read_sources(clip, 1, 1024, None)
+    latents = pipe.vae.encode(2 * images - 1).latent_dist.mean * pipe.vae.config.scaling_factor
+    keys = pipe.conditioner([CAPTION], device="cpu")
+    kept = pipe.scheduler.alphas_cumprod.double().tolist()
+    calls = []
+
+    def split(samples, timestep, share):
+        """Clean latents and noise that the prediction at a timestep amounts to, at a share of signal."""
+        velocity = pipe.unet(samples.float(), timestep, encoder_hidden_states=keys).sample.double()
+        lost = (1 - share) ** 0.5
+        return share**0.5 * samples - lost * velocity, share**0.5 * velocity + lost * samples
+
+    # set_alpha_to_one is False here: inverting begins at the noise of timestep 0, and its first step stays.
+    clean, noise = split(latents.double(), 100, kept[0])
+    inverted = kept[100] ** 0.5 * clean + (1 - kept[100]) ** 0.5 * noise
+    noised = kept[100] ** 0.5 * latents + (1 - kept[100]) ** 0.5 * draw_noise(latents, 100, 1, 0)
+    predicted, _ = split(noised, 100, kept[100])
+
+    pipe.unet.register_forward_pre_hook(lambda unet, args: calls.append(args))
+    given = {"timesteps": (100,), "keep": ("step",)}
+    by_inversion = attnviz.explain(pipe, clip, CAPTION, method="inversion", inversion_steps=10, **given)
+    by_prediction = attnviz.explain(pipe, clip, CAPTION, method="predicted", draws=1, look_timestep=9, **given)
+    expected = [(latents, 0), (latents, 100), (inverted, 100), (noised, 100), (predicted, 9)]
+    assert [timestep for _, timestep in calls] == [timestep for _, timestep in expected]
+    for (looked, timestep), (literal, _) in zip(calls, expected, strict=True):
+        torch.testing.assert_close(looked, literal.float(), atol=1e-5, rtol=1e-5, msg=str(timestep))
+    for maps, method in ((by_inversion, "inversion"), (by_prediction, "predicted")):
+        assert (maps.timesteps, maps["mid.0"].sizes["step"]) == ([100.0], 1)
+        assert (maps.provenance["method"], maps.provenance["steps"]) == (method, 1)
+    assert not np.array_equal(by_inversion["mid.0"], by_prediction["mid.0"])
+
+
 # What travels with them -------------------------------------------------------------------------------
 
 
@@ -203,9 +244,20 @@ def test_every_layout_encoder_and_precision(two_encoder_checkpoint, plain_checkp
 # Nothing is left behind -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("error", [None, ZeroDivisionError, KeyboardInterrupt])
-def test_everything_is_as_it_was(pipe, error):
+@pytest.mark.parametrize(
+    ("method", "error"),
+    [
+        ({"draws": 1}, None),
+        ({"draws": 1}, ZeroDivisionError),
+        ({"draws": 1}, KeyboardInterrupt),
+        ({"method": "predicted", "draws": 1, "randomize": 2}, None),
+        ({"method": "inversion", "randomize": "conv_in"}, None),
+        ({"method": "inversion"}, KeyboardInterrupt),
+    ],
+)
+def test_everything_is_as_it_was(adapter_checkpoint, method, error):
     """Also where the model fails, or the user stops, in the middle of the U-Net."""
+    pipe = small_pipeline(adapter_checkpoint)
     pipe.unet.up_blocks.train()
     pipe.scheduler.set_timesteps(7)
     if error:
@@ -217,9 +269,9 @@ def test_everything_is_as_it_was(pipe, error):
     before, schedule = state_of(pipe), copy.deepcopy(vars(pipe.scheduler))
     if error:
         with pytest.raises(error):
-            attnviz.explain(pipe, noise_bursts(), CAPTION, **ONE_LOOK)
+            attnviz.explain(pipe, noise_bursts(), CAPTION, timesteps=(50,), **method)
     else:
-        attnviz.explain(pipe, noise_bursts(), CAPTION, **ONE_LOOK)
+        attnviz.explain(pipe, noise_bursts(), CAPTION, timesteps=(50,), **method)
     assert state_of(pipe) == before
     assert not is_recorded(pipe.unet)
     for name, value in vars(pipe.scheduler).items():
@@ -272,7 +324,7 @@ def unrun(shared_pipe):
         ({"draws": 0}, CaptureError, "draws=0"),
         ({"draws": 1.5}, CaptureError, "draws=1.5"),
         ({"seed": -1}, CaptureError, "seed=-1"),
-        ({"seed": None}, CaptureError, "seed=None"),
+        ({"seed": 0.5}, CaptureError, "seed=0.5"),
         ({"keep": ("time",)}, CaptureError, "keep"),
         ({"tokens": "some"}, CaptureError, "tokens"),
         ({"max_bytes": 0}, CaptureError, "max_bytes"),
@@ -281,7 +333,34 @@ def unrun(shared_pipe):
         ({"audio": np.full(16_000, np.nan, np.float32)}, AudioError, "NaN"),
         ({"audio": np.zeros(0, np.float32)}, AudioError, "0 samples"),
         ({"audio": np.zeros(900, np.float32)}, AudioError, "at least 945"),
-        ({"audio": noise_bursts(10.25)}, AudioError, "10.25 s long.* 10.24 s"),
+        ({"overlap": -1}, AudioError, "overlap=-1 is not .* 0 to 9.6"),
+        ({"overlap": 9.61}, AudioError, "overlap=9.61"),
+        ({"overlap": "half"}, AudioError, "overlap is 'half'"),
+        ({"method": "denoising"}, CaptureError, "noising, inversion, predicted"),
+        ({"method": "inversion", "draws": 4}, CaptureError, "draws=4 does not belong.*noising and predicted"),
+        ({"method": "inversion", "seed": 0}, CaptureError, "seed=0 does not belong"),
+        ({"inversion_steps": 20}, CaptureError, "inversion_steps=20 does not belong to method='noising'"),
+        ({"look_timestep": 0}, CaptureError, "look_timestep=0 does not belong"),
+        ({"method": "predicted", "look_timestep": 1000}, CaptureError, "look_timestep=1000.* 999"),
+        ({"method": "predicted", "look_timestep": -1}, CaptureError, "look_timestep=-1"),
+        ({"method": "inversion", "inversion_steps": 0}, CaptureError, "inversion_steps=0"),
+        ({"method": "inversion", "inversion_steps": 1001}, CaptureError, "more than the schedule's 1000"),
+        (
+            {"method": "inversion", "inversion_steps": 50},
+            CaptureError,
+            "50, .*every 20th.*inversion_steps=20 passes",
+        ),
+        (
+            {"method": "inversion", "timesteps": (990,), "inversion_steps": 3},
+            CaptureError,
+            "990.*inversion_steps=100",
+        ),
+        ({"randomize": 99}, CaptureError, "randomize=99.*0 to 11.*conv_out, up_blocks.3"),
+        ({"randomize": -1}, CaptureError, "randomize=-1"),
+        ({"randomize": True}, CaptureError, "randomize=True"),
+        ({"randomize": "attn"}, CaptureError, "randomize='attn'"),
+        ({"randomize_seed": 1}, CaptureError, "no block is randomised"),
+        ({"randomize": 1, "randomize_seed": -1}, CaptureError, "randomize_seed=-1"),
         ({"audio": "nowhere.wav"}, AudioError, "nowhere.wav"),
         ({"audio": [noise_bursts()]}, AudioError, "list"),
     ],
@@ -311,6 +390,13 @@ def test_models_that_do_not_fit(pipe):
         pipe.vae.encoder.conv_in.bias[0] = float("nan")
     with pytest.raises(AudioError, match="VAE returned NaN"):
         attnviz.explain(pipe, noise_bursts(), CAPTION)
+    with torch.no_grad():
+        pipe.vae.encoder.conv_in.bias[0] = 0.0
+    pipe.unet._forward_pre_hooks.clear()
+    with torch.no_grad():
+        pipe.unet.conv_out.bias[0] = float("inf")
+    with pytest.raises(CaptureError, match="looked at with timestep 0 are NaN or infinite.*predictions"):
+        attnviz.explain(pipe, noise_bursts(), CAPTION, **ONE_LOOK, method="predicted")
     pipe.unet.register_to_config(in_channels=9)
     with pytest.raises(CaptureError, match="9 channels.*inpainting"):
         attnviz.explain(pipe, noise_bursts(), CAPTION)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import diffusers
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 from attnviz.audio import LOG_FLOOR
 from attnviz.capture import AttentionRecorder, Conditioning
-from attnviz.errors import CaptureError
-from attnviz.explaining.clip import read_clip
-from attnviz.explaining.noising import Noising, training_schedule
+from attnviz.errors import AudioError, CaptureError
+from attnviz.explaining import clip as clips
+from attnviz.explaining.methods import Noising, draw_noise
+from attnviz.explaining.schedule import TrainingSchedule
 from attnviz.testing.checkpoints import SCHEDULER_CONFIG
 from attnviz.testing.models import make_unet
 
@@ -20,6 +22,10 @@ LATENTS = torch.randn(1, 4, 5, 7, generator=torch.Generator().manual_seed(1))  #
 
 def tone(seconds, amplitude=0.1):
     return (amplitude * np.sin(2 * np.pi * 440 * np.arange(round(seconds * 16_000)) / 16_000)).astype(np.float32)
+
+
+def read_clip(audio, *, normalize):
+    return clips.read_clip(audio, normalize=normalize, overlap=2.56, column=64)
 
 
 # The clip ---------------------------------------------------------------------------------------------
@@ -47,6 +53,32 @@ def test_shorter_clips_are_followed_by_silence(seconds, frames):
     assert (float(clip.pixels.min()), float(clip.pixels[0, 2].max())) == (-1.0, float(clip.image.max() * 2 - 1))
 
 
+def test_any_rate_channels_and_format_are_the_same_sound(tmp_path):
+    """A low tone at 8 kHz, in two channels, as FLAC; against the array at 16 kHz."""
+    low = (0.1 * np.sin(2 * np.pi * 440 * np.arange(24_000) / 8_000)).astype(np.float32)
+    soundfile.write(tmp_path / "low.flac", np.stack([low, low], axis=1), 8_000, subtype="PCM_24")
+    clip, plain = (read_clip(each, normalize=True) for each in (tmp_path / "low.flac", tone(3)))
+    assert clip.grid == plain.grid
+    inner = np.s_[:, 10:-734]  # resampling rings at the two ends
+    loud = plain.image[inner] > 0.4
+    assert loud.mean() > 0.005
+    np.testing.assert_allclose(clip.image[inner][loud], plain.image[inner][loud], atol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("samples", "message"),
+    [
+        (np.zeros((0, 2)), "clip.wav has 0 samples"),
+        (np.full((16_000, 2), np.nan), "clip.wav holds samples that are NaN"),
+        (np.zeros((900, 2)), "900 samples.*at least 945"),
+    ],
+)
+def test_files_that_are_no_clip(samples, message, tmp_path):
+    soundfile.write(tmp_path / "clip.wav", samples, 16_000, subtype="FLOAT")
+    with pytest.raises(AudioError, match=message):
+        read_clip(tmp_path / "clip.wav", normalize=True)
+
+
 def test_a_resampled_file_may_be_a_few_samples_too_long():
     clip = read_clip(tone(10.249), normalize=True)
     assert clip.grid.audio_seconds == 10.24
@@ -56,10 +88,10 @@ def test_a_resampled_file_may_be_a_few_samples_too_long():
 
 
 def test_a_draw_depends_on_seed_timestep_and_number_alone():
-    few = Noising((50,), draws=2, seed=3).noise(50, LATENTS)
-    many = Noising((400, 50), draws=5, seed=3).noise(50, LATENTS)
+    few = draw_noise(LATENTS, 50, draws=2, seed=3)
+    many = draw_noise(LATENTS, 50, draws=5, seed=3)
     assert torch.equal(few, many[:2])
-    everything = [many, Noising((50,), 5, 4).noise(50, LATENTS), Noising((50,), 5, 3).noise(51, LATENTS)]
+    everything = [many, draw_noise(LATENTS, 50, 5, seed=4), draw_noise(LATENTS, 51, 5, seed=3)]
     rows = torch.cat(everything).flatten(1)
     correlation = torch.corrcoef(rows) - torch.eye(15)
     assert float(correlation.abs().max()) < 0.4  # of 140 values: 0.085 is one standard error
@@ -75,20 +107,20 @@ def test_noised_as_ddpm_does_it_with_any_scheduler(scheduler):
     """Also after a generation of a few steps, which is all that Euler's own add_noise knows."""
     ours = getattr(diffusers, scheduler).from_config(SCHEDULER_CONFIG)
     ours.set_timesteps(5)
-    schedule = training_schedule(ours)
-    method, seen = Noising.checked((999, 0, 250), 3, 0, schedule), []
-    method.run(lambda samples, timestep: seen.append((samples, timestep)), LATENTS, schedule)
-    assert [timestep for _, timestep in seen] == [999, 0, 250]
-    assert method.looks == 3
+    views = Noising((999, 0, 250), 3, 0).views(LATENTS, TrainingSchedule.of(ours), pytest.fail)
+    assert [timestep for _, timestep in views] == [999, 0, 250]
     ddpm = diffusers.DDPMScheduler.from_config(SCHEDULER_CONFIG)
-    for samples, timestep in seen:
-        expected = ddpm.add_noise(LATENTS, method.noise(timestep, LATENTS), torch.tensor([timestep]))
+    for samples, timestep in views:
+        expected = ddpm.add_noise(LATENTS, draw_noise(LATENTS, timestep, 3, 0), torch.tensor([timestep]))
         torch.testing.assert_close(samples, expected, atol=1e-6, rtol=0)
 
 
 def test_schedulers_without_a_training_schedule_are_refused():
     with pytest.raises(CaptureError, match="EDMEulerScheduler has no alphas_cumprod"):
-        training_schedule(diffusers.EDMEulerScheduler())
+        TrainingSchedule.of(diffusers.EDMEulerScheduler())
+    flow = diffusers.DPMSolverMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True)
+    with pytest.raises(CaptureError, match="'flow_prediction'; known are epsilon"):
+        TrainingSchedule.of(flow)
 
 
 # The draws, averaged as they come ---------------------------------------------------------------------

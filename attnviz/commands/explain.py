@@ -1,0 +1,108 @@
+"""``attnviz explain``: maps of a real clip, with a caption of what is heard in it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from attnviz.commands.options import Device, Model, Offline, Precision, Revision
+from attnviz.terminal import quieten_libraries, reported, say, warnings_shown
+
+
+class Method(StrEnum):
+    """What the model looks at."""
+
+    NOISING = "noising"
+    INVERSION = "inversion"
+    PREDICTED = "predicted"
+
+
+def explain(
+    clip: Annotated[Path, typer.Argument(help="Audio file: WAV, FLAC or OGG, of any length.")],
+    caption: Annotated[str, typer.Argument(help="What is heard in it, for example 'a dog barks'.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Run folder to write.")],
+    events: Annotated[
+        Path | None, typer.Option("--events", "-e", help="File of the clip's sound events, of any known format.")
+    ] = None,
+    model: Model = None,
+    method: Annotated[
+        Method,
+        typer.Option(help="Look at the noised clip, at its DDIM inversion, or at its predicted clean self."),
+    ] = Method.NOISING,
+    timestep: Annotated[
+        list[int] | None,
+        typer.Option(min=0, help="Timestep looked at; may be given several times. 50, 150, 250, 400 if left out."),
+    ] = None,
+    draws: Annotated[
+        int | None, typer.Option(min=1, help="Noising, predicted: noise draws a timestep; 4 if left out.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Noising, predicted: seed of the noise; 0 if left out.")
+    ] = None,
+    inversion_steps: Annotated[
+        int | None, typer.Option(min=1, help="Inversion: steps over the whole schedule; 20 if left out.")
+    ] = None,
+    look_timestep: Annotated[
+        int | None,
+        typer.Option(min=0, help="Predicted: timestep told while looking at the prediction; 0 if left out."),
+    ] = None,
+    overlap: Annotated[
+        float | None, typer.Option(help="Seconds that windows of a clip over 10.24 s share; 2.56 if left out.")
+    ] = None,
+    own_level: Annotated[
+        bool, typer.Option("--own-level", help="Leave the clip's level alone instead of scaling its peak to 0.95.")
+    ] = False,
+    randomize: Annotated[
+        str | None,
+        typer.Option(help="Shuffle the weights of so many blocks from the output, or up to the one of that name."),
+    ] = None,
+    randomize_seed: Annotated[int | None, typer.Option(min=0, help="Seed of the shuffle; 0 if left out.")] = None,
+    keep: Annotated[
+        list[str] | None, typer.Option(help="Axis kept in the maps, step or head; may be given twice.")
+    ] = None,
+    special_tokens: Annotated[
+        bool, typer.Option("--special-tokens", help="Draw the start and end tokens too.")
+    ] = False,
+    revision: Revision = None,
+    offline: Offline = False,
+    device: Device = None,
+    precision: Precision = "float32",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing run folder.")] = False,
+) -> None:
+    """Map every word of a caption on a real clip, and score the maps where the clip's events are known."""
+    with reported(), warnings_shown() as warned:
+        quieten_libraries()
+        from attnviz import jobs
+        from attnviz.explaining.run import Explanation, explain_to_run
+
+        request = Explanation(
+            clip=clip,
+            prompt=caption,
+            events=events,
+            method=method.value,
+            timesteps=tuple(timestep or ()),
+            draws=draws,
+            seed=seed,
+            inversion_steps=inversion_steps,
+            look_timestep=look_timestep,
+            overlap=overlap,
+            normalize=not own_level,
+            randomize=int(randomize) if randomize is not None and randomize.isdecimal() else randomize or 0,
+            randomize_seed=randomize_seed,
+            keep=tuple(keep or ()),
+        )
+        run, alignment = explain_to_run(
+            request,
+            model=jobs.ModelChoice(model, revision, offline, device, precision),
+            out=out,
+            special_tokens=special_tokens,
+            overwrite=overwrite,
+            warned=warned,
+        )
+        say(repr(run.maps))
+        if alignment is not None:
+            say(f"\n{alignment.summary()}")
+        say(f"\nWritten to {run.folder}: {', '.join(run.files)}")

@@ -1,0 +1,127 @@
+"""The settings of a way to look at a clip, checked: which belong to it, and what they may be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Integral
+from typing import Any, Literal, get_args
+
+from attnviz.errors import CaptureError
+from attnviz.explaining.methods import Inversion, Method, Noising, Predicted, fewest_steps
+
+MethodName = Literal["noising", "inversion", "predicted"]
+
+_BELONGS = {
+    "draws": ("noising", "predicted"),
+    "seed": ("noising", "predicted"),
+    "inversion_steps": ("inversion",),
+    "look_timestep": ("predicted",),
+}
+"""Settings that belong to some methods only."""
+
+
+def settled_method(
+    method: MethodName,
+    timesteps: Sequence[int],
+    *,
+    draws: int | None,
+    seed: int | None,
+    inversion_steps: int | None,
+    look_timestep: int | None,
+    schedule: int,
+) -> Method:
+    """Settle how a clip is looked at, or refuse it; see `attnviz.explain`.
+
+    Parameters
+    ----------
+    method, timesteps, draws, seed, inversion_steps, look_timestep
+        As for `attnviz.explain`; None where left out.
+    schedule : int
+        Timesteps of the training schedule.
+
+    Raises
+    ------
+    CaptureError
+        If the method is unknown, or a setting is not its own or cannot be.
+    """
+    if method not in get_args(MethodName):
+        raise CaptureError(f"method={method!r} is unknown; it is one of {', '.join(get_args(MethodName))}.")
+    given = {
+        "draws": draws,
+        "seed": seed,
+        "inversion_steps": inversion_steps,
+        "look_timestep": look_timestep,
+    }
+    for name, value in given.items():
+        if value is not None and method not in _BELONGS[name]:
+            raise CaptureError(
+                f"{name}={value!r} does not belong to method={method!r}; it is a setting of "
+                f"{' and '.join(_BELONGS[name])}."
+            )
+    steps = _checked_timesteps(timesteps, schedule)
+    if method == "inversion":
+        return Inversion(
+            steps, _checked_inversion(20 if inversion_steps is None else inversion_steps, steps, schedule)
+        )
+    noised = Noising(
+        steps,
+        checked_whole("draws", 4 if draws is None else draws, least=1),
+        checked_whole("seed", 0 if seed is None else seed, least=0),
+    )
+    if method == "noising":
+        return noised
+    look = checked_whole("look_timestep", 0 if look_timestep is None else look_timestep, least=0)
+    if look >= schedule:
+        raise CaptureError(f"look_timestep={look} is not in the schedule, which ends at {schedule - 1}.")
+    return Predicted(noised.timesteps, noised.draws, noised.seed, look)
+
+
+def checked_whole(name: str, value: Any, *, least: int) -> int:
+    """Give a whole number from `least` as an int.
+
+    Raises
+    ------
+    CaptureError
+        If it is none.
+    """
+    if not _is_whole(value) or value < least:
+        raise CaptureError(f"{name}={value!r} is not a whole number from {least}.")
+    return int(value)
+
+
+def _checked_timesteps(timesteps: Sequence[int], schedule: int) -> tuple[int, ...]:
+    try:
+        steps = list(timesteps)
+    except TypeError as error:
+        raise CaptureError(f"timesteps={timesteps!r} is not a sequence; for one, (50,) is meant.") from error
+    for step in steps:
+        if not _is_whole(step) or not 0 <= step < schedule:
+            raise CaptureError(
+                f"timesteps holds {step!r}; they are whole numbers from 0 (hardly any noise) to {schedule - 1} "
+                "(nothing but noise), of the schedule the model was trained on."
+            )
+    if not steps or len(set(steps)) < len(steps):
+        raise CaptureError(
+            f"timesteps={timesteps!r} must hold at least one, and none twice; for more noise draws there is "
+            "draws=."
+        )
+    return tuple(int(step) for step in steps)
+
+
+def _checked_inversion(steps: int, timesteps: tuple[int, ...], schedule: int) -> int:
+    steps = checked_whole("inversion_steps", steps, least=1)
+    if steps > schedule:
+        raise CaptureError(f"inversion_steps={steps} is more than the schedule's {schedule} timesteps.")
+    stride = schedule // steps
+    missed = [step for step in timesteps if step % stride or step // stride >= steps]
+    if missed:
+        raise CaptureError(
+            f"timesteps holds {missed[0]}, and an inversion in {steps} steps passes every {stride}th timestep "
+            f"from 0 to {(steps - 1) * stride}. inversion_steps={fewest_steps(timesteps, schedule)} passes all of "
+            "yours."
+        )
+    return steps
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)

@@ -1,0 +1,131 @@
+"""Clips longer than the spectrogram: where the windows begin, and how their maps become one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from attnviz.audio import MEL, SpectrogramGrid
+from attnviz.audio.settings import finite_number
+from attnviz.capture import CapturedLayer
+from attnviz.errors import AudioError, CaptureError
+
+WIDTH = SpectrogramGrid().width
+"""Spectrogram columns of a window, which are the model's."""
+
+
+def window_starts(frames: int, *, overlap: float, column: int) -> tuple[int, ...]:
+    """Settle at which spectrogram columns the windows of a clip begin.
+
+    Parameters
+    ----------
+    frames : int
+        Spectrogram columns of the clip.
+    overlap : float
+        Seconds that neighbouring windows have in common, at least.
+    column : int
+        Spectrogram columns of one column of the coarsest layer; every window begins at a multiple of it, so that
+        the columns of all layers fall on one another.
+
+    Returns
+    -------
+    tuple of int
+        Ascending from 0. The last window begins at the first such place from which it reaches the clip's end.
+
+    Raises
+    ------
+    AudioError
+        If the overlap is not from 0 to a window less one such column.
+
+    Examples
+    --------
+    >>> window_starts(1024, overlap=2.56, column=64)
+    (0,)
+    >>> window_starts(2000, overlap=2.56, column=64)
+    (0, 768, 1024)
+    """
+    shared = finite_number("overlap", overlap) * MEL.sample_rate / MEL.hop_length
+    # Rounded first: 2.56 s are 256 columns, and not a hair more.
+    hop = int((WIDTH - np.ceil(round(shared, 6))) // column * column)
+    if shared < 0 or hop < column:
+        most = (WIDTH - column) * MEL.hop_length / MEL.sample_rate
+        raise AudioError(
+            f"overlap={overlap:g} is not a number of seconds from 0 to {most:g}. A window is "
+            f"{SpectrogramGrid().seconds:g} s long; was the overlap given in percent or milliseconds?"
+        )
+    last = max(0, -(-(frames - WIDTH) // column) * column)
+    return (*range(0, last, hop), last)
+
+
+def cross_fade(starts: Sequence[int], columns: int) -> np.ndarray:
+    """Share each column of a clip out among the windows it is in.
+
+    Parameters
+    ----------
+    starts : sequence of int
+        Spectrogram columns at which the windows begin.
+    columns : int
+        A layer's columns of one window.
+
+    Returns
+    -------
+    numpy.ndarray, shape (windows, columns of the clip), float64
+        From 0 to 1; over the windows they sum to 1. In a window alone it is 1; where windows overlap, each counts
+        by how far from its nearer end a column's centre is, for near an end the model has seen less of the sound.
+
+    Examples
+    --------
+    >>> cross_fade((0, 512), 4)
+    array([[1.  , 1.  , 0.75, 0.25, 0.  , 0.  ],
+           [0.  , 0.  , 0.25, 0.75, 1.  , 1.  ]])
+    """
+    firsts = [start * columns // WIDTH for start in starts]
+    centres = np.arange(columns) + 0.5
+    weights = np.zeros((len(starts), firsts[-1] + columns))
+    for row, first in zip(weights, firsts, strict=True):
+        row[first : first + columns] = np.minimum(centres, columns - centres)
+    return weights / weights.sum(axis=0)
+
+
+def join_windows(
+    windows: Iterable[Mapping[str, CapturedLayer]], starts: Sequence[int]
+) -> Mapping[str, CapturedLayer]:
+    """Join the maps of a clip's windows on one time axis, cross-faded where they overlap.
+
+    Parameters
+    ----------
+    windows : iterable of mappings of str to CapturedLayer
+        What was captured of each window; taken one at a time, and not kept.
+    starts : sequence of int
+        Spectrogram columns at which they begin; see `window_starts`.
+
+    Returns
+    -------
+    mapping of str to CapturedLayer
+        Each layer with the columns of the whole clip; of one window, that window's.
+
+    Raises
+    ------
+    CaptureError
+        If a window begins between two columns of a layer.
+    """
+    if len(starts) == 1:
+        return next(iter(windows))
+    joined: dict[str, CapturedLayer] = {}
+    for number, window in enumerate(windows):
+        for name, layer in window.items():
+            columns = layer.attention.shape[-1]
+            if any(start * columns % WIDTH for start in starts):
+                raise CaptureError(
+                    f"{name} has {columns} columns in a window of {WIDTH}, and windows that begin at {starts} do "
+                    "not fall on them, so their maps cannot be joined. Cut the clip into pieces instead."
+                )
+            shares = cross_fade(starts, columns)
+            if name not in joined:
+                whole = np.zeros((*layer.attention.shape[:-1], shares.shape[1]), dtype=np.float32)
+                joined[name] = CapturedLayer(whole, layer.dims, layer.heads, layer.path)
+            first = starts[number] * columns // WIDTH
+            part = slice(first, first + columns)
+            joined[name].attention[..., part] += layer.attention * shares[number, part].astype(np.float32)
+    return joined

@@ -1,0 +1,178 @@
+"""``attnviz explain``: a run folder of a real clip, its events scored, and nothing half-written."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+from explaining.small_model import small_pipeline
+from typer.testing import CliRunner
+
+import attnviz
+from attnviz.audio import load_audio, peak_normalize
+from attnviz.cli import app
+from attnviz.events import read_events
+from attnviz.runs import is_run
+
+CAPTION = "a dog barks, then rain falls"
+EVENTS = "filename\tonset\toffset\tevent_label\nclip.wav\t0.5\t1.25\tdog barks\nclip.wav\t5\t11\train\n"
+QUICK = ["--timestep", "50", "--draws", "1"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A stereo clip of 11 s at 8 kHz, which takes two windows, and its events."""
+    folder = tmp_path_factory.mktemp("explained")
+    samples = 0.1 * np.random.default_rng(0).standard_normal((88_000, 2))
+    soundfile.write(folder / "clip.wav", samples, 8_000)
+    soundfile.write(folder / "short.flac", samples[:8_000], 8_000)
+    (folder / "events.tsv").write_text(EVENTS)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def checkpoint(adapter_checkpoint, tmp_path_factory):
+    """Small, so that this is quick; saved as a user would save one."""
+    place = tmp_path_factory.mktemp("checkpoints") / "small"
+    small_pipeline(adapter_checkpoint).save_pretrained(place)
+    return place
+
+
+@pytest.fixture(scope="module")
+def explain(checkpoint):
+    def run(*arguments, model=checkpoint):
+        return CliRunner().invoke(app, ["explain", *map(str, arguments), "--model", str(model)])
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def run(folder, explain):
+    out = folder / "deep" / "run"
+    given = [*QUICK, "--keep", "head", "--overlap", 5, "--seed", 3, "--randomize", 2, "--randomize-seed", 7]
+    result = explain(folder / "clip.wav", CAPTION, "--events", folder / "events.tsv", "--out", out, *given)
+    assert result.exit_code == 0, result.output
+    assert "ROC-AUC" in result.stdout
+    assert f"Written to {out}: alignment.csv, audio.wav, events.tsv, maps.zarr" in result.stdout
+    assert "2/2" in result.stderr  # looks, as they come
+    return out
+
+
+def test_run_folder_is_whole(run, folder, checkpoint):
+    assert sorted(path.name for path in run.iterdir()) == [
+        *("alignment.csv", "audio.wav", "events.tsv", "maps.zarr", "run.json", "spectrogram.npz"),
+        *("spectrogram.png", "tokens.csv", "words.png"),
+    ]
+    assert is_run(run)
+    assert [path.name for path in run.parent.iterdir()] == ["run"]  # no temporary folder is left
+    record = json.loads((run / "run.json").read_text("utf-8"))
+    assert (record["prompt"], record["clip"]) == (CAPTION, str(folder / "clip.wav"))
+    assert (record["method"], record["timesteps"], record["draws"], record["seed"]) == ("noising", [50], 1, 3)
+    assert (record["randomize"], record["randomize_seed"]) == (2, 7)
+    said = record["provenance"]
+    assert said["randomized"] == {"blocks": ["conv_out", "up_blocks.2"], "seed": 7}
+    assert (said["windows"], said["overlap"], said["keep"]) == ([0.0, 0.96], 5.0, ["head"])
+    assert said["model"] == str(checkpoint)
+
+
+def test_audio_and_spectrogram_are_what_the_model_saw(run, folder):
+    audio, rate = soundfile.read(run / "audio.wav")
+    assert (audio.shape, rate) == ((176_000,), 16_000)
+    np.testing.assert_allclose(audio, peak_normalize(load_audio(folder / "clip.wav")), atol=1e-4)
+    maps = attnviz.AttentionMaps.load(run / "maps.zarr")
+    with np.load(run / "spectrogram.npz") as saved:
+        np.testing.assert_array_equal(saved["log_mel"], maps.spectrogram[0, 0])
+        assert saved["log_mel"].shape == (256, 1120)
+        assert saved["padding"].sum() == 20
+
+
+def test_events_and_scores_are_those_of_the_maps(run, folder):
+    events = read_events(run / "events.tsv")
+    pd.testing.assert_frame_equal(events, read_events(folder / "events.tsv"))
+    maps = attnviz.AttentionMaps.load(run / "maps.zarr")
+    expected = attnviz.align(maps, events).table
+    scores = pd.read_csv(run / "alignment.csv")
+    assert scores["label"].unique().tolist() == ["dog barks", "rain"]
+    np.testing.assert_allclose(scores["roc_auc"], expected["roc_auc"])
+
+
+def test_other_methods_and_no_events(explain, folder, tmp_path):
+    result = explain(
+        *(folder / "short.flac", "rain", "--out", tmp_path / "run", "--method", "predicted"),
+        *(*QUICK, "--look-timestep", 5, "--own-level", "--special-tokens"),
+    )
+    assert result.exit_code == 0, result.output
+    assert not (tmp_path / "run" / "events.tsv").exists()
+    said = json.loads((tmp_path / "run" / "run.json").read_text("utf-8"))["provenance"]
+    assert (said["method"], said["look_timestep"], said["normalize"]) == ("predicted", 5, False)
+    assert (said["randomized"], said["overlap"]) == (None, 2.56)
+    audio, _ = soundfile.read(tmp_path / "run" / "audio.wav")
+    np.testing.assert_allclose(audio, load_audio(folder / "short.flac"), atol=1e-4)
+
+
+def test_existing_runs_are_kept(explain, folder, run):
+    before = (run / "run.json").read_bytes()
+    result = explain(folder / "clip.wav", CAPTION, "--out", run, *QUICK)
+    assert result.exit_code == 1
+    assert "exists already" in result.stderr
+    assert (run / "run.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["CLIP", "..."], "no word, only punctuation"),
+        (["CLIP", " "], "empty"),
+        (["nowhere.wav", CAPTION], "there is no audio file nowhere.wav"),
+        (["EVENTS", CAPTION], "not audio that can be read"),
+        (["CLIP", CAPTION, "--events", "nowhere.tsv"], "nowhere.tsv"),
+        (["CLIP", CAPTION, "--events", "CLIP"], "EventsError"),
+        (["CLIP", "a dog barks", "--events", "EVENTS"], "'rain' of clip 'clip.wav' is not in the caption"),
+        (["CLIP", CAPTION, "--keep", "time"], "keep=time"),
+        (["CLIP", CAPTION, "--precision", "int3"], "bfloat16"),
+    ],
+)
+def test_bad_requests_write_nothing_and_load_no_model(arguments, message, explain, folder, tmp_path):
+    places = {"CLIP": folder / "clip.wav", "EVENTS": folder / "events.tsv"}
+    arguments = [places.get(argument, argument) for argument in arguments]
+    result = explain(*arguments, "--out", tmp_path / "run", model=tmp_path / "no such model")
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--method", "inversion", "--draws", "2"], "draws=2 does not belong"),
+        (["--method", "inversion", "--timestep", "55"], "inversion_steps=200 passes"),
+        (["--timestep", "1000"], "1000"),
+        (["--overlap", "10"], "overlap=10"),
+        (["--randomize", "attn"], "randomize='attn'"),
+        (["--randomize-seed", "1"], "no block is randomised"),
+    ],
+)
+def test_settings_that_cannot_be_write_nothing(options, message, explain, folder, tmp_path):
+    result = explain(folder / "clip.wav", CAPTION, "--out", tmp_path / "run", *options)
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_of_several_captions_the_events_of_the_given_one(explain, data_dir, tmp_path):
+    """AudioGrounding has five captions of this clip, with spans in each."""
+    clip, events = data_dir / "audiocaps" / "_GI7meqlYZk_30.wav", data_dir / "audiogrounding" / "test.json"
+    caption = "a cat is meowing, and a child is speaking"
+    wrong = explain(clip, "a cat meows", "--events", events, "--out", tmp_path / "run")
+    assert wrong.exit_code == 1
+    assert "none of them is the prompt of the maps, 'a cat meows'" in wrong.stderr
+    result = explain(clip, caption, "--events", events, "--out", tmp_path / "run", *QUICK)
+    assert result.exit_code == 0, result.output
+    assert len(read_events(tmp_path / "run" / "events.tsv")) == 49  # of the clip, whatever the caption
+    scores = pd.read_csv(tmp_path / "run" / "alignment.csv")
+    scored = scores[["label", "start", "end"]].drop_duplicates().to_numpy().tolist()
+    assert scored == [["a cat is meowing", 0, 16], ["a child is speaking", 22, 41]]
