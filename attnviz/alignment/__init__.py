@@ -1,6 +1,7 @@
 """Scores of maps against sound events, each beside its controls. Never touches a model.
 
-`align` scores one clip's maps, `Alignment.concat` pools clips. The score functions stand for themselves: of
+`align` scores one clip's maps, `Alignment.concat` pools clips; `fit_readout` weighs layers, heads and timesteps by
+clips whose sounds are known. The score functions stand for themselves: of
 curves, :func:`roc_auc`, :func:`average_precision`, :func:`pearson`, :func:`spearman`, :func:`partial_correlation`,
 :func:`pointing` and :func:`onset_error`; of heat maps, :func:`mask_iou`; of frame scores, equal to those of the
 package sed_scores_eval, :func:`psds` (over all thresholds) and :func:`segment_f1` (at one).
@@ -8,6 +9,7 @@ package sed_scores_eval, :func:`psds` (over all thresholds) and :func:`segment_f
 
 from attnviz.alignment.aligning import align
 from attnviz.alignment.correlation import partial_correlation, pearson, spearman
+from attnviz.alignment.fitting import ReadoutFit, fit_readout
 from attnviz.alignment.localization import mask_iou, onset_error, pointing
 from attnviz.alignment.pooling import Pooled
 from attnviz.alignment.psds import PsdsResult, psds
@@ -21,9 +23,11 @@ __all__ = [
     "EventCounts",
     "Pooled",
     "PsdsResult",
+    "ReadoutFit",
     "SegmentF1Result",
     "align",
     "average_precision",
+    "fit_readout",
     "mask_iou",
     "onset_error",
     "partial_correlation",

@@ -12,7 +12,8 @@ from attnviz.alignment.phrases import phrase_events
 from attnviz.alignment.reading import How, audio_seconds, check_masks, read_phrase
 from attnviz.alignment.result import Alignment
 from attnviz.errors import MapsError
-from attnviz.maps import AttentionMaps
+from attnviz.maps import AttentionMaps, Readout
+from attnviz.maps.settling import readout_name, settled
 
 
 def align(
@@ -23,7 +24,7 @@ def align(
     masks: xr.DataArray | None = None,
     prompt: int = 0,
     image: int = 0,
-    readout: str = "mean",
+    readout: Readout = "mean",
     pool: str = "mean",
     seed: int = 0,
 ) -> Alignment:
@@ -53,7 +54,9 @@ def align(
         have ``low`` and ``high``.
     prompt, image : int
         Which prompt, and which of its images.
-    readout, pool : str
+    readout : str or FittedReadout
+        As for `AttentionMaps.heatmap`; `Alignment.readout` is its name.
+    pool : str
         As for `AttentionMaps.heatmap`.
     seed : int
         Of everything drawn at random.
@@ -88,9 +91,12 @@ def align(
     if masks is not None:
         check_masks(masks)
     others = {name: _sequence(name, given) for name, given in (controls or {}).items()}
-    how = How(prompt, image, readout, pool)
+    chosen = settled(readout, maps.provenance)  # one for the maps and their controls
+    how = How(prompt, image, chosen, pool)
     found = phrase_events(events, maps.prompts[prompt], audio_seconds(maps.grid))
-    return Alignment(tuple(read_phrase(maps, one, how, others, masks) for one in found), readout, seed)
+    return Alignment(
+        tuple(read_phrase(maps, one, how, others, masks) for one in found), readout_name(chosen), seed
+    )
 
 
 def _sequence(name: str, given: AttentionMaps | Sequence[AttentionMaps]) -> list[AttentionMaps]:

@@ -13,7 +13,7 @@ from attnviz.alignment.phrases import ACTIVE_SHARE, AlignedPhrase, Draws, Phrase
 from attnviz.audio.grid import SpectrogramGrid
 from attnviz.errors import MapsError
 from attnviz.events import column_activity
-from attnviz.maps import AttentionMaps, resize
+from attnviz.maps import AttentionMaps, Readout, resize
 from attnviz.text.words import find_phrase
 
 MAP = "map"
@@ -26,7 +26,7 @@ class How:
 
     prompt: int
     image: int
-    readout: str
+    readout: Readout
     pool: str
 
 
@@ -49,8 +49,9 @@ def read_phrase(
     heard = ~heat["padding"].to_numpy()
     if not heard.any():
         raise MapsError(
-            f"The audio is {maps.grid.audio_seconds:g} s long, and a column of the readout {how.readout!r} is "
-            f"{maps.grid.column_seconds(heat.shape[1]):g} s: no column holds audio. Read a finer layer."
+            f"The audio is {maps.grid.audio_seconds:g} s long, and a column of the readout "
+            f"{heat.attrs['readout']!r} is {maps.grid.column_seconds(heat.shape[1]):g} s: no column holds audio. "
+            "Read a finer layer."
         )
     found: dict[str, Draws] = {MAP: (heat.to_numpy().astype(np.float64),)}
     for name, others in controls.items():

@@ -1,8 +1,10 @@
 """`AttentionMaps`: labelled attention of a pipeline call, its readouts, files and exports."""
 
 from attnviz.maps.attention_maps import AttentionMaps
+from attnviz.maps.fitted import FittedReadout, ReadoutPart
 from attnviz.maps.layer import LayerAttention
 from attnviz.maps.readouts import resize
+from attnviz.maps.settling import Readout
 from attnviz.maps.words import StoredWord
 
-__all__ = ["AttentionMaps", "LayerAttention", "StoredWord", "resize"]
+__all__ = ["AttentionMaps", "FittedReadout", "LayerAttention", "Readout", "ReadoutPart", "StoredWord", "resize"]

@@ -17,6 +17,7 @@ from attnviz.maps.merging import merge_trees
 from attnviz.maps.reading import Phrase, ReadableMaps
 from attnviz.maps.schema import tree_from_layers
 from attnviz.maps.selection import select_tree
+from attnviz.maps.settling import Readout
 from attnviz.maps.store import read_tree, write_tree
 from attnviz.text.tokens import TokenTable
 
@@ -197,7 +198,7 @@ class AttentionMaps(ReadableMaps):
         self,
         *,
         axis: Literal["time", "freq"] = "time",
-        readout: str = "mean",
+        readout: Readout = "mean",
         pool: str = "mean",
         grid: str = "finest",
     ) -> pd.DataFrame:
@@ -208,7 +209,7 @@ class AttentionMaps(ReadableMaps):
         self,
         path: str | os.PathLike[str],
         *,
-        readout: str = "mean",
+        readout: Readout = "mean",
         pool: str = "mean",
         grid: str = "finest",
         overwrite: bool = False,
@@ -224,7 +225,7 @@ class AttentionMaps(ReadableMaps):
         threshold: float = 0.5,
         prompt: int = 0,
         image: int = 0,
-        readout: str = "mean",
+        readout: Readout = "mean",
         pool: str = "mean",
         overwrite: bool = False,
     ) -> pd.DataFrame:

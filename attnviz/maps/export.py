@@ -12,6 +12,7 @@ import pandas as pd
 
 from attnviz.errors import MapsError
 from attnviz.maps.reading import Phrase, activation_of
+from attnviz.maps.settling import Readout
 from attnviz.storage import whole_or_nothing
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def word_table(
     maps: AttentionMaps,
     *,
     axis: Literal["time", "freq"] = "time",
-    readout: str = "mean",
+    readout: Readout = "mean",
     pool: str = "mean",
     grid: str = "finest",
 ) -> pd.DataFrame:
@@ -69,7 +70,7 @@ def word_table(
     if not parts:
         raise MapsError(_NO_WORDS)
     table = pd.concat(parts, ignore_index=True)
-    table.attrs = {"readout": readout, "pool": pool}
+    table.attrs = {"readout": str(curve.attrs["readout"]), "pool": pool}
     return table
 
 
@@ -77,7 +78,7 @@ def write_npz(
     maps: AttentionMaps,
     path: str | os.PathLike[str],
     *,
-    readout: str = "mean",
+    readout: Readout = "mean",
     pool: str = "mean",
     grid: str = "finest",
     overwrite: bool = False,
@@ -132,7 +133,7 @@ def write_npz(
             time=axes["time"].to_numpy(),
             padding=axes["padding"].to_numpy(),
             prompts=np.array(maps.prompts),
-            readout=np.array(readout),
+            readout=np.array(axes.attrs["readout"]),
             pool=np.array(pool),
             provenance=np.array(json.dumps(maps.provenance)),
         )
@@ -146,7 +147,7 @@ def write_audacity(
     threshold: float = 0.5,
     prompt: int = 0,
     image: int = 0,
-    readout: str = "mean",
+    readout: Readout = "mean",
     pool: str = "mean",
     overwrite: bool = False,
 ) -> pd.DataFrame:

@@ -9,8 +9,11 @@ import xarray as xr
 
 from attnviz.errors import MapsError
 from attnviz.maps.contents import MapsContents
+from attnviz.maps.fitted import FittedReadout
 from attnviz.maps.layer import axes_of
 from attnviz.maps.readouts import pool_tokens, token_maps
+from attnviz.maps.settling import Readout, readout_name, settled
+from attnviz.maps.weighing import weighted_maps
 from attnviz.text.tokens import KINDS
 
 Phrase = str | tuple[int, int]
@@ -27,7 +30,7 @@ class ReadableMaps(MapsContents):
         occurrence: int | None = None,
         prompt: int = 0,
         image: int = 0,
-        readout: str = "mean",
+        readout: Readout = "mean",
         pool: str = "mean",
         grid: str = "finest",
     ) -> xr.DataArray:
@@ -41,10 +44,11 @@ class ReadableMaps(MapsContents):
             Which occurrence, from 0, where the phrase stands in the prompt more than once.
         prompt, image : int
             Which prompt, and which of its images.
-        readout : str
+        readout : str or FittedReadout
             ``"mean"``: every layer resized to the finest grid, then averaged (DAAM's rule). ``"auffusion"``: the
             down and up layers of the second-finest grid averaged, then each token divided by its own maximum
-            (the authors' rule: every word looks equally present). A layer's name: that layer.
+            (the authors' rule: every word looks equally present). A layer's name: that layer. A `FittedReadout`:
+            its weights; ``"fitted"``: the one that ships with the bundled model.
         pool : {"mean", "max", "first", "last"}
             How the phrase's tokens, over all encoders, become one map. ``first`` and ``last`` go by key position.
         grid : {"finest", "image"}
@@ -61,7 +65,8 @@ class ReadableMaps(MapsContents):
         PromptError
             If the phrase is not in the prompt, was cut off, or is repeated and no occurrence is given.
         MapsError
-            If its tokens were not stored, or the readout, pool, grid, prompt or image is unknown.
+            If its tokens were not stored, or the readout, pool, grid, prompt or image is unknown; if the maps lack
+            a layer, head or timestep that a fitted readout weighs.
 
         Examples
         --------
@@ -78,7 +83,7 @@ class ReadableMaps(MapsContents):
         occurrence: int | None = None,
         prompt: int = 0,
         image: int = 0,
-        readout: str = "mean",
+        readout: Readout = "mean",
         pool: str = "mean",
         grid: str = "finest",
     ) -> xr.DataArray:
@@ -118,7 +123,7 @@ class ReadableMaps(MapsContents):
         *,
         prompt: int = 0,
         image: int = 0,
-        readout: str = "mean",
+        readout: Readout = "mean",
         pool: str = "mean",
         grid: str = "finest",
     ) -> xr.DataArray:
@@ -146,7 +151,7 @@ class ReadableMaps(MapsContents):
         axis: Literal["time", "freq"] = "time",
         prompt: int = 0,
         image: int = 0,
-        readout: str = "mean",
+        readout: Readout = "mean",
         pool: str = "mean",
         grid: str = "finest",
     ) -> xr.DataArray:
@@ -190,21 +195,24 @@ class ReadableMaps(MapsContents):
         return np.array([token])
 
     def _heat(
-        self, positions: np.ndarray, phrase: str, prompt: int, image: int, readout: str, pool: str, grid: str
+        self, positions: np.ndarray, phrase: str, prompt: int, image: int, readout: Readout, pool: str, grid: str
     ) -> xr.DataArray:
         if not 0 <= image < self.images:
             raise MapsError(f"There is no image {image}; each prompt has {self.images}, from 0.")
         if grid not in ("finest", "image"):
             raise MapsError(f"grid={grid!r} is unknown; it is 'finest' or 'image'.")
-        read = token_maps(
-            {name: self[name] for name in self.layers},
-            positions,
-            prompt=prompt,
-            image=image,
-            readout=readout,
-            shape=None if grid == "finest" else (self.grid.height, self.grid.width),
-            levels=[(int(rows), int(columns)) for rows, columns in self.tree.attrs["levels"]],
-        )
+        chosen = settled(readout, self.provenance)
+        layers = {name: self[name] for name in self.layers}
+        shape = None if grid == "finest" else (self.grid.height, self.grid.width)
+        if isinstance(chosen, FittedReadout):
+            read = weighted_maps(
+                layers, positions, prompt=prompt, image=image, readout=chosen, pool=pool, shape=shape
+            )
+        else:
+            levels = [(int(rows), int(columns)) for rows, columns in self.tree.attrs["levels"]]
+            read = token_maps(
+                layers, positions, prompt=prompt, image=image, readout=chosen, shape=shape, levels=levels
+            )
         heat = pool_tokens(read.values, pool).astype(np.float32)
         return xr.DataArray(
             heat,
@@ -217,7 +225,7 @@ class ReadableMaps(MapsContents):
                 "prompt": self.prompts[prompt],
                 "image": image,
                 "positions": positions.tolist(),
-                "readout": readout,
+                "readout": readout_name(chosen),
                 "pool": pool,
                 "layers": list(read.layers),
             },

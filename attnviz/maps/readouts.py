@@ -1,7 +1,8 @@
 """Readouts: how layers, heads and denoiser calls become one map of a token.
 
 ``"mean"`` is DAAM's rule (every layer resized to the finest grid, then averaged), ``"auffusion"`` the rule of
-Auffusion's authors, and a layer's name reads that layer alone.
+Auffusion's authors, and a layer's name reads that layer alone. Weights that were fitted are in
+`attnviz.maps.weighing`.
 """
 
 from __future__ import annotations
@@ -159,12 +160,19 @@ def _bilinear(size: int, wanted: int) -> np.ndarray:
     return weights
 
 
-def _native(layer: xr.DataArray, positions: Sequence[int] | np.ndarray, prompt: int, image: int) -> np.ndarray:
-    """Maps of the tokens on the layer's own grid, float64, averaged over kept steps and heads."""
+def picked_tokens(
+    layer: xr.DataArray, positions: Sequence[int] | np.ndarray, prompt: int, image: int
+) -> xr.DataArray:
+    """Pick tokens of one prompt's image, of two branches the conditional: [step], [head], token, freq, time."""
     picked = layer.isel(prompt=prompt, image=image)
     if "branch" in picked.dims:
         picked = picked.sel(branch="conditional")
-    picked = picked.sel(token=np.asarray(positions))
+    return picked.sel(token=np.asarray(positions))
+
+
+def _native(layer: xr.DataArray, positions: Sequence[int] | np.ndarray, prompt: int, image: int) -> np.ndarray:
+    """Maps of the tokens on the layer's own grid, float64, averaged over kept steps and heads."""
+    picked = picked_tokens(layer, positions, prompt, image)
     averaged = tuple(picked.dims.index(dim) for dim in ("step", "head") if dim in picked.dims)
     return picked.to_numpy().mean(axis=averaged, dtype=np.float64)
 
@@ -177,7 +185,9 @@ def _layers_of(readout: str, layers: Mapping[str, xr.DataArray], levels: Sequenc
     try:
         return (find_layer(readout, list(layers)),)
     except MapsError as error:
-        raise MapsError(f"Unknown readout: it is 'mean', 'auffusion' or a layer. {error}") from error
+        raise MapsError(
+            f"Unknown readout: it is 'mean', 'auffusion', 'fitted', a layer, or a FittedReadout. {error}"
+        ) from error
 
 
 def _auffusion_layers(layers: Mapping[str, xr.DataArray], levels: Sequence[Level]) -> tuple[str, ...]:

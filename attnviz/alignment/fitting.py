@@ -1,0 +1,240 @@
+"""`fit_readout`: weights of layers, heads and timesteps from clips whose sounds are known, and what they gain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import sklearn
+
+import attnviz
+from attnviz.alignment.bootstrap import Bootstrap, interval
+from attnviz.alignment.calibration import Calibration, Example, read_clips, splits
+from attnviz.alignment.pooling import BETTER, FEWEST_SOURCES, NEITHER, TOO_FEW, WORSE
+from attnviz.alignment.ranking import roc_auc
+from attnviz.alignment.weights import CHOICES, areas, choice_scores, choice_weights
+from attnviz.errors import MapsError
+from attnviz.maps import AttentionMaps, FittedReadout, ReadoutPart
+from attnviz.maps.fitted import Range, checked_range
+
+METHODS = ("fitted", "mean", "best layer")
+
+_RESAMPLES = 1000
+_FEWEST = 3
+
+
+@dataclass(frozen=True, eq=False)
+class ReadoutFit:
+    """A fitted readout, and what it is worth on recordings that it was not fitted on.
+
+    Attributes
+    ----------
+    readout : FittedReadout
+        Fitted on all phrases.
+    table : pandas.DataFrame
+        A row a phrase: ``clip``, ``label``, ``source``, ``fold``, ``choice`` (of weights, by the other folds),
+        ``layer`` (the best by the other folds), and the held-out ROC-AUC of ``fitted``, ``mean`` and
+        ``best layer``.
+    choices : pandas.DataFrame
+        ``choice``, ``roc_auc``: mean by cross-validation over all phrases; the highest was taken, the first of
+        equals.
+    undefined : dict of str to int
+        Phrases that were left out, by reason.
+    seed : int
+    """
+
+    readout: FittedReadout
+    table: pd.DataFrame
+    choices: pd.DataFrame
+    undefined: dict[str, int]
+    seed: int
+
+    @cached_property
+    def scores(self) -> pd.DataFrame:
+        """Held-out ROC-AUC: ``method``, ``value``, ``low``, ``high`` (95 %), ``phrases``, ``sources``."""
+        return self._rows("method", {name: self.table[name].to_numpy() for name in METHODS})
+
+    @cached_property
+    def gains(self) -> pd.DataFrame:
+        """What the fitted readout gains: ``over``, then as `scores`, and ``verdict``.
+
+        Paired by phrase. The verdict is "better" or "worse" only where the interval excludes 0 and there are six
+        recordings or more.
+        """
+        fitted = self.table["fitted"].to_numpy()
+        rows = self._rows("over", {name: fitted - self.table[name].to_numpy() for name in METHODS[1:]})
+        few = rows["sources"] < FEWEST_SOURCES
+        cases = [few, rows["low"] > 0, rows["high"] < 0]
+        return rows.assign(verdict=np.select(cases, [TOO_FEW, BETTER, WORSE], NEITHER))
+
+    def summary(self) -> str:
+        """Return in words how well each readout did on held-out recordings, and what the weights are."""
+        lines = [
+            f"Held-out ROC-AUC of {len(self.table)} phrases of {self.scores['sources'].iloc[0]} recordings "
+            f"({self.table['fold'].nunique()} folds):"
+        ]
+        for row in self.scores.itertuples():
+            lines.append(f"  {row.method:<12}{row.value:.3f}  [{row.low:.3f}, {row.high:.3f}]")
+        for row in self.gains.itertuples():
+            lines.append(
+                f"  gain over {row.over}: {row.value:+.3f}  [{row.low:+.3f}, {row.high:+.3f}]  {row.verdict}"
+            )
+        lines += [f"Left out: {number} phrases {reason}." for reason, number in self.undefined.items()]
+        lines.append(f"{self.readout.name}, weights:")
+        for part in sorted(self.readout.parts, key=lambda part: -part.weight):
+            head = "" if part.head is None else f", head {part.head}"
+            span = "" if part.timesteps is None else f", timesteps {part.timesteps[0]:g} to {part.timesteps[1]:g}"
+            lines.append(f"  {part.weight:.3f}  {part.layer}{head}{span}")
+        return "\n".join(lines)
+
+    def _rows(self, kind: str, values: dict[str, np.ndarray]) -> pd.DataFrame:
+        units, _ = pd.factorize(self.table["source"])
+        count = len(np.unique(units))
+        columns = np.column_stack(list(values.values()))
+        low, high = interval(Bootstrap(units, _RESAMPLES, self.seed).means(columns), np.full(len(values), count))
+        rows = pd.DataFrame({kind: list(values), "value": columns.mean(axis=0), "low": low, "high": high})
+        return rows.assign(phrases=len(columns), sources=count)
+
+
+def fit_readout(
+    clips: Iterable[tuple[AttentionMaps, pd.DataFrame]],
+    *,
+    heads: bool = False,
+    timesteps: Sequence[Range] = (),
+    folds: int = 5,
+    seed: int = 0,
+) -> ReadoutFit:
+    """Fit weights of layers, of heads and of ranges of timesteps, on clips whose sounds are known.
+
+    Every phrase's activation in every part is divided by its own mean (see `FittedReadout`), and an elastic net
+    without negative weights explains by them in which columns the sound is. How strongly it is regularised is
+    chosen by cross-validation, together with two plain choices: all parts alike, and the one best part alone.
+
+    Parameters
+    ----------
+    clips : iterable of (AttentionMaps, pandas.DataFrame)
+        Maps of one prompt and one image, and the clip's events, as for `attnviz.align`. They are read one after
+        another, so a generator holds one clip's maps at a time.
+    heads : bool
+        Weigh every head; the maps are made with ``keep=("head",)``.
+    timesteps : sequence of (float, float)
+        Ranges of timesteps of the training schedule, the first included and the last not, to be weighed apart;
+        the maps are made with ``keep=("step",)``. Left out: all denoiser calls together.
+    folds : int
+        Of the cross-validation, at least 2; as many as there are recordings, if they are fewer.
+    seed : int
+        Of the bootstrap.
+
+    Returns
+    -------
+    ReadoutFit
+        ``.readout``, ``.scores``, ``.gains``, ``.summary()``.
+
+    Raises
+    ------
+    MapsError
+        A setting is out of range; there are no clips, or no phrase that can be scored; all phrases are of one
+        recording, or so many recordings sound together that none can be held out; clips differ in model or
+        layers; the maps lack heads or timesteps.
+    EventsError, PromptError
+        As `attnviz.align`.
+
+    Notes
+    -----
+    What is reported is of recordings that were neither fitted on nor chosen by: for each fold the choice is made
+    anew, by a cross-validation of the others, and so is that of the best layer. A recording that is held out
+    sounds in no clip that is fitted on (:func:`attnviz.alignment.calibration.splits`). Phrases that are silent, or
+    sound over the whole clip, are left out and counted. Layers are compared on the columns of the finest.
+
+    Examples
+    --------
+    ``fit_readout((attnviz.explain(pipe, s.mixture, s.caption), s.events) for s in scenes).readout.save("r.json")``
+    """
+    if not isinstance(folds, int) or isinstance(folds, bool) or folds < 2:
+        raise MapsError(f"folds={folds!r}; a whole number from 2 is needed.")
+    found = read_clips(clips, heads=heads, timesteps=_checked_ranges(timesteps))
+    recordings = len({example.unit for example in found.examples})
+    if recordings < _FEWEST:
+        raise MapsError(
+            f"the phrases are of {recordings} source recordings; {_FEWEST} at least are needed: one to test on, "
+            "one to choose by, one to fit on, and some dozens to say something. Do the events name their sources?"
+        )
+    table = _held_out(found, folds)
+    scores = choice_scores(found.examples, folds)
+    best = int(np.argmax(scores))
+    weights = choice_weights(found.examples)[best]
+    choices = pd.DataFrame({"choice": CHOICES, "roc_auc": scores})
+    readout = FittedReadout(_weighed(found.parts, weights), _provenance(found, table, CHOICES[best], folds, seed))
+    return ReadoutFit(readout, table, choices, dict(found.undefined), seed)
+
+
+def _checked_ranges(timesteps: Sequence[Range]) -> list[Range]:
+    ranges = [checked_range(span) for span in timesteps]
+    for one, other in pairwise(sorted(ranges)):
+        if other[0] < one[1]:
+            raise MapsError(
+                f"timesteps {one[0]:g} to {one[1]:g} and {other[0]:g} to {other[1]:g} overlap; each denoiser call "
+                "is weighed once. A range's last timestep is not in it."
+            )
+    return ranges
+
+
+def _held_out(found: Calibration, folds: int) -> pd.DataFrame:
+    """Score every phrase by what was chosen and fitted without its recording."""
+    examples = found.examples
+    rows: dict[int, dict[str, object]] = {}
+    for fold, (rest, held) in enumerate(splits(examples, folds)):
+        fitted_on, tested = [examples[index] for index in rest], [examples[index] for index in held]
+        try:
+            best = int(np.argmax(choice_scores(fitted_on, folds)))
+        except MapsError as error:
+            raise MapsError(
+                f"what fold {fold} leaves to fit on cannot be split again to choose by: {error}"
+            ) from error
+        each = np.eye(len(found.layers))
+        layer = int(np.argmax(areas(fitted_on, each, layers=True).mean(axis=0)))
+        fitted = areas(tested, choice_weights(fitted_on)[[best]])[:, 0]
+        single = areas(tested, each[[layer]], layers=True)[:, 0]
+        for place, index in enumerate(held):
+            events = examples[index].phrase.events
+            rows[index] = {
+                "clip": events.clip, "label": events.label, "source": ": ".join(examples[index].unit),
+                "fold": fold, "choice": CHOICES[best], "layer": found.layers[layer].layer,
+                "fitted": fitted[place], "mean": _mean_area(examples[index]), "best layer": single[place],
+            }  # fmt: skip
+    return pd.DataFrame([rows[index] for index in sorted(rows)])
+
+
+def _mean_area(example: Example) -> float:
+    return float(roc_auc(curves=example.mean, active=example.phrase.active))
+
+
+def _weighed(parts: Sequence[ReadoutPart], weights: np.ndarray) -> tuple[ReadoutPart, ...]:
+    return tuple(
+        ReadoutPart(part.layer, float(weight), part.head, part.timesteps)
+        for part, weight in zip(parts, weights, strict=True)
+        if weight > 0
+    )
+
+
+def _provenance(found: Calibration, table: pd.DataFrame, choice: str, folds: int, seed: int) -> dict[str, object]:
+    return {
+        "model": found.settings.get("model"),
+        "revision": found.settings.get("revision"),
+        "maps": dict(found.settings),
+        "clips": list(found.clips),
+        "sources": sorted(set(table["source"])),
+        "phrases": len(table),
+        "left out": dict(found.undefined),
+        "choice": choice,
+        "folds": folds,
+        "seed": seed,
+        "held-out ROC-AUC": {name: float(table[name].mean()) for name in METHODS},
+        "versions": {
+            "attnviz": attnviz.__version__, "numpy": np.__version__, "scikit-learn": sklearn.__version__
+        },
+    }  # fmt: skip
