@@ -31,6 +31,8 @@ class TextSettings:
         Width of the keys behind the adapter.
     merges : int
         Byte pairs that the tokenizer merges at most.
+    pretraining_steps : int
+        Steps in which it learns, before the denoiser does anything, which sound each word is about; 0: none.
     """
 
     hidden_size: int = 128
@@ -38,6 +40,7 @@ class TextSettings:
     heads: int = 4
     cross_attention_dim: int = 128
     merges: int = 600
+    pretraining_steps: int = 0
 
 
 def make_conditioner(settings: TextSettings, captions: Iterable[str]) -> TextConditioner:

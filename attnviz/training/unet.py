@@ -22,6 +22,7 @@ from attnviz.training.models import make_model
 from attnviz.training.part import Batch, Part, Player
 from attnviz.training.scene_store import SceneStore
 from attnviz.training.text_encoder import TextSettings, make_conditioner
+from attnviz.training.text_pretraining import teach_words
 
 _PROMPTS = (
     "a dog barks",
@@ -132,7 +133,7 @@ class UnetPart(Part):
     def __init__(self, config: TrainingConfig, scenes: SceneStore, cache: Path, device: torch.device) -> None:
         model = read_settings(UnetModel, config.model, "model.")
         self.objective = read_settings(UnetObjective, config.objective, "objective.")
-        self.pipe = _make_pipe(model, scenes)
+        self.pipe = _make_pipe(model, scenes, config.seed)
         self.pipe.set_progress_bar_config(disable=True)
         self.pipe.to(device)
         self.cache, self.precision = cache, config.mixed_precision
@@ -194,7 +195,7 @@ class UnetPart(Part):
         self.pipe.save_pretrained(folder, overwrite=True)
 
 
-def _make_pipe(model: UnetModel, scenes: SceneStore) -> AuffusionPipeline:
+def _make_pipe(model: UnetModel, scenes: SceneStore, seed: int) -> AuffusionPipeline:
     if model.checkpoint:
         fresh = UnetModel()
         given = [
@@ -205,6 +206,8 @@ def _make_pipe(model: UnetModel, scenes: SceneStore) -> AuffusionPipeline:
         return AuffusionPipeline.from_pretrained(model.checkpoint)
     vae = read_vae(model.vae)
     conditioner = make_conditioner(model.text, scenes.captions)
+    if model.text.pretraining_steps:
+        teach_words(conditioner, scenes.sounds, steps=model.text.pretraining_steps, seed=seed)
     unet_settings = dict(model.unet)
     if "pretrained" not in unet_settings:
         unet_settings |= {

@@ -24,6 +24,7 @@ from attnviz.training.listener import ListenerPart
 from attnviz.training.scene_store import SceneStore
 from attnviz.training.spectral_loss import StftError, mel_error
 from attnviz.training.text_encoder import TextSettings, make_conditioner
+from attnviz.training.text_pretraining import _labelled, teach_words
 from attnviz.training.unet import UnetPart
 from attnviz.training.vae import VaePart, psnr, reconstruct, standardise_latents
 from attnviz.training.vocoder import VocoderPart
@@ -398,6 +399,48 @@ def test_the_tokenizer_is_the_same_every_time_and_writes_any_text():
 def test_text_settings_that_contradict_each_other_are_refused():
     with pytest.raises(TrainingError, match=r"model.text"):
         make_conditioner(TextSettings(hidden_size=16, heads=3), ["a dog"])
+
+
+def test_words_are_learnt_before_the_denoiser_listens():
+    scenes = [
+        [{"class": name, "onset": 1.0, "offset": 3.0}, {"class": other, "onset": 4.0, "offset": 6.0}]
+        for name in CLASSES
+        for other in CLASSES
+        if name != other
+    ]
+    encoders = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        conditioner = make_conditioner(
+            TextSettings(**TEXT), [phrase for one in PHRASES.values() for phrase in one.clauses]
+        )
+        random_state = torch.get_rng_state()
+        with torch.no_grad():  # as a caller may have it
+            right = teach_words(conditioner, scenes, steps=60, seed=3)
+        assert torch.equal(torch.get_rng_state(), random_state)
+        encoders.append(conditioner.state_dict())
+    assert right > 0.5  # one in eleven by chance; "a" and "the" tell nothing of what follows
+    assert all(torch.equal(tensor, encoders[1][name]) for name, tensor in encoders[0].items())
+
+
+def test_every_token_is_labelled_with_the_sound_its_phrase_names():
+    conditioner = make_conditioner(TextSettings(**TEXT), ["a dog barks, then rain falls"])
+    scene = [
+        {"class": "Rain", "onset": 5.0, "offset": 9.0},
+        {"class": "Dog bark", "onset": 0.0, "offset": 1.0},
+    ]
+    (caption,), labels = _labelled(conditioner, [scene], np.random.default_rng(0))
+    rows = conditioner.token_table(caption).rows
+    for row, label in zip(rows.itertuples(), labels[0].tolist(), strict=True):
+        if row.kind != "text":
+            assert label == -100
+        elif row.word.startswith(("dog", "bark")):
+            assert CLASSES[label] == "Dog bark"
+        elif row.word.startswith("rain"):
+            assert CLASSES[label] == "Rain"
+        elif row.word in ("then", "followed", "by", "before", "recording", "hear"):
+            assert label == len(CLASSES)
+    assert {CLASSES.index("Dog bark"), CLASSES.index("Rain")} < set(labels[0].tolist())
 
 
 # ---- putting together ----------------------------------------------------------------------------------------
