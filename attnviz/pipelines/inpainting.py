@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from diffusers import StableDiffusionInpaintPipeline
+from diffusers.configuration_utils import FrozenDict
 
 from attnviz.audio import MEL
 from attnviz.pipelines import calls, inputs
@@ -86,19 +89,38 @@ class AuffusionInpaintPipeline(AuffusionMixin, StableDiffusionInpaintPipeline):
         images, seconds = read_sources(audio, prompts, width, duration)
         drawn_anew = mask_image(span, mask, width=width, seconds=seconds, factor=self.vae_scale_factor)
         self._duration = inputs.check_duration(duration, width, seconds)
-        latents = super().__call__(
-            prompt=inputs.untupled(prompt),
-            image=images.repeat_interleave(num_images_per_prompt, dim=0),
-            mask_image=drawn_anew,
-            height=images.shape[-2],
-            width=width,
-            strength=strength,
-            num_inference_steps=num_inference_steps,
-            guidance_scale=guidance_scale,
-            negative_prompt=inputs.untupled(negative_prompt),
-            num_images_per_prompt=num_images_per_prompt,
-            output_type="latent",
-            return_dict=False,
-            **diffusers_arguments,
-        )[0]
+        with _counted_as_plain(self.unet, self.vae):
+            latents = super().__call__(
+                prompt=inputs.untupled(prompt),
+                image=images.repeat_interleave(num_images_per_prompt, dim=0),
+                mask_image=drawn_anew,
+                height=images.shape[-2],
+                width=width,
+                strength=strength,
+                num_inference_steps=num_inference_steps,
+                guidance_scale=guidance_scale,
+                negative_prompt=inputs.untupled(negative_prompt),
+                num_images_per_prompt=num_images_per_prompt,
+                output_type="latent",
+                return_dict=False,
+                **diffusers_arguments,
+            )[0]
         return self._finish(latents, output_type, return_dict)
+
+
+@contextmanager
+def _counted_as_plain(unet: Any, vae: Any) -> Iterator[None]:
+    """Let diffusers' loop see that a U-Net takes latents alone.
+
+    It tells so from ``in_channels == 4`` and refuses any other plain U-Net, although it takes the number of latent
+    channels from the VAE. Nothing else in the loop reads that number.
+    """
+    config = unet.config
+    if config.in_channels != vae.config.latent_channels or config.in_channels == 4:
+        yield
+        return
+    unet._internal_dict = FrozenDict({**config, "in_channels": 4})
+    try:
+        yield
+    finally:
+        unet._internal_dict = config
