@@ -46,7 +46,7 @@ def teach_words(
     """
     rng = np.random.default_rng((seed, 0x7E47))
     captions, labels = _labelled(conditioner, scenes, rng)
-    teller = torch.nn.Linear(conditioner.cross_attention_dim, len(CLASSES) + 1)
+    teller = torch.nn.utils.skip_init(torch.nn.Linear, conditioner.cross_attention_dim, len(CLASSES) + 1)
     with torch.no_grad():
         teller.weight.copy_(torch.from_numpy(rng.normal(0, 0.05, teller.weight.shape)))
         teller.bias.zero_()
