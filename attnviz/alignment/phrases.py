@@ -9,9 +9,10 @@ from types import MappingProxyType
 import numpy as np
 import pandas as pd
 
-from attnviz.alignment.scored_clips import TIME_DECIMALS, union
+from attnviz.alignment.scored_clips import union
 from attnviz.errors import EventsError, PromptError
 from attnviz.events import PAST_THE_END, event_table
+from attnviz.events.table import SHORTEST
 from attnviz.text.words import find_phrase
 
 ACTIVE_SHARE = 0.5
@@ -191,7 +192,7 @@ def _of_rows(rows: pd.DataFrame, span: tuple[int, int], seconds: float) -> Phras
         )
     clipped = int((times[timed, 1] > seconds).sum())
     times = np.minimum(times, seconds)
-    lasting = timed & (times[:, 1] - times[:, 0] >= 10.0**-TIME_DECIMALS)
+    lasting = timed & (times[:, 1] - times[:, 0] >= SHORTEST)
     bands = None
     if "low" in rows.columns and rows["low"].to_numpy()[lasting].size and rows["low"][lasting].notna().all():
         bands = np.column_stack([times[lasting], rows[["low", "high"]].to_numpy(dtype=np.float64)[lasting]])

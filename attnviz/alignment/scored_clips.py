@@ -11,6 +11,7 @@ import pandas as pd
 
 from attnviz.errors import EventsError, MapsError
 from attnviz.events import PAST_THE_END, event_table
+from attnviz.events.table import SHORTEST
 
 TIME_DECIMALS = 6  # times are compared to the microsecond, as sed_scores_eval does by default
 
@@ -201,7 +202,7 @@ def _events(
         _check_inside(clip, spans, seconds)
         clipped += int((spans[:, 1] > seconds).sum())
         spans = np.minimum(spans, seconds)
-        lasting = spans[spans[:, 1] - spans[:, 0] >= 10.0**-TIME_DECIMALS]
+        lasting = spans[spans[:, 1] - spans[:, 0] >= SHORTEST]
         events[clip, label] = union(lasting)
         zero_length += len(spans) - len(lasting)
         merged += len(lasting) - len(events[clip, label])

@@ -28,7 +28,7 @@ def train(
         str | None,
         typer.Option(
             "--config",
-            help="TOML file, or auffusion: the paper's recipe. Left out: what the bundled part was made with.",
+            help="TOML file, or auffusion: the paper's recipe. Left out: the one that ships for this part.",
         ),
     ] = None,
     cache: Annotated[

@@ -52,7 +52,7 @@ class Settings:
         )  # fmt: skip
 
     def seed_of(self, fold: int, number: int, repeat: int = 0) -> int:
-        """Return the seed of the noise of one scene or prompt: no two have the same."""
+        """Return the seed of the noise of one scene or prompt, derived from all that tells it from others."""
         return int(np.random.SeedSequence((self.seed, fold, number, repeat)).generate_state(1)[0])
 
     def to_dict(self) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from attnviz.sounds import CLASSES, PHRASES
 from attnviz.testing import write_adapter_checkpoint, write_plain_checkpoint
 from attnviz.training.bundling import bundle
 from attnviz.training.config import TrainingConfig
-from attnviz.training.latents import cached_latents
+from attnviz.training.latents import cached_latents, vae_digest
 from attnviz.training.listener import ListenerPart
 from attnviz.training.scene_store import SceneStore
 from attnviz.training.spectral_loss import StftError, mel_error
@@ -503,3 +503,15 @@ def test_a_denoiser_is_bundled_with_the_auto_encoder_it_was_trained_on(tmp_path)
     with pytest.raises(TrainingError, match="another auto-encoder"):
         bundle({"unet": run}, out)
     assert bundle({"unet": run, "vae": run}, out)[-1] == "vae"
+
+
+def test_auto_encoders_are_told_apart_by_weights_and_settings():
+    torch.manual_seed(0)
+    vae = AutoencoderKL(**VAE)
+    first = vae_digest(vae)
+    assert vae_digest(vae.eval()) == first
+    with torch.no_grad():
+        next(vae.parameters()).flatten()[0] += 1e-3
+    second = vae_digest(vae)
+    vae.register_to_config(scaling_factor=0.5)
+    assert len({first, second, vae_digest(vae)}) == 3

@@ -249,6 +249,17 @@ def test_another_number_of_processes_is_refused(toy_training, tmp_path):
         toy_training(toy_config(), resume=True)
 
 
+def test_another_auto_encoder_is_refused(toy_training, tmp_path):
+    with pytest.raises(Stopped):
+        toy_training(toy_config(), before_batch=stop_at(5))
+    path = list_checkpoints(tmp_path / "run")[-1] / "state.json"
+    text = path.read_text()
+    assert '"frozen_parts": ""' in text  # a toy has none
+    path.write_text(text.replace('"frozen_parts": ""', '"frozen_parts": "0a1b"'))
+    with pytest.raises(TrainingError, match="frozen_parts was '0a1b' and is ''"):
+        toy_training(toy_config(), resume=True)
+
+
 def test_folders_that_are_taken(toy_training, tmp_path):
     toy_training(toy_config())
     with pytest.raises(OutputError, match="holds a training already; resume it"):
