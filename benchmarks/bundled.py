@@ -34,7 +34,7 @@ from bundled_parts.bars import judge  # noqa: E402
 from bundled_parts.generation import generated  # noqa: E402
 from bundled_parts.material import clips, prompts  # noqa: E402
 from bundled_parts.reconstruction import listener_rows, vae_rows, vocoder_rows  # noqa: E402
-from bundled_parts.report import table_lines, write_curves, write_figures, write_summary  # noqa: E402
+from bundled_parts.report import table_lines, write_curves, write_figures, write_quality, write_summary  # noqa: E402
 from bundled_parts.settings import PARTS, TABLES, Settings  # noqa: E402
 from bundled_parts.speed import speed_rows  # noqa: E402
 
@@ -64,6 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
     tables = _Study(settings, options.model, folder).run(options.parts)
     bars = judge(tables)
     write_summary(folder, study, bars, tables)
+    write_quality(folder, tables, settings.fold)
     write_figures(folder, tables)
     write_curves(folder, (Path(options.model) if options.model else bundled.FOLDER) / "training")
     print("\n".join(table_lines(bars)))

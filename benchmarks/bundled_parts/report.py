@@ -86,6 +86,20 @@ def write_figures(folder: Path, tables: Mapping[str, pd.DataFrame]) -> None:
         plt.close(figure)
 
 
+def write_quality(folder: Path, tables: Mapping[str, pd.DataFrame], fold: int) -> None:
+    """Write ``quality.json``, which a listener's folder keeps: how well it hears what it was not trained on."""
+    if "listener" not in tables:
+        return
+    values = dict(zip(tables["listener"]["name"], tables["listener"]["value"], strict=True))
+    quality = {
+        "fold": fold,
+        "frame_map": round(values["frame mAP"], 4),
+        "psds1": round(values["PSDS1"], 4),
+        "ap": {name.removeprefix("ap "): round(value, 4) for name, value in values.items() if name[:3] == "ap "},
+    }
+    (folder / "quality.json").write_text(json.dumps(quality, indent=2) + "\n", encoding="utf-8")
+
+
 def write_curves(folder: Path, training: Path) -> None:
     """Draw what the trainings of a checkpoint logged, a panel a part; its ``training/PART.csv`` are read."""
     logs = {path.stem: pd.read_csv(path) for path in sorted(training.glob("*.csv"))}

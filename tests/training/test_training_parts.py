@@ -225,7 +225,7 @@ def test_half_of_the_first_scenes_are_seen_as_the_auto_encoder_gives_them_back(s
         config("listener", {"channels": [4], "hidden": 4}, objective=objective), scenes, tmp_path, CPU
     )
     back = reconstruct(read_model(AutoencoderKL, vae_folder, torch.float32), scenes.images[:2])
-    np.testing.assert_allclose(part.reconstructions, back, atol=2e-3)
+    np.testing.assert_allclose(part.views[0], back, atol=2e-3)
     rng = np.random.default_rng(0)
     seen = [part._image(scenes, 0, rng) for _ in range(40)]
     as_it_was = sum(np.array_equal(image, scenes.images[0]) for image in seen)
@@ -233,7 +233,51 @@ def test_half_of_the_first_scenes_are_seen_as_the_auto_encoder_gives_them_back(s
     assert all(np.array_equal(part._image(scenes, 2, rng), scenes.images[2]) for _ in range(10))
 
 
+def test_first_scenes_are_seen_as_generated_audio_would_show_them(scenes, vae_folder, tmp_path):
+    vocoder = HifiGan(VOCODER).eval()
+    with torch.no_grad():
+        vocoder.conv_post.bias += 0.01
+    vocoder.save_pretrained(tmp_path / "vocoder")
+    objective = {"vocoded": 1, "vae": str(vae_folder), "vocoder": str(tmp_path / "vocoder")}
+    part = ListenerPart(
+        config("listener", {"channels": [4], "hidden": 4}, objective=objective), scenes, tmp_path, CPU
+    )
+    back = reconstruct(read_model(AutoencoderKL, vae_folder, torch.float32), scenes.images[:1])
+    with torch.no_grad():
+        wave = HifiGan.from_pretrained(tmp_path / "vocoder")(torch.from_numpy(image_to_mel(back)))[0].numpy()
+    np.testing.assert_allclose(part.views[0][0], mel_to_image(log_mel(wave)), atol=2e-3)
+    assert len(part.frozen.split()) == 2  # both models are known to a resume
+
+
+def test_a_listener_goes_on_from_a_trained_one(scenes, tmp_path):
+    first = ListenerPart(config("listener", {"channels": [4], "hidden": 4}), scenes, tmp_path, CPU)
+    first.export(tmp_path / "run")
+    folder = str(tmp_path / "run" / "listener")
+    second = ListenerPart(config("listener", {"pretrained": folder}), scenes, tmp_path, CPU)
+    for name, tensor in first.shipped.state_dict().items():
+        torch.testing.assert_close(second.shipped.state_dict()[name], tensor)
+    for model, said in (
+        ({"pretrained": folder, "hidden": 4}, "brings its own"),
+        ({"pretrained": "no/where"}, "no/where"),
+    ):
+        with pytest.raises(TrainingError, match=said):
+            ListenerPart(config("listener", model), scenes, tmp_path, CPU)
+
+
 # ---- vocoder -------------------------------------------------------------------------------------------------
+
+
+def test_a_fresh_vocoder_passes_the_spread_of_its_input_through_every_upsampling():
+    torch.manual_seed(0)
+    deep = {**VOCODER, "upsample_rates": [5, 2, 4, 4], "upsample_kernel_sizes": [10, 4, 8, 8]}
+    part = VocoderPart(config("vocoder", {**deep, "upsample_initial_channel": 256}))
+    spreads = []
+    for up in part.shipped.ups:
+        up.register_forward_hook(lambda module, args, output: spreads.append(float(output.std() / args[0].std())))
+    with torch.no_grad():
+        part.shipped(torch.randn(2, 256, 32) * 3 - 5)
+    # What comes in was halved by the leaky ReLU (its mean square is about half a normal's), and is not any more.
+    assert all(0.8 < spread < 2.5 for spread in spreads), spreads
 
 
 def test_log_mel_of_batches_is_the_log_mel(scenes):
