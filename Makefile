@@ -7,12 +7,9 @@ JOBS ?= 2
 .PHONY: demo test lint clean
 
 demo: $(VENV)/.installed
-	$(BIN)/python -m attnviz.testing runs/tiny-checkpoint --overwrite
-	$(BIN)/attnviz generate "a dog barks, then rain falls" --model runs/tiny-checkpoint --steps 4 --seed 0 \
-		--out runs/demo --overwrite
+	$(BIN)/attnviz generate "a dog barks, then rain falls" --seed 0 --out runs/demo --overwrite
 	@echo
-	@echo "The demo's checkpoint has random weights: its audio is noise and its maps mean nothing."
-	@echo "Look at runs/demo/words.png; then give --model auffusion/auffusion."
+	@echo "Listen to runs/demo/audio.wav; look at runs/demo/words.png: when and where each word was attended to."
 
 test: $(VENV)/.installed lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
