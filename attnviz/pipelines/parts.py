@@ -14,6 +14,7 @@ from diffusers import SchedulerMixin
 from safetensors import SafetensorError
 from transformers import CLIPTokenizer, PreTrainedModel
 
+from attnviz import bundled
 from attnviz.audio import MEL, HifiGan
 from attnviz.errors import AttnVizWarning, CheckpointError
 from attnviz.text.encoders import check_vocabulary, load_tokenizer
@@ -102,9 +103,11 @@ def read_vocoder(folder: Path, dtype: torch.dtype) -> HifiGan | None:
     Warns
     -----
     AttnVizWarning
-        If there is none: audio then comes from Griffin-Lim.
+        If there is none: audio then comes from Griffin-Lim. Not of the bundled model, whose card says so.
     """
     if not folder.exists():
+        if folder.parent == bundled.FOLDER:
+            return None
         warnings.warn(
             f"{folder.parent} has no vocoder, so audio is made by Griffin-Lim: slower, and less clean. Published "
             "checkpoints hold one in vocoder/ (config.json and vocoder.pt).",
