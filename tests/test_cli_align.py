@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from alignment.alignment_synthetic import COLUMNS, DOG, GRID, RAIN, event_rows, planted_maps
+from alignment_synthetic import COLUMNS, DOG, GRID, RAIN, event_rows, planted_maps
 from typer.testing import CliRunner
 
 from attnviz.alignment import align as score

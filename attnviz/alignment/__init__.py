@@ -1,7 +1,8 @@
 """Scores of maps against sound events, each beside its controls. Never touches a model.
 
 `align` scores one clip's maps, `Alignment.concat` pools clips; `fit_readout` weighs layers, heads and timesteps by
-clips whose sounds are known. The score functions stand for themselves: of
+clips whose sounds are known; `profile` scores every layer, denoiser call and head, `pool_profile` averages that
+over clips, and `layer_lags` measures by how much layers are late. The score functions stand for themselves: of
 curves, :func:`roc_auc`, :func:`average_precision`, :func:`pearson`, :func:`spearman`, :func:`partial_correlation`,
 :func:`pointing` and :func:`onset_error`; of heat maps, :func:`mask_iou`; of frame scores, equal to those of the
 package sed_scores_eval, :func:`psds` (over all thresholds) and :func:`segment_f1` (at one).
@@ -10,8 +11,10 @@ package sed_scores_eval, :func:`psds` (over all thresholds) and :func:`segment_f
 from attnviz.alignment.aligning import align
 from attnviz.alignment.correlation import partial_correlation, pearson, spearman
 from attnviz.alignment.fitting import ReadoutFit, fit_readout
+from attnviz.alignment.lags import layer_lags
 from attnviz.alignment.localization import mask_iou, onset_error, pointing
 from attnviz.alignment.pooling import Pooled
+from attnviz.alignment.profiling import pool_profile, profile
 from attnviz.alignment.psds import PsdsResult, psds
 from attnviz.alignment.ranking import average_precision, roc_auc
 from attnviz.alignment.result import Alignment
@@ -28,11 +31,14 @@ __all__ = [
     "align",
     "average_precision",
     "fit_readout",
+    "layer_lags",
     "mask_iou",
     "onset_error",
     "partial_correlation",
     "pearson",
     "pointing",
+    "pool_profile",
+    "profile",
     "psds",
     "roc_auc",
     "segment_f1",

@@ -61,9 +61,19 @@ class Bootstrap:
         np.add.at(counts, self.units, defined)
         replicates = []
         for weights in self.weights():
-            total, number = weights @ sums, weights @ counts
-            replicates.append(np.divide(total, number, out=np.full(total.shape, np.nan), where=number > 0))
+            replicates.append(ratio(weights @ sums, weights @ counts))
         return np.concatenate(replicates) if replicates else np.full((0, values.shape[1]), np.nan)
+
+
+def ratio(total: np.ndarray, number: np.ndarray) -> np.ndarray:
+    """Return sums over how many were summed; NaN where none was."""
+    return np.divide(total, number, out=np.full(total.shape, np.nan), where=number > 0)
+
+
+def known_means(values: np.ndarray) -> np.ndarray:
+    """Return the mean of each column's defined values; NaN where none is defined."""
+    known = ~np.isnan(values)
+    return ratio(np.where(known, values, 0.0).sum(axis=0), known.sum(axis=0))
 
 
 def interval(replicates: np.ndarray, units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from attnviz.alignment.bootstrap import Bootstrap, defined_units, interval
+from attnviz.alignment.bootstrap import Bootstrap, defined_units, interval, known_means
 from attnviz.alignment.detection import DETECTION, DetectionScores, detection_scores
 from attnviz.alignment.exchange import (
     EXCHANGED,
@@ -110,13 +110,6 @@ def _phrase_means(table: pd.DataFrame, method: str, count: int) -> np.ndarray:
     return means.reindex(range(count)).to_numpy(dtype=np.float64)
 
 
-def _means(values: np.ndarray) -> np.ndarray:
-    known = ~np.isnan(values)
-    number = known.sum(axis=0)
-    total = np.where(known, values, 0.0).sum(axis=0)
-    return np.divide(total, number, out=np.full(total.shape, np.nan), where=number > 0)
-
-
 def _seed_means(table: pd.DataFrame, method: str, phrases: Sequence[AlignedPhrase]) -> np.ndarray:
     """Return the pooled scores of each map of a given control, ``(maps, scores)`` in the order of `EXCHANGED`."""
     rows = table[(table["method"] == method) & (table["undefined"] == "")]
@@ -138,7 +131,7 @@ def _add_permutation(rows: list[dict[str, object]], replicates: np.ndarray, what
 
 
 def _method_rows(method: str, values: np.ndarray, bootstrap: Bootstrap) -> list[dict[str, object]]:
-    means, units = _means(values), defined_units(values, bootstrap.units)
+    means, units = known_means(values), defined_units(values, bootstrap.units)
     low, high = interval(bootstrap.means(values), units)
     rows: list[dict[str, object]] = []
     for column, score in enumerate(SCORES):
@@ -168,7 +161,7 @@ def _row(method: str, score: str, value: float, low: float, high: float) -> dict
 def _difference_rows(control: str, values: np.ndarray, bootstrap: Bootstrap) -> list[dict[str, object]]:
     units = defined_units(values, bootstrap.units)
     low, high = interval(bootstrap.means(values), units)
-    means, number = _means(values), (~np.isnan(values)).sum(axis=0)
+    means, number = known_means(values), (~np.isnan(values)).sum(axis=0)
     return [
         _difference(score, control, (means[i], low[i], high[i]), int(number[i]), int(units[i]))
         for i, score in enumerate(SCORES)

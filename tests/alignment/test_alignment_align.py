@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from alignment.alignment_synthetic import COLUMNS, DOG, GRID, HEARD, PROMPT, RAIN, event_rows, planted_maps
+from alignment_synthetic import COLUMNS, DOG, GRID, HEARD, PROMPT, RAIN, event_rows, planted_maps
 
 import attnviz
 from attnviz.alignment import Alignment, align, roc_auc

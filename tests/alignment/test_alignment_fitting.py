@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from alignment.alignment_synthetic import COLUMNS, DOG, GRID, HEARD, PROMPT, RAIN, event_rows
+from alignment_synthetic import COLUMNS, DOG, GRID, HEARD, PROMPT, RAIN, event_rows
 from maps.maps_synthetic import table as token_table
 from sklearn.metrics import roc_auc_score
 

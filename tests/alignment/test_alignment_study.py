@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from alignment.alignment_synthetic import COLUMNS, DOG, RAIN, event_rows, planted_maps, study
+from alignment_synthetic import COLUMNS, DOG, RAIN, event_rows, planted_maps, study
 
 from attnviz.alignment import Alignment, align
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from alignment.alignment_synthetic import COLUMNS, DOG, RAIN, event_rows, planted_maps, study
+from alignment_synthetic import COLUMNS, DOG, RAIN, event_rows, planted_maps, study
 from matplotlib import pyplot, rcParams
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure

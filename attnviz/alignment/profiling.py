@@ -1,0 +1,224 @@
+"""`profile`: when in the denoising, in which layer and in which head a word finds its sound."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from attnviz.alignment.bootstrap import Bootstrap, interval, ratio
+from attnviz.alignment.correlation import partial_correlation, pearson, spearman
+from attnviz.alignment.phrases import AlignedPhrase, PhraseEvents, phrase_events
+from attnviz.alignment.ranking import roc_auc
+from attnviz.alignment.reading import How, audio_seconds, read_phrase
+from attnviz.errors import MapsError
+from attnviz.maps import AttentionMaps, resize
+from attnviz.maps.readouts import pool_tokens
+from attnviz.maps.weighing import LayerReading
+
+MEAN = "mean"
+"""Name of the readout over all layers, where a layer's name stands."""
+
+PROFILED = ("roc_auc", "pearson", "spearman", "partial")
+"""Scores of a profile: those whose level of chance is known beforehand."""
+
+CELL = ("layer", "column_ms", "step", "timestep", "head")
+"""Columns that say which map was scored."""
+
+AVERAGED = -1
+"""Stands for a step or head where the mean over them was scored."""
+
+_Block = tuple[list[int], list[int], np.ndarray]  # steps, heads, and their maps (steps, heads, rows, columns)
+
+
+def profile(
+    maps: AttentionMaps, events: pd.DataFrame, *, prompt: int = 0, image: int = 0, pool: str = "mean"
+) -> pd.DataFrame:
+    """Score every layer, denoiser call and head of a prompt's maps against events.
+
+    A step whose maps score above chance is one at which the word has found its place. Each layer is scored on its
+    own columns, as `attnviz.align` does with the layer as its readout; beside the layers stands ``"mean"``.
+
+    Parameters
+    ----------
+    maps : AttentionMaps
+        Made with ``keep=("step", "head")``; of an axis that was summed out, the mean alone is scored.
+    events : pandas.DataFrame
+        Event table of that clip, as for `attnviz.align`. For generated audio, what `attnviz.listen` heard.
+    prompt, image : int
+        Which prompt, and which of its images.
+    pool : str
+        How a phrase's tokens become one map, as for `AttentionMaps.heatmap`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row for each phrase, layer, step and head, and for the means over steps, over heads, and over both:
+        ``clip``, ``image``, ``label``, ``start``, ``end``, ``source`` (empty where the events name none),
+        ``undefined`` (why the phrase cannot be scored; empty where it can), ``layer``, ``column_ms`` (width of a
+        column), ``step`` and ``head`` (-1: their mean), ``timestep`` (NaN: the mean over steps), then ``roc_auc``,
+        ``pearson``, ``spearman`` and ``partial`` (Pearson's, given the energy envelope), NaN where undefined. The
+        readout ``"mean"`` has no heads: layers' heads do not correspond.
+
+    Raises
+    ------
+    EventsError, PromptError, MapsError
+        As `attnviz.align`.
+
+    See Also
+    --------
+    attnviz.alignment.pool_profile : means over many clips, with intervals. A profile of one seed is an anecdote.
+
+    Examples
+    --------
+    >>> from attnviz.alignment import pool_profile, profile
+    >>> when = lambda profiles: pool_profile(profiles).query("score == 'roc_auc' and head == -1")
+    """
+    maps.occurrences(prompt)  # refuses a prompt that is not there
+    first = maps[maps.layers[0]]
+    steps = first["step"].to_numpy().tolist() if "step" in first.dims else None
+    tables = [
+        table
+        for one in phrase_events(events, maps.prompts[prompt], audio_seconds(maps.grid))
+        for table in _phrase_columns(maps, one, steps, prompt, image, pool)
+    ]
+    names = ["clip", "image", "label", "start", "end", "source", "undefined", *CELL, *PROFILED]
+    if not tables:
+        return pd.DataFrame(columns=names)
+    when = dict(zip(steps or [], maps.timesteps, strict=bool(steps)))
+    columns = {name: [value for table in tables for value in table[name]] for name in tables[0]}
+    columns["timestep"] = [when.get(step, float("nan")) for step in columns["step"]]
+    return pd.DataFrame(columns)[names]
+
+
+def pool_profile(profiles: pd.DataFrame, *, n_resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
+    """Average profiles over phrases, with bootstrap intervals over source recordings.
+
+    Parameters
+    ----------
+    profiles : pandas.DataFrame
+        Profiles of many clips, joined: ``pd.concat(profile(m, e) for m, e in ...)``. Where the events name no
+        source the unit of the bootstrap is the clip: all seeds of one prompt, under one clip's name, are drawn
+        together.
+    n_resamples : int
+    seed : int
+        Of the bootstrap.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row for each layer, step, head and score: ``layer``, ``column_ms``, ``step``, ``timestep``, ``head``,
+        ``score``, ``value`` (mean over phrases), ``low`` and ``high`` (95 %; NaN below two units), ``phrases`` and
+        ``sources`` with a defined value.
+
+    Raises
+    ------
+    MapsError
+        It is no profile, or a number is not a whole number of at least 1.
+    """
+    missing = [name for name in ("clip", "source", *CELL, *PROFILED) if name not in profiles.columns]
+    if missing:
+        raise MapsError(f"the table lacks the columns {missing}; what attnviz.alignment.profile gives is needed.")
+    if not isinstance(n_resamples, int | np.integer) or isinstance(n_resamples, bool) or n_resamples < 1:
+        raise MapsError(f"n_resamples is {n_resamples!r}; a whole number from 1 is needed.")
+    if profiles.empty:
+        return pd.DataFrame(columns=[*CELL, "score", "value", "low", "high", "phrases", "sources"])
+    cells = profiles.groupby(list(CELL), sort=False, dropna=False)
+    cell = cells.ngroup().to_numpy()
+    unit, _ = pd.factorize(units_of(profiles))
+    bootstrap = Bootstrap(np.arange(unit.max() + 1), int(n_resamples), seed)
+    frames = []
+    for score in PROFILED:
+        values = profiles[score].to_numpy(dtype=np.float64)
+        known = ~np.isnan(values)
+        sums, counts = (np.zeros((bootstrap.count, cells.ngroups)) for _ in range(2))
+        np.add.at(sums, (unit[known], cell[known]), values[known])
+        np.add.at(counts, (unit[known], cell[known]), 1.0)
+        units = (counts > 0).sum(axis=0)
+        replicates = np.concatenate(
+            [ratio(weights @ sums, weights @ counts) for weights in bootstrap.weights()], axis=0
+        )
+        low, high = interval(replicates, units)
+        frame = cells.size().reset_index()[list(CELL)]
+        total = counts.sum(axis=0)
+        frames.append(
+            frame.assign(
+                score=score, value=ratio(sums.sum(axis=0), total), low=low, high=high,
+                phrases=total.astype(int), sources=units,
+            )
+        )  # fmt: skip
+    return pd.concat(frames, ignore_index=True)
+
+
+def units_of(table: pd.DataFrame) -> pd.Series:
+    """Return the unit of the bootstrap of each row: its source recording, or else its clip."""
+    source = table["source"].fillna("").astype(str)
+    return pd.Series(np.where(source != "", "source " + source, "clip " + table["clip"].astype(str)), table.index)
+
+
+def _phrase_columns(
+    maps: AttentionMaps, events: PhraseEvents, steps: list[int] | None, prompt: int, image: int, pool: str
+) -> Iterator[dict[str, list[Any]]]:
+    """Yield the scores of one phrase, layer by layer, and of the mean of all layers."""
+    heat = maps.heatmap(events.span, prompt=prompt, image=image, pool=pool)
+    total: np.ndarray | float = 0.0
+    for name in maps.layers:
+        reading = LayerReading.of(name, maps[name], heat.attrs["positions"], prompt=prompt, image=image)
+        truth = read_phrase(maps, events, How(prompt, image, name, pool), {}, None)
+        yield _columns(truth, name, reading.heard, _blocks(reading, steps, pool))
+        over_heads = reading.values.mean(axis=1, keepdims=True)
+        total = total + resize(over_heads, (int(heat.shape[0]), int(heat.shape[1]))) / len(maps.layers)
+    heard = ~heat["padding"].to_numpy()
+    mean = LayerReading(MEAN, np.asarray(total), reading.timesteps, None, heard)
+    truth = read_phrase(maps, events, How(prompt, image, MEAN, pool), {}, None)
+    yield _columns(truth, MEAN, heard, _blocks(mean, steps, pool))
+
+
+def _blocks(reading: LayerReading, steps: list[int] | None, pool: str) -> Iterator[_Block]:
+    """Yield the maps of every step and head, and of their means: averaged, then pooled, as readouts are."""
+    heads = None if reading.heads is None else reading.heads.tolist()
+    for of_step in [steps, None] if steps is not None else [None]:
+        for of_head in [heads, None] if heads is not None else [None]:
+            values = reading.values if of_step else reading.values.mean(axis=0, keepdims=True)
+            values = values if of_head else values.mean(axis=1, keepdims=True)
+            yield of_step or [AVERAGED], of_head or [AVERAGED], pool_tokens(np.moveaxis(values, 2, 0), pool)
+
+
+def _columns(
+    truth: AlignedPhrase, layer: str, heard: np.ndarray, blocks: Iterator[_Block]
+) -> dict[str, list[Any]]:
+    """Score the maps of one layer; a list a column, since many small tables take longer than their scores."""
+    events = truth.events
+    named: dict[str, Any] = {
+        "clip": events.clip, "image": truth.image, "label": events.label, "start": events.span[0],
+        "end": events.span[1], "source": events.source or "", "undefined": truth.undefined, "layer": layer,
+        "column_ms": 1e3 * truth.column_seconds,
+    }  # fmt: skip
+    step, head, curves = [], [], []
+    for steps, heads, heats in blocks:
+        # As heat maps are read: in single precision, so that a layer scores here what it scores in `align`.
+        read = heats.astype(np.float32).astype(np.float64)[..., heard].mean(axis=-2)
+        curves.append(read.reshape(-1, read.shape[-1]))
+        step += np.repeat(steps, len(heads)).tolist()
+        head += np.tile(heads, len(steps)).tolist()
+    columns = {name: [value] * len(step) for name, value in named.items()} | {"step": step, "head": head}
+    return columns | {name: values.tolist() for name, values in _scores(np.concatenate(curves), truth).items()}
+
+
+def _scores(curves: np.ndarray, truth: AlignedPhrase) -> dict[str, np.ndarray]:
+    if truth.undefined:
+        return {score: np.full(len(curves), np.nan) for score in PROFILED}
+    share = np.broadcast_to(truth.share, curves.shape)
+    unknown = np.full(len(curves), np.nan)
+    return {
+        "roc_auc": roc_auc(curves=curves, active=np.broadcast_to(truth.active, curves.shape)),
+        "pearson": pearson(curves=curves, activity=share),
+        "spearman": spearman(curves=curves, activity=share),
+        "partial": unknown
+        if truth.energy is None
+        else partial_correlation(
+            curves=curves, activity=share, energy=np.broadcast_to(truth.energy, curves.shape)
+        ),
+    }

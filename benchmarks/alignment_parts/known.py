@@ -1,0 +1,69 @@
+"""Maps with known answers, of the study's own scenes: what the study says of them shows what it can tell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from attnviz.alignment import Alignment
+from attnviz.alignment.phrases import AlignedPhrase
+from attnviz.alignment.pooling import BETTER, NEITHER, TOO_FEW, WORSE, Pooled
+
+Curve = Callable[[AlignedPhrase, np.ndarray, np.random.Generator], np.ndarray]
+
+KNOWN: dict[str, Curve] = {
+    "perfect": lambda phrase, energy, rng: phrase.share,
+    "inverted": lambda phrase, energy, rng: 1 - phrase.share,
+    "energy only": lambda phrase, energy, rng: energy,
+    "noise": lambda phrase, energy, rng: rng.random(len(phrase.share)),
+}
+"""What a phrase's curve is made of: its true share of each column, its clip's energy envelope, nothing."""
+
+
+def known_answers(result: Alignment, resamples: int, seed: int = 0) -> pd.DataFrame:
+    """Score planted maps on the phrases of a study.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row a kind: ``kind``, ``value``, ``low``, ``high`` (ROC-AUC), ``at_chance``, ``over energy`` and
+        ``over constant`` (verdicts), ``expected`` (in words), ``given`` (whether the study gives that answer;
+        None: there are too few clips to tell).
+    """
+    rows = []
+    for kind, make in KNOWN.items():
+        rng = np.random.default_rng(seed)
+        phrases = tuple(
+            replace(phrase, curves={"map": (np.asarray(make(phrase, phrase.energy, rng)),)}, mask=None, heats={})
+            for phrase in result.phrases
+            if phrase.energy is not None
+        )
+        pooled = Alignment(phrases, kind).pool(n_resamples=resamples, n_permutations=resamples)
+        rows.append(_row(kind, pooled))
+    return pd.DataFrame(rows)
+
+
+def _row(kind: str, pooled: Pooled) -> dict[str, object]:
+    scores = pooled.scores.set_index(["method", "score"])
+    verdicts = pooled.differences.set_index(["control", "score"])["verdict"]
+    own = scores.loc[("map", "roc_auc")]
+    energy, constant = (str(verdicts[(control, "roc_auc")]) for control in ("energy", "constant"))
+    value, at_chance = float(own["value"]), own["at_chance"]
+    expected, given = {
+        "perfect": ("1; better than energy", value > 1 - 1e-6 and energy == BETTER),
+        "inverted": ("0; worse than constant", value < 1e-6 and constant == WORSE),
+        "energy only": ("the energy control's; no difference from it", energy == NEITHER),
+        "noise": (
+            "at chance; no difference from constant",
+            pd.notna(at_chance) and bool(at_chance) and constant == NEITHER,
+        ),
+    }[kind]
+    if TOO_FEW in (energy, constant) or pd.isna(at_chance):
+        given = None  # of so few clips the study can tell nothing
+    return {
+        "kind": kind, "value": value, "low": own["low"], "high": own["high"], "at_chance": at_chance,
+        "over energy": energy, "over constant": constant, "expected": expected, "given": given,
+    }  # fmt: skip

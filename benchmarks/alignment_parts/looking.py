@@ -1,0 +1,132 @@
+"""The model at work: maps of clips and of generated audio, read by every readout and scored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pandas as pd
+import torch
+
+import attnviz
+from alignment_parts.material import Item, Prompt, heard_events
+from alignment_parts.pieces import Piece, picture_of
+from alignment_parts.settings import Settings
+from attnviz.alignment import profile
+from attnviz.errors import MapsError
+from attnviz.explaining import cascade
+from attnviz.maps import AttentionMaps, FittedReadout, Readout
+from attnviz.maps.layer import short_name
+from attnviz.sounds.listener_folder import TrainedListener
+
+RANDOM = "random weights"
+BEST, FITTED = "best layer", "fitted"
+KEEP = ("step", "head")
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What was chosen on other recordings: a fitted readout, and a layer by its name; None: nothing was."""
+
+    fitted: FittedReadout | None = None
+    layer: str | None = None
+
+
+def explained(pipe: Any, item: Item, way: str, settings: Settings, **more: Any) -> AttentionMaps:
+    """Look at a clip in one way."""
+    how = settings.of_way(way)
+    if way != "inversion":
+        how["seed"] = item.seed
+    return attnviz.explain(pipe, item.audio, item.caption, normalize=item.normalize, keep=KEEP, **how, **more)
+
+
+def explain_piece(pipe: Any, item: Item, way: str, settings: Settings, chosen: Chosen) -> Piece:
+    """Look at a clip, and read it by every readout."""
+    maps = explained(pipe, item, way, settings)
+    readouts = {**named_readouts(maps, chosen), **{short_name(layer): layer for layer in maps.layers}}
+    return _piece(maps, item.events, readouts, masks=item.masks)
+
+
+def weights_piece(pipe: Any, item: Item, way: str, settings: Settings, chosen: Chosen) -> Piece:
+    """Look at a clip with the model as it is, and with all its weights shuffled, seed by seed."""
+    maps = explained(pipe, item, way, settings)
+    blocks = len(cascade(pipe.unet))
+    shuffled = [
+        explained(pipe, item, way, settings, randomize=blocks, randomize_seed=seed)
+        for seed in range(settings.weight_seeds)
+    ]
+    return _piece(maps, item.events, named_readouts(maps, chosen), controls={RANDOM: shuffled})
+
+
+def generation_piece(
+    pipe: Any,
+    trained: TrainedListener,
+    prompt: Prompt,
+    number: int,
+    repeat: int,
+    settings: Settings,
+    chosen: Chosen,
+) -> Piece:
+    """Generate a prompt with one seed; the truth is what the listener hears in the audio."""
+    generator = torch.Generator().manual_seed(settings.seed_of(settings.fold, number, repeat))
+    with attnviz.trace(pipe, keep=KEEP) as trace:
+        out = pipe(
+            prompt.text,
+            num_inference_steps=settings.steps,
+            guidance_scale=settings.guidance,
+            generator=generator,
+            duration=10.24,
+        )
+    hearing = attnviz.listen(out.audios[0], model=trained.listener, decoding=trained.decoding)
+    maps = trace.maps
+    readouts = {**named_readouts(maps, chosen), **{short_name(layer): layer for layer in maps.layers}}
+    piece = _piece(maps, heard_events(hearing, prompt, f"prompt {number}"), readouts)
+    phrases = {name: tuple(replace(one, image=repeat) for one in found) for name, found in piece.phrases.items()}
+    return Piece(phrases, piece.profile.assign(image=repeat), piece.picture)
+
+
+def named_readouts(maps: AttentionMaps, chosen: Chosen) -> dict[str, Readout]:
+    """Return the readouts that are compared, by the names that tables give them."""
+    readouts: dict[str, Readout] = {"mean": "mean"}
+    if has_auffusion(maps):
+        readouts["auffusion"] = "auffusion"
+    if chosen.layer is not None:
+        readouts[BEST] = chosen.layer
+    if chosen.fitted is not None:
+        readouts[FITTED] = chosen.fitted
+    return readouts
+
+
+def has_auffusion(maps: AttentionMaps) -> bool:
+    """Say whether the authors' readout is defined: not for a model whose attention has one grid alone."""
+    first = maps.occurrences(0)[0]
+    try:
+        maps.heatmap(first.span, readout="auffusion")
+    except MapsError:
+        return False
+    return True
+
+
+def _piece(
+    maps: AttentionMaps,
+    events: pd.DataFrame,
+    readouts: Mapping[str, Readout],
+    *,
+    controls: Mapping[str, Sequence[AttentionMaps]] | None = None,
+    masks: Any = None,
+) -> Piece:
+    phrases = {
+        name: attnviz.align(
+            maps,
+            events,
+            readout=readout,
+            controls=controls,
+            masks=masks if name in ("mean", FITTED) else None,
+        ).phrases
+        for name, readout in readouts.items()
+    }
+    spectrogram = maps.spectrogram
+    if spectrogram is None:
+        raise SystemExit("The maps hold no spectrogram, so there is no energy control.")
+    return Piece(phrases, profile(maps, events), picture_of(spectrogram[0, 0].to_numpy()))

@@ -1,0 +1,94 @@
+"""Clips with a caption and known events: composed scenes, or real clips of an annotated data set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from bundled_parts.material import Prompt, recordings
+
+import attnviz
+from alignment_parts.settings import Settings
+from attnviz.events import event_table, match_clips
+from attnviz.sounds import CLASSES, PHRASES, Scene, scenes
+
+__all__ = ["Item", "Prompt", "class_of", "clip_items", "heard_events", "scene_items"]
+
+
+@dataclass(frozen=True, eq=False)
+class Item:
+    """One clip to look at: its audio, its caption, the caption's events, and the seed of its noise."""
+
+    name: str
+    audio: np.ndarray | Path
+    caption: str
+    events: pd.DataFrame
+    seed: int
+    scene: Scene | None = None
+
+    @property
+    def normalize(self) -> bool:
+        """Whether it is scaled to a peak of 0.95, as Auffusion does; scenes keep the level of training."""
+        return self.scene is None
+
+    @cached_property
+    def masks(self) -> xr.DataArray | None:
+        """Share of each source in each cell, where it is known."""
+        return None if self.scene is None else self.scene.masks()
+
+
+def scene_items(esc10: str, fold: int, count: int, settings: Settings) -> Iterator[Item]:
+    """Compose the scenes of a fold that the bundled model's study has, one after another."""
+    for number, scene in enumerate(scenes(recordings(esc10, fold), count, (settings.seed, fold))):
+        yield Item(
+            f"{number:04d}", scene.mixture, scene.caption, scene.events, settings.seed_of(fold, number), scene
+        )
+
+
+def clip_items(events: pd.DataFrame, audio: Path, settings: Settings) -> list[Item]:
+    """Join an event table to a folder of audio: a clip for each of its captions.
+
+    Raises
+    ------
+    SystemExit
+        The table holds no captions.
+    EventsError
+        As `attnviz.events.match_clips`.
+    """
+    if "caption" not in events.columns:
+        raise SystemExit("The events name no captions, which the model is to look with; AudioGrounding's do.")
+    items = []
+    for clip, path in match_clips(events, audio).files.items():
+        own = events[events["clip"] == clip]
+        for caption in dict.fromkeys(own["caption"]):
+            rows = own[own["caption"] == caption].reset_index(drop=True)
+            number = len(items)
+            items.append(Item(f"{number:05d}", path, caption, rows, settings.seed_of(0, number)))
+    return items
+
+
+def heard_events(hearing: attnviz.Hearing, prompt: Prompt, clip: str) -> pd.DataFrame:
+    """Return a prompt's events in its generated audio: what was heard of the class that each phrase names.
+
+    A phrase whose class was not heard is a row without times: it is silent.
+    """
+    rows = []
+    for sound, span in zip(prompt.classes, prompt.spans, strict=True):
+        heard = hearing.events.loc[hearing.events["label"] == sound, ["onset", "offset"]].to_numpy()
+        label = prompt.text[slice(*span)]
+        rows += [
+            {"clip": clip, "label": label, "onset": onset, "offset": offset, "span": span}
+            for onset, offset in (heard if len(heard) else [(np.nan, np.nan)])
+        ]
+    return event_table(rows)
+
+
+def class_of(label: str) -> str:
+    """Return the class of ESC-10 that a composed caption's phrase names; empty for other phrases."""
+    lower = label.lower()
+    return next((name for name in CLASSES if lower in (*PHRASES[name].clauses, *PHRASES[name].nouns)), "")

@@ -1,0 +1,176 @@
+"""From the pieces of one look to its tables: every score with its interval, its controls and what it gains."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from alignment_parts.looking import FITTED
+from alignment_parts.material import class_of
+from alignment_parts.pieces import Piece
+from alignment_parts.settings import Settings
+from attnviz.alignment import Alignment, layer_lags, pool_profile
+from attnviz.alignment.bootstrap import Bootstrap, defined_units, interval, known_means
+from attnviz.alignment.phrases import AlignedPhrase
+from attnviz.alignment.pooling import BETTER, FEWEST_SOURCES, NEITHER, TOO_FEW, WORSE
+from attnviz.alignment.profiling import units_of
+
+COMPARED = ("mean", "auffusion", "best layer", FITTED)
+"""Readouts with every control; the others, single layers, are scored alone."""
+
+LENGTHS = (0.0, 1.0, 2.0, 4.0, np.inf)
+OVERLAPS = (-1e-9, 1e-9, 0.5, 1.0 + 1e-9)
+LENGTH_NAMES = ("up to 1 s", "1 to 2 s", "2 to 4 s", "over 4 s")
+OVERLAP_NAMES = ("none", "up to half", "over half")
+
+Tables = dict[str, pd.DataFrame]
+
+
+def alignments(pieces: Sequence[Piece]) -> dict[str, Alignment]:
+    """Pool the phrases of all pieces, readout by readout."""
+    readouts = list(dict.fromkeys(readout for piece in pieces for readout in piece.phrases))
+    return {
+        readout: Alignment(tuple(one for piece in pieces for one in piece.phrases[readout]), readout)
+        for readout in readouts
+    }
+
+
+def headline(readouts: Sequence[str]) -> str:
+    """Return the readout that figures are of: the fitted one where there is one."""
+    return FITTED if FITTED in readouts else "mean"
+
+
+def look_tables(pieces: Sequence[Piece], settings: Settings, *, exact: bool) -> Tables:
+    """Return the tables of one look.
+
+    Parameters
+    ----------
+    pieces : sequence of Piece
+    settings : Settings
+    exact : bool
+        Whether the events' times are exact to a part of a column, so that lags mean something.
+    """
+    results = alignments(pieces)
+    main = headline(list(results))
+    full = {readout: result for readout, result in results.items() if readout in COMPARED}
+    pooled = {
+        readout: result.pool(n_resamples=settings.resamples, n_permutations=settings.resamples)
+        for readout, result in full.items()
+    }
+    single = phrase_scores(results)
+    tables = {
+        "readouts": mean_rows("readout", single, settings.resamples),
+        "gains": gains(single, main, settings.resamples),
+        "controls": _joined({readout: found.scores for readout, found in pooled.items()}),
+        "differences": _joined({readout: found.differences for readout, found in pooled.items()}),
+        "phrases": with_facts(results[main], [piece.phrases[main] for piece in pieces]),
+        "undefined": results[main].undefined,
+        "profile": pool_profile(
+            pd.concat([piece.profile for piece in pieces], ignore_index=True), n_resamples=settings.resamples
+        ),
+    }
+    tables["reliability"] = reliability(tables["phrases"], settings.resamples)
+    if exact:
+        tables["lags"] = layer_lags(results.values(), n_resamples=settings.resamples)
+    return tables
+
+
+def phrase_scores(results: Mapping[str, Alignment], score: str = "roc_auc") -> pd.DataFrame:
+    """Return one score of every phrase by every readout: ``clip``, ``source``, then a column a readout."""
+    columns: dict[str, np.ndarray] = {}
+    facts = pd.DataFrame()
+    for readout, result in results.items():
+        own = result.table[result.table["method"] == "map"]
+        facts = own[["clip", "source"]].reset_index(drop=True)
+        columns[readout] = own[score].to_numpy(dtype=np.float64)
+    return facts.assign(**columns)
+
+
+def mean_rows(name: str, values: pd.DataFrame, resamples: int) -> pd.DataFrame:
+    """Average columns over phrases, with bootstrap intervals over sources.
+
+    Parameters
+    ----------
+    name : str
+        What the columns are.
+    values : pandas.DataFrame
+        ``clip``, ``source``, then a column each; NaN is left out.
+    resamples : int
+    """
+    names = [column for column in values.columns if column not in ("clip", "source")]
+    array = values[names].to_numpy(dtype=np.float64)
+    bootstrap = Bootstrap(pd.factorize(units_of(values))[0], resamples, 0)
+    sources = defined_units(array, bootstrap.units)
+    low, high = interval(bootstrap.means(array), sources)
+    rows = pd.DataFrame({name: names, "value": known_means(array), "low": low, "high": high})
+    return rows.assign(phrases=(~np.isnan(array)).sum(axis=0), sources=sources)
+
+
+def gains(single: pd.DataFrame, main: str, resamples: int) -> pd.DataFrame:
+    """Compare one readout with every other, phrase by phrase.
+
+    "better" or "worse" only where the interval of the paired difference excludes 0, of six sources or more.
+    """
+    others = [name for name in single.columns if name not in ("clip", "source", main)]
+    paired = single[["clip", "source"]].assign(**{name: single[main] - single[name] for name in others})
+    rows = mean_rows("over", paired, resamples)
+    cases = [rows["sources"] < FEWEST_SOURCES, rows["low"] > 0, rows["high"] < 0]
+    verdicts = np.select(cases, [TOO_FEW, BETTER, WORSE], NEITHER)
+    return rows.assign(readout=main, verdict=np.where(rows["low"].isna(), TOO_FEW, verdicts))
+
+
+def with_facts(result: Alignment, captions: Sequence[Sequence[AlignedPhrase]]) -> pd.DataFrame:
+    """Return the scores of every phrase and method, with how long its sound is and how much of it is overlapped.
+
+    Parameters
+    ----------
+    result : Alignment
+    captions : sequence of sequence of AlignedPhrase
+        Its phrases, caption by caption.
+    """
+    rows = result.table
+    return rows.assign(
+        seconds=rows["phrase"].map(dict(enumerate(_seconds(result.phrases)))),
+        overlap=rows["phrase"].map(dict(enumerate(share for one in captions for share in _overlaps(one)))),
+        sound=rows["label"].map(class_of),
+    )
+
+
+def reliability(phrases: pd.DataFrame, resamples: int) -> pd.DataFrame:
+    """Average the map's ROC-AUC over phrases alike in event length, in overlap, or in what sounds."""
+    own = phrases[(phrases["method"] == "map") & (phrases["undefined"] == "")]
+    groups = {
+        "length": pd.cut(own["seconds"], LENGTHS, labels=LENGTH_NAMES),
+        "overlap": pd.cut(own["overlap"], OVERLAPS, labels=OVERLAP_NAMES),
+        "sound": own["sound"].where(own["sound"] != ""),
+    }
+    frames = []
+    for kind, group in groups.items():
+        for name, rows in own.groupby(group, observed=True, sort=True):
+            means = mean_rows("name", rows[["clip", "source"]].assign(**{str(name): rows["roc_auc"]}), resamples)
+            frames.append(means.assign(by=kind))
+    columns = ["by", "name", "value", "low", "high", "phrases", "sources"]
+    return pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=columns)
+
+
+def _joined(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    return pd.concat(
+        [frame.assign(readout=readout) for readout, frame in frames.items() if len(frame)], ignore_index=True
+    )
+
+
+def _seconds(phrases: Sequence[AlignedPhrase]) -> list[float]:
+    return [float((phrase.events.times[:, 1] - phrase.events.times[:, 0]).sum()) for phrase in phrases]
+
+
+def _overlaps(phrases: Sequence[AlignedPhrase]) -> list[float]:
+    """Return which share of each phrase's sound another phrase of the same caption overlaps."""
+    shares = []
+    for number, phrase in enumerate(phrases):
+        others = [other.share for place, other in enumerate(phrases) if place != number]
+        covered = np.max([np.zeros_like(phrase.share), *others], axis=0)
+        total = phrase.share.sum()
+        shares.append(float((phrase.share * covered).sum() / total) if total > 0 else float("nan"))
+    return shares
