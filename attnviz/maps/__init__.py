@@ -5,6 +5,19 @@ from attnviz.maps.fitted import FittedReadout, ReadoutPart
 from attnviz.maps.layer import LayerAttention
 from attnviz.maps.readouts import resize
 from attnviz.maps.settling import Readout
+from attnviz.maps.summaries import attention_share, step_activation, token_activation, word_overlap
 from attnviz.maps.words import StoredWord
 
-__all__ = ["AttentionMaps", "FittedReadout", "LayerAttention", "Readout", "ReadoutPart", "StoredWord", "resize"]
+__all__ = [
+    "AttentionMaps",
+    "FittedReadout",
+    "LayerAttention",
+    "Readout",
+    "ReadoutPart",
+    "StoredWord",
+    "attention_share",
+    "resize",
+    "step_activation",
+    "token_activation",
+    "word_overlap",
+]

@@ -242,6 +242,12 @@ class AttentionMaps(ReadableMaps):
             overwrite=overwrite,
         )
 
+    def explore(self, **settings: Any) -> Any:
+        """Show the maps in a notebook, to be clicked, hovered and heard; see `attnviz.report.widget.explore`."""
+        from attnviz.report.widget import explore  # needs the extra "notebook"
+
+        return explore(self, **settings)
+
     def __repr__(self) -> str:
         return display.text(self)
 

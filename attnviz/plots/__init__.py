@@ -1,7 +1,31 @@
 """Figures: they draw what is given, compute no score and touch no global state of matplotlib."""
 
 from attnviz.plots.alignment import AlignmentArtists, alignment
+from attnviz.plots.comparison import comparison, comparison_panels
+from attnviz.plots.curves import ActivationArtists, activations
+from attnviz.plots.failures import FailureArtists, failures
+from attnviz.plots.heat import heatmap
+from attnviz.plots.matrices import layer_heads, word_overlap
+from attnviz.plots.rolls import denoising_steps, piano_roll
+from attnviz.plots.scores import phrase_scores
 from attnviz.plots.spectrogram import spectrogram
 from attnviz.plots.words import word_maps
 
-__all__ = ["AlignmentArtists", "alignment", "spectrogram", "word_maps"]
+__all__ = [
+    "ActivationArtists",
+    "AlignmentArtists",
+    "FailureArtists",
+    "activations",
+    "alignment",
+    "comparison",
+    "comparison_panels",
+    "denoising_steps",
+    "failures",
+    "heatmap",
+    "layer_heads",
+    "phrase_scores",
+    "piano_roll",
+    "spectrogram",
+    "word_maps",
+    "word_overlap",
+]

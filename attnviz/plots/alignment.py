@@ -17,9 +17,10 @@ from attnviz.alignment.pooling import BETTER
 from attnviz.alignment.reading import MAP
 from attnviz.alignment.report import NAMES, estimate, headline, method_name, missing
 from attnviz.errors import MapsError
+from attnviz.plots.style import CONTROL_COLOUR as _CONTROL
+from attnviz.plots.style import MAP_COLOUR as _MAP
 from attnviz.plots.style import readable, text_style
 
-_MAP, _CONTROL = "#b5367a", "#5f7183"  # apart in grey, and for colour-blind readers
 _MAP_MEAN, _CONTROL_MEAN = "#5c0f3b", "#151d26"
 _SPREAD = 0.32
 

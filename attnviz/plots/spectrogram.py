@@ -11,7 +11,7 @@ from matplotlib.image import AxesImage
 
 from attnviz.audio.grid import SpectrogramGrid
 from attnviz.errors import MapsError
-from attnviz.plots.style import extent, hatch_padding, label_axes
+from attnviz.plots.style import FONTSIZE, extent, hatch_padding, height_of, label_axes, wrapped
 
 
 def spectrogram(
@@ -31,6 +31,7 @@ def spectrogram(
         into equal shares.
     grid : SpectrogramGrid
         What second and what Hz it covers. Columns beyond the audio are hatched, and leave the colours alone.
+        Values that are no numbers are blue, and the title says how many there are.
     ax : matplotlib.axes.Axes, optional
         Where to draw; None: a figure of its own (``image.figure``).
     cmap : str or Colormap
@@ -47,6 +48,14 @@ def spectrogram(
     ------
     MapsError
         If the array is not of two dimensions, is empty, or is nowhere finite.
+
+    Examples
+    --------
+    >>> from attnviz.testing import example_maps
+    >>> maps = example_maps()
+    >>> image = spectrogram(maps.spectrogram[0, 0], maps.grid)
+    >>> image.axes.get_xlabel(), image.axes.get_ylabel()
+    ('time (s)', 'frequency (Hz)')
     """
     values = np.asarray(log_mel, dtype=float)
     if values.ndim != 2 or 0 in values.shape or not np.isfinite(values).any():
@@ -59,16 +68,23 @@ def spectrogram(
         ax = Figure(figsize=(9.0, 3.4), layout="constrained").add_subplot()
     padding = grid.padding(values.shape[1])
     low, high = value_range(values, padding)
+    undefined = np.count_nonzero(~np.isfinite(values))
     image = ax.imshow(
-        values, origin="lower", extent=extent(grid), aspect="auto", interpolation="nearest", cmap=cmap,
-        vmin=low, vmax=high,
+        np.ma.masked_invalid(values), origin="lower", extent=extent(grid), aspect="auto", interpolation="nearest",
+        cmap=cmap, vmin=low, vmax=high,
     )  # fmt: skip
-    label_axes(ax, grid, height=ax.get_window_extent().height / ax.figure.dpi, fontsize=9)
+    if undefined:
+        image.set_cmap(image.get_cmap().with_extremes(bad="#4aa3df"))
+        share = undefined / values.size
+        ax.set_title(f"blue: {share:.2g} of all values are not numbers", fontsize=FONTSIZE, loc="right", pad=3)
+    label_axes(ax, grid, height=height_of(ax), fontsize=9)
     hatch_padding(ax, grid, padding)
     ax.set_xlabel("time (s)")
     ax.set_ylabel("frequency (Hz)")
     if own if colorbar is None else colorbar:
-        ax.figure.colorbar(image, ax=ax, label="log-mel magnitude (natural log)", pad=0.01)
+        height = height_of(ax)
+        bar = ax.figure.colorbar(image, ax=ax, pad=0.015, aspect=max(6.0, height / 0.13))
+        bar.set_label(wrapped("log-mel magnitude (natural log)", height, 10.0))
     return image
 
 

@@ -1,19 +1,43 @@
-"""Axes in seconds and Hz, padding, and text as any prompt may hold it."""
+"""The one style of all figures: colours, axes in seconds and Hz, padding, and text as any prompt may hold it."""
 
 from __future__ import annotations
 
+import textwrap
 import unicodedata
 from collections.abc import Iterable
 from functools import lru_cache
+from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib import font_manager
+from matplotlib import colormaps, font_manager
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.colors import Colormap, LinearSegmentedColormap
+from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from attnviz.audio.grid import SpectrogramGrid
+from attnviz.errors import MapsError
+
+Scale = Literal["shared", "own"]
+"""One scale for all that is drawn, or each on its own."""
+
+LINE_COLOURS = ("#0072b2", "#d55e00", "#007a5a", "#b5367a", "#8a6d00", "#3f3f3f")
+LINE_DASHES = ("-", "--", "-.", ":")
+"""Lines differ in dash as well as in colour (after Okabe and Ito), to be told apart in grey."""
+
+MAP_COLOUR, CONTROL_COLOUR = "#b5367a", "#5f7183"
+"""The map's own marks, and those of what it is compared with; apart in grey, and for colour-blind readers."""
+
+EVENT_COLOUR = "#c3d3e0"
+"""Bars of ground truth, beneath everything."""
+
+FONTSIZE = 8.0
+"""Points, of tick labels; axis labels and titles are one more."""
+
+_SMALLEST, _LINE_SPACING = 5.0, 1.12
 
 HZ_TICKS = (125, 250, 500, 1_000, 2_000, 4_000, 8_000, 16_000)
 
@@ -24,6 +48,82 @@ _WIDE_FONTS = (
     "Segoe UI Symbol", "Symbola",
 )  # fmt: skip
 """Fonts that cover scripts and signs which matplotlib's own font lacks; used where installed."""
+
+
+def check_scale(scale: str) -> None:
+    """Refuse a scale other than the two.
+
+    Raises
+    ------
+    MapsError
+        Naming them.
+    """
+    if scale not in ("shared", "own"):
+        raise MapsError(f"scale={scale!r} is unknown; it is 'shared' or 'own'.")
+
+
+def own_axes(width: float, height: float) -> Axes:
+    """Make axes in a figure of their own, in inches."""
+    return Figure(figsize=(width, height), layout="constrained").add_subplot()
+
+
+def attention_colours(cmap: str, end: float = 0.86) -> Colormap:
+    """Return a colour map, undefined cells grey; not to its very end, where those from light to dark are black.
+
+    Raises
+    ------
+    MapsError
+        Matplotlib has no colour map of that name.
+    """
+    try:
+        colours = colormaps[cmap](np.linspace(0, end, 256))
+    except KeyError as error:
+        raise MapsError(f"matplotlib has no colour map {cmap!r}; for example 'magma_r' or 'viridis_r'.") from error
+    return LinearSegmentedColormap.from_list(f"{cmap}_attention", colours).with_extremes(bad="0.8")
+
+
+def height_of(ax: Axes) -> float:
+    """Height of an axes in inches, before its figure is laid out."""
+    return float(ax.get_window_extent().height / ax.figure.dpi)
+
+
+def width_of(ax: Axes) -> float:
+    """Width of an axes in inches, before its figure is laid out."""
+    return float(ax.get_window_extent().width / ax.figure.dpi)
+
+
+def wrapped(text: str, inches: float, size: float = FONTSIZE + 1) -> str:
+    """Break a label, in type of some points, into lines that are no longer than the axis it is of."""
+    return "\n".join(textwrap.wrap(text, max(8, int(inches * 72 / (0.58 * size))), break_long_words=False))
+
+
+def name_ticks(axis: Axis, names: Iterable[str], room: float) -> None:
+    """Name every place 0, 1, ... of an axis; where its room (inches) is short in smaller type, or every second.
+
+    The names may come from a prompt.
+    """
+    listed = [readable(name, longest=28) for name in names]
+    line = max(room, 0.1) / max(len(listed), 1) * 72 / _LINE_SPACING
+    size = min(FONTSIZE, max(line, _SMALLEST))
+    every = max(1, int(np.ceil(round(size / line, 6))))
+    places = range(0, len(listed), every)
+    axis.set_ticks(list(places), [listed[place] for place in places], fontsize=size, **text_style())
+    axis.set_tick_params(length=0, pad=3)
+
+
+def plain(ax: Axes, *sides: str) -> None:
+    """Hide the top and right edge of an axes, and further ones."""
+    for side in ("top", "right", *sides):
+        ax.spines[side].set_visible(False)
+    ax.grid(visible=False)
+
+
+def label_time(ax: Axes, grid: SpectrogramGrid) -> None:
+    """Give an axes seconds across, over the whole grid."""
+    ax.set_xlim(0.0, grid.seconds)
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
+    ax.set_xlabel("time (s)", fontsize=FONTSIZE + 1)
+    ax.tick_params(axis="x", labelsize=FONTSIZE, length=2.5, pad=2)
 
 
 def mel_position(grid: SpectrogramGrid, hz: float | np.ndarray) -> np.ndarray:
@@ -61,7 +161,7 @@ def label_axes(ax: Axes, grid: SpectrogramGrid, *, height: float, fontsize: floa
         at = float(mel_position(grid, hz))
         if not kept or kept[-1][0] - at >= room:
             kept.append((at, hz))
-    ax.set_yticks([at for at, _ in kept], [_hertz(hz) for _, hz in kept])
+    ax.set_yticks([at for at, _ in kept], [hertz(hz) for _, hz in kept])
     ax.tick_params(labelsize=fontsize, length=2.5, pad=2)
 
 
@@ -89,7 +189,7 @@ def _installed() -> frozenset[str]:
     return frozenset(font.name for font in font_manager.fontManager.ttflist)
 
 
-def text_style() -> dict[str, object]:
+def text_style() -> dict[str, Any]:
     """Keywords for text that comes from a prompt: ``$`` starts no mathematics, fonts fill in for one another."""
     return {"fontfamily": _families(), "parse_math": False, "usetex": False}
 
@@ -141,5 +241,6 @@ def _is_skin_tone(character: str) -> bool:
     return 0x1F3FB <= ord(character) <= 0x1F3FF
 
 
-def _hertz(hz: int) -> str:
+def hertz(hz: int) -> str:
+    """Write a frequency briefly: 500, 2k."""
     return f"{hz // 1000}k" if hz >= 1000 else str(hz)

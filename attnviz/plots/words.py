@@ -10,19 +10,16 @@ from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LinearSegmentedColormap, ListedColormap, Normalize
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from attnviz.errors import MapsError
 from attnviz.maps import AttentionMaps, Readout
-from attnviz.plots.spectrogram import value_range
-from attnviz.plots.style import extent, hatch_padding, label_axes, readable, text_style
-
-_BENEATH = LinearSegmentedColormap.from_list("attnviz_beneath", ["#ffffff", "#868686"])
-_FONTSIZE = 8.0
+from attnviz.plots.heat import checked, draw_heat, highest_of, scale_bar, see_through
+from attnviz.plots.spectrogram import spectrogram as draw_spectrogram
+from attnviz.plots.style import FONTSIZE, label_axes, readable, text_style
 
 
 @dataclass(frozen=True)
@@ -30,6 +27,10 @@ class _Panel:
     title: str
     heat: xr.DataArray
     special: bool
+
+    @property
+    def highest(self) -> float:
+        return highest_of(self.heat)
 
 
 def word_maps(
@@ -44,8 +45,10 @@ def word_maps(
     grid: str = "finest",
     scale: Literal["shared", "own"] = "shared",
     spectrogram: bool | np.ndarray | xr.DataArray = True,
+    beside: bool = False,
     cmap: str = "magma_r",
     columns: int | None = None,
+    width: float | None = None,
 ) -> Figure:
     """Draw where each word was attended to, over the grey spectrogram of the sound.
 
@@ -71,11 +74,15 @@ def word_maps(
     spectrogram : bool or array (bands, frames)
         What is drawn beneath: the maps' own log-mel spectrogram where they have one, nothing (False), or this
         one, lowest band first.
+    beside : bool
+        The spectrogram stands in the first panel, in colours of its own, and not beneath the maps.
     cmap : str
         A matplotlib colour map, light at its low end, perceptually uniform and safe for colour-blind readers:
         ``"magma_r"``, ``"viridis_r"``, ``"cividis_r"``.
     columns : int, optional
-        Panels side by side; None: by their number.
+        Panels side by side; None: by their number, and the width.
+    width : float, optional
+        Of the figure, in inches, for a column of a paper; None: as wide as the panels need.
 
     Returns
     -------
@@ -85,49 +92,67 @@ def word_maps(
     Raises
     ------
     MapsError
-        If there is no word to draw, the scale is unknown, or as `AttentionMaps.heatmap`.
+        If there is no word to draw, no spectrogram to stand beside the maps, the scale is unknown, the width is
+        not at least 2 inches, or as `AttentionMaps.heatmap`.
     PromptError
         If a phrase is not in the prompt, or is repeated and given without its span.
+
+    Examples
+    --------
+    >>> from attnviz.testing import example_maps
+    >>> figure = word_maps(example_maps(), words=["dog barks", "rain"])
+    >>> [ax.get_title(loc="left") for ax in figure.axes[:2]]
+    ['dog barks', 'rain']
     """
     if scale not in ("shared", "own"):
         raise MapsError(f"scale={scale!r} is unknown; it is 'shared' or 'own'.")
     how = _How(prompt, image, readout, pool, grid)
+    if width is not None and not 2.0 <= width <= 100.0:
+        raise MapsError(f"width={width} is in inches, from 2 to 100. Was it given in millimetres or points?")
     panels = _panels(maps, how, words, special_tokens)
     if not panels:
         raise MapsError("There is no word to draw: none of the prompt's words was stored in full.")
-    across = columns or _columns(len(panels))
+    beneath = _beneath(maps, how, spectrogram)
+    if beside and beneath is None:
+        raise MapsError("beside=True needs a spectrogram, and these maps have none; give spectrogram=.")
+    number = len(panels) + beside
+    across = columns or _columns(number, width)
     if across < 1:
         raise MapsError(f"columns={columns} must be at least 1.")
-    down = math.ceil(len(panels) / across)
-    width, height = _panel_size(across)
-    title, lines = _title(maps.prompts[prompt], across * width)
-    figure = Figure(
-        figsize=(across * width + 1.3, down * (height + 0.3) + 0.55 + 0.2 * lines), layout="constrained"
-    )
+    down = math.ceil(number / across)
+    panel_width, height = _panel_size(across, width)
+    total = across * panel_width + 1.3
+    title, lines = _title(maps.prompts[prompt], across * panel_width)
+    figure = Figure(figsize=(total, down * (height + 0.3) + 0.55 + 0.2 * lines), layout="constrained")
     figure.suptitle(title, fontsize=10, **text_style())
     axes = figure.subplots(down, across, squeeze=False)
-    beneath = _beneath(maps, how, spectrogram)
-    colours = _see_through(cmap)
+    colours = see_through(cmap)
     norm, over = _norm(panels, scale)
-    for number, (ax, panel) in enumerate(zip(axes.flat, panels, strict=False)):
-        _draw(
-            ax, panel, maps, beneath, colours, norm if scale == "shared" else Normalize(0, _highest(panel) or 1.0)
-        )
-        label_axes(ax, maps.grid, height=height, fontsize=_FONTSIZE)
-        ax.tick_params(labelbottom=number + across >= len(panels), labelleft=number % across == 0)
-        if number // across < down - 1:
-            # Above the gap of a last, shorter row: its labels hang into the gap, and need no room of their own.
-            ax.xaxis.set_in_layout(False)
-        peak = f"   max {_highest(panel):.2g}" if scale == "own" else ""
+    first = iter(axes.flat)
+    if beside and beneath is not None:
+        _draw_sound(next(first), beneath, maps)
+    for ax, panel in zip(first, panels, strict=False):
+        own = norm if scale == "shared" else Normalize(0, panel.highest or 1.0)
+        draw_heat(ax, panel.heat, maps.grid, None if beside else beneath, colours, own)
+        peak = f"   max {panel.highest:.2g}" if scale == "own" else ""
         ax.set_title(
-            readable(panel.title, longest=int(width * 13)) + peak,
+            readable(panel.title, longest=max(8, int(panel_width * 13) - len(peak))) + peak,
             fontsize=9, loc="left", pad=3, style="italic" if panel.special else "normal", **text_style(),
         )  # fmt: skip
-    for ax in axes.flat[len(panels) :]:
-        ax.set_visible(False)
+    for place, ax in enumerate(axes.flat):
+        label_axes(ax, maps.grid, height=height, fontsize=FONTSIZE)
+        ax.tick_params(labelbottom=place + across >= number, labelleft=place % across == 0)
+        if place // across < down - 1:
+            # Above the gap of a last, shorter row: its labels hang into the gap, and need no room of their own.
+            ax.xaxis.set_in_layout(False)
+        ax.set_visible(place < number)
     figure.supxlabel("time (s)", fontsize=9)
     figure.supylabel("frequency (Hz)", fontsize=9)
-    _colour_bar(figure, axes, colours, norm, panels, over=over, own=scale == "own")
+    scale_bar(
+        axes, ScalarMappable(norm, colours),
+        "share of the word's own maximum" if scale == "own" else f"{panels[0].heat.attrs['long_name']}",
+        over=over, shrink=min(1.0, 4.0 / down) if down > 4 else 1.0, aspect=18 * min(down, 4) / 2, pad=0.012,
+    )  # fmt: skip
     return figure
 
 
@@ -175,47 +200,10 @@ def _panels(
     return [*before, *panels, *after]
 
 
-def _draw(
-    ax: Axes,
-    panel: _Panel,
-    maps: AttentionMaps,
-    beneath: np.ndarray | None,
-    colours: ListedColormap,
-    norm: Normalize,
-) -> None:
-    where: dict[str, Any] = {
-        "origin": "lower",
-        "extent": extent(maps.grid),
-        "aspect": "auto",
-        "interpolation": "nearest",
-    }
-    ax.set_facecolor("white")
-    if beneath is not None:
-        low, high = value_range(beneath, maps.grid.padding(beneath.shape[1]))
-        ax.imshow(beneath, cmap=_BENEATH, vmin=low, vmax=high, **where)
-    ax.imshow(panel.heat.to_numpy(), cmap=colours, norm=norm, **where)
-    hatch_padding(ax, maps.grid, panel.heat["padding"].to_numpy())
-
-
-def _colour_bar(
-    figure: Figure,
-    axes: np.ndarray,
-    colours: ListedColormap,
-    norm: Normalize,
-    panels: list[_Panel],
-    *,
-    over: bool,
-    own: bool,
-) -> None:
-    quantity = str(panels[0].heat.attrs["long_name"])
-    label = "share of the word's own maximum" if own else quantity
-    down = axes.shape[0]
-    bar = figure.colorbar(
-        ScalarMappable(norm, colours), ax=axes, label=label, extend="max" if over else "neither",
-        shrink=min(1.0, 4.0 / down) if down > 4 else 1.0, aspect=18 * min(down, 4) / 2, pad=0.012,
-    )  # fmt: skip
-    bar.ax.set_facecolor("white")
-    bar.ax.tick_params(labelsize=_FONTSIZE)
+def _draw_sound(ax: Axes, log_mel: np.ndarray, maps: AttentionMaps) -> None:
+    draw_spectrogram(log_mel, maps.grid, ax=ax, cmap="gray_r")
+    ax.set(xlabel="", ylabel="")
+    ax.set_title("spectrogram", fontsize=9, loc="left", pad=3, style="italic")
 
 
 def _norm(panels: list[_Panel], scale: str) -> tuple[Normalize, bool]:
@@ -223,49 +211,26 @@ def _norm(panels: list[_Panel], scale: str) -> tuple[Normalize, bool]:
     if scale == "own":
         return Normalize(0, 1), False
     words = [panel for panel in panels if not panel.special] or panels
-    highest = max(_highest(panel) for panel in words)
-    return Normalize(0, highest or 1.0), any(_highest(panel) > highest for panel in panels)
-
-
-def _highest(panel: _Panel) -> float:
-    """Highest value of the columns that are not padding; 0 where all are."""
-    heard = panel.heat.to_numpy()[:, ~panel.heat["padding"].to_numpy()]
-    return float(heard.max()) if heard.size else 0.0
+    highest = max(panel.highest for panel in words)
+    return Normalize(0, highest or 1.0), any(panel.highest > highest for panel in panels)
 
 
 def _beneath(maps: AttentionMaps, how: _How, spectrogram: bool | np.ndarray | xr.DataArray) -> np.ndarray | None:
     if isinstance(spectrogram, bool):
         own = maps.spectrogram if spectrogram else None
         return None if own is None else own.isel(prompt=how.prompt, image=how.image).to_numpy()
-    values = np.asarray(spectrogram, dtype=float)
-    if values.ndim != 2 or 0 in values.shape or not np.isfinite(values).any():
-        raise MapsError(
-            f"spectrogram must be an array (bands, frames) of finite values; it has shape {values.shape}."
-        )
-    return values
+    return checked(spectrogram)
 
 
-def _see_through(cmap: str) -> ListedColormap:
-    """The colour map with opacity growing from none, so that the spectrogram shows where attention is low."""
-    try:
-        # Not to its very end, where such maps are black: the spectrogram would no longer show through.
-        colours = colormaps[cmap](np.linspace(0, 0.86, 256))
-    except KeyError as error:
-        raise MapsError(f"matplotlib has no colour map {cmap!r}; for example 'magma_r' or 'viridis_r'.") from error
-    colours[:, 3] = 0.86 * np.linspace(0, 1, 256) ** 0.6
-    return ListedColormap(colours, name=f"{cmap}_see_through")
+def _columns(panels: int, width: float | None) -> int:
+    columns = next((across for most, across in ((3, 1), (8, 2), (18, 3), (32, 4), (50, 5)) if panels <= most), 7)
+    return columns if width is None else min(columns, max(1, int((width - 1.3) / 1.6)))
 
 
-def _columns(panels: int) -> int:
-    for most, columns in ((3, 1), (8, 2), (18, 3), (32, 4), (50, 5)):
-        if panels <= most:
-            return columns
-    return 7
-
-
-def _panel_size(columns: int) -> tuple[float, float]:
+def _panel_size(columns: int, width: float | None) -> tuple[float, float]:
     """Width and height of a panel in inches."""
-    return {1: (6.4, 1.8), 2: (4.2, 1.5), 3: (3.2, 1.35)}.get(columns, (2.5, 1.2))
+    wide, high = {1: (6.4, 1.8), 2: (4.2, 1.5), 3: (3.2, 1.35)}.get(columns, (2.5, 1.2))
+    return (wide, high) if width is None else ((width - 1.3) / columns, min(high, 1.35))
 
 
 def _title(prompt: str, width: float) -> tuple[str, int]:

@@ -1,0 +1,128 @@
+"""``attnviz figures``: the figures of a paper, from saved runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from attnviz.terminal import reported, say, warnings_shown
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from attnviz.plots.paper import FigureSet, Style
+
+_COMPARISON = "comparison"
+_ENDINGS = ("pdf", "png")
+
+
+def figures(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders; several are compared, too.", metavar="RUN...")],
+    style: Annotated[str, typer.Option(help="Sizes and type of the figures: paper.")] = "paper",
+    word: Annotated[
+        list[str] | None, typer.Option("--word", "-w", help="A phrase to draw; may be given several times.")
+    ] = None,
+    readout: Annotated[
+        str, typer.Option(help="How layers become one map: mean, auffusion, or a layer's name.")
+    ] = "mean",
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder to write; of one run RUN/figures where left out.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing figures.")] = False,
+) -> None:
+    """Draw the figures of a paper from saved runs, as PDF and PNG; no model is loaded."""
+    with reported(), warnings_shown():
+        from attnviz.errors import AttnVizError, OutputError
+        from attnviz.plots.paper import STYLES, FigureSet
+        from attnviz.report.saved_run import read_saved_run
+        from attnviz.storage import check_free, whole_folder
+
+        if style not in STYLES:
+            raise AttnVizError(f"--style {style} is unknown; there is {', '.join(STYLES)}.")
+        if out is None and len(runs) > 1:
+            raise OutputError(f"{len(runs)} runs need one folder for their figures: say which with --out.")
+        target = runs[0] / "figures" if out is None else out
+        if out is not None:
+            check_free(target, overwrite=overwrite, replaceable=is_figures)
+        sets = {}
+        for name, folder in _named(runs).items():
+            run = read_saved_run(folder)
+            spans = tuple(run.maps.tokens[0].phrase_span(phrase) for phrase in word or ())
+            for span in spans or [one.span for one in run.maps.occurrences(0)[:1]]:
+                run.maps.heatmap(span, readout=readout)  # or an error, before anything is drawn
+            sets[name] = FigureSet(run, STYLES[style], spans, readout)
+        with whole_folder(target, overwrite=overwrite, replaceable=is_figures) as partial:
+            for name, one in sets.items():
+                place = partial if len(sets) == 1 else partial / name
+                place.mkdir(exist_ok=True)
+                _draw_all(one, place, "" if len(sets) == 1 else f"{name}: ")
+            if len(sets) > 1:
+                _compare(sets, list(word or ()), partial, STYLES[style])
+        say(f"Written to {target}")
+
+
+def is_figures(path: Path) -> bool:
+    """Say whether a folder holds figures as this command writes them, and nothing else."""
+    if not path.is_dir():
+        return False
+    return all(
+        is_figures(entry) if entry.is_dir() else entry.suffix.lstrip(".") in _ENDINGS for entry in path.iterdir()
+    )
+
+
+def _named(runs: list[Path]) -> dict[str, Path]:
+    """Name run folders: by their last part, where that tells them apart."""
+    from attnviz.errors import OutputError
+
+    names = [run.resolve().name for run in runs]
+    if len(set(names)) < len(names):
+        names = [f"{run.resolve().parent.name}-{run.resolve().name}" for run in runs]
+    if len(set(names)) < len(names) or f"{_COMPARISON}.pdf" in names:
+        raise OutputError(
+            f"The runs go by the names {names}, which do not tell them apart. Was one given twice? Rename others."
+        )
+    return dict(zip(names, runs, strict=True))
+
+
+def _draw_all(figures: FigureSet, folder: Path, prefix: str) -> None:
+    """Write every figure the run has the material of, and say which it has not."""
+    from attnviz.errors import MapsError, PromptError
+
+    drawn = []
+    for name, draw in figures.drawers().items():
+        try:
+            figure = draw()
+        except (MapsError, PromptError) as error:
+            say(f"{prefix}no figure {name!r}: {error}")
+            continue
+        _save(figure, folder / name, figures.style)
+        drawn.append(name)
+    if not drawn:
+        raise MapsError(f"{figures.run.folder} has the material of no figure; the reasons stand above.")
+    say(f"{prefix}{', '.join(drawn)}")
+
+
+def _compare(sets: dict[str, FigureSet], phrases: list[str], folder: Path, style: Style) -> None:
+    from attnviz.errors import MapsError
+    from attnviz.plots import comparison_panels
+
+    maps = {name: one.maps for name, one in sets.items()}
+    readout = next(iter(sets.values())).readout
+    try:
+        figure = comparison_panels(maps, phrases, readout=readout, width=style.two)
+    except MapsError as error:
+        say(f"no figure {_COMPARISON!r}: {error}")
+        return
+    _save(figure, folder / _COMPARISON, style)
+    say(_COMPARISON)
+
+
+def _save(figure: Figure, path: Path, style: Style) -> None:
+    import matplotlib as mpl
+
+    # Type 42: letters stay text, to be searched and edited; publishers refuse matplotlib's own Type 3.
+    with mpl.rc_context({"pdf.fonttype": 42, "pdf.use14corefonts": False}):
+        figure.savefig(path.with_name(f"{path.name}.pdf"), metadata={"CreationDate": None})
+    figure.savefig(path.with_name(f"{path.name}.png"), dpi=style.dpi)

@@ -1,0 +1,234 @@
+"""`diagnose`: the failure signatures of attention maps, and of the sound they are of, one after the other."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+
+from attnviz.diagnosis.finding import Diagnosis, Finding
+from attnviz.diagnosis.signs import (
+    clipped_share,
+    entropy_share,
+    loudest_db,
+    moran,
+    reconstruction_error,
+    relative_difference,
+    total_variation,
+)
+from attnviz.diagnosis.thresholds import (
+    ALIKE,
+    ARTEFACTS,
+    CLIPPED,
+    IGNORED,
+    NOISY,
+    SILENT,
+    SINK,
+    THRESHOLDS,
+    UNCONDITIONED,
+    UNIFORM,
+    UNMOVED,
+)
+from attnviz.errors import MapsError
+from attnviz.maps import AttentionMaps, Readout
+from attnviz.maps.summaries import correlations, heard_maps
+from attnviz.maps.words import StoredWord
+
+Pair = tuple[np.ndarray, np.ndarray]
+
+
+def diagnose(
+    maps: AttentionMaps,
+    *,
+    prompt: int = 0,
+    image: int = 0,
+    readout: Readout = "mean",
+    predictions: Pair | None = None,
+    reconstruction: Pair | None = None,
+) -> Diagnosis:
+    """Look for what commonly goes wrong: in the maps of a prompt's words, in its conditioning, in its sound.
+
+    Parameters
+    ----------
+    maps : AttentionMaps
+    prompt, image : int
+        Which prompt, and which of its images.
+    readout : str or FittedReadout
+        Of the maps that are checked for flatness and likeness, as for `AttentionMaps.heatmap`. What is compared in
+        probability (sink, ignored words) is always of ``"mean"``, and speckle of the finest layers: resizing would
+        smooth it.
+    predictions : (array, array), optional
+        What the U-Net predicted with the prompt and without, at the same latents and timestep; any one shape.
+    reconstruction : (array, array), optional
+        An original log-mel spectrogram, and what the auto-encoder made of it; ``(bands, frames)`` each.
+
+    Returns
+    -------
+    Diagnosis
+        ``.found`` names the faults, ``.table`` and ``.summary()`` have every number with its threshold.
+
+    Raises
+    ------
+    MapsError
+        The maps are of the unconditional branch alone, there is no such prompt or image, no column holds audio, or
+        a pair of arrays is not of one shape, or not finite.
+
+    Notes
+    -----
+    A sign that the maps cannot answer is not judged, and says why: without ``branch="both"`` and without
+    `predictions`, for one, nothing is known of the conditioning. Words whose maps are flat are left out of the
+    signs for speckle and likeness, so that one fault is not found three times. Thresholds: `THRESHOLDS`.
+
+    Examples
+    --------
+    >>> from attnviz.testing import example_maps
+    >>> diagnose(example_maps(both=True))
+    <Diagnosis: nothing found>
+    """
+    if maps.branch == "unconditional":
+        raise MapsError("These maps are of the unconditional branch, which knows no word; give the conditional.")
+    pairs = {UNMOVED: _checked("predictions", predictions), ARTEFACTS: _checked("reconstruction", reconstruction)}
+    words = maps.occurrences(prompt)
+    findings = [
+        *_shapes(maps, words, prompt, image, readout),
+        _sink(maps, prompt, image),
+        _ignored(maps, words, prompt, image),
+        _unconditioned(maps, prompt, image),
+        _of_pair(UNMOVED, pairs[UNMOVED], "predictions with and without the prompt"),
+        *_sound(maps, prompt, image),
+        _of_pair(ARTEFACTS, pairs[ARTEFACTS], "a spectrogram with its reconstruction"),
+    ]
+    order = list(THRESHOLDS)
+    findings.sort(key=lambda finding: order.index(finding.name))
+    return Diagnosis(tuple(findings), maps.prompts[prompt])
+
+
+def _shapes(
+    maps: AttentionMaps, words: list[StoredWord], prompt: int, image: int, readout: Readout
+) -> list[Finding]:
+    """Look at the shapes of the words' maps: flat, speckled, all alike."""
+    if not words:
+        return [Finding(name, unjudged="no word was stored in full") for name in (UNIFORM, NOISY, ALIKE)]
+    heats = [maps.heatmap(word.span, prompt=prompt, image=image, readout=readout) for word in words]
+    values = heard_maps(heats)
+    entropies = np.array([entropy_share(row[None]) for row in values])
+    flat = np.isnan(entropies) | np.array([THRESHOLDS[UNIFORM].passed(one) for one in entropies])
+    level = float(np.nanmedian(entropies)) if not np.isnan(entropies).all() else float("nan")
+    named = _listed([word.label for word, one in zip(words, flat, strict=True) if one], "flat: ")
+    uniform = Finding(UNIFORM, level, named, "" if np.isfinite(level) else "every map is zero")
+    shaped = [word for word, one in zip(words, flat, strict=True) if not one]
+    if not shaped:
+        return [uniform, *(Finding(name, unjudged="every word's map is flat") for name in (NOISY, ALIKE))]
+    return [uniform, _noisy(maps, shaped, prompt, image), _alike(values[~flat], shaped)]
+
+
+def _noisy(maps: AttentionMaps, words: list[StoredWord], prompt: int, image: int) -> Finding:
+    cells = {name: int(np.prod(maps[name].shape[-2:])) for name in maps.layers}
+    finest = [name for name, size in cells.items() if size == max(cells.values())]
+    view = maps.select(layers=finest)
+    values = []
+    for word in words:
+        heat = view.heatmap(word.span, prompt=prompt, image=image)
+        values.append(moran(heat.to_numpy()[:, ~heat["padding"].to_numpy()]))
+    if np.isnan(values).all():
+        return Finding(NOISY, unjudged="the finest layers have no two neighbouring cells that differ")
+    least = int(np.nanargmin(values))
+    return Finding(NOISY, float(np.nanmedian(values)), f"least: {words[least].label}, {values[least]:.2f}")
+
+
+def _alike(values: np.ndarray, words: list[StoredWord]) -> Finding:
+    if len(words) < 2:
+        return Finding(ALIKE, unjudged="fewer than two words have a map that is not flat")
+    one, other = np.triu_indices(len(words), k=1)
+    pairs = correlations(values)[one, other]
+    if np.isnan(pairs).all():
+        return Finding(ALIKE, unjudged="the maps are constant")
+    most = int(np.nanargmax(pairs))
+    closest = f"{words[one[most]].label} and {words[other[most]].label}"
+    return Finding(ALIKE, float(np.nanmedian(pairs)), f"most: {closest}, {pairs[most]:.2f}")
+
+
+def _sink(maps: AttentionMaps, prompt: int, image: int) -> Finding:
+    rows = maps.tokens[prompt].rows
+    text = rows.loc[rows["kind"] == "text", "position"]
+    if maps.encoder is not None:
+        return Finding(SINK, unjudged="the maps were narrowed to one text encoder")
+    if not len(text) or not text.isin(maps.positions).all():
+        return Finding(SINK, unjudged="not every token of the words was stored")
+    heat = maps.token_heatmap("text", prompt=prompt, image=image)
+    share = 1.0 - len(text) * float(_heard(heat).mean())
+    return Finding(SINK, min(max(share, 0.0), 1.0))
+
+
+def _ignored(maps: AttentionMaps, words: list[StoredWord], prompt: int, image: int) -> Finding:
+    if len(words) < 2:
+        return Finding(IGNORED, unjudged="there is one word only, or none: nothing to compare it with")
+    base = float(_heard(maps.token_heatmap("text", prompt=prompt, image=image)).mean())
+    if base <= 0:
+        return Finding(IGNORED, unjudged="no word is attended to at all")
+    peaks = [float(_heard(maps.heatmap(word.span, prompt=prompt, image=image)).max()) / base for word in words]
+    below = [word.label for word, peak in zip(words, peaks, strict=True) if THRESHOLDS[IGNORED].passed(peak)]
+    least = words[int(np.argmin(peaks))].label
+    return Finding(IGNORED, min(peaks), _listed(below, "") or f"least: {least}")
+
+
+def _unconditioned(maps: AttentionMaps, prompt: int, image: int) -> Finding:
+    if maps.branch != "both":
+        return Finding(UNCONDITIONED, unjudged="only one branch of guidance was kept; trace with branch='both'")
+    moved = {}
+    for name in maps.layers:
+        layer = maps[name].isel(prompt=prompt, image=image)
+        heard = np.flatnonzero(~layer["padding"].to_numpy())
+        kept = layer.isel(time=heard).mean([dim for dim in ("step", "head") if dim in layer.dims])
+        if heard.size:
+            one, other = (kept.sel(branch=branch).to_numpy() for branch in ("conditional", "unconditional"))
+            moved[name] = total_variation(one, other)
+    if not moved:
+        return Finding(UNCONDITIONED, unjudged="no column of the maps holds audio")
+    most = max(moved, key=lambda name: moved[name])
+    return Finding(UNCONDITIONED, float(np.mean(list(moved.values()))), f"most: {most}, {moved[most]:.2f}")
+
+
+def _sound(maps: AttentionMaps, prompt: int, image: int) -> list[Finding]:
+    if maps.spectrogram is None:
+        return [Finding(name, unjudged="no spectrogram travels with the maps") for name in (CLIPPED, SILENT)]
+    own = maps.spectrogram.isel(prompt=prompt, image=image)
+    log_mel = _heard(own)
+    silent = Finding(SILENT, loudest_db(log_mel))
+    if silent.found:
+        return [Finding(CLIPPED, unjudged="the spectrogram is silent"), silent]
+    return [Finding(CLIPPED, clipped_share(log_mel)), silent]
+
+
+def _of_pair(name: str, pair: Pair | None, what: str) -> Finding:
+    if pair is None:
+        return Finding(name, unjudged=f"not given: {what}")
+    first, second = pair
+    value = relative_difference(first, second) if name == UNMOVED else reconstruction_error(first, second)
+    return Finding(name, value, unjudged="" if np.isfinite(value) else "the unguided prediction is zero")
+
+
+def _checked(name: str, pair: Pair | None) -> Pair | None:
+    if pair is None:
+        return None
+    try:
+        one, other = (np.asarray(array, dtype=np.float64) for array in pair)
+    except (TypeError, ValueError) as error:
+        raise MapsError(f"{name} is a pair of arrays of numbers: {error}") from error
+    if one.shape != other.shape or not one.size:
+        raise MapsError(f"{name} has arrays of the shapes {one.shape} and {other.shape}; one shape is needed.")
+    if not (np.isfinite(one).all() and np.isfinite(other).all()):
+        raise MapsError(f"{name} holds NaN or infinite values.")
+    return one, other
+
+
+def _heard(array: xr.DataArray) -> np.ndarray:
+    """Return ``(rows, columns)`` without the columns of padding."""
+    heard = array.to_numpy()[:, ~array["padding"].to_numpy()]
+    if not heard.size:
+        raise MapsError("No column of the maps holds audio: the clip is shorter than half a column.")
+    return np.asarray(heard)
+
+
+def _listed(words: list[str], before: str) -> str:
+    shown = ", ".join(words[:8]) + (f" and {len(words) - 8} more" if len(words) > 8 else "")
+    return before + shown if words else ""

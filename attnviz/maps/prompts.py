@@ -1,0 +1,39 @@
+"""The maps of one prompt of several."""
+
+from __future__ import annotations
+
+import json
+
+import xarray as xr
+
+from attnviz.errors import MapsError
+from attnviz.maps.attention_maps import AttentionMaps
+from attnviz.maps.schema import build_tree, layer_datasets, root_attributes, spectrogram_dataset
+
+
+def maps_of_prompt(maps: AttentionMaps, prompt: int) -> AttentionMaps:
+    """Take the maps of one prompt out of those of several, as if it had been the only one.
+
+    Parameters
+    ----------
+    maps : AttentionMaps
+        Of a call with several prompts.
+    prompt : int
+        Which one, from 0.
+
+    Raises
+    ------
+    MapsError
+        If there is no such prompt.
+    """
+    if not 0 <= prompt < len(maps.prompts):
+        raise MapsError(f"There is no prompt {prompt}; there are {len(maps.prompts)}, counted from 0.")
+
+    def only(dataset: xr.Dataset) -> xr.Dataset:
+        return dataset.isel(prompt=[prompt]).assign_coords(prompt=[0])
+
+    attrs = root_attributes(maps.tree)
+    attrs["tokens"] = json.dumps([json.loads(attrs["tokens"])[prompt]])
+    sound = spectrogram_dataset(maps.tree)
+    layers = {name: only(dataset) for name, dataset in layer_datasets(maps.tree)}
+    return AttentionMaps(build_tree(attrs, layers, None if sound is None else only(sound)))

@@ -1,0 +1,202 @@
+"""What figures and diagnoses ask of maps: by denoising step, by token, by layer and head, word against word."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from attnviz.errors import MapsError
+from attnviz.maps.attention_maps import AttentionMaps
+from attnviz.maps.layer import short_name
+from attnviz.maps.reading import Phrase
+from attnviz.maps.readouts import picked_tokens
+from attnviz.maps.settling import Readout
+
+
+def step_activation(maps: AttentionMaps, phrase: Phrase, **how: Any) -> xr.DataArray:
+    """Read when a phrase was attended to at each denoising step.
+
+    Parameters
+    ----------
+    maps : AttentionMaps
+        Made with ``keep=("step",)``.
+    phrase : str or (int, int)
+        Words of the prompt, or their character span.
+    **how
+        Further keywords of `AttentionMaps.activation`.
+
+    Returns
+    -------
+    xarray.DataArray, float32, dims (step, time)
+        One `AttentionMaps.activation` a step, with the coordinate ``timestep``; NaN in padding.
+
+    Raises
+    ------
+    MapsError
+        If the steps were summed out, or as `AttentionMaps.activation`.
+    PromptError
+        As `AttentionMaps.activation`.
+    """
+    first = maps[maps.layers[0]]
+    steps = first["step"].to_numpy().tolist() if "step" in first.dims else [0]  # select() says that there are none
+    curves = [maps.select(steps=step).activation(phrase, **how) for step in steps]
+    joined = xr.concat(curves, dim="step", combine_attrs="override")
+    return joined.assign_coords(step=steps, timestep=("step", first["timestep"].to_numpy()))
+
+
+def token_activation(
+    maps: AttentionMaps,
+    *,
+    prompt: int = 0,
+    image: int = 0,
+    readout: Readout = "mean",
+    special_tokens: bool = False,
+) -> xr.DataArray:
+    """Read when each token was attended to.
+
+    Parameters
+    ----------
+    maps : AttentionMaps
+    prompt, image, readout
+        As for `AttentionMaps.heatmap`.
+    special_tokens : bool
+        Also the start and end tokens. Padding tokens never.
+
+    Returns
+    -------
+    xarray.DataArray, float32, dims (token, time)
+        One `AttentionMaps.token_activation` a stored token, by key position, with the coordinates ``token_text``,
+        ``token_kind`` and ``token_encoder``; NaN in columns of padding.
+
+    Raises
+    ------
+    MapsError
+        If none of them was stored, or as `AttentionMaps.token_activation`.
+    """
+    layer = maps[maps.layers[0]]
+    if not 0 <= prompt < len(maps.prompts):
+        raise MapsError(f"There is no prompt {prompt}; there are {len(maps.prompts)}, from 0.")
+    wanted = ("text", "start", "end") if special_tokens else ("text",)
+    tokens = layer.isel(prompt=prompt)["token_kind"]
+    positions = tokens["token"].to_numpy()[np.isin(tokens.to_numpy(), wanted)]
+    if not positions.size:
+        raise MapsError(f"No {' or '.join(wanted)} token of the prompt {maps.prompts[prompt]!r} was stored.")
+    curves = [
+        maps.token_activation(int(position), prompt=prompt, image=image, readout=readout) for position in positions
+    ]
+    joined = xr.concat(curves, dim="token", combine_attrs="override")
+    named = layer.isel(prompt=prompt).sel(token=positions)
+    labels: dict[str, Any] = {
+        name: ("token", named[name].to_numpy()) for name in ("token_text", "token_kind", "token_encoder")
+    }
+    return joined.assign_coords({"token": positions} | labels)
+
+
+def attention_share(
+    maps: AttentionMaps, phrase: Phrase, *, occurrence: int | None = None, prompt: int = 0, image: int = 0
+) -> pd.DataFrame:
+    """Tabulate which share of each layer's and head's attention goes to a phrase.
+
+    Parameters
+    ----------
+    maps : AttentionMaps
+        Heads stay apart where they were kept, ``keep=("head",)``.
+    phrase, occurrence, prompt, image
+        As for `AttentionMaps.heatmap`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``layer`` (short name, in the model's order), ``head`` (0, 1, ...; -1: mean of all heads) and ``share``:
+        the attention probability of the phrase's tokens together, in [0, 1], averaged over kept steps and over the
+        cells that are not padding; NaN in a layer all of whose columns are padding.
+
+    Raises
+    ------
+    PromptError, MapsError
+        As `AttentionMaps.heatmap`.
+    """
+    positions = maps.heatmap(phrase, occurrence=occurrence, prompt=prompt, image=image).attrs["positions"]
+    rows: list[dict[str, Any]] = []
+    for name in maps.layers:
+        picked = picked_tokens(maps[name], positions, prompt, image).sum("token", dtype=np.float64)
+        heard = picked.isel(time=np.flatnonzero(~picked["padding"].to_numpy()))
+        means = heard.mean([dim for dim in heard.dims if dim != "head"]) if heard.size else heard.sum() * np.nan
+        heads = means["head"].to_numpy().tolist() if "head" in means.dims else [-1]
+        for head, share in zip(heads, np.atleast_1d(means.to_numpy()).tolist(), strict=True):
+            rows.append({"layer": short_name(name), "head": int(head), "share": share})
+    return pd.DataFrame(rows)
+
+
+def word_overlap(
+    maps: AttentionMaps, *, prompt: int = 0, image: int = 0, readout: Readout = "mean", measure: str = "overlap"
+) -> xr.DataArray:
+    """Compare the heat maps of a prompt's words with each other, over the columns that are not padding.
+
+    Parameters
+    ----------
+    maps : AttentionMaps
+    prompt, image, readout
+        As for `AttentionMaps.heatmap`.
+    measure : {"overlap", "correlation"}
+        ``"overlap"``: histogram intersection of the maps, each divided by its sum; 1: alike, 0: nowhere both. Maps
+        that are nearly flat overlap nearly wholly. ``"correlation"``: Pearson's, blind to a common level.
+
+    Returns
+    -------
+    xarray.DataArray, float64, dims (word, other)
+        Symmetric; coordinates are the words' labels (``"dog (2nd)"``). NaN where undefined: a map of zeros, and
+        for the correlation a constant one.
+
+    Raises
+    ------
+    MapsError
+        If no word was stored, no column holds audio, the measure is unknown, or as `AttentionMaps.heatmap`.
+
+    References
+    ----------
+    Swain and Ballard, Color indexing, IJCV 1991 (histogram intersection).
+    """
+    if measure not in ("overlap", "correlation"):
+        raise MapsError(f"measure={measure!r} is unknown; it is 'overlap' or 'correlation'.")
+    words = maps.occurrences(prompt)
+    if not words:
+        raise MapsError("No word of the prompt was stored in full, so there is nothing to compare.")
+    heats = heard_maps([maps.heatmap(word.span, prompt=prompt, image=image, readout=readout) for word in words])
+    if measure == "correlation":
+        values = correlations(heats)
+    else:
+        total = heats.sum(axis=1, keepdims=True)
+        shares = np.divide(heats, total, out=np.full_like(heats, np.nan), where=total > 0)
+        values = np.array([np.minimum(one, shares).sum(axis=1) for one in shares])
+    labels = [word.label for word in words]
+    attrs = {"long_name": "overlap (histogram intersection)" if measure == "overlap" else "Pearson correlation"}
+    return xr.DataArray(
+        values, dims=("word", "other"), coords={"word": labels, "other": labels}, name=measure, attrs=attrs
+    )
+
+
+def heard_maps(heats: list[xr.DataArray]) -> np.ndarray:
+    """Return maps of one grid as ``(maps, cells)`` float64, columns of padding left out.
+
+    Raises
+    ------
+    MapsError
+        If every column is padding.
+    """
+    heard = ~heats[0]["padding"].to_numpy()
+    if not heard.any():
+        raise MapsError("No column of the maps holds audio: the clip is shorter than half a column.")
+    return np.array([heat.to_numpy()[:, heard].ravel() for heat in heats], dtype=np.float64)
+
+
+def correlations(values: np.ndarray) -> np.ndarray:
+    """Return Pearson's correlation of each row with each, NaN where a row is constant (to float32's rounding)."""
+    centred = values - values.mean(axis=1, keepdims=True)
+    norm = np.linalg.norm(centred, axis=1)
+    flat = norm <= 1e-6 * np.linalg.norm(values, axis=1)
+    unit = np.divide(centred, norm[:, None], out=np.full_like(centred, np.nan), where=~flat[:, None])
+    return np.asarray(np.clip(unit @ unit.T, -1.0, 1.0))

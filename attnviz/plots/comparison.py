@@ -1,0 +1,186 @@
+"""Curves of several prompts, encoders, models or seeds on the same axes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import cycle
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import NullLocator
+
+from attnviz.errors import MapsError
+from attnviz.maps import AttentionMaps, Readout
+from attnviz.plots.curves import top_of
+from attnviz.plots.style import (
+    FONTSIZE,
+    HZ_TICKS,
+    LINE_COLOURS,
+    LINE_DASHES,
+    Scale,
+    check_scale,
+    height_of,
+    hertz,
+    own_axes,
+    plain,
+    readable,
+    text_style,
+    wrapped,
+)
+
+_MOST_PANELS = 6
+
+
+def comparison(
+    curves: Mapping[str, xr.DataArray], *, scale: Scale = "shared", ax: Axes | None = None
+) -> dict[str, Line2D]:
+    """Draw activation curves of several prompts, encoders, models or seeds on the same axes.
+
+    Parameters
+    ----------
+    curves : mapping of str to xarray.DataArray
+        A name -> what `AttentionMaps.activation` gave: all over time, or all over frequency. Grids may differ.
+    scale : {"shared", "own"}
+        The values as they are, or each curve divided by its own highest. The axis says which.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; None: a figure of its own.
+
+    Returns
+    -------
+    dict of str to matplotlib.lines.Line2D
+        The lines, by name.
+
+    Raises
+    ------
+    MapsError
+        There is no curve, one is nowhere a number, their axes or quantities differ, or the scale is unknown.
+
+    Examples
+    --------
+    >>> from attnviz.testing import example_maps
+    >>> one, other = example_maps(), example_maps(seed=1)
+    >>> lines = comparison({"seed 0": one.activation("dog"), "seed 1": other.activation("dog")})
+    >>> lines["seed 0"].axes.get_ylabel()
+    'attention probability'
+    """
+    check_scale(scale)
+    dims = {curve.dims for curve in curves.values()}
+    if len(dims) != 1 or next(iter(dims)) not in (("time",), ("freq",)):
+        raise MapsError(
+            f"curves are one or more of AttentionMaps.activation, all over time or all over frequency; these have "
+            f"the dims {sorted(map(str, dims))}."
+        )
+    axis = str(next(iter(dims))[0])
+    quantities = {str(curve.attrs.get("long_name", "attention")) for curve in curves.values()}
+    if scale == "shared" and len(quantities) > 1:
+        raise MapsError(
+            f"The curves are of different quantities, {sorted(quantities)}, which share no scale; read them with "
+            "one readout, or give scale='own'."
+        )
+    ax = own_axes(6.6, 2.4) if ax is None else ax
+    lines = {}
+    for (name, curve), colour, dash in zip(curves.items(), cycle(LINE_COLOURS), cycle(LINE_DASHES), strict=False):
+        top = top_of(curve, name)
+        over = top if scale == "own" else 1.0
+        (lines[name],) = ax.plot(
+            curve[axis].to_numpy(), curve.to_numpy() / (over or 1.0), color=colour, linestyle=dash, linewidth=1.4,
+            label=readable(name, longest=60),
+        )  # fmt: skip
+    plain(ax)
+    ax.set_ylim(bottom=0.0)
+    if axis == "time":
+        ax.set_xlabel("time (s)", fontsize=FONTSIZE + 1)
+        ax.set_xlim(0.0, max(_end(curve) for curve in curves.values()))
+    else:
+        ax.set_xlabel("frequency (Hz)", fontsize=FONTSIZE + 1)
+        ax.set_xscale("log")
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.set_xticks(HZ_TICKS, [hertz(hz) for hz in HZ_TICKS])
+        ends = [curve["freq"].to_numpy()[[0, -1]] for curve in curves.values()]
+        ax.set_xlim(np.min(ends), np.max(ends))
+    ax.tick_params(labelsize=FONTSIZE)
+    label = "share of its own highest" if scale == "own" else next(iter(quantities))
+    ax.set_ylabel(wrapped(label, height_of(ax)), fontsize=FONTSIZE + 1)
+    legend = ax.legend(
+        loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=1 if max(map(len, curves)) > 40 else 2, frameon=False,
+        fontsize=FONTSIZE, borderaxespad=0.2,
+    )  # fmt: skip
+    for text in legend.get_texts():
+        text.set(**text_style())
+    return lines
+
+
+def comparison_panels(
+    maps: Mapping[str, AttentionMaps],
+    phrases: Sequence[str] = (),
+    *,
+    readout: Readout = "mean",
+    width: float = 6.9,
+) -> Figure:
+    """Draw the curves of several runs' first prompts and images, a panel a phrase, each on a scale of its own.
+
+    Parameters
+    ----------
+    maps : mapping of str to AttentionMaps
+        The runs by their names; of one text encoder, `AttentionMaps.select` narrows them.
+    phrases : sequence of str
+        Phrases that every prompt has once; none: the words that they have in common. The first six are drawn, and
+        the figure says of how many.
+    readout : str or FittedReadout
+        As for `AttentionMaps.heatmap`.
+    width : float
+        Of the figure, in inches.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    MapsError
+        There are no maps, or the prompts have no word in common.
+    PromptError
+        A phrase is not in one of the prompts, or is there more than once.
+
+    Examples
+    --------
+    >>> from attnviz.testing import example_maps
+    >>> figure = comparison_panels({"seed 0": example_maps(), "seed 1": example_maps(seed=1)}, ["dog", "rain"])
+    >>> [ax.get_title(loc="right") for ax in figure.axes]
+    ['dog', 'rain']
+    """
+    if not maps:
+        raise MapsError("There are no maps to compare; give one or more, by their names.")
+    common = list(phrases) or _common_words(list(maps.values()))
+    if not common:
+        prompts = "; ".join(repr(one.prompts[0]) for one in maps.values())
+        raise MapsError(f"The prompts have no word in common that stands once in each: {prompts}.")
+    kept = common[:_MOST_PANELS]
+    figure = Figure(figsize=(width, 1.25 * len(kept) + 0.5), layout="constrained")
+    for number, (phrase, ax) in enumerate(zip(kept, figure.subplots(len(kept), squeeze=False)[:, 0], strict=True)):
+        comparison({name: one.activation(phrase, readout=readout) for name, one in maps.items()}, ax=ax)
+        ax.set_title(readable(phrase, longest=40), fontsize=FONTSIZE + 1, loc="right", pad=3, **text_style())
+        if number and (legend := ax.get_legend()):
+            legend.remove()
+        figure.supylabel(ax.get_ylabel().replace("\n", " "), fontsize=FONTSIZE + 1)
+        ax.set_ylabel("")
+        if number < len(kept) - 1:
+            ax.set_xlabel("")
+            ax.tick_params(labelbottom=False)
+    if len(kept) < len(common):
+        figure.suptitle(f"the first {len(kept)} of {len(common)} words in common", fontsize=FONTSIZE + 1)
+    return figure
+
+
+def _common_words(maps: Sequence[AttentionMaps]) -> list[str]:
+    known = [{word.text.casefold() for word in one.occurrences(0) if not word.repeated} for one in maps]
+    shared = set.intersection(*known)
+    return [word.text for word in maps[0].occurrences(0) if word.text.casefold() in shared]
+
+
+def _end(curve: xr.DataArray) -> float:
+    time = curve["time"].to_numpy()
+    return float(time[-1] + time[0])  # centres of equal shares from 0

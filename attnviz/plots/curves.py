@@ -1,0 +1,231 @@
+"""When words were attended to: curves over the bars of their events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
+from matplotlib.patches import Patch, Rectangle
+
+from attnviz.errors import MapsError
+from attnviz.events import event_table
+from attnviz.maps import AttentionMaps, Readout
+from attnviz.plots.style import (
+    EVENT_COLOUR,
+    FONTSIZE,
+    MAP_COLOUR,
+    Scale,
+    check_scale,
+    height_of,
+    label_time,
+    name_ticks,
+    own_axes,
+    plain,
+)
+from attnviz.text.words import find_phrase
+
+_LANE = 0.86  # of the height between two phrases
+
+
+@dataclass(frozen=True)
+class ActivationArtists:
+    """What was drawn.
+
+    Attributes
+    ----------
+    axes : matplotlib.axes.Axes
+    curves : list of PolyCollection
+        Filled curves, from top to bottom; a label that is not in the prompt has none.
+    bars : list of Rectangle
+        Events, from top to bottom and in time.
+    """
+
+    axes: Axes
+    curves: list[PolyCollection]
+    bars: list[Rectangle]
+
+
+@dataclass(frozen=True)
+class _Lane:
+    name: str
+    span: tuple[int, int] | None
+    times: np.ndarray
+
+
+def activations(
+    maps: AttentionMaps,
+    events: pd.DataFrame | None = None,
+    *,
+    phrases: Iterable[str | tuple[int, int]] | None = None,
+    prompt: int = 0,
+    image: int = 0,
+    readout: Readout = "mean",
+    pool: str = "mean",
+    scale: Scale = "own",
+    ax: Axes | None = None,
+) -> ActivationArtists:
+    """Draw when each phrase was attended to, over bars that say when its sound is there.
+
+    Parameters
+    ----------
+    maps : AttentionMaps
+    events : pandas.DataFrame, optional
+        Event table of the clip. A label stands at its ``span`` in the prompt, or where its words are; one that is
+        not in the prompt has bars and no curve, and is marked as such.
+    phrases : iterable of str or (int, int), optional
+        What is drawn; None: the phrases that the events name, or without events every word.
+    prompt, image, readout, pool
+        As for `AttentionMaps.activation`.
+    scale : {"own", "shared"}
+        Each curve from 0 to its own highest value, or all to the highest of any. The figure says which.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; None: a figure of its own (``artists.axes.figure``).
+
+    Returns
+    -------
+    ActivationArtists
+
+    Raises
+    ------
+    MapsError
+        There is no phrase, the scale is unknown, no column holds audio, or as `AttentionMaps.activation`.
+    EventsError
+        It is no event table.
+    PromptError
+        A phrase is not in the prompt, or is there more than once.
+
+    Examples
+    --------
+    >>> from attnviz.testing import example_events, example_maps
+    >>> artists = activations(example_maps(), example_events())
+    >>> [label.get_text() for label in artists.axes.get_yticklabels()], len(artists.bars)
+    (['dog barks', 'rain falls'], 3)
+    """
+    check_scale(scale)
+    lanes = _lanes(maps, events, phrases, prompt)
+    if not lanes:
+        raise MapsError("There is no phrase to draw: no word of the prompt was stored in full, no event given.")
+    curves = {
+        number: maps.activation(lane.span, prompt=prompt, image=image, readout=readout, pool=pool)
+        for number, lane in enumerate(lanes)
+        if lane.span is not None
+    }
+    tops = {number: top_of(curve) for number, curve in curves.items()}
+    common = max(tops.values(), default=1.0)
+    ax = own_axes(6.6, 1.1 + 0.42 * len(lanes)) if ax is None else ax
+    bars: list[Rectangle] = []
+    drawn: list[PolyCollection] = []
+    for number, lane in enumerate(lanes):
+        foot = number + _LANE / 2  # the axis runs downwards
+        for onset, offset in lane.times:
+            bar = Rectangle((onset, foot - _LANE), offset - onset, _LANE, facecolor=EVENT_COLOUR, linewidth=0)
+            ax.add_patch(bar)
+            bars.append(bar)
+        ax.axhline(foot, color="0.7", linewidth=0.6, zorder=1)
+        if number in curves:
+            drawn.append(_fill(ax, curves[number], foot, tops[number] if scale == "own" else common, maps))
+    named = [lane.name + ("" if lane.span else " (not in the prompt)") for lane in lanes]
+    name_ticks(ax.yaxis, named, height_of(ax))
+    ax.set_ylim(len(lanes) - 0.5, -0.55)
+    label_time(ax, maps.grid)
+    plain(ax, "left")
+    _hatch_beyond(ax, maps)
+    quantity = next((str(curve.attrs["long_name"]) for curve in curves.values()), "attention")
+    rule = "each from 0 to its own highest" if scale == "own" else f"all from 0 to {common:.2g}"
+    keys: list[Patch] = [Patch(facecolor=MAP_COLOUR, alpha=0.55, label=f"{quantity}, {rule}")] if drawn else []
+    if bars:
+        keys.append(Patch(facecolor=EVENT_COLOUR, label="event"))
+    ax.legend(
+        handles=keys, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, fontsize=FONTSIZE, frameon=False,
+        borderaxespad=0.2, handlelength=1.4,
+    )  # fmt: skip
+    return ActivationArtists(ax, drawn, bars)
+
+
+def _lanes(
+    maps: AttentionMaps,
+    events: pd.DataFrame | None,
+    phrases: Iterable[str | tuple[int, int]] | None,
+    prompt: int,
+) -> list[_Lane]:
+    if not 0 <= prompt < len(maps.prompts):
+        raise MapsError(f"There is no prompt {prompt}; there are {len(maps.prompts)}, from 0.")
+    text, table = maps.prompts[prompt], maps.tokens[prompt]
+    labelled = event_places(events, text)
+    if phrases is not None:
+        words = {word.span: word.label for word in maps.occurrences(prompt)}
+        spans = [table.phrase_span(phrase) for phrase in phrases]
+        return [_Lane(words.get(span, text[slice(*span)]), span, _within(labelled, span)) for span in spans]
+    if labelled:
+        return [_Lane(name, span, times) for (name, span), times in labelled.items()]
+    return [_Lane(word.label, word.span, np.empty((0, 2))) for word in maps.occurrences(prompt)]
+
+
+def event_places(events: pd.DataFrame | None, text: str) -> dict[tuple[str, tuple[int, int] | None], np.ndarray]:
+    """Return onsets and offsets, ``(events, 2)`` in s, by label and its place in a prompt, in the prompt's order.
+
+    A label that is not in the prompt, or is there more than once and has no span, has the place None, and is last.
+
+    Raises
+    ------
+    EventsError
+        It is no event table.
+    """
+    if events is None:
+        return {}
+    table = event_table(events)
+    spans = table["span"] if "span" in table.columns else pd.Series([None] * len(table), dtype=object)
+    found: dict[tuple[str, tuple[int, int] | None], list[tuple[float, float]]] = {}
+    for label, span, onset, offset in zip(table["label"], spans, table["onset"], table["offset"], strict=True):
+        places = [span] if span else find_phrase(text, label) if label else []
+        if label:
+            times = found.setdefault((label, places[0] if len(places) == 1 else None), [])
+            times += [] if np.isnan(onset) else [(onset, offset)]
+    ordered = sorted(found.items(), key=lambda item: item[0][1] or (len(text), 0))
+    return {key: np.array(times).reshape(-1, 2) for key, times in ordered}
+
+
+def _within(
+    labelled: Mapping[tuple[str, tuple[int, int] | None], np.ndarray], span: tuple[int, int]
+) -> np.ndarray:
+    """Return the events of the labels that share characters with a phrase."""
+    times = [own for (_, place), own in labelled.items() if place and place[0] < span[1] and place[1] > span[0]]
+    return np.concatenate(times) if times else np.empty((0, 2))
+
+
+def _fill(ax: Axes, curve: xr.DataArray, foot: float, top: float, maps: AttentionMaps) -> PolyCollection:
+    values = curve.to_numpy().astype(float)
+    edges = np.linspace(0.0, maps.grid.seconds, values.size + 1)
+    steps = np.append(values, values[-1])  # a column's value holds from its left edge to its right
+    return ax.fill_between(
+        edges, foot - _LANE * steps / (top or 1.0), foot, step="post", where=np.isfinite(steps),
+        facecolor=MAP_COLOUR, alpha=0.55, edgecolor=MAP_COLOUR, linewidth=0.8, zorder=3,
+    )  # fmt: skip
+
+
+def top_of(curve: xr.DataArray, name: str = "") -> float:
+    """Return a curve's highest value.
+
+    Raises
+    ------
+    MapsError
+        It is nowhere a number.
+    """
+    values = curve.to_numpy()
+    if not np.isfinite(values).any():
+        raise MapsError(
+            f"The curve {name or curve.attrs.get('phrase', '')!r} is nowhere a number: all of its columns are "
+            "padding. The clip is shorter than half a column."
+        )
+    return float(np.nanmax(values))
+
+
+def _hatch_beyond(ax: Axes, maps: AttentionMaps) -> None:
+    end = maps.grid.audio_seconds
+    if end is not None and end < maps.grid.seconds:
+        ax.axvspan(end, maps.grid.seconds, facecolor="0.85", edgecolor="0.55", hatch="////", linewidth=0, zorder=5)

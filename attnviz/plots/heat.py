@@ -1,0 +1,184 @@
+"""One heat map, over the spectrogram or alone."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LinearSegmentedColormap, ListedColormap, Normalize
+from matplotlib.image import AxesImage
+
+from attnviz.audio.grid import SpectrogramGrid
+from attnviz.errors import MapsError
+from attnviz.plots.spectrogram import value_range
+from attnviz.plots.style import (
+    FONTSIZE,
+    extent,
+    hatch_padding,
+    height_of,
+    label_axes,
+    own_axes,
+    readable,
+    text_style,
+    wrapped,
+)
+
+_BAR_WIDTH = 0.13  # inches
+_BENEATH = LinearSegmentedColormap.from_list("attnviz_beneath", ["#ffffff", "#868686"])
+
+
+def heatmap(
+    heat: xr.DataArray,
+    grid: SpectrogramGrid,
+    *,
+    spectrogram: np.ndarray | xr.DataArray | None = None,
+    highest: float | None = None,
+    cmap: str = "magma_r",
+    colorbar: bool = True,
+    ax: Axes | None = None,
+) -> AxesImage:
+    """Draw the heat map of one phrase, over the grey spectrogram where one is given.
+
+    Parameters
+    ----------
+    heat : xarray.DataArray, dims (freq, time)
+        As `AttentionMaps.heatmap` gives it.
+    grid : SpectrogramGrid
+        The maps' grid.
+    spectrogram : array (bands, frames), optional
+        Natural-log mel spectrogram, lowest band first.
+    highest : float, optional
+        Value of the strongest colour; there is none at 0. None: the map's own highest outside padding. Figures
+        that are given the same share a scale; where values exceed it, the colour bar ends in an arrow.
+    cmap : str
+        A colour map of matplotlib, light at its low end.
+    colorbar : bool
+        Whether the scale is drawn beside the map.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; None: a figure of its own (``image.figure``).
+
+    Returns
+    -------
+    matplotlib.image.AxesImage
+        The heat map; a spectrogram is the image before it in ``image.axes.images``.
+
+    Raises
+    ------
+    MapsError
+        The map is not of two dimensions or not finite, `highest` is not above 0, or there is no such colour map.
+
+    Examples
+    --------
+    >>> from attnviz.testing import example_maps
+    >>> maps = example_maps()
+    >>> image = heatmap(maps.heatmap("rain"), maps.grid, spectrogram=maps.spectrogram[0, 0])
+    >>> image.axes.get_title(loc="left"), image.colorbar.ax.get_ylabel()
+    ('rain', 'attention probability')
+    """
+    if heat.dims != ("freq", "time") or not heat.size or not np.isfinite(heat.to_numpy()).all():
+        raise MapsError(
+            f"A heat map has the dims ('freq', 'time') and finite values; this one has {heat.dims}, shape "
+            f"{heat.shape}, and {np.count_nonzero(~np.isfinite(heat.to_numpy()))} values that are not finite."
+        )
+    if highest is not None and not (np.isfinite(highest) and highest > 0):
+        raise MapsError(f"highest={highest} is the value of the strongest colour; a number above 0 is needed.")
+    own = highest_of(heat)
+    top = highest or own or 1.0
+    ax = own_axes(6.4, 2.4) if ax is None else ax
+    beneath = None if spectrogram is None else checked(spectrogram)
+    image = draw_heat(ax, heat, grid, beneath, see_through(cmap), Normalize(0.0, top))
+    label_axes(ax, grid, height=height_of(ax), fontsize=FONTSIZE)
+    ax.set_xlabel("time (s)", fontsize=FONTSIZE + 1)
+    ax.set_ylabel("frequency (Hz)", fontsize=FONTSIZE + 1)
+    name = readable(phrase_of(heat), longest=60)
+    ax.set_title(name, fontsize=FONTSIZE + 1, loc="left", pad=3, **text_style())
+    if colorbar:
+        scale_bar(ax, image, str(heat.attrs.get("long_name", "attention")), over=own > top)
+    return image
+
+
+def draw_heat(
+    ax: Axes,
+    heat: xr.DataArray,
+    grid: SpectrogramGrid,
+    beneath: np.ndarray | None,
+    colours: ListedColormap,
+    norm: Normalize,
+) -> AxesImage:
+    """Draw a map over a spectrogram, its padding hatched; axes are labelled by `style.label_axes`."""
+    where: dict[str, Any] = {
+        "origin": "lower",
+        "extent": extent(grid),
+        "aspect": "auto",
+        "interpolation": "nearest",
+    }
+    ax.set_facecolor("white")
+    if beneath is not None:
+        low, high = value_range(beneath, grid.padding(beneath.shape[1]))
+        ax.imshow(beneath, cmap=_BENEATH, vmin=low, vmax=high, **where)
+    image = ax.imshow(heat.to_numpy(), cmap=colours, norm=norm, **where)
+    hatch_padding(ax, grid, heat["padding"].to_numpy())
+    return image
+
+
+def scale_bar(axes: Any, image: ScalarMappable, label: str, *, over: bool = False, **place: Any) -> Axes:
+    """Draw the colour scale beside axes; an arrow at its end where values exceed it."""
+    first = np.atleast_1d(axes).flat[0]
+    height = height_of(first) * np.shape(np.atleast_2d(axes))[0]
+    place = {"pad": 0.015, "aspect": max(6.0, height / _BAR_WIDTH), "extend": "max" if over else "neither"} | place
+    bar = first.figure.colorbar(image, ax=axes, **place)
+    bar.ax.set_facecolor("white")
+    bar.ax.tick_params(labelsize=FONTSIZE)
+    bar.set_label(wrapped(label, height * place.get("shrink", 1.0)), fontsize=FONTSIZE + 1)
+    return bar.ax
+
+
+def highest_of(heat: xr.DataArray) -> float:
+    """Highest value of the columns that are not padding; 0 where all are."""
+    heard = heat.to_numpy()[:, ~heat["padding"].to_numpy()]
+    return float(heard.max()) if heard.size else 0.0
+
+
+def checked(spectrogram: np.ndarray | xr.DataArray) -> np.ndarray:
+    """Return a spectrogram as an array.
+
+    Raises
+    ------
+    MapsError
+        It is not of two dimensions, is empty, or is nowhere finite.
+    """
+    values = np.asarray(spectrogram, dtype=float)
+    if values.ndim != 2 or 0 in values.shape or not np.isfinite(values).any():
+        raise MapsError(
+            f"spectrogram must be an array (bands, frames) of finite values; it has shape {values.shape}."
+        )
+    return values
+
+
+def see_through(cmap: str) -> ListedColormap:
+    """Return a colour map with opacity growing from none, so that the spectrogram shows where attention is low.
+
+    Raises
+    ------
+    MapsError
+        Matplotlib has no colour map of that name.
+    """
+    try:
+        # Not to its very end, where such maps are black: the spectrogram would no longer show through.
+        colours = colormaps[cmap](np.linspace(0, 0.86, 256))
+    except KeyError as error:
+        raise MapsError(f"matplotlib has no colour map {cmap!r}; for example 'magma_r' or 'viridis_r'.") from error
+    colours[:, 3] = 0.86 * np.linspace(0, 1, 256) ** 0.6
+    return ListedColormap(colours, name=f"{cmap}_see_through")
+
+
+def phrase_of(array: xr.DataArray) -> str:
+    """Return the words a map or curve is of, also where they were asked for by their characters."""
+    phrase = str(array.attrs.get("phrase", ""))
+    span = re.fullmatch(r"\((\d+), (\d+)\)", phrase)
+    return str(array.attrs.get("prompt", ""))[int(span[1]) : int(span[2])] if span else phrase

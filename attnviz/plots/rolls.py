@@ -1,0 +1,168 @@
+"""Attention over time, a row each: tokens ("piano roll"), and denoising steps."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.image import AxesImage
+
+from attnviz.audio.grid import SpectrogramGrid
+from attnviz.errors import MapsError
+from attnviz.maps import AttentionMaps, Readout, step_activation, token_activation
+from attnviz.plots.heat import scale_bar
+from attnviz.plots.style import (
+    FONTSIZE,
+    Scale,
+    attention_colours,
+    check_scale,
+    height_of,
+    label_time,
+    name_ticks,
+    own_axes,
+    readable,
+    text_style,
+    wrapped,
+)
+
+
+def piano_roll(
+    maps: AttentionMaps,
+    *,
+    prompt: int = 0,
+    image: int = 0,
+    readout: Readout = "mean",
+    special_tokens: bool = False,
+    scale: Scale = "shared",
+    ax: Axes | None = None,
+) -> AxesImage:
+    """Draw when each token was attended to: a row a token, time across.
+
+    Parameters
+    ----------
+    maps : AttentionMaps
+    prompt, image, readout
+        As for `AttentionMaps.heatmap`.
+    special_tokens : bool
+        Also draw the start and end tokens; of a shared scale they set the top, too.
+    scale : {"shared", "own"}
+        All rows from 0 to the highest value of any, or each to its own highest. The colour bar says which.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; None: a figure of its own (``image.figure``).
+
+    Returns
+    -------
+    matplotlib.image.AxesImage
+        Its array is (token, time); columns of padding are masked, and grey.
+
+    Raises
+    ------
+    MapsError
+        If no token was stored, no column holds audio, the scale is unknown, or as `AttentionMaps.heatmap`.
+
+    Examples
+    --------
+    >>> from attnviz.testing import example_maps
+    >>> image = piano_roll(example_maps())
+    >>> [label.get_text() for label in image.axes.get_yticklabels()]
+    ['a', 'dog', 'barks', ',', 'then', 'rain', 'falls']
+    """
+    check_scale(scale)
+    rows = token_activation(maps, prompt=prompt, image=image, readout=readout, special_tokens=special_tokens)
+    ax = own_axes(6.6, 1.2 + 0.19 * len(rows)) if ax is None else ax
+    names = _token_names(rows)
+    return _roll(ax, rows, maps.grid, names, "token", scale=scale)
+
+
+def denoising_steps(
+    maps: AttentionMaps,
+    phrase: str | tuple[int, int],
+    *,
+    occurrence: int | None = None,
+    prompt: int = 0,
+    image: int = 0,
+    readout: Readout = "mean",
+    pool: str = "mean",
+    scale: Scale = "shared",
+    ax: Axes | None = None,
+) -> AxesImage:
+    """Draw when a phrase was attended to at each denoising step: the first step on top, time across.
+
+    Parameters
+    ----------
+    maps : AttentionMaps
+        Made with ``keep=("step",)``.
+    phrase : str or (int, int)
+        Words of the prompt, or their character span.
+    occurrence, prompt, image, readout, pool
+        As for `AttentionMaps.activation`.
+    scale : {"shared", "own"}
+        All steps from 0 to the highest value of any, or each to its own highest. The colour bar says which.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; None: a figure of its own.
+
+    Returns
+    -------
+    matplotlib.image.AxesImage
+        Its array is (step, time); columns of padding are masked, and grey. Rows are named by their timesteps.
+
+    Raises
+    ------
+    MapsError
+        If the steps were summed out, no column holds audio, the scale is unknown, or as
+        `AttentionMaps.activation`.
+    PromptError
+        As `AttentionMaps.activation`.
+
+    Examples
+    --------
+    >>> from attnviz.testing import example_maps
+    >>> image = denoising_steps(example_maps(steps=5), "rain falls")
+    >>> [label.get_text() for label in image.axes.get_yticklabels()]
+    ['981', '736', '491', '246', '1']
+    """
+    check_scale(scale)
+    rows = step_activation(
+        maps, phrase, occurrence=occurrence, prompt=prompt, image=image, readout=readout, pool=pool
+    )
+    ax = own_axes(6.6, min(4.5, 1.4 + 0.12 * len(rows))) if ax is None else ax
+    names = [f"{timestep:.0f}" for timestep in rows["timestep"].to_numpy()]
+    image_drawn = _roll(ax, rows, maps.grid, names, "step", scale=scale)
+    ax.set_ylabel(wrapped("timestep (first step on top)", height_of(ax)), fontsize=FONTSIZE + 1)
+    words = phrase if isinstance(phrase, str) else maps.prompts[prompt][slice(*phrase)]
+    ax.set_title(readable(words, longest=60), fontsize=FONTSIZE + 1, loc="left", pad=3, **text_style())
+    return image_drawn
+
+
+def _roll(
+    ax: Axes, rows: xr.DataArray, grid: SpectrogramGrid, names: list[str], what: str, *, scale: Scale
+) -> AxesImage:
+    values = np.ma.masked_invalid(rows.to_numpy().astype(float))
+    if values.mask.all():
+        raise MapsError("No column of the maps holds audio: the clip is shorter than half a column.")
+    quantity = str(rows.attrs.get("long_name", "attention"))
+    if scale == "own":
+        top = values.max(axis=1, keepdims=True)
+        values = values / np.where(top > 0, top, 1.0)
+        quantity = f"share of each {what}'s own maximum"
+    image = ax.imshow(
+        values, origin="upper", extent=(0.0, grid.seconds, len(rows) - 0.5, -0.5), aspect="auto",
+        interpolation="nearest", cmap=attention_colours("magma_r"),
+        norm=Normalize(0.0, float(values.max()) or 1.0),
+    )  # fmt: skip
+    name_ticks(ax.yaxis, names, height_of(ax))
+    label_time(ax, grid)
+    ax.grid(visible=False)
+    ax.set_ylabel(what, fontsize=FONTSIZE + 1)
+    scale_bar(ax, image, quantity)
+    return image
+
+
+def _token_names(rows: xr.DataArray) -> list[str]:
+    several = len(set(rows["token_encoder"].to_numpy().tolist())) > 1
+    kinds, texts = rows["token_kind"].to_numpy(), rows["token_text"].to_numpy()
+    return [
+        (str(text) if kind == "text" else f"{kind} token") + (f"  (encoder {encoder})" if several else "")
+        for kind, text, encoder in zip(kinds, texts, rows["token_encoder"].to_numpy(), strict=True)
+    ]
