@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,10 @@ _FILES = frozenset(
     {
         *("audio.wav", "run.json", "spectrogram.npz", "spectrogram.png", "tokens.csv", "words.png"),
         *("events.tsv", "alignment.csv", "report.html"),
+        *("source.wav", "edit.png"),
     }
 )
-_FOLDERS = frozenset({"maps.zarr", "figures"})
+_FOLDERS = frozenset({"maps.zarr", "source.zarr", "figures"})
 
 
 def save_run(
@@ -37,6 +38,7 @@ def save_run(
     *,
     events: pd.DataFrame | None = None,
     alignment: pd.DataFrame | None = None,
+    beside: Callable[[Path], object] | None = None,
     special_tokens: bool = False,
     overwrite: bool = False,
 ) -> Path:
@@ -62,6 +64,9 @@ def save_run(
         Event table of the clip.
     alignment : pandas.DataFrame, optional
         Scores of the maps against the events.
+    beside : callable, optional
+        Writes further files of the run into the folder it is given: ``source.wav``, ``source.zarr`` and
+        ``edit.png`` of an edit.
     special_tokens : bool
         Whether ``words.png`` shows the start and end tokens too.
     overwrite : bool
@@ -99,6 +104,8 @@ def save_run(
             write_tsv(events, temporary / "events.tsv")
         if alignment is not None:
             alignment.to_csv(temporary / "alignment.csv", index=False)
+        if beside is not None:
+            beside(temporary)
     return Path(folder)
 
 

@@ -15,7 +15,14 @@ import numpy as np
 
 from attnviz import provenance
 from attnviz.audio import MEL, SpectrogramGrid, image_to_mel
-from attnviz.capture import DEFAULT_MAX_BYTES, AttentionRecorder, Conditioning, Recording
+from attnviz.capture import (
+    DEFAULT_MAX_BYTES,
+    AttentionEdit,
+    AttentionRecorder,
+    CapturedLayer,
+    Conditioning,
+    Recording,
+)
 from attnviz.errors import MapsError, PromptError
 from attnviz.keys import Tokens, check_pipeline, check_tokens, kept_positions, token_table
 from attnviz.maps import AttentionMaps, LayerAttention
@@ -40,7 +47,8 @@ class _Run:
 class Trace:
     """Observes every call of a pipeline, and hands out its attention maps.
 
-    Made by `attnviz.trace`; used as a context manager, by one thread.
+    Made by `attnviz.trace`, and by `attnviz.editing` with an edit of the attention; used as a context manager, by
+    one thread.
 
     Attributes
     ----------
@@ -56,12 +64,14 @@ class Trace:
         tokens: Tokens = "text",
         branch: Literal["conditional", "both"] = "conditional",
         max_bytes: int = DEFAULT_MAX_BYTES,
+        edit: AttentionEdit | None = None,
     ) -> None:
         check_tokens(tokens)
         check_pipeline(pipe, "traced")
         self.pipe = pipe
         self._tokens = tokens
-        self._recorder = AttentionRecorder(pipe.unet, keep=keep, branch=branch, max_bytes=max_bytes)
+        self._edit = edit
+        self._recorder = AttentionRecorder(pipe.unet, keep=keep, branch=branch, max_bytes=max_bytes, edit=edit)
         self._runs: list[_Run] = []
         self._exit = ExitStack()
 
@@ -123,6 +133,14 @@ class Trace:
             )
         return self._maps_of(seen[0])
 
+    def so_far(self) -> Mapping[str, CapturedLayer]:
+        """Attention of the pipeline call under way, each layer on its own grid; empty between calls.
+
+        Averaged over the denoiser calls seen to their end. For what steers a generation by its own maps.
+        """
+        run = self._under_way()
+        return {} if run is None else self._recorder.captured(run.recording)
+
     def _seen(self) -> list[_Run]:
         return [run for run in self._runs if run.recording.timesteps]
 
@@ -152,6 +170,8 @@ class Trace:
             "tokens": self._tokens,
             "branch": self._recorder.branch,
         }
+        if self._edit is not None:
+            run.settings["edit"] = dict(self._edit.record)
         self._runs.append(run)
 
     def _before_prepare_latents(self, arguments: Arguments) -> None:

@@ -29,8 +29,8 @@ _PASSED = {"down": 0, "mid": 1, "up": 2}
 
 
 @dataclass(frozen=True)
-class CrossAttentionLayer:
-    """One cross-attention module and the block that knows its grid.
+class AttentionLayer:
+    """One attention module and the block that knows its grid.
 
     Attributes
     ----------
@@ -67,6 +67,10 @@ class CrossAttentionLayer:
         return float(self.attention.scale)
 
 
+class CrossAttentionLayer(AttentionLayer):
+    """A layer whose keys are the prompt's."""
+
+
 def find_cross_attention(unet: nn.Module) -> list[CrossAttentionLayer]:
     """List every cross-attention layer of a U-Net, in the order the signal passes them.
 
@@ -90,7 +94,7 @@ def find_cross_attention(unet: nn.Module) -> list[CrossAttentionLayer]:
     _refuse_rewritten(unet)
     modules = dict(unet.named_modules())
     layers = [
-        _layer(path, module, modules)
+        CrossAttentionLayer(*_located(path, module, modules))
         for path, module in modules.items()
         if isinstance(module, Attention) and module.is_cross_attention
     ]
@@ -101,6 +105,23 @@ def find_cross_attention(unet: nn.Module) -> list[CrossAttentionLayer]:
         )
     # Diffusers registers the middle block last.
     return sorted(layers, key=lambda layer: _PASSED.get(layer.path.split("_", 1)[0], len(_PASSED)))
+
+
+def find_self_attention(unet: nn.Module) -> list[AttentionLayer]:
+    """List every self-attention layer of a U-Net that stands in a 2-D transformer; there may be none.
+
+    Raises
+    ------
+    CaptureError
+        As `find_cross_attention`, for these layers.
+    """
+    _refuse_rewritten(unet)
+    modules = dict(unet.named_modules())
+    return [
+        AttentionLayer(*_located(path, module, modules))
+        for path, module in modules.items()
+        if isinstance(module, Attention) and not module.is_cross_attention
+    ]
 
 
 def check_processor(path: str, attention: Attention) -> None:
@@ -120,7 +141,10 @@ def check_processor(path: str, attention: Attention) -> None:
         )
 
 
-def _layer(path: str, attention: Attention, modules: dict[str, nn.Module]) -> CrossAttentionLayer:
+def _located(
+    path: str, attention: Attention, modules: dict[str, nn.Module]
+) -> tuple[str, str, Attention, Transformer2DModel]:
+    """Name, path, module and transformer of a layer that can be observed faithfully."""
     check_processor(path, attention)
     parts = path.split(".")
     for end in range(len(parts) - 1, 0, -1):
@@ -130,7 +154,7 @@ def _layer(path: str, attention: Attention, modules: dict[str, nn.Module]) -> Cr
             name = parent
             if len(transformer.transformer_blocks) > 1:
                 name = ".".join(parts[: end + 2])
-            return CrossAttentionLayer(name, path, attention, transformer)
+            return name, path, attention, transformer
     raise CaptureError(
         f"{path} is not inside a Transformer2DModel, so the rows and columns of its positions are not "
         "known, and attnviz never guesses them. This U-Net's kind of block is not supported."

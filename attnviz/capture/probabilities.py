@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from attnviz.capture.layers import AttentionLayer
+
 # Several heads are worked on at once as long as their scores stay this small: on a CPU about the size
 # of its cache, elsewhere large enough that launching kernels does not dominate.
 _CHUNK_BYTES = {"cpu": 2 << 20}
@@ -67,6 +69,18 @@ def attention_probabilities(
     if total is None:
         return torch.cat(parts, dim=1)
     return total.div_(heads)
+
+
+def normalised(layer: AttentionLayer, query: torch.Tensor, key: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Queries and keys after the layer's own normalisation, which works per head, where it has one."""
+    attention = layer.attention
+    if attention.norm_q is None and attention.norm_k is None:
+        return query, key
+    query, key = (tensor.unflatten(2, (layer.heads, -1)).transpose(1, 2) for tensor in (query, key))
+    with torch.no_grad():
+        query = query if attention.norm_q is None else attention.norm_q(query)
+        key = key if attention.norm_k is None else attention.norm_k(key)
+    return query, key
 
 
 def _by_head(tensor: torch.Tensor, heads: int) -> torch.Tensor:

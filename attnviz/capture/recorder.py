@@ -13,9 +13,10 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from attnviz.capture.conditioning import Branches, Conditioning
-from attnviz.capture.layers import CrossAttentionLayer, find_cross_attention
+from attnviz.capture.editing import AttentionEdit, AttentionEditor, edited_attention
+from attnviz.capture.layers import CrossAttentionLayer, find_cross_attention, find_self_attention
 from attnviz.capture.observer import LayerObserver, Observation
-from attnviz.capture.probabilities import attention_probabilities
+from attnviz.capture.probabilities import attention_probabilities, normalised
 from attnviz.capture.recording import Recording
 from attnviz.capture.store import AttentionStore, CapturedLayer
 from attnviz.errors import CaptureError
@@ -28,7 +29,7 @@ _STORED_DIMS = ("step", "branch", "prompt", "image", "head", "row", "column", "t
 
 
 class AttentionRecorder:
-    """Records the cross-attention of a U-Net while it works, changing nothing it computes.
+    """Records the cross-attention of a U-Net while it works, changing nothing it computes that is not edited.
 
     Used as a context manager. Hooks go in on all layers or on none, and come out on every kind of exit.
     A step is a call of the U-Net seen to its end; it is never inferred from counting layers.
@@ -43,6 +44,8 @@ class AttentionRecorder:
         Which branch of classifier-free guidance is kept.
     max_bytes : int
         Budget of the store, in bytes.
+    edit : AttentionEdit, optional
+        What is changed in the attention of some rows. Their attention is recorded as it is in effect.
 
     Raises
     ------
@@ -58,6 +61,7 @@ class AttentionRecorder:
         keep: Collection[Literal["step", "head"]] = (),
         branch: Literal["conditional", "both"] = "conditional",
         max_bytes: int = DEFAULT_MAX_BYTES,
+        edit: AttentionEdit | None = None,
     ) -> None:
         if unknown := set([keep] if isinstance(keep, str) else keep) - {"step", "head"}:
             raise CaptureError(
@@ -74,6 +78,7 @@ class AttentionRecorder:
         self.max_bytes = int(max_bytes)
         self.layers: list[CrossAttentionLayer] = []
         self.recordings: list[Recording] = []
+        self._editor = AttentionEditor(edit)
         self._handles: list[RemovableHandle] = []
         self._current: Recording | None = None
         self._announced: Callable[[], int] = int
@@ -89,12 +94,16 @@ class AttentionRecorder:
                 "entering another; pipelines made with from_pipe share one U-Net."
             )
         self.layers = find_cross_attention(self.unet)
+        edited_too = find_self_attention(self.unet) if self._editor.active else []
         try:
             self._handles.append(self.unet.register_forward_pre_hook(self._before_unet, with_kwargs=True))
             self._handles.append(self.unet.register_forward_hook(self._after_unet))
             for layer in self.layers:
                 for handle in LayerObserver(layer, self._record).install():
                     self._handles.append(handle)
+            # After the observers', which are to see what was projected and not what is put in its place.
+            for handle in self._editor.install(self.layers, edited_too):
+                self._handles.append(handle)
         except BaseException:
             self._remove()
             raise
@@ -184,6 +193,7 @@ class AttentionRecorder:
                     "1 or below. Raise guidance_scale, or use branch='conditional'."
                 )
         self._timestep = float(torch.as_tensor(timestep).flatten()[0])
+        self._editor.begin_call(self._branches, recording.store.calls, recording.expected_calls)
 
     def _after_unet(self, unet: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         if self._current is not None and self._current.store is not None:
@@ -196,14 +206,20 @@ class AttentionRecorder:
             raise CaptureError(f"{layer.path} was called outside its U-Net, so its step and prompt are not known.")
         rows = slice(None) if self.branch == "both" else branches.conditional
         recording.grids[layer.name] = seen.grid
+        positions = _as_index(recording.conditioning.positions, seen.key.device)
+        edited = self._editor.cross_rows()
         attention = attention_probabilities(
-            *_normalised(layer, seen.query[rows], seen.key[rows]),
+            *normalised(layer, seen.query[rows], seen.key[rows]),
             heads=layer.heads,
             scale=layer.scale,
-            positions=_as_index(recording.conditioning.positions, seen.key.device),
+            positions=slice(None) if edited else positions,
             keep_heads="head" in self.keep,
             bias=_bias(layer, seen, rows),
         )
+        if edited:
+            if seen.mask is not None:
+                raise CaptureError(f"{layer.path} is called with an attention mask, under which no edit is made.")
+            attention = edited_attention(attention, edited, rows.start or 0)[..., positions].contiguous()
         if recording.conditioning.draws > 1:
             attention = attention.unflatten(0, (-1, recording.conditioning.draws)).mean(dim=1)
         recording.store.add(layer.name, attention)
@@ -261,20 +277,6 @@ def is_recorded(unet: nn.Module) -> bool:
     """Whether some recorder's hooks are on this U-Net now."""
     hooks = unet._forward_pre_hooks.values()
     return any(isinstance(getattr(hook, "__self__", None), AttentionRecorder) for hook in hooks)
-
-
-def _normalised(
-    layer: CrossAttentionLayer, query: torch.Tensor, key: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Queries and keys after the layer's own normalisation, which works per head, where it has one."""
-    attention = layer.attention
-    if attention.norm_q is None and attention.norm_k is None:
-        return query, key
-    query, key = (tensor.unflatten(2, (layer.heads, -1)).transpose(1, 2) for tensor in (query, key))
-    with torch.no_grad():
-        query = query if attention.norm_q is None else attention.norm_q(query)
-        key = key if attention.norm_k is None else attention.norm_k(key)
-    return query, key
 
 
 def _bias(layer: CrossAttentionLayer, seen: Observation, rows: slice) -> torch.Tensor | None:

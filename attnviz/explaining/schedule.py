@@ -82,11 +82,18 @@ class TrainingSchedule:
         Its ``step(prediction, t, samples)`` takes latents at the noise of the timestep before `t` (the clean end,
         for the first) to the noise of `t`, and the U-Net is to predict at `t`.
         """
-        # Where there is no noise, predicted clean latents tell nothing of it (0 / 0): begin with timestep 0's.
-        to_one = self.set_alpha_to_one and self.prediction_type != "sample"
-        inverse = DDIMInverseScheduler(**self._settings, set_alpha_to_one=to_one)
+        inverse = DDIMInverseScheduler(**self._settings, set_alpha_to_one=self._ends_without_noise)
         inverse.set_timesteps(steps)
         return inverse
+
+    def sampler(self) -> DDIMScheduler:
+        """Make a scheduler that samples back through the timesteps `inverse` passes, to the same clean end."""
+        return DDIMScheduler(**self._settings, set_alpha_to_one=self._ends_without_noise)
+
+    @property
+    def _ends_without_noise(self) -> bool:
+        # Where there is no noise, predicted clean latents tell nothing of it (0 / 0): begin with timestep 0's.
+        return self.set_alpha_to_one and self.prediction_type != "sample"
 
     @property
     def _settings(self) -> dict[str, Any]:

@@ -11,9 +11,11 @@ import torch
 from diffusers import StableDiffusionInpaintPipeline
 from diffusers.configuration_utils import FrozenDict
 
-from attnviz.audio import MEL
+from attnviz.audio import MEL, load_audio, peak_normalize
 from attnviz.pipelines import calls, inputs
+from attnviz.pipelines.joining import join_kept
 from attnviz.pipelines.mixin import AuffusionMixin, OutputType
+from attnviz.pipelines.output import AuffusionOutput
 from attnviz.pipelines.sources import AudioSource, mask_image, read_sources
 
 
@@ -67,7 +69,9 @@ class AuffusionInpaintPipeline(AuffusionMixin, StableDiffusionInpaintPipeline):
         Returns
         -------
         AuffusionOutput or tuple
-            The whole clip as the model redraws it; outside the mask it is the VAE's reconstruction.
+            In ``audios``, what is kept is the original waveform, bit for bit and at its own level; see
+            `attnviz.pipelines.joining`. Spectrograms and images are of the whole clip as the model redraws it, at
+            the level it works at; outside the mask they are the VAE's reconstruction.
 
         Raises
         ------
@@ -86,7 +90,9 @@ class AuffusionInpaintPipeline(AuffusionMixin, StableDiffusionInpaintPipeline):
         n, factor = prompts * num_images_per_prompt, self.vae_scale_factor
         shape = (n, self.vae.config.latent_channels, MEL.n_mels // factor, width // factor)
         calls.check_latents(diffusers_arguments, shape)
-        images, seconds = read_sources(audio, prompts, width, duration)
+        clips = list(audio) if isinstance(audio, list | tuple) else [audio]
+        waveforms = [load_audio(clip) for clip in clips]
+        images, seconds = read_sources([*waveforms], prompts, width, duration)
         drawn_anew = mask_image(span, mask, width=width, seconds=seconds, factor=self.vae_scale_factor)
         self._duration = inputs.check_duration(duration, width, seconds)
         with _counted_as_plain(self.unet, self.vae):
@@ -105,7 +111,27 @@ class AuffusionInpaintPipeline(AuffusionMixin, StableDiffusionInpaintPipeline):
                 return_dict=False,
                 **diffusers_arguments,
             )[0]
-        return self._finish(latents, output_type, return_dict)
+        output = self._finish(latents, output_type, return_dict=True)
+        if output_type == "audio":
+            kept = [waveforms[min(i // num_images_per_prompt, len(waveforms) - 1)] for i in range(n)]
+            _join(output, kept, drawn_anew[0, 0].numpy(), factor)
+        return output if return_dict else output.to_tuple()
+
+
+def _join(output: AuffusionOutput, originals: list[np.ndarray], image: np.ndarray, factor: int) -> None:
+    """Put the originals back, each at its own level, wherever the mask or the model kept them."""
+    cells = image[::factor, ::factor].repeat(factor, axis=0).repeat(factor, axis=1)
+    mask = ((image > 0) & (cells > 0))[::-1]
+    output.audios = [
+        join_kept(original, (drawn * _level(original)).clip(-1, 1), mask)
+        for original, drawn in zip(originals, output.audios or [], strict=True)
+    ]
+
+
+def _level(original: np.ndarray) -> float:
+    """Level of a clip, of that at which the model sees it."""
+    seen = np.abs(peak_normalize(original)).max()
+    return float(np.abs(original).max() / seen) if seen else 1.0
 
 
 @contextmanager

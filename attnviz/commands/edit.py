@@ -1,0 +1,288 @@
+"""``attnviz edit``: words swapped, added and re-weighted; parts of a clip drawn anew; a clip in another style."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from attnviz.commands.options import Device, Model, Offline, Precision, Revision
+from attnviz.terminal import quieten_libraries, reported, say, warnings_shown
+
+if TYPE_CHECKING:
+    from attnviz.editing.run import EditRequest, Sampling
+
+edit = typer.Typer(no_args_is_help=True, help="Edit through attention: swap, refine, reweight, inpaint, style.")
+
+Out = Annotated[Path, typer.Option("--out", "-o", help="Run folder to write.")]
+Steps = Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the initial noise.")]
+Guidance = Annotated[float, typer.Option(help="Classifier-free guidance scale; in effect above 1.")]
+Negative = Annotated[str | None, typer.Option(help="Negative prompt.")]
+Duration = Annotated[float | None, typer.Option(help="Seconds of audio, at most 10.24; 10, or the clip's.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing run folder.")]
+Weights = Annotated[
+    list[str] | None,
+    typer.Option("--weight", "-w", help="WORD=FACTOR, also several times; WORD#1 is its second occurrence."),
+]
+CrossSteps = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Fraction of the steps with the source's cross-attention, or WORD=FRACTION; 0.8 if left out."
+    ),
+]
+SelfSteps = Annotated[float, typer.Option(help="Fraction of the steps with the source's self-attention.")]
+Blend = Annotated[
+    bool, typer.Option("--blend", help="Keep the source where the edited words are not attended to.")
+]
+Clip = Annotated[
+    Path | None, typer.Option(help="Real clip to edit, of which the source prompt says what is heard.")
+]
+
+
+class Inversion(StrEnum):
+    """How a real clip is generated again."""
+
+    NEGATIVE_PROMPT = "negative-prompt"
+    DDIM = "ddim"
+
+
+Inverted = Annotated[Inversion, typer.Option(help="With a clip: how it is generated again.")]
+
+
+@edit.command()
+def swap(
+    source: Annotated[str, typer.Argument(help="Prompt, for example 'a dog barks'.")],
+    target: Annotated[str, typer.Argument(help="The same with other words in place of some: 'a cat meows'.")],
+    out: Out,
+    weight: Weights = None,
+    cross_steps: CrossSteps = None,
+    self_steps: SelfSteps = 0.4,
+    blend: Blend = False,
+    clip: Clip = None,
+    inversion: Inverted = Inversion.NEGATIVE_PROMPT,
+    steps: Steps = 50,
+    seed: Seed = 0,
+    guidance: Guidance = 7.5,
+    negative: Negative = None,
+    duration: Duration = None,
+    model: Model = None,
+    revision: Revision = None,
+    offline: Offline = False,
+    device: Device = None,
+    precision: Precision = "float32",
+    overwrite: Overwrite = False,
+) -> None:
+    """Put other words in place of some, and keep when and where each sounds."""
+    _run(
+        lambda: _prompt_edit(
+            ("swap", source, target), weight, cross_steps, self_steps, blend,
+            _sampling(steps, seed, guidance, negative), duration=duration, clip=clip, inversion=inversion.value,
+        ),
+        (model, revision, offline, device, precision), out, overwrite,
+    )  # fmt: skip
+
+
+@edit.command()
+def refine(
+    source: Annotated[str, typer.Argument(help="Prompt, for example 'a dog barks'.")],
+    target: Annotated[str, typer.Argument(help="The same with words added: 'a big dog barks loudly'.")],
+    out: Out,
+    weight: Weights = None,
+    cross_steps: CrossSteps = None,
+    self_steps: SelfSteps = 0.4,
+    blend: Blend = False,
+    clip: Clip = None,
+    inversion: Inverted = Inversion.NEGATIVE_PROMPT,
+    steps: Steps = 50,
+    seed: Seed = 0,
+    guidance: Guidance = 7.5,
+    negative: Negative = None,
+    duration: Duration = None,
+    model: Model = None,
+    revision: Revision = None,
+    offline: Offline = False,
+    device: Device = None,
+    precision: Precision = "float32",
+    overwrite: Overwrite = False,
+) -> None:
+    """Add words to a prompt, and keep when and where the others sound."""
+    _run(
+        lambda: _prompt_edit(
+            ("refine", source, target), weight, cross_steps, self_steps, blend,
+            _sampling(steps, seed, guidance, negative), duration=duration, clip=clip, inversion=inversion.value,
+        ),
+        (model, revision, offline, device, precision), out, overwrite,
+    )  # fmt: skip
+
+
+@edit.command()
+def reweight(
+    prompt: Annotated[str, typer.Argument(help="Prompt, for example 'a dog barks while rain falls'.")],
+    out: Out,
+    weight: Weights = None,
+    cross_steps: CrossSteps = None,
+    self_steps: SelfSteps = 0.4,
+    blend: Blend = False,
+    clip: Clip = None,
+    inversion: Inverted = Inversion.NEGATIVE_PROMPT,
+    steps: Steps = 50,
+    seed: Seed = 0,
+    guidance: Guidance = 7.5,
+    negative: Negative = None,
+    duration: Duration = None,
+    model: Model = None,
+    revision: Revision = None,
+    offline: Offline = False,
+    device: Device = None,
+    precision: Precision = "float32",
+    overwrite: Overwrite = False,
+) -> None:
+    """Make words louder or softer: 1 changes nothing, 0 takes a word's attention away, below 0 turns it round."""
+    _run(
+        lambda: _prompt_edit(
+            ("reweight", prompt, prompt), weight, cross_steps, self_steps, blend,
+            _sampling(steps, seed, guidance, negative), duration=duration, clip=clip, inversion=inversion.value,
+        ),
+        (model, revision, offline, device, precision), out, overwrite,
+    )  # fmt: skip
+
+
+@edit.command()
+def inpaint(
+    clip: Annotated[Path, typer.Argument(help="Audio file: WAV, FLAC or OGG; its first 10.24 s are taken.")],
+    prompt: Annotated[str, typer.Argument(help="What is to be heard in the part that is drawn anew.")],
+    out: Out,
+    span: Annotated[tuple[float, float] | None, typer.Option(help="Start and end in seconds.")] = None,
+    band: Annotated[tuple[float, float] | None, typer.Option(help="Lowest and highest frequency in Hz.")] = None,
+    strength: Annotated[float, typer.Option(help="Share of the noise schedule that is run, up to 1.")] = 1.0,
+    steps: Steps = 50,
+    seed: Seed = 0,
+    guidance: Guidance = 7.5,
+    negative: Negative = None,
+    model: Model = None,
+    revision: Revision = None,
+    offline: Offline = False,
+    device: Device = None,
+    precision: Precision = "float32",
+    overwrite: Overwrite = False,
+) -> None:
+    """Draw a span of a clip, a band of it, or the box of both anew; the rest stays the original waveform."""
+
+    def request() -> EditRequest:
+        from attnviz.editing.run import ClipEditRequest
+
+        how = _sampling(steps, seed, guidance, negative)
+        return ClipEditRequest(clip, prompt, how, strength, span, band, inpaint=True)
+
+    _run(request, (model, revision, offline, device, precision), out, overwrite)
+
+
+@edit.command()
+def style(
+    clip: Annotated[Path, typer.Argument(help="Audio file: WAV, FLAC or OGG; its first 10.24 s are taken.")],
+    prompt: Annotated[str, typer.Argument(help="What is to be heard.")],
+    out: Out,
+    strength: Annotated[float, typer.Option(help="Share of the noise schedule that is run, up to 1.")] = 0.8,
+    steps: Steps = 50,
+    seed: Seed = 0,
+    guidance: Guidance = 7.5,
+    negative: Negative = None,
+    model: Model = None,
+    revision: Revision = None,
+    offline: Offline = False,
+    device: Device = None,
+    precision: Precision = "float32",
+    overwrite: Overwrite = False,
+) -> None:
+    """Turn a clip towards a prompt."""
+
+    def request() -> EditRequest:
+        from attnviz.editing.run import ClipEditRequest
+
+        return ClipEditRequest(clip, prompt, _sampling(steps, seed, guidance, negative), strength)
+
+    _run(request, (model, revision, offline, device, precision), out, overwrite)
+
+
+def _run(request: Callable[[], EditRequest], model: tuple[Any, ...], out: Path, overwrite: bool) -> None:
+    with reported(), warnings_shown() as warned:
+        quieten_libraries()
+        from attnviz import jobs
+        from attnviz.editing.run import edit_to_run
+
+        run = edit_to_run(request(), model=jobs.ModelChoice(*model), out=out, overwrite=overwrite, warned=warned)
+        say(repr(run.maps))
+        say(f"\nWritten to {run.folder}: {', '.join(run.files)}")
+
+
+def _sampling(steps: int, seed: int, guidance: float, negative: str | None) -> Sampling:
+    from attnviz.editing.run import Sampling
+
+    return Sampling(steps, seed, guidance, negative)
+
+
+def _prompt_edit(
+    prompts: tuple[Any, str, str],
+    weights: list[str] | None,
+    cross_steps: list[str] | None,
+    self_steps: float,
+    blend: bool,
+    sampling: Sampling,
+    **rest: Any,
+) -> EditRequest:
+    from attnviz.editing import LocalBlend, PromptEdit
+    from attnviz.editing.run import PromptEditRequest
+
+    kind, source, target = prompts
+    settings: dict[str, Any] = {"self_replace_steps": self_steps, "blend": LocalBlend() if blend else None}
+    if cross_steps:
+        settings["cross_replace_steps"] = numbers_of_words("--cross-steps", cross_steps, alone=True)
+    factors: Mapping[Any, float] = numbers_of_words("--weight", weights or [], alone=False)
+    if kind == "reweight":
+        change = PromptEdit.reweighting(source, factors, **settings)
+    else:
+        change = PromptEdit(kind, source, target, factors, **settings)
+    return PromptEditRequest(change, sampling, **rest)
+
+
+def numbers_of_words(option: str, given: list[str], *, alone: bool) -> dict[Any, float]:
+    """Read ``WORD=NUMBER``, ``WORD#OCCURRENCE=NUMBER`` and, where it may stand alone, ``NUMBER``.
+
+    Raises
+    ------
+    AttnVizError
+        If one is none of these, or a word is given twice.
+
+    Examples
+    --------
+    >>> numbers_of_words("--weight", ["rain=2", "dog#1=-1.5"], alone=False)
+    {'rain': 2.0, ('dog', 1): -1.5}
+    >>> numbers_of_words("--cross-steps", ["0.8", "rain=0.4"], alone=True)
+    {None: 0.8, 'rain': 0.4}
+    """
+    from attnviz.errors import AttnVizError
+
+    numbers: dict[Any, float] = {}
+    for text in given:
+        word, equals, number = text.rpartition("=")
+        value = _number(number)
+        if value is None or not (word if equals else alone):
+            forms = "WORD=NUMBER, WORD#OCCURRENCE=NUMBER" + (" or NUMBER" if alone else "")
+            raise AttnVizError(f"{option} {text!r} is not {forms}, for example 'rain=0.5'.")
+        name, hash_sign, occurrence = word.rpartition("#")
+        key: Any = (name, int(occurrence)) if hash_sign and occurrence.isdecimal() else word or None
+        if key in numbers:
+            raise AttnVizError(f"{option} is given twice for {word or 'all words'}.")
+        numbers[key] = value
+    return numbers
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None

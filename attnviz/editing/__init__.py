@@ -1,0 +1,18 @@
+"""Editing through attention: word swap, refinement, re-weighting and local blend, of generated and real clips."""
+
+from attnviz.editing.blend import LocalBlend
+from attnviz.editing.generating import EditedAudio, apply_edit, refine, reweight, swap
+from attnviz.editing.inverting import InvertedClip, invert
+from attnviz.editing.prompt_edit import PromptEdit
+
+__all__ = [
+    "EditedAudio",
+    "InvertedClip",
+    "LocalBlend",
+    "PromptEdit",
+    "apply_edit",
+    "invert",
+    "refine",
+    "reweight",
+    "swap",
+]

@@ -1,0 +1,208 @@
+"""Which words of two prompts belong together, and which key's attention goes to which key."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from attnviz.errors import PromptError
+from attnviz.text import TokenTable
+from attnviz.text.tokens import make_rows
+from attnviz.text.words import fold, split_words, trim_span
+
+Span = tuple[int, int]
+Phrase = str | Span | tuple[str, int]
+"""Words of a prompt; their character span; or words and which occurrence of them, counted from 0."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A stretch of the source prompt and the stretch of the target prompt that takes its place.
+
+    Attributes
+    ----------
+    source, target : (int, int) or None
+        Character spans of words, or of punctuation between them; None where the other prompt has nothing there.
+    same : bool
+        Whether the two read alike, but for case.
+    """
+
+    source: Span | None
+    target: Span | None
+    same: bool
+
+
+def phrase_span(prompt: str, phrase: Phrase) -> Span:
+    """Find the character span of a phrase, without a tokenizer.
+
+    Raises
+    ------
+    PromptError
+        If it is not in the prompt, or stands there more than once and it is not said which is meant.
+    """
+    table = TokenTable(prompt=prompt, rows=make_rows([]), cut=())  # it looks in the text alone
+    if isinstance(phrase, tuple) and len(phrase) == 2 and isinstance(phrase[0], str):
+        return table.phrase_span(phrase[0], phrase[1])
+    return table.phrase_span(phrase)
+
+
+def align_swap(source: str, target: str) -> list[Pair]:
+    """Pair the words of two prompts of which one has other words in place of some.
+
+    Prompts of equally many words (and marks of punctuation) are paired one by one. Otherwise what stands between
+    words they share is paired as a whole.
+
+    Raises
+    ------
+    PromptError
+        If the prompts have no word in common and differ in number, or one has words that the other has nothing
+        in place of.
+
+    Examples
+    --------
+    >>> align_swap("a dog barks", "a cat barks")[1]
+    Pair(source=(2, 5), target=(2, 5), same=False)
+    """
+    pairs = _aligned(source, target, one_by_one=True)
+    if len(_units(source)) != len(_units(target)) and not any(pair.same for pair in pairs):
+        raise PromptError(
+            f"The prompts {source!r} and {target!r} have no word in common, so which word takes which one's place "
+            "is not known. Swap some words of a prompt, or generate from the other one."
+        )
+    added = [target[slice(*pair.target)] for pair in pairs if pair.target and not pair.source]
+    gone = [source[slice(*pair.source)] for pair in pairs if pair.source and not pair.target]
+    if added or gone:
+        what = [f"adds {_listed(added)}"] * bool(added) + [f"leaves out {_listed(gone)}"] * bool(gone)
+        raise PromptError(
+            f"{target!r} {' and '.join(what)}, and a swap puts words in place of words of {source!r}. To add "
+            "words, refine the prompt; otherwise write as many words as there were."
+        )
+    return pairs
+
+
+def align_refine(source: str, target: str) -> list[Pair]:
+    """Pair the words of a prompt with those of the same prompt with words added.
+
+    Raises
+    ------
+    PromptError
+        Naming the words of the source that the target lacks, or has in another order.
+
+    Examples
+    --------
+    >>> [pair.target for pair in align_refine("a dog barks", "a big dog barks") if not pair.source]
+    [(2, 5)]
+    """
+    pairs = _aligned(source, target, one_by_one=False)
+    if lost := [source[slice(*pair.source)] for pair in pairs if pair.source and not pair.same]:
+        raise PromptError(
+            f"{target!r} lacks {_listed(lost)} of {source!r}, or has it in another order. A refined prompt has "
+            "all words of the source, and more; to put other words in place of some, swap them."
+        )
+    return pairs
+
+
+def key_map(source: TokenTable, target: TokenTable, pairs: Sequence[Pair]) -> torch.Tensor:
+    """Say how much of each source key's attention goes to which target key.
+
+    Each text encoder is aligned on its own. Tokens of paired words go one to one where they are equally many;
+    otherwise their attention is summed and shared out equally, so that none is lost. Start and end tokens go to
+    start and end tokens, padding to the padding at the same position.
+
+    Parameters
+    ----------
+    source, target : TokenTable
+        Of the same encoders.
+    pairs : sequence of Pair
+        How their prompts belong together.
+
+    Returns
+    -------
+    torch.Tensor, shape (keys, keys), float32
+        Row: source key; column: target key. A row sums to 1, or to 0 where its word has no counterpart; the column
+        of a word that was added is 0.
+
+    Notes
+    -----
+    Source: the mappers of prompt-to-prompt (Hertz et al., arXiv 2208.01626).
+
+    Differences from the original: words are found by character span and not by counting tokens, for several
+    encoders; padding keeps its position, where the original counts on from the last word, so that a padding key
+    past the shorter prompt's end gives its attention to the first one behind the longer prompt's.
+    """
+    matrix = torch.zeros(len(source), len(target))
+    for encoder in range(len(source.cut)):
+        taken: tuple[set[int], set[int]] = (set(), set())
+        for pair in pairs:
+            _share_out(
+                matrix,
+                _positions(source, encoder, pair.source, taken[0]),
+                _positions(target, encoder, pair.target, taken[1]),
+            )
+        for kind in ("start", "end"):
+            _share_out(matrix, source.positions(kind, encoder), target.positions(kind, encoder))
+        _pad(matrix, source.positions("padding", encoder), target, encoder)
+    return matrix
+
+
+def _units(prompt: str) -> list[Span]:
+    """Spans of words and of the punctuation between them, in order."""
+    units: list[Span] = []
+    at = 0
+    for word in split_words(prompt):
+        units += [trim_span(prompt, at, word.start), (word.start, word.end)]
+        at = word.end
+    units.append(trim_span(prompt, at, len(prompt)))
+    return [(start, end) for start, end in units if start < end]
+
+
+def _aligned(source: str, target: str, *, one_by_one: bool) -> list[Pair]:
+    ours, theirs = _units(source), _units(target)
+    texts = [fold(source[slice(*span)])[0] for span in ours], [fold(target[slice(*span)])[0] for span in theirs]
+    if one_by_one and len(ours) == len(theirs):
+        return [Pair(a, b, x == y) for a, b, x, y in zip(ours, theirs, *texts, strict=True)]
+    pairs = []
+    for what, i, j, k, m in difflib.SequenceMatcher(None, *texts, autojunk=False).get_opcodes():
+        if what == "equal" or (what == "replace" and j - i == m - k):
+            pairs += [Pair(a, b, what == "equal") for a, b in zip(ours[i:j], theirs[k:m], strict=True)]
+        elif what == "replace":
+            pairs.append(Pair((ours[i][0], ours[j - 1][1]), (theirs[k][0], theirs[m - 1][1]), same=False))
+        else:
+            pairs += [Pair(span, None, same=False) for span in ours[i:j]]
+            pairs += [Pair(None, span, same=False) for span in theirs[k:m]]
+    return pairs
+
+
+def _positions(table: TokenTable, encoder: int, span: Span | None, taken: set[int]) -> np.ndarray:
+    """Key positions of one encoder's tokens in a span; a token that reaches into two spans is the first's."""
+    if span is None:
+        return np.empty(0, dtype=np.int64)
+    rows = table.rows
+    inside = (rows["kind"] == "text") & (rows["start"] < span[1]) & (rows["end"] > span[0])
+    found = rows.loc[inside & (rows["encoder"] == encoder), "position"].to_numpy()
+    fresh = np.array([position for position in found if position not in taken], dtype=np.int64)
+    taken.update(fresh.tolist())
+    return fresh
+
+
+def _share_out(matrix: torch.Tensor, source: np.ndarray, target: np.ndarray) -> None:
+    if len(source) == len(target):
+        matrix[source, target] = 1.0
+    elif len(target):
+        matrix[np.ix_(source, target)] = 1.0 / len(target)
+
+
+def _pad(matrix: torch.Tensor, padding: np.ndarray, target: TokenTable, encoder: int) -> None:
+    there = target.positions("padding", encoder)
+    # A full prompt has no padding left: its last key takes it.
+    rest = there[:1] if len(there) else target.rows.query("encoder == @encoder")["position"].to_numpy()[-1:]
+    for position in padding:
+        matrix[position, position if position in there else rest] = 1.0
+
+
+def _listed(words: Sequence[str]) -> str:
+    return ", ".join(repr(word) for word in words)

@@ -1,0 +1,149 @@
+"""A real clip, inverted to the noise it would be generated from, so that it can be edited like a generated one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from attnviz.audio import MEL
+from attnviz.errors import AttnVizError, AudioError
+from attnviz.explaining.clip import encode, read_clip
+from attnviz.explaining.methods import Inversion
+from attnviz.explaining.schedule import TrainingSchedule
+from attnviz.explaining.windows import WIDTH
+from attnviz.pipelines import AuffusionPipeline, calls, inputs
+from attnviz.pipelines.sources import AudioSource
+
+Method = Literal["ddim", "negative-prompt"]
+
+
+@dataclass(frozen=True, eq=False)
+class InvertedClip:
+    """A real clip as noise.
+
+    Attributes
+    ----------
+    latents : torch.Tensor, shape (1, channels, rows, columns)
+        What DDIM sampling with `prompt` begins with to come to the clip.
+    prompt : str
+        What is heard in the clip.
+    steps : int
+        Steps it was inverted in, and is generated in again.
+    seconds : float
+        Length of the clip.
+    method : {"ddim", "negative-prompt"}
+        How it is generated again.
+    """
+
+    latents: torch.Tensor
+    prompt: str
+    steps: int
+    seconds: float
+    method: Method
+
+    def pipeline(self, pipe: AuffusionPipeline) -> AuffusionPipeline:
+        """Make a pipeline of the same parts that samples with DDIM as the clip was inverted."""
+        again = AuffusionPipeline.from_pipe(pipe)
+        # Not among the parts: Stable Diffusion pipelines shift the timesteps of a scheduler they are made with.
+        again.scheduler = TrainingSchedule.of(pipe.scheduler).sampler()
+        again.set_progress_bar_config(**getattr(pipe, "_progress_bar_config", {}))
+        return again
+
+    def arguments(self, source: str, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Complete what the pipeline is called with.
+
+        Raises
+        ------
+        AttnVizError
+            If the source prompt or an argument does not fit the inversion.
+        """
+        if source != self.prompt:
+            raise AttnVizError(
+                f"The clip was inverted with {self.prompt!r} and the source prompt is {source!r}; they have to "
+                "be the same. Invert it again with this one."
+            )
+        own: dict[str, Any] = {"num_inference_steps": self.steps, "width": WIDTH}
+        if self.method == "negative-prompt":
+            own["negative_prompt"] = self.prompt
+        for name, value in own.items():
+            if given.get(name, value) != value:
+                raise AttnVizError(
+                    f"{name}={given[name]!r} does not fit the clip, which was inverted with {value!r}; leave it "
+                    "out."
+                )
+        return {"duration": self.seconds, **given, **own}
+
+
+@torch.no_grad()
+def invert(
+    pipe: AuffusionPipeline,
+    audio: AudioSource,
+    prompt: str,
+    *,
+    steps: int = 50,
+    method: Method = "negative-prompt",
+) -> InvertedClip:
+    """Invert a real clip with DDIM, for `swap`, `refine` or `reweight`.
+
+    Parameters
+    ----------
+    pipe : AuffusionPipeline
+        It stays as it is.
+    audio : path, array or tensor
+        A clip of at most 10.24 s: a file, or samples at 16 kHz. Normalised to a peak of 0.95.
+    prompt : str
+        What is heard in it.
+    steps : int
+        Equal steps over the whole schedule, in which it is inverted and generated again. More are more faithful.
+    method : {"ddim", "negative-prompt"}
+        How it is generated again. ``"ddim"``: with guidance and a negative prompt as they are given; above a
+        guidance of 1 the clip is not come back to. ``"negative-prompt"``: with `prompt` in place of the
+        unconditional embedding, so that guidance cancels for the source and the clip is come back to at any.
+
+    Returns
+    -------
+    InvertedClip
+
+    Raises
+    ------
+    AudioError
+        If the clip cannot be read, is too short for a spectrogram, or longer than 10.24 s.
+    PromptError, AttnVizError
+        If the prompt, method or steps cannot be used; all before any model runs.
+
+    Notes
+    -----
+    The inversion is that of `attnviz.explain`: conditional, without guidance, on the model's own schedule.
+
+    Source: Song et al., Denoising Diffusion Implicit Models (arXiv 2010.02502); Miyake et al., Negative-prompt
+    Inversion (arXiv 2305.16807).
+    """
+    if method not in ("ddim", "negative-prompt"):
+        raise AttnVizError(f"method={method!r} is unknown; it is 'ddim' or 'negative-prompt'.")
+    inputs.check_prompts([prompt])
+    schedule = TrainingSchedule.of(pipe.scheduler)
+    steps = calls.check_steps(schedule.sampler(), steps, {})
+    clip = read_clip(audio, normalize=True, overlap=0.0, column=1)
+    if len(clip.starts) > 1:
+        longest = WIDTH * MEL.hop_length / MEL.sample_rate
+        raise AudioError(
+            f"The clip is {clip.grid.audio_seconds:g} s long, and one of at most {longest:g} s can be edited. "
+            "Cut it."
+        )
+    keys, _ = pipe.encode_prompt(prompt, pipe._execution_device, 1, False)
+
+    def predict(samples: torch.Tensor, timestep: int) -> torch.Tensor:
+        return pipe.unet(samples.to(pipe.unet.dtype), timestep, keys, return_dict=False)[0].float()
+
+    last = (steps - 1) * (len(schedule) // steps)
+    ((latents, _),) = Inversion((last,), steps).views(encode(pipe, clip.pixels), schedule, predict)
+    if not bool(torch.isfinite(latents).all()):
+        raise AttnVizError(
+            f"The inversion is NaN or infinite in {pipe.unet.dtype}. In float16 this is an overflow: load with "
+            "torch_dtype=torch.bfloat16 or torch.float32."
+        )
+    seconds = float(clip.grid.audio_seconds or clip.grid.seconds)
+    return InvertedClip(latents.to(pipe.unet.dtype), prompt, steps, seconds, method)

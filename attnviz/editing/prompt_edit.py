@@ -1,0 +1,207 @@
+"""What an edit of a prompt is: two prompts, which of their words belong together, how long attention is kept."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from numbers import Real
+from typing import Any, Literal, Self
+
+import torch
+
+from attnviz.editing.alignment import Pair, Phrase, Span, align_refine, align_swap, key_map, phrase_span
+from attnviz.editing.blend import LocalBlend
+from attnviz.editing.injection import Injection
+from attnviz.errors import AttnVizError, PromptError
+from attnviz.pipelines import inputs
+from attnviz.text import TokenTable
+
+Kind = Literal["swap", "refine", "reweight"]
+Steps = float | Mapping[Phrase | None, float]
+"""A fraction of the steps; or one for each of some words, and under None that of all other keys."""
+
+CROSS_REPLACE_STEPS = 0.8
+SELF_REPLACE_STEPS = 0.4
+
+
+@dataclass(frozen=True)
+class PromptEdit:
+    """An edit of a prompt, checked as far as that takes no model.
+
+    Attributes
+    ----------
+    kind : {"swap", "refine", "reweight"}
+        Whether the target has other words in place of some, more words, or the same.
+    source, target : str
+        The prompts.
+    weights : mapping of Phrase to float
+        Factor on the attention of words of the target, as long as attention is injected. May be negative.
+    cross_replace_steps : float or mapping
+        Fraction of the steps, from the first, at which the target has the source's cross-attention; or a fraction
+        for each of some words of the target, and under the key None that of all else (0.8 where left out).
+    self_replace_steps : float
+        The same for self-attention.
+    blend : LocalBlend, optional
+        Confines the edit.
+
+    Raises
+    ------
+    PromptError
+        If the prompts cannot be aligned, or a word is not in its prompt.
+    AttnVizError
+        If a weight is not finite, or a fraction is not in [0, 1].
+    """
+
+    kind: Kind
+    source: str
+    target: str
+    weights: Mapping[Phrase, float] = field(default_factory=dict)
+    cross_replace_steps: Steps = CROSS_REPLACE_STEPS
+    self_replace_steps: float = SELF_REPLACE_STEPS
+    blend: LocalBlend | None = None
+
+    def __post_init__(self) -> None:
+        inputs.check_prompts([self.source, self.target])
+        _ = self.pairs, self._weighed, self.fractions, self.blend_spans
+        check_fraction("self_replace_steps", self.self_replace_steps)
+
+    @classmethod
+    def reweighting(cls, prompt: str, weights: Mapping[Phrase, float], **settings: Any) -> Self:
+        """Make words of a prompt louder or softer.
+
+        Raises
+        ------
+        AttnVizError
+            If no weight is given, and as the class.
+        """
+        if not weights:
+            raise AttnVizError("No word is weighed: give weights={word: factor}, for example {'rain': 2.0}.")
+        return cls("reweight", prompt, prompt, weights, **settings)
+
+    @property
+    def pairs(self) -> list[Pair]:
+        """Which stretches of the prompts belong together, in order."""
+        align = {"swap": align_swap, "refine": align_refine, "reweight": align_refine}
+        if self.kind not in align:
+            raise AttnVizError(f"kind={self.kind!r} is unknown; it is one of {', '.join(align)}.")
+        return align[self.kind](self.source, self.target)
+
+    @property
+    def fractions(self) -> tuple[float, dict[Span, float]]:
+        """Fraction of the steps with the source's cross-attention: of most keys, and of spans of the target."""
+        steps = self.cross_replace_steps
+        if not isinstance(steps, Mapping):
+            return check_fraction("cross_replace_steps", steps), {}
+        every = check_fraction("cross_replace_steps[None]", steps.get(None, CROSS_REPLACE_STEPS))
+        return every, {
+            phrase_span(self.target, phrase): check_fraction(f"cross_replace_steps[{phrase!r}]", fraction)
+            for phrase, fraction in steps.items()
+            if phrase is not None
+        }
+
+    @property
+    def changed(self) -> tuple[list[Span], list[Span]]:
+        """Spans of the words that are edited, of source and target: that differ, or are weighed."""
+        other = [pair for pair in self.pairs if not pair.same]
+        source = [pair.source for pair in other if pair.source]
+        target = [pair.target for pair in other if pair.target] + list(self._weighed)
+        if self.source == self.target:
+            source += list(self._weighed)
+        return source, target
+
+    @property
+    def blend_spans(self) -> tuple[list[Span], list[Span]]:
+        """Spans of the words that the blend is confined to, of source and target; none without a blend."""
+        if self.blend is None:
+            return [], []
+        if not self.blend.source and not self.blend.target:
+            if not any(self.changed):
+                raise AttnVizError(
+                    "The prompts do not differ, so the blend needs words: LocalBlend(target=['rain'])."
+                )
+            return self.changed
+        return _spans(self.source, self.blend.source), _spans(self.target, self.blend.target)
+
+    def injection(self, source: TokenTable, target: TokenTable) -> Injection:
+        """Turn words into keys.
+
+        Parameters
+        ----------
+        source, target : TokenTable
+            Of the two prompts.
+
+        Raises
+        ------
+        PromptError
+            If a word that is weighed, timed or changed has no token, because the prompt was cut off.
+        """
+        for table, spans in zip((source, target), self.changed, strict=True):
+            for span in spans:
+                table.find(span)
+        every, some = self.fractions
+        weights, fractions = torch.ones(len(target)), torch.full((len(target),), every, dtype=torch.float64)
+        for span, fraction in some.items():
+            fractions[target.find(span)] = fraction
+        for span, weight in self._weighed.items():
+            weights[target.find(span)] = weight
+        keys = key_map(source, target, self.pairs)
+        return Injection(keys, weights, fractions, float(self.self_replace_steps), self.record)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What ``run.json`` and the maps' provenance say of it."""
+        every, some = self.fractions
+        words = self.target
+        return {
+            "edit": self.kind,
+            "source": self.source,
+            "target": self.target,
+            "weights": {_name(words, span): weight for span, weight in self._weighed.items()},
+            "cross_replace_steps": {"": every} | {_name(words, span): value for span, value in some.items()},
+            "self_replace_steps": float(self.self_replace_steps),
+            "blend": None
+            if self.blend is None
+            else {
+                "source": [_name(self.source, span) for span in self.blend_spans[0]],
+                "target": [_name(self.target, span) for span in self.blend_spans[1]],
+                "threshold": float(self.blend.threshold),
+                "start": float(self.blend.start),
+            },
+        }
+
+    @property
+    def _weighed(self) -> dict[Span, float]:
+        for phrase, weight in self.weights.items():
+            if not isinstance(weight, Real) or isinstance(weight, bool) or not math.isfinite(weight):
+                raise AttnVizError(
+                    f"The weight {weight!r} of {phrase!r} is not a finite number; 1 leaves a word as it is, 0 "
+                    "takes its attention away, usual are -2 to 4."
+                )
+        return {phrase_span(self.target, phrase): float(weight) for phrase, weight in self.weights.items()}
+
+
+def check_fraction(name: str, fraction: Any) -> float:
+    """Refuse what is not a fraction of the steps.
+
+    Raises
+    ------
+    AttnVizError
+        Naming it and the range.
+    """
+    number = isinstance(fraction, Real) and not isinstance(fraction, bool)
+    if not number or not 0 <= fraction <= 1:  # NaN is not in it either
+        raise AttnVizError(
+            f"{name}={fraction!r} is not a fraction of the steps, in [0, 1]. Was it given in steps or percent?"
+        )
+    return float(fraction)
+
+
+def _spans(prompt: str, phrases: Sequence[Phrase]) -> list[Span]:
+    if isinstance(phrases, str):
+        raise PromptError(f"The blend's words are a list; {phrases!r} is text. Write [{phrases!r}].")
+    return [phrase_span(prompt, phrase) for phrase in phrases]
+
+
+def _name(prompt: str, span: Span) -> str:
+    return f"{prompt[slice(*span)]} [{span[0]}:{span[1]}]"

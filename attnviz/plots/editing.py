@@ -1,0 +1,163 @@
+"""An edit beside what was edited: spectrograms, maps of the words that were edited, and what differs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+
+from attnviz.audio.grid import SpectrogramGrid
+from attnviz.errors import MapsError
+from attnviz.plots.heat import heatmap
+from attnviz.plots.spectrogram import spectrogram, value_range
+from attnviz.plots.style import FONTSIZE, extent, hatch_padding, label_axes, readable, text_style
+
+_WIDTH, _HEIGHT = 3.9, 1.75  # inches of a panel
+_SIGNED = "RdBu_r"
+
+
+@dataclass(frozen=True)
+class EditedWord:
+    """Maps of a word before and after an edit.
+
+    Attributes
+    ----------
+    before, after : xarray.DataArray or None, dims (freq, time)
+        As `AttentionMaps.heatmap` gives them; None where there is no such word.
+    old, new : str
+        The word, before and after.
+    """
+
+    before: xr.DataArray | None
+    after: xr.DataArray | None
+    old: str = ""
+    new: str = ""
+
+
+def edit_comparison(
+    before: np.ndarray,
+    after: np.ndarray,
+    grid: SpectrogramGrid,
+    *,
+    words: Sequence[EditedWord] = (),
+    titles: tuple[str, str] = ("source", "edit"),
+) -> Figure:
+    """Draw an edit beside what was edited.
+
+    A row of spectrograms, and one for each word; from left to right before, after, and after less before. The two
+    spectrograms share a scale, and so do the two maps of a word. Columns beyond the audio are hatched.
+
+    Parameters
+    ----------
+    before, after : numpy.ndarray, shape (bands, frames)
+        Natural-log mel spectrograms, lowest band first.
+    grid : SpectrogramGrid
+        What second and what Hz they cover.
+    words : sequence of EditedWord
+        What is drawn below.
+    titles : (str, str)
+        What the two are.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A figure of its own.
+
+    Raises
+    ------
+    MapsError
+        If the two spectrograms differ in shape, or a word has neither map, or two of different shape.
+    """
+    if before.shape != after.shape:
+        raise MapsError(f"The spectrograms have the shapes {before.shape} and {after.shape}; one is needed.")
+    rows = 1 + len(words)
+    figure = Figure(figsize=(3 * _WIDTH + 0.9, rows * (_HEIGHT + 0.35) + 0.4), layout="constrained")
+    axes = figure.subplots(rows, 3, squeeze=False)
+    images = [_spectrogram(ax, values, grid) for ax, values in zip(axes[0], (before, after), strict=False)]
+    low, high = value_range(np.concatenate([before, after]), grid.padding(before.shape[1]))
+    for image in images:
+        image.set_clim(low, high)
+    _bar(images[1], "log-mel")
+    _difference(axes[0, 2], after - before, grid, "log-mel")
+    for row, word in zip(axes[1:], words, strict=True):
+        _word(row, word, (before, after), grid)
+    for ax, title in zip(axes[0], (*titles, f"{titles[1]} less {titles[0]}"), strict=True):
+        _title(ax, title)
+    for number, row in enumerate(axes):
+        shown = [ax for ax in row if ax.get_visible()]
+        for ax in shown:
+            ax.set_xlabel("")
+            ax.set_ylabel("")
+            ax.tick_params(labelleft=ax is shown[0], labelbottom=number == rows - 1)
+    figure.supxlabel("time (s)", fontsize=FONTSIZE + 1)
+    figure.supylabel("frequency (Hz)", fontsize=FONTSIZE + 1)
+    return figure
+
+
+def _spectrogram(ax: Axes, values: np.ndarray, grid: SpectrogramGrid) -> AxesImage:
+    image = spectrogram(values, grid, ax=ax, colorbar=False)
+    label_axes(ax, grid, height=_HEIGHT, fontsize=FONTSIZE)
+    return image
+
+
+def _word(
+    row: np.ndarray, word: EditedWord, beneath: tuple[np.ndarray, np.ndarray], grid: SpectrogramGrid
+) -> None:
+    maps = [heat for heat in (word.before, word.after) if heat is not None]
+    if not maps or len({heat.shape for heat in maps}) > 1:
+        raise MapsError(
+            f"The word {word.new or word.old!r} has {len(maps)} maps of the shapes "
+            f"{[heat.shape for heat in maps]}; one or two of one shape are drawn."
+        )
+    heard = [heat.to_numpy()[:, ~grid.padding(heat.shape[1])] for heat in maps]
+    highest = max(float(np.abs(values).max(initial=0.0)) for values in heard) or 1.0
+    below_zero = any(float(values.min(initial=0.0)) < 0 for values in heard)  # of a word with a negative weight
+    last = row[1] if word.after is not None else row[0]
+    for ax, heat, under, name in zip(row, (word.before, word.after), beneath, (word.old, word.new), strict=False):
+        if heat is None:
+            ax.set_visible(False)
+            continue
+        if below_zero:
+            image = _signed(ax, heat.to_numpy(), grid, highest)
+        else:
+            image = heatmap(heat, grid, spectrogram=under, highest=highest, colorbar=False, ax=ax)
+            label_axes(ax, grid, height=_HEIGHT, fontsize=FONTSIZE)
+        if ax is last:
+            _bar(image, "attention")
+        _title(ax, name)
+    if len(maps) < 2:
+        row[2].set_visible(False)
+        return
+    _difference(row[2], maps[1].to_numpy() - maps[0].to_numpy(), grid, "attention")
+    _title(row[2], "difference")
+
+
+def _difference(ax: Axes, values: np.ndarray, grid: SpectrogramGrid, quantity: str) -> None:
+    most = float(np.abs(values[:, ~grid.padding(values.shape[1])]).max(initial=0.0)) or 1.0
+    _bar(_signed(ax, values, grid, most), f"{quantity} difference")
+
+
+def _signed(ax: Axes, values: np.ndarray, grid: SpectrogramGrid, most: float) -> AxesImage:
+    """Draw values of either sign, white at 0."""
+    image = ax.imshow(
+        values, origin="lower", extent=extent(grid), aspect="auto", interpolation="nearest", cmap=_SIGNED,
+        vmin=-most, vmax=most,
+    )  # fmt: skip
+    label_axes(ax, grid, height=_HEIGHT, fontsize=FONTSIZE)
+    hatch_padding(ax, grid, grid.padding(values.shape[1]))
+    return image
+
+
+def _bar(image: AxesImage, label: str) -> None:
+    bar = image.axes.figure.colorbar(image, ax=image.axes, pad=0.01, aspect=12)
+    bar.set_label(label, fontsize=FONTSIZE)
+    bar.ax.tick_params(labelsize=FONTSIZE)
+
+
+def _title(ax: Axes, text: str) -> None:
+    ax.set_title(readable(text, longest=48), fontsize=FONTSIZE + 1, loc="left", pad=3, **text_style())

@@ -1,0 +1,136 @@
+"""How well edits work on the bundled model, with the listener, beside regeneration and SDEdit.
+
+swap      a sound's phrase in place of another's: is the new one heard, did the old one go, did the rest stay
+refine    a sound's phrase added
+reweight  a phrase's loudness and listener probability over its weight
+inpaint   a span of a real scene drawn anew: seams, and what is heard in it
+style     a real scene turned towards another sound, over strengths
+
+Each part writes its CSV when it is done, and is not measured again unless --fresh says so. See
+benchmarks/README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import pandas as pd
+import torch
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+from bundled import fingerprint  # noqa: E402
+from editing_parts.clips import inpaint_rows, style_rows  # noqa: E402
+from editing_parts.prompting import edit_rows, weight_rows  # noqa: E402
+from editing_parts.report import judge, table_lines, write_figures, write_summary  # noqa: E402
+from editing_parts.settings import PARTS, Settings  # noqa: E402
+from editing_parts.tasks import refinements, swaps  # noqa: E402
+
+import attnviz  # noqa: E402
+from attnviz import bundled  # noqa: E402
+from attnviz.sounds.listener_folder import trained_listener  # noqa: E402
+from attnviz.storage import write_whole  # noqa: E402
+
+Rows = Iterator[list[dict[str, Any]]]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the study and print the bars."""
+    options = _parser().parse_args(arguments)
+    settings = Settings(
+        esc10=options.data,
+        model=fingerprint(Path(options.model) if options.model else bundled.FOLDER),
+        fold=options.fold,
+    )
+    settings = settings.as_tiny() if options.tiny else settings
+    if options.prompts is not None:
+        settings = replace(settings, prompts=options.prompts)
+    folder: Path = options.out
+    folder.mkdir(parents=True, exist_ok=True)
+    study = json.loads(json.dumps({"settings": settings.to_dict(), "environment": _environment()}))
+    _check_same(folder, study, options.parts if options.fresh else [])
+    (folder / "study.json").write_text(json.dumps(study, indent=2) + "\n", encoding="utf-8")
+    _measure(settings, options.model, options.listener, folder, options.parts)
+    tables = {part: pd.read_csv(path) for part in PARTS if (path := folder / f"{part}.csv").exists()}
+    bars = judge(tables, settings.resamples, settings.seed)
+    write_summary(folder, study, bars, tables)
+    write_figures(folder, tables, settings.resamples, settings.seed)
+    print("\n".join(table_lines(bars)))
+    return 0
+
+
+def _measure(settings: Settings, model: str | None, listener: str | None, folder: Path, parts: list[str]) -> None:
+    """Measure the parts that are asked for and not yet there."""
+    wanted = [part for part in PARTS if part in parts and not (folder / f"{part}.csv").exists()]
+    if not wanted:
+        return
+    pipe = attnviz.load(model) if model else attnviz.load()
+    pipe.set_progress_bar_config(disable=True)
+    trained = trained_listener(listener or (Path(model) / "listener" if model else None))
+
+    def of(part: str, tasks: Iterator[Any]) -> Rows:
+        return (list(edit_rows(pipe, trained, task, settings, part, number)) for number, task in enumerate(tasks))
+
+    work: dict[str, Callable[[], Rows]] = {
+        "swap": lambda: of("swap", swaps(settings)),
+        "refine": lambda: of("refine", refinements(settings)),
+        "reweight": lambda: weight_rows(pipe, trained, settings),
+        "inpaint": lambda: inpaint_rows(pipe, trained, settings),
+        "style": lambda: style_rows(pipe, trained, settings),
+    }
+    for part in wanted:
+        start = perf_counter()
+        rows: list[dict[str, Any]] = []
+        for number, found in enumerate(work[part](), 1):
+            rows += found
+            print(f"\r{part}: {number} of {settings.prompts}", end="", file=sys.stderr, flush=True)
+        write_whole(folder / f"{part}.csv", pd.DataFrame(rows).to_csv(index=False).encode())
+        print(f"\n{part}: {perf_counter() - start:.0f} s", flush=True)
+
+
+def _check_same(folder: Path, study: dict[str, Any], fresh: list[str]) -> None:
+    """Remove the tables that are to be measured anew, and refuse to add to those of another study."""
+    for part in fresh:
+        (folder / f"{part}.csv").unlink(missing_ok=True)
+    there = folder / "study.json"
+    if not any((folder / f"{part}.csv").exists() for part in PARTS) or not there.exists():
+        return
+    if json.loads(there.read_text(encoding="utf-8"))["settings"] != study["settings"]:
+        raise SystemExit(f"{folder} holds a study with other settings; give --fresh, or another --out.")
+
+
+def _environment() -> dict[str, Any]:
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "machine": platform.machine(),
+        "attnviz": attnviz.__version__,
+    }
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="ESC-10, as `attnviz data esc10` leaves it")
+    parser.add_argument("--model", help="checkpoint folder; the bundled model where left out")
+    parser.add_argument("--listener", help="folder of a listener; the model's own where left out")
+    parser.add_argument("--out", type=Path, default=HERE.parent / "results" / "editing")
+    parser.add_argument("--fold", type=int, default=4, help="what is reported on; tune on another one")
+    parser.add_argument("--prompts", type=int, help="cases a kind")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--fresh", action="store_true", help="measure the parts again")
+    parser.add_argument("--tiny", action="store_true", help="show that everything runs")
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

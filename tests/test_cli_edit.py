@@ -1,0 +1,129 @@
+"""``attnviz edit``: run folders with what was edited beside the edit."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import soundfile
+from PIL import Image
+from typer.testing import CliRunner
+
+import attnviz
+from attnviz.cli import app
+from attnviz.commands.edit import numbers_of_words
+from attnviz.errors import AttnVizError
+from attnviz.runs import is_run
+
+QUICK = ("--steps", 1, "--guidance", 1)
+PLAIN_FILES = {
+    "audio.wav", "edit.png", "maps.zarr", "run.json", "source.wav", "spectrogram.npz", "spectrogram.png",
+    "tokens.csv", "words.png",
+}  # fmt: skip
+
+
+def call(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    path = tmp_path_factory.mktemp("clips") / "clip.wav"
+    samples = 0.3 * np.sin(np.arange(32_000) / 7) * np.linspace(0.2, 1, 32_000)
+    soundfile.write(path, samples, 16_000, subtype="FLOAT")
+    return path
+
+
+def test_swap_writes_source_and_edit(adapter_checkpoint, tmp_path):
+    out = tmp_path / "swap"
+    result = call(
+        *("edit", "swap", "a dog barks", "a cat barks", "--out", out, "--model", adapter_checkpoint),
+        *("--weight", "cat=-2", "--cross-steps", "0.5", "--cross-steps", "cat=1", "--blend", "--seed", 3, *QUICK),
+    )
+    assert result.exit_code == 0, result.output
+    assert {path.name for path in out.iterdir()} == PLAIN_FILES | {"source.zarr"}
+    record = json.loads((out / "run.json").read_text("utf-8"))
+    assert (record["edit"], record["prompt"], record["source"]) == ("swap", "a cat barks", "a dog barks")
+    assert record["weights"] == {"cat [2:5]": -2.0}
+    assert record["cross_replace_steps"] == {"": 0.5, "cat [2:5]": 1.0}
+    assert record["blend"]["source"] == ["dog [2:5]"]
+    maps, source = (attnviz.AttentionMaps.load(out / name) for name in ("maps.zarr", "source.zarr"))
+    assert (maps.prompts, source.prompts) == (["a cat barks"], ["a dog barks"])
+    assert maps.heatmap("cat").shape == source.heatmap("dog").shape == (32, 128)
+    audio, before = (soundfile.read(out / name)[0] for name in ("audio.wav", "source.wav"))
+    assert audio.shape == before.shape == (160_000,)
+    with Image.open(out / "edit.png") as figure:
+        assert figure.size[0] > 1000
+    assert is_run(out)
+
+
+def test_refine_of_a_real_clip(adapter_checkpoint, clip, tmp_path):
+    out = tmp_path / "refine"
+    result = call(
+        *("edit", "refine", "a dog barks", "a big dog barks", "--clip", clip, "--out", out),
+        *("--model", adapter_checkpoint, *QUICK),
+    )
+    assert result.exit_code == 0, result.output
+    assert soundfile.info(out / "audio.wav").frames == soundfile.info(out / "source.wav").frames == 32_000
+    assert json.loads((out / "run.json").read_text("utf-8"))["inversion"] == "negative-prompt"
+
+
+def test_inpainting_keeps_the_clip_outside_its_box(adapter_checkpoint, clip, tmp_path):
+    out = tmp_path / "inpaint"
+    result = call(
+        *("edit", "inpaint", clip, "rain falls", "--span", 0.5, 1.5, "--band", 500, 4000, "--out", out),
+        *("--model", adapter_checkpoint, *QUICK),
+    )
+    assert result.exit_code == 0, result.output
+    assert {path.name for path in out.iterdir()} == PLAIN_FILES
+    audio, before = (soundfile.read(out / name, dtype="int16")[0] for name in ("audio.wav", "source.wav"))
+    np.testing.assert_array_equal(audio[:7900], before[:7900])
+    np.testing.assert_array_equal(audio[24_100:], before[24_100:])
+    assert not np.array_equal(audio[10_000:20_000], before[10_000:20_000])
+
+
+def test_style(adapter_checkpoint, clip, tmp_path):
+    out = tmp_path / "style"
+    arguments = ("--strength", 0.6, "--steps", 2, "--guidance", 1, "--model", adapter_checkpoint)
+    result = call("edit", "style", clip, "rain falls", "--out", out, *arguments)
+    assert result.exit_code == 0, result.output
+    assert {path.name for path in out.iterdir()} == PLAIN_FILES
+    assert json.loads((out / "run.json").read_text("utf-8"))["strength"] == 0.6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("swap", "a dog barks", "a dog barks loudly"), "adds 'loudly'"),
+        (("refine", "a dog barks", "a cat barks"), "lacks 'dog'"),
+        (("reweight", "a dog barks"), "No word is weighed"),
+        (("reweight", "a dog barks", "-w", "rain=2"), "'rain' is not in the prompt"),
+        (("reweight", "a dog barks", "-w", "dog"), "WORD=NUMBER"),
+        (("reweight", "a dog barks", "-w", "dog=nan"), "not a finite number"),
+        (("swap", "a dog", "a cat", "--self-steps", 1.5), "self_replace_steps=1.5"),
+        (("swap", "a dog", "a cat", "--clip", "CLIP", "--negative", "wind"), "--inversion ddim"),
+        (("swap", "a dog", "a cat", "--clip", "missing.wav"), "missing.wav"),
+        (("inpaint", "CLIP", "rain"), "--span"),
+        (("inpaint", "CLIP", "rain", "--span", 1, 3), "is 2 s long"),
+        (("inpaint", "CLIP", "rain", "--span", 1.5, 1), "not inside the clip"),
+        (("inpaint", "CLIP", "rain", "--band", 4000, 500), "Hz is not inside"),
+        (("style", "CLIP", "rain", "--strength", 80), "percent"),
+        (("style", "CLIP", " "), "empty"),
+    ],
+)
+def test_bad_requests_are_refused_before_a_model_is_loaded(arguments, message, clip, tmp_path):
+    arguments = [clip if argument == "CLIP" else argument for argument in arguments]
+    result = call("edit", *arguments, "--model", "no such model", "--out", tmp_path / "run")
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_numbers_of_words():
+    assert numbers_of_words("-w", ["a = b=2", "dog#0=1e-1"], alone=False) == {"a = b": 2.0, ("dog", 0): 0.1}
+    for bad, alone in [("2", False), ("=2", True), ("dog=", True), ("dog", True)]:
+        with pytest.raises(AttnVizError, match="WORD=NUMBER"):
+            numbers_of_words("-w", [bad], alone=alone)
+    with pytest.raises(AttnVizError, match="twice"):
+        numbers_of_words("-w", ["dog=1", "dog=2"], alone=False)
