@@ -58,9 +58,9 @@ def test_with_noise_the_interval_holds_the_lag_and_0_is_told_from_it():
 def test_intervals_hold_the_lag_about_as_often_as_they_should():
     held = [
         row["low"] <= 7 <= row["high"]
-        for row in (measured(late(0.007, noise=0.15, seed=seed)) for seed in range(12))
+        for row in (measured(late(0.007, noise=0.15, seed=seed), n_resamples=100) for seed in range(8))
     ]
-    assert sum(held) >= 9  # 95 %, a little too narrow of 24 sources
+    assert sum(held) >= 6  # 95 %, a little too narrow of 24 sources
 
 
 def test_a_blur_to_both_sides_is_no_lag():

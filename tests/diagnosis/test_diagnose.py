@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from diagnosis.diagnosis_planted import PLANTED, changed, flatten, healthy, ignore_the_dog
+from diagnosis_planted import PLANTED, changed, flatten, healthy, ignore_the_dog
 from maps.maps_synthetic import GRID, SMALL, captured, make, table
 from plots.plots_checks import text_faults
 

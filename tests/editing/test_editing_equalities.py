@@ -7,7 +7,7 @@ import pytest
 import torch
 from diffusers import EulerAncestralDiscreteScheduler
 from diffusers.models.attention_processor import AttnProcessor
-from editing.editing_literal import literal_edit
+from editing_literal import literal_edit
 from peft import LoraConfig
 
 import attnviz
