@@ -9,6 +9,7 @@ __version__ = "0.1.0.dev0"
 
 if TYPE_CHECKING:
     from attnviz.api import align, explain, listen, load, read_events, trace
+    from attnviz.diagnosis import diagnose
     from attnviz.errors import AttnVizError, AttnVizWarning
     from attnviz.maps import AttentionMaps
     from attnviz.pipelines import (
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 # Resolved on first use, so that `import attnviz` and the command line's --help need not wait for torch.
 _HOMES = {
     "align": "attnviz.api",
+    "diagnose": "attnviz.diagnosis",
     "explain": "attnviz.api",
     "listen": "attnviz.api",
     "load": "attnviz.api",
@@ -44,6 +46,7 @@ __all__ = [
     "AuffusionOutput",
     "AuffusionPipeline",
     "align",
+    "diagnose",
     "explain",
     "listen",
     "load",

@@ -10,9 +10,12 @@ import typer
 from attnviz.commands.align import align
 from attnviz.commands.bundle import bundle
 from attnviz.commands.data import data
+from attnviz.commands.edit import edit
 from attnviz.commands.explain import explain
+from attnviz.commands.figures import figures
 from attnviz.commands.listen import listen
 from attnviz.commands.options import Device, Model, Offline, Precision, Revision
+from attnviz.commands.report import report
 from attnviz.commands.train import train
 from attnviz.terminal import console, quieten_libraries, reported, say, warnings_shown
 
@@ -103,7 +106,10 @@ def doctor(
 
 app.command()(align)
 app.command()(explain)
+app.command()(figures)
 app.command()(listen)
+app.command()(report)
 app.command()(train)
 app.command()(bundle)
 app.add_typer(data, name="data")
+app.add_typer(edit, name="edit")

@@ -1,0 +1,24 @@
+"""``attnviz report``: one HTML file of a run, to be looked at and listened to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from attnviz.terminal import reported, say, warnings_shown
+
+
+def report(
+    run: Annotated[Path, typer.Argument(help="Run folder, as generate and explain write it.")],
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a report that is in the folder.")
+    ] = False,
+) -> None:
+    """Write one HTML file that plays a run's audio beside the map of every word; opens without network."""
+    with reported(), warnings_shown():
+        from attnviz.report import write_report
+
+        path = write_report(run, overwrite=overwrite)
+        say(f"Written to {path} ({path.stat().st_size / 1e6:.1f} MB); open it in a browser.")

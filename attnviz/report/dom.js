@@ -1,0 +1,41 @@
+"use strict";
+// Small tools. All that is shown becomes text nodes and attributes: no string of a run is ever markup.
+
+const percent = (share) => `${100 * share}%`;
+const short = (value) => (value === 0 ? "0" : Number(value).toPrecision(3));
+const inSeconds = (value) => `${value.toFixed(2)} s`;
+const inHertz = (value) => `${Math.round(value)} Hz`;
+const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
+
+function bytesOf(text) {
+  return Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+}
+
+// An element: "class" and "on..." as they say, every other property an attribute (null and false: none).
+function make(tag, properties = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (name === "class") element.className = value;
+    else if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (value !== null && value !== false) element.setAttribute(name, value === true ? "" : value);
+  }
+  element.append(...children.filter((child) => child !== null));
+  return element;
+}
+
+function makeSection(title, ...children) {
+  return make("section", { class: "section", "aria-label": title }, make("h2", {}, title), ...children);
+}
+
+function makeFold(title, ...children) {
+  return make("details", { class: "section" }, make("summary", {}, make("h2", {}, title)), ...children);
+}
+
+function makeSaid(...children) {
+  return make("p", { class: "said" }, ...children);
+}
+
+function makeChoice(label, options, chosen) {
+  const control = make("select", { onchange: () => chosen(Number(control.value)) }, ...options);
+  return make("label", { class: "choice" }, make("span", {}, label), control);
+}

@@ -1,0 +1,247 @@
+"""Everything the page shows, as one record that JSON can hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+
+from attnviz.alignment.report import NAMES, method_name
+from attnviz.audio import SpectrogramGrid
+from attnviz.errors import EventsError, MapsError
+from attnviz.events import with_spans
+from attnviz.events.table import scorable
+from attnviz.maps import AttentionMaps
+from attnviz.plots.spectrogram import value_range
+from attnviz.plots.style import HZ_TICKS, mel_position
+from attnviz.report.quantised import LEVELS, array_text, audio_text, quantise
+from attnviz.report.readings import Item, items_of, read_all
+
+LIMIT = 10_000_000
+"""Bytes a page may have."""
+
+_ASIDE = 400_000
+"""Bytes kept for the page's own code, its tables and the record."""
+
+
+def payload_of(
+    maps: AttentionMaps,
+    *,
+    prompt: int = 0,
+    image: int = 0,
+    audio: np.ndarray | None = None,
+    log_mel: np.ndarray | None = None,
+    events: pd.DataFrame | None = None,
+    scores: pd.DataFrame | None = None,
+    record: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Collect what the page shows of one image of one prompt.
+
+    Parameters
+    ----------
+    maps : AttentionMaps
+    prompt, image : int
+        Which prompt, and which of its images.
+    audio : numpy.ndarray, shape (samples,), optional
+        The clip at 16 kHz, in [-1, 1].
+    log_mel : numpy.ndarray, shape (bands, frames), optional
+        Its natural-log mel spectrogram, lowest band first.
+    events : pandas.DataFrame, optional
+        Event table of the clip.
+    scores : pandas.DataFrame, optional
+        `Alignment.table`: scores of the maps and their controls.
+    record : mapping, optional
+        How the run was made; left out: the maps' provenance.
+
+    Returns
+    -------
+    dict
+        Text, numbers, lists and dicts. Maps are 8 bits a value (see `attnviz.report.quantised`), each with its own
+        scale.
+
+    Raises
+    ------
+    MapsError
+        There is no word, prompt or image to show, or clip and maps are too long for a page of 10 MB.
+    AudioError
+        The audio is not one channel of finite samples.
+    """
+    if not 0 <= image < maps.images:
+        raise MapsError(f"There is no image {image}; each prompt has {maps.images}, from 0.")
+    items = items_of(maps, prompt)
+    sound = None if audio is None else audio_text(audio)
+    spectrogram = None if log_mel is None else _spectrogram(log_mel, maps.grid)
+    taken = _ASIDE + sum(len(part["data"]) for part in (sound, spectrogram) if part is not None)
+    if taken >= LIMIT:
+        raise MapsError(
+            f"The clip alone takes {taken / 1e6:.1f} MB of the {LIMIT / 1e6:g} MB a page may have. Explain a part."
+        )
+    readings = read_all(maps, items, prompt=prompt, image=image, room=(LIMIT - taken) * 3 // 4)
+    return {
+        "prompt": maps.prompts[prompt],
+        "pieces": _pieces(maps.prompts[prompt], items),
+        "items": [{"label": item.label, "kind": item.kind} for item in items],
+        "axes": _axes(maps.grid),
+        "levels": LEVELS,
+        "audio": sound,
+        "spectrogram": spectrogram,
+        "readouts": readings.readouts,
+        "views": [_average(maps), *(_view(maps, step) for step in readings.steps)],
+        "events": None if events is None else _events(events, maps.prompts[prompt], items),
+        "scores": None if scores is None else _scores(scores, image),
+        "record": _sections(record if record is not None else maps.provenance),
+        "notices": [*_notices(maps, sound, spectrogram, events, record or {}), *readings.notices],
+        "colours": {"spectrogram": _colours("magma"), "map": _colours("viridis")},
+    }
+
+
+def _pieces(prompt: str, items: Sequence[Item]) -> list[dict[str, Any]]:
+    """Cut the prompt where words with maps begin and end; the pieces together are the prompt."""
+    pieces: list[dict[str, Any]] = []
+    at = 0
+    for number, item in enumerate(items):
+        if item.span is None:
+            continue
+        start, end = item.span
+        if start > at:
+            pieces.append({"text": prompt[at:start], "item": None})
+        pieces.append({"text": prompt[start:end], "item": number})
+        at = end
+    return [*pieces, {"text": prompt[at:], "item": None}] if at < len(prompt) else pieces
+
+
+def _axes(grid: SpectrogramGrid) -> dict[str, Any]:
+    inside = [hz for hz in HZ_TICKS if grid.fmin <= hz <= grid.fmax]
+    return {
+        "seconds": grid.seconds,
+        "audio_seconds": grid.seconds if grid.audio_seconds is None else grid.audio_seconds,
+        "fmin": grid.fmin,
+        "fmax": grid.fmax,
+        "hertz": [round(float(hz), 2) for hz in grid.freq(grid.height)],
+        "ticks": [{"hz": hz, "at": float(mel_position(grid, hz))} for hz in inside],
+    }
+
+
+def _spectrogram(log_mel: np.ndarray, grid: SpectrogramGrid) -> dict[str, Any] | None:
+    if not np.isfinite(log_mel).any():
+        return None
+    values = np.asarray(log_mel, dtype=np.float64)
+    low, high = value_range(values, grid.padding(values.shape[1]))
+    shown = np.where(np.isfinite(values), np.clip(values, low, high), np.nan)
+    data, low, high = quantise(shown)
+    missing = int((~np.isfinite(values)).sum())
+    rows, columns = values.shape
+    return {
+        "rows": rows, "columns": columns, "low": low, "high": high, "missing": missing, "data": array_text(data),
+    }  # fmt: skip
+
+
+def _average(maps: AttentionMaps) -> dict[str, Any]:
+    calls = len(maps.timesteps)
+    return {"label": f"average of {calls} steps" if calls > 1 else "the one step", "step": None}
+
+
+def _view(maps: AttentionMaps, step: int) -> dict[str, Any]:
+    first = maps[maps.layers[0]]
+    timestep = float(first["timestep"].to_numpy()[first["step"].to_numpy() == step][0])
+    return {"label": f"step {step + 1} of {first.sizes['step']}, timestep {timestep:g}", "step": step}
+
+
+def _events(events: pd.DataFrame, prompt: str, items: Sequence[Item]) -> list[dict[str, Any]]:
+    """List the events that last, each with the words of the prompt that name it."""
+    rows = []
+    for number in np.flatnonzero(scorable(events).to_numpy()).tolist():
+        event = events.iloc[[number]]
+        try:
+            span = with_spans(event, prompt)["span"].iloc[0]
+        except EventsError:  # a class that the prompt does not name, or names twice: shown, beside no word
+            span = None
+        words = [
+            at
+            for at, item in enumerate(items)
+            if span is not None and item.span is not None and item.span[0] < span[1] and item.span[1] > span[0]
+        ]
+        row = event.iloc[0]
+        rows.append(
+            {
+                "label": str(row["label"]),
+                "items": words,
+                **{name: _number(row.get(name)) for name in ("onset", "offset", "low", "high")},
+            }
+        )
+    return rows
+
+
+def _scores(table: pd.DataFrame, image: int) -> dict[str, Any]:
+    """Lay scores out: a row for each phrase and method, the mean over a control's draws."""
+    if "image" in table.columns:
+        table = table[table["image"] == image]
+    names = [
+        name for name in NAMES if name in table.columns and pd.to_numeric(table[name], "coerce").notna().any()
+    ]
+    rows = []
+    for (_, label, method), draws in table.groupby(["phrase", "label", "method"], sort=False, dropna=False):
+        reason = draws["undefined"].fillna("").iloc[0]
+        values = [_number(pd.to_numeric(draws[name], "coerce").mean()) for name in names]
+        rows.append(
+            {"phrase": str(label), "method": method_name(str(method)), "draws": len(draws),
+             "undefined": str(reason), "values": values}
+        )  # fmt: skip
+    return {"names": [NAMES[name] for name in names], "rows": rows}
+
+
+def _sections(record: Mapping[str, Any], title: str = "") -> list[dict[str, Any]]:
+    """List a nested record as titled sections of names and texts: no seed is rounded to JavaScript's doubles."""
+    own = [[str(name), _text(value)] for name, value in record.items() if not _nested(value)]
+    sections = [{"title": title, "rows": own}] if own else []
+    for name, value in record.items():
+        if _nested(value):
+            sections += _sections(value, f"{title} / {name}" if title else str(name))
+    return sections
+
+
+def _nested(value: object) -> bool:
+    return isinstance(value, Mapping) and bool(value)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(_text(one) for one in value) or "none"
+    if value is None or value == {}:
+        return "none"
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+
+def _notices(
+    maps: AttentionMaps,
+    sound: Mapping[str, Any] | None,
+    spectrogram: Mapping[str, Any] | None,
+    events: pd.DataFrame | None,
+    record: Mapping[str, Any],
+) -> list[str]:
+    warned = record.get("warnings")
+    notices = [str(one) for one in warned] if isinstance(warned, list) else []
+    if not maps.complete:
+        notices.append("The run was interrupted: its maps are of the steps until then.")
+    if sound is None:
+        notices.append("There is no audio with these maps, so nothing can be played.")
+    if spectrogram is None:
+        notices.append("There is no spectrogram with these maps (or it holds no finite value).")
+    elif spectrogram["missing"]:
+        notices.append(f"{spectrogram['missing']} values of the spectrogram are not finite, and are left blank.")
+    if events is not None and (short := int((~scorable(events)).sum())):
+        notices.append(f"{short} of {len(events)} rows of the events have no length, and are not drawn.")
+    return notices
+
+
+def _colours(name: str) -> str:
+    """256 colours of a perceptually uniform map, safe for colour-blind readers: red, green, blue, in base64."""
+    return array_text(np.round(mpl.colormaps[name](np.arange(256))[:, :3] * 255).astype(np.uint8))
+
+
+def _number(value: object) -> float | None:
+    number = float("nan") if value is None else float(str(value))
+    return number if np.isfinite(number) else None

@@ -1,0 +1,173 @@
+"""What of the maps a page can hold: every word, in as many readouts and denoising steps as there is room for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from attnviz import bundled
+from attnviz.errors import MapsError
+from attnviz.maps import AttentionMaps
+from attnviz.maps.layer import short_name
+from attnviz.maps.settling import BUNDLED, FITTED
+from attnviz.report.quantised import array_text, quantise
+
+_NAMED = {
+    "mean": "mean of all layers",
+    "auffusion": "Auffusion's rule",
+    FITTED: "fitted to the bundled model",
+}
+_SPECIAL = ("start", "end")
+_SCALE = 36  # bytes of a map's two ends in the page, in the measure of its cells
+
+
+@dataclass(frozen=True)
+class Item:
+    """What has a map: a word of the prompt (`span`), or the tokens of a kind."""
+
+    label: str
+    span: tuple[int, int] | None = None
+    kind: str = "word"
+
+    def read(self, maps: AttentionMaps, **how: Any) -> xr.DataArray:
+        """Read its heat map."""
+        if self.span is None:
+            return maps.token_heatmap(self.kind, **how)
+        return maps.heatmap(self.span, **how)
+
+
+@dataclass
+class Readings:
+    """Quantised maps of all items.
+
+    Attributes
+    ----------
+    readouts : list of dict
+        As the page reads them: name, label, quantity, grid, scale of each map and the bytes of all.
+    steps : list of int
+        Denoiser calls shown one by one, ascending; empty where they were not kept apart, or do not fit.
+    notices : list of str
+        What had to be left out, and why.
+    """
+
+    readouts: list[dict[str, Any]] = field(default_factory=list)
+    steps: list[int] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+
+
+def items_of(maps: AttentionMaps, prompt: int) -> list[Item]:
+    """List what has a map: the prompt's words, then its start and end tokens where they were stored.
+
+    Raises
+    ------
+    MapsError
+        No word was stored.
+    """
+    words = [Item(word.label, word.span) for word in maps.occurrences(prompt)]
+    if not words:
+        raise MapsError("There is no word to show: none of the prompt's words was stored in full.")
+    rows = maps.tokens[prompt].rows
+    kinds = set(rows.loc[rows["position"].isin(maps.positions), "kind"])
+    return [*words, *(Item(f"{kind} token", kind=kind) for kind in _SPECIAL if kind in kinds)]
+
+
+def read_all(maps: AttentionMaps, items: Sequence[Item], *, prompt: int, image: int, room: int) -> Readings:
+    """Read the maps of all items.
+
+    Parameters
+    ----------
+    maps : AttentionMaps
+    items : sequence of Item
+    prompt, image : int
+    room : int
+        Bytes there are for all maps, one byte a cell, and their scales.
+
+    Raises
+    ------
+    MapsError
+        Not even one map of each item fits.
+    """
+    found = Readings()
+    chosen: dict[str, xr.DataArray] = {}
+    left = room // len(items)
+    unfit = []
+    for name in _readouts(maps):
+        try:
+            first = items[0].read(maps, readout=name, prompt=prompt, image=image)
+        except MapsError as error:  # a readout that these maps cannot give
+            found.notices.append(f"The readout “{_NAMED.get(name, short_name(name))}” is not offered. {error}")
+            continue
+        if first.size + _SCALE <= left:
+            chosen[name] = first
+            left -= first.size + _SCALE
+        else:
+            unfit.append(short_name(name))
+    if not chosen:
+        raise MapsError(
+            f"{len(items)} maps take more than the {room / 1e6:.1f} MB a page has for them. Is the clip very "
+            "long? Explain a part of it."
+        )
+    if unfit:
+        found.notices.append(f"Left out, to keep the page small: the readouts {', '.join(unfit)}.")
+    by_step = [name for name in chosen if name != FITTED]  # its weights are of all timesteps together
+    found.steps = _steps(maps, left, sum(chosen[name].size + _SCALE for name in by_step))
+    kept = len(maps.timesteps) if _keeps_steps(maps) else 0
+    if len(found.steps) < kept:
+        found.notices.append(
+            f"{len(found.steps)} of {kept} denoising steps are shown one by one, evenly chosen, to keep the page "
+            "small; the average is over all."
+        )
+    for name, first in chosen.items():
+        narrow = maps if name in _NAMED else maps.select(layers=name)
+        steps = found.steps if name in by_step else []
+        views = [narrow, *(narrow.select(steps=step) for step in steps)]
+        heats = [
+            item.read(view, readout=name, prompt=prompt, image=image).to_numpy()
+            for view in views
+            for item in items
+        ]
+        found.readouts.append(_packed(name, first, heats, stepped=bool(steps)))
+    return found
+
+
+def _readouts(maps: AttentionMaps) -> list[str]:
+    fitted = [FITTED] if maps.provenance.get("model") == bundled.NAME and BUNDLED.is_file() else []
+    return ["mean", *fitted, "auffusion", *maps.layers]
+
+
+def _keeps_steps(maps: AttentionMaps) -> bool:
+    return "step" in maps[maps.layers[0]].dims
+
+
+def _steps(maps: AttentionMaps, left: int, size: int) -> list[int]:
+    """Choose evenly among the steps, first and last included, as many as there is room for."""
+    if not _keeps_steps(maps) or size == 0:
+        return []
+    there = maps[maps.layers[0]]["step"].to_numpy()
+    number = min(len(there), left // size)
+    if number == 1:
+        return [int(there[-1])]
+    return [int(there[at]) for at in np.unique(np.linspace(0, len(there) - 1, number).round().astype(int))]
+
+
+def _packed(name: str, first: xr.DataArray, heats: Sequence[np.ndarray], *, stepped: bool) -> dict[str, Any]:
+    packed = [quantise(heat) for heat in heats]
+    rows, columns = first.shape
+    quantity = str(first.attrs["long_name"])
+    return {
+        "name": name if name in _NAMED else short_name(name),
+        "label": _NAMED.get(name, f"{short_name(name)} ({rows} x {columns})"),
+        "layer": name not in _NAMED,
+        "quantity": quantity,
+        "rows": rows,
+        "columns": columns,
+        "heard": int((~first["padding"].to_numpy()).sum()),
+        "stepped": stepped,
+        "low": [low for _, low, _ in packed],
+        "high": [high for _, _, high in packed],
+        "data": array_text(np.stack([data for data, _, _ in packed])),
+    }

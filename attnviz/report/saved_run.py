@@ -1,0 +1,136 @@
+"""A saved run read back from its folder; no model is loaded."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from attnviz.audio import load_audio
+from attnviz.errors import AttnVizError, EventsError, MapsError
+from attnviz.events import read_events
+from attnviz.maps import AttentionMaps
+
+_SCORED = ("phrase", "label", "method", "undefined")
+
+
+@dataclass(frozen=True)
+class SavedRun:
+    """What a run folder holds.
+
+    Attributes
+    ----------
+    folder : pathlib.Path
+    record : dict
+        ``run.json``: how the run was made.
+    maps : AttentionMaps
+    log_mel : numpy.ndarray or None
+        Natural-log mel spectrogram, shape (bands, frames), lowest band first; the maps' own where
+        ``spectrogram.npz`` is missing. None: there is neither.
+    audio : numpy.ndarray or None
+        The clip at 16 kHz; None where ``audio.wav`` is missing.
+    events, scores : pandas.DataFrame or None
+        ``events.tsv`` and ``alignment.csv``, where they are there.
+    """
+
+    folder: Path
+    record: dict[str, Any]
+    maps: AttentionMaps
+    log_mel: np.ndarray | None
+    audio: np.ndarray | None
+    events: pd.DataFrame | None
+    scores: pd.DataFrame | None
+
+
+def read_saved_run(folder: str | os.PathLike[str]) -> SavedRun:
+    """Read a run folder as ``attnviz generate`` and ``attnviz explain`` write it.
+
+    Audio, spectrogram, events and scores may be missing; ``run.json`` and ``maps.zarr`` may not.
+
+    Parameters
+    ----------
+    folder : path-like
+        The run folder.
+
+    Raises
+    ------
+    AttnVizError
+        The folder is no run folder, or one of its files is damaged; the message names the file.
+    """
+    place = Path(folder)
+    record = _record(place)
+    maps = AttentionMaps.load(place / "maps.zarr")
+    return SavedRun(
+        folder=place,
+        record=record,
+        maps=maps,
+        log_mel=_log_mel(place / "spectrogram.npz", maps),
+        audio=load_audio(place / "audio.wav") if (place / "audio.wav").exists() else None,
+        events=_events(place / "events.tsv"),
+        scores=_scores(place / "alignment.csv"),
+    )
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    path = folder / "run.json"
+    try:
+        record = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        state = "there is no run.json in it" if folder.is_dir() else "there is no such folder"
+        raise AttnVizError(
+            f"{folder} is no run folder: {state}. A run folder is what attnviz generate and attnviz explain write "
+            "with --out."
+        ) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise AttnVizError(f"{path} cannot be read as JSON: {error}. Was it changed by hand?") from error
+    if not isinstance(record, dict) or "attnviz" not in record:
+        raise AttnVizError(f"{path} does not name the attnviz that wrote it: is it another program's run?")
+    return record
+
+
+def _log_mel(path: Path, maps: AttentionMaps) -> np.ndarray | None:
+    if not path.exists():
+        return None if maps.spectrogram is None else maps.spectrogram[0, 0].to_numpy()
+    try:
+        with np.load(path) as saved:
+            log_mel = saved["log_mel"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise MapsError(
+            f"{path} holds no log_mel that can be read: {error}. Was it copied only in part?"
+        ) from error
+    expected = (maps.grid.height, maps.grid.width)
+    if log_mel.shape != expected or log_mel.dtype.kind != "f":
+        raise MapsError(
+            f"{path}: log_mel has the shape {log_mel.shape} and type {log_mel.dtype}; the maps are of a "
+            f"spectrogram of {expected} (bands, frames). Is it another run's?"
+        )
+    return log_mel
+
+
+def _events(path: Path) -> pd.DataFrame | None:
+    if not path.exists():
+        return None
+    events = read_events(path)
+    clips = list(dict.fromkeys(events["clip"]))
+    if len(clips) > 1:
+        raise EventsError(f"{path} has the events of {len(clips)} clips, {clips[:5]}; a run is of one.")
+    return events
+
+
+def _scores(path: Path) -> pd.DataFrame | None:
+    if not path.exists():
+        return None
+    try:
+        table = pd.read_csv(path, dtype={"label": str, "method": str, "undefined": str})
+    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
+        raise AttnVizError(f"{path} cannot be read as CSV: {error}. attnviz align writes it.") from error
+    missing = [name for name in _SCORED if name not in table.columns]
+    if missing:
+        raise AttnVizError(f"{path} lacks the columns {', '.join(missing)}. attnviz align writes it.")
+    return table

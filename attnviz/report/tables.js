@@ -1,0 +1,49 @@
+"use strict";
+// Numbers as tables: words, scores beside their controls, and how the run was made.
+
+// Rows are { cells, mark }. A row that ends early says why in its last cell, across the rest.
+function makeTable(label, head, rows) {
+  const across = (cells, at) => (at === cells.length - 1 && cells.length < head.length ? head.length - at : null);
+  const line = ({ cells, mark }) => make("tr", { class: mark || "" }, ...cells.map((cell, at) => make(
+    at ? "td" : "th", at ? { colspan: across(cells, at) } : { scope: "row", dir: "auto" }, cell ?? "–",
+  )));
+  return make("div", { class: "table", tabindex: "0", role: "region", "aria-label": label }, make(
+    "table", {},
+    make("thead", {}, make("tr", {}, ...head.map((name) => make("th", { scope: "col" }, name)))),
+    make("tbody", {}, ...rows.map(line)),
+  ));
+}
+
+function wordTable(maps) {
+  const rows = maps.measures.map((one, item) => ({
+    mark: item === maps.item ? "chosen" : "",
+    cells: [maps.items[item].label, ...(one.curve.length
+      ? [short(one.mean), short(one.high), maps.timeOf(one.column).toFixed(2), String(Math.round(maps.hertzOf(one.row)))]
+      : ["no column within the audio"])],
+  }));
+  return makeTable("Words in numbers", ["word", `mean ${maps.current.quantity}`, "highest", "at (s)", "at (Hz)"], rows);
+}
+
+function scoreSection(scores) {
+  if (!scores) {
+    return makeSection("Scores", makeSaid(
+      "This run has no alignment.csv: attnviz align scores its maps against sound events, beside controls."));
+  }
+  const rows = scores.rows.map(({ phrase, method, draws, undefined: reason, values }) => ({
+    mark: method === "map" ? "chosen first" : "",
+    cells: [
+      phrase, draws > 1 ? `${method} (mean of ${draws})` : method,
+      ...(reason ? [`not scored: ${reason}`] : values.map((value) => (value === null ? null : value.toFixed(3)))),
+    ],
+  }));
+  return makeSection("Scores and controls",
+    makeSaid("Whether the map falls where the sound is, as attnviz align scored it: the map, and beside it what curves reach that know nothing of the word."),
+    makeTable("Scores and controls", ["phrase", "method", ...scores.names], rows));
+}
+
+function recordFold(sections) {
+  const parts = sections.map(({ title, rows }) => make("div", {},
+    title ? make("h3", {}, title) : null,
+    make("dl", {}, ...rows.flatMap(([name, value]) => [make("dt", {}, name), make("dd", { dir: "auto" }, value)]))));
+  return makeFold("How this was made", ...parts);
+}

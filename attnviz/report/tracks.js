@@ -1,0 +1,85 @@
+"use strict";
+// When each word was attended to: a row for each, over the ground truth, on the time axis of the pictures.
+
+class Tracks {
+  // `choose(item)` and `seek(time)` when a row is clicked.
+  constructor(maps, axes, events, handlers) {
+    Object.assign(this, { maps, axes, handlers });
+    this.rows = maps.items.map(({ label }, item) => this.makeRow(label, item));
+    this.said = make("span");
+    this.axis = make("div", { class: "axis axis-s", "aria-hidden": "true" });
+    const others = this.placeEvents(events || []);
+    // For the eye and the mouse: the buttons of the prompt choose the same, and a table has the numbers.
+    const rows = make("div", { class: `tracks ${this.rows.length > 24 ? "dense" : ""}`, "aria-hidden": "true" },
+      ...[...this.rows, ...others].map(({ element }) => element));
+    const swatch = events?.length ? make("span", { class: "swatch", "aria-hidden": "true" }) : null;
+    this.element = makeSection("When each word was attended to", rows,
+      make("div", { class: "tracks-axis" }, this.axis, makeAxisName("s", "time (s)")),
+      makeSaid(this.said, " ", swatch, truthText(events)));
+  }
+
+  makeRow(label, item) {
+    const namespace = "http://www.w3.org/2000/svg";
+    const [svg, path] = ["svg", "path"].map((name) => document.createElementNS(namespace, name));
+    svg.setAttribute("viewBox", "0 0 1 1");
+    svg.setAttribute("preserveAspectRatio", "none");
+    svg.append(path);
+    const bars = make("div", { class: "bars" });
+    const lane = make("div", { class: "lane" }, svg, bars, makePadding(this.axes), makePlayhead());
+    const name = make("span", { class: "track-name", dir: "auto", title: label }, label);
+    const element = make("div", { class: "track", onclick: (event) => this.clicked(event, item, lane) }, name, lane);
+    return { element, path, bars };
+  }
+
+  clicked(event, item, lane) {
+    if (item !== null) this.handlers.choose(item);
+    const { left, width } = lane.getBoundingClientRect();
+    if (event.clientX >= left) this.handlers.seek(((event.clientX - left) / width) * this.axes.seconds);
+  }
+
+  // Put events beside the words that name them; returns rows of their own for the others.
+  placeEvents(events) {
+    const others = new Map();
+    for (const event of events) {
+      for (const item of event.items) this.rows[item].bars.append(makeBar(event, this.axes, "bar"));
+      if (event.items.length) continue;
+      if (!others.has(event.label)) others.set(event.label, this.makeRow(event.label, null));
+      others.get(event.label).bars.append(makeBar(event, this.axes, "bar"));
+    }
+    for (const { element } of others.values()) element.classList.add("other");
+    return [...others.values()];
+  }
+
+  draw() {
+    const { maps } = this;
+    const top = Math.max(0, ...maps.ofWords(maps.measures).flatMap((one) => one.curve));
+    this.rows.forEach(({ element, path }, item) => {
+      const { curve } = maps.measures[item];
+      const range = maps.own ? [Math.min(...curve), Math.max(...curve)] : [0, top];
+      const width = 1 / maps.current.columns;
+      const line = curve.map((value, at) => {
+        const height = 1 - 0.94 * shareOf(value, range);
+        return `L${at * width} ${height}L${(at + 1) * width} ${height}`;
+      });
+      path.setAttribute("d", curve.length ? `M0 1${line.join("")}L${curve.length * width} 1Z` : "");
+      element.classList.toggle("chosen", item === maps.item);
+    });
+    this.said.textContent = maps.own
+      ? "Each row from its own lowest to its own highest value."
+      : `All rows from 0 to ${short(top)}, the highest mean over frequency of any word.`;
+  }
+
+  fit() {
+    const { width } = this.axis.getBoundingClientRect();
+    if (width) this.axis.replaceChildren(...timeTicks(this.axes, width));
+  }
+}
+
+function truthText(events) {
+  if (!events) return "This run has no events.tsv, so there is no ground truth to compare with.";
+  if (!events.length) return "Ground truth: no event that lasts.";
+  const list = events.map(({ label, onset, offset }) => `${label} ${onset.toFixed(2)} to ${inSeconds(offset)}`);
+  const more = list.length > 12 ? `, and ${list.length - 12} more` : "";
+  const apart = events.some(({ items }) => !items.length);
+  return `Ground truth: ${list.slice(0, 12).join(", ")}${more}.${apart ? " Events that no word names have rows of their own." : ""}`;
+}

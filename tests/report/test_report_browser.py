@@ -1,0 +1,316 @@
+"""The page in a real browser: it plays, it answers to mouse and keyboard, it fetches and runs nothing else."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from report.report_runs import GRID, HOSTILE, Parsed, stored_map
+
+from attnviz.maps import AttentionMaps
+from attnviz.report import write_report
+from attnviz.report.page import FILE
+
+SIZES = [(1280, 900), (390, 844)]
+PIXELS = "() => document.querySelector('.area-map canvas:nth-of-type(2)').toDataURL()"
+
+
+@contextmanager
+def opened(
+    browser, path, size=SIZES[0], scheme="light", expected=("Canvas2D: Multiple readback",)
+):  # the tests' own reading of pixels
+    """Open a page, with all that the browser complains of or asks for recorded."""
+    context = browser.new_context(
+        viewport={"width": size[0], "height": size[1]}, color_scheme=scheme, offline=True
+    )
+    context.set_default_timeout(120_000)  # of a machine that is busy with other tests
+    page = context.new_page()
+    said, asked, dialogs = [], [], []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("requestfailed", lambda request: asked.remove(request.url) if request.failure == "csp" else None)
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+    page.goto(path.resolve().as_uri())
+    page.get_by_role("toolbar").wait_for()
+    yield page
+    assert not page.locator(".play").is_disabled()  # or the audio failed
+    assert [text for text in said if not any(part in text for part in expected)] == []
+    assert {url.split(":")[0] for url in asked} <= {"file", "blob", "data"}
+    assert [url for url in asked if url.startswith("file")] == [path.resolve().as_uri()]
+    assert dialogs == []
+    context.close()
+
+
+def played_until(page, reached):
+    """Wait for the clock; looked at from here, since the page's policy lets no waiting script in."""
+    for _ in range(400):
+        if reached(float(page.locator(".clock").inner_text().split()[0])):
+            return
+        page.wait_for_timeout(25)
+    pytest.fail(f"the clock stands at {page.locator('.clock').inner_text()}")
+
+
+def pressed(page):
+    return page.locator(".word[aria-pressed=true]").all_inner_texts()
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_opens_and_fits(browser, report_run, size, scheme):
+    with opened(browser, report_run / FILE, size, scheme) as page:
+        assert (
+            page.locator(".prompt").evaluate(
+                "e => [...e.childNodes].slice(0, -1).map(n => n.textContent).join('')"
+            )
+            == HOSTILE
+        )
+        assert page.evaluate("document.querySelectorAll('script').length") == 2
+        assert page.evaluate("window.attacked") is None
+        assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
+        background = page.locator("main").evaluate("e => getComputedStyle(e).backgroundColor")
+        assert (sum(map(int, re.findall(r"\d+", background))) < 200) == (scheme == "dark")
+        area = page.locator(".area-spectrogram").bounding_box()
+        assert area["width"] > 0.75 * size[0]
+        assert area["height"] >= 200
+        assert page.locator(".area-map .padding").bounding_box()["x"] == pytest.approx(
+            page.locator(".area-map").bounding_box()["x"] + area["width"] * 3.5 / 4, abs=1.5
+        )
+        ticks = page.locator(".plot").first.locator(".axis-hz span").all_inner_texts()
+        assert {"8k", "1k"} <= set(ticks)
+        for overlapping in page.locator(".axis-hz").all():
+            boxes = sorted(tick.bounding_box()["y"] for tick in overlapping.locator("span").all())
+            assert min(np.diff(boxes)) >= 11
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_playhead_moves_while_it_plays(browser, report_run, size):
+    with opened(browser, report_run / FILE, size) as page:
+        heads = page.locator(".playhead")
+        assert heads.count() == 2 + page.locator(".track").count()
+
+        def places():
+            return [head.bounding_box()["x"] for head in heads.all()[:3]]
+
+        start = places()
+        page.get_by_role("button", name="Play").click()
+        pause = page.get_by_role("button", name="Pause")
+        pause.wait_for()
+        played_until(page, lambda clock: clock > 0.5)
+        pause.click()
+        page.get_by_role("button", name="Play").wait_for()
+        stopped = places()
+        assert all(after > before + 10 for before, after in zip(start, stopped, strict=True))
+        page.wait_for_timeout(150)
+        assert places() == stopped
+        clock, whole = map(float, re.findall(r"[\d.]+", page.locator(".clock").inner_text()))
+        assert whole == 3.5
+        area = page.locator(".area-map").bounding_box()
+        assert stopped[1] - area["x"] == pytest.approx(area["width"] * clock / 4, abs=2.5)
+
+
+def test_it_plays_to_the_end_and_again(browser, report_run):
+    with opened(browser, report_run / FILE) as page:
+        page.get_by_role("slider", name="Time in the clip").fill("3")
+        page.get_by_role("button", name="Play").click()
+        played_until(page, lambda clock: clock == 3.5)
+        page.get_by_role("button", name="Play").click()  # at the end it is "Play" again, and starts anew
+        played_until(page, lambda clock: 0 < clock < 3.4)
+
+
+def test_it_plays_from_wherever_it_is_asked_to(browser, report_run):
+    with opened(browser, report_run / FILE) as page:
+        area = page.locator(".area-spectrogram").bounding_box()
+        page.get_by_role("button", name="Play").click()
+        for share in (0.8, 0.1, 0.5, 0.86, 0.3):  # of 4 s
+            page.mouse.click(area["x"] + share * area["width"], area["y"] + 30)
+            played_until(page, lambda clock, start=4 * share: start + 0.01 <= clock <= 3.5)
+            if page.locator(".play").get_attribute("aria-label") == "Play":  # it has come to the end meanwhile
+                page.locator(".play").click()
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_clicking_a_word_changes_the_picture(browser, report_run, size):
+    with opened(browser, report_run / FILE, size) as page:
+        before = page.evaluate(PIXELS)
+        page.get_by_role("button", name="barks", exact=True).click()
+        after = page.evaluate(PIXELS)
+        assert after != before
+        assert pressed(page) == ["barks"]
+        assert "Map of barks. mean of all layers, average of 3 steps." in page.get_by_role("status").inner_text()
+        assert page.locator(".shown").inner_text() == "“barks”"
+        page.locator(".word").first.click()
+        assert page.evaluate(PIXELS) == before
+        page.locator(".track").nth(2).click(position={"x": 5, "y": 5})
+        assert page.evaluate(PIXELS) == after
+
+
+def test_the_picture_is_the_map(browser, report_run):
+    """Each pixel is a cell, highest frequency on top, in the colours of the shared scale."""
+    import matplotlib as mpl
+
+    maps = AttentionMaps.load(report_run / "maps.zarr")
+    heats = [maps.heatmap(word.span) for word in maps.occurrences()]
+    heard = ~heats[0]["padding"].to_numpy()
+    highest = max(float(heat.to_numpy()[:, heard].max()) for heat in heats)
+    read = """() => { const canvas = document.querySelector('.area-map canvas:nth-of-type(2)');
+        return [...canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data]; }"""
+    with opened(browser, report_run / FILE) as page:
+        for word in (0, 3):
+            page.locator(".word").nth(word).click()
+            pixels = np.array(page.evaluate(read)).reshape(5, 9, 4)
+            wanted = mpl.colormaps["viridis"](heats[word].to_numpy()[::-1] / highest)[..., :3] * 255
+            assert np.abs(pixels[:, heard, :3] - wanted[:, heard]).max() < 5
+            assert (pixels[..., 3] == 255).all()
+
+
+def test_words_by_keyboard(browser, report_run):
+    with opened(browser, report_run / FILE) as page:
+        words = page.locator(".word")
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.className") == "word"
+        pictures = {page.evaluate(PIXELS)}
+        for key, number in (
+            ("ArrowRight", 1),
+            ("ArrowRight", 2),
+            ("ArrowLeft", 1),
+            ("End", -1),
+            ("ArrowRight", 0),
+            ("ArrowUp", -1),
+            ("Home", 0),
+        ):
+            page.keyboard.press(key)
+            word = words.nth(number)
+            assert word.get_attribute("aria-pressed") == "true"
+            assert word.evaluate("e => e === document.activeElement && e.tabIndex === 0")
+            pictures.add(page.evaluate(PIXELS))
+        assert len(pictures) == 4  # words 0, 1, 2 and the last
+        assert page.locator(".word[tabindex='0']").count() == 1
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "Play"
+        page.keyboard.press("Space")
+        page.get_by_role("button", name="Pause").wait_for()
+
+
+def test_hovering_shows_time_frequency_and_value(browser, report_run):
+    maps = AttentionMaps.load(report_run / "maps.zarr")
+    with opened(browser, report_run / FILE) as page:
+        page.get_by_role("button", name="rain", exact=True).click()
+        area = page.locator(".area-map")
+        area.scroll_into_view_if_needed()
+        box = area.bounding_box()
+        for across, up in ((0.3, 0.7), (0.85, 0.1), (0.02, 0.97)):
+            page.mouse.move(box["x"] + across * box["width"], box["y"] + (1 - up) * box["height"])
+            tip = area.locator(".tip")
+            assert tip.is_visible()
+            time, hertz, value = map(
+                float, re.search(r"([\d.]+) s, ([\d.]+) Hz.*?: ([\d.e-]+) att", tip.inner_text(), re.S).groups()
+            )
+            assert time == pytest.approx(across * 4, abs=0.01)
+            heat = maps.heatmap("rain")
+            row, column = int(up * 5), int(across * 9)
+            assert hertz == pytest.approx(
+                float(np.interp(up * 40 - 0.5, np.arange(40), GRID.freq(40))), rel=0.03, abs=30
+            )
+            assert value == pytest.approx(float(heat[row, column]), rel=0.01, abs=2e-4)
+            shown = tip.bounding_box()
+            assert box["x"] <= shown["x"]
+            assert shown["x"] + shown["width"] <= box["x"] + box["width"]
+        assert page.locator(".area-spectrogram .cursor").is_visible()
+        page.mouse.move(2, 2)
+        assert not area.locator(".tip").is_visible()
+        page.mouse.click(box["x"] + 0.5 * box["width"], box["y"] + 20)
+        assert page.locator(".clock").inner_text().startswith("2.0")
+
+
+def test_a_cursor_by_keyboard_reads_values(browser, report_run):
+    with opened(browser, report_run / FILE) as page:
+        page.locator(".area-map").focus()
+        page.keyboard.press("ArrowRight")
+        first = page.get_by_role("status").inner_text()
+        page.keyboard.press("ArrowUp")
+        second = page.get_by_role("status").inner_text()
+        assert re.match(r"[\d.]+ s, \d+ Hz “a \(1st\)”|[\d.]+ s, \d+ Hz “a”", first)
+        assert first != second
+        page.keyboard.press("Enter")
+        assert not page.locator(".clock").inner_text().startswith("0.00")
+
+
+def test_steps_readouts_and_colours(browser, report_run):
+    payload = Parsed((report_run / FILE).read_text("utf-8")).payload
+    with opened(browser, report_run / FILE) as page:
+        pictures = [page.evaluate(PIXELS)]
+        step = page.get_by_role("slider", name=re.compile("Denoising"))
+        step.focus()
+        for label in ("step 1 of 3, timestep 981", "step 2 of 3, timestep 501"):
+            page.keyboard.press("ArrowRight")
+            assert step.get_attribute("aria-valuetext") == label
+            assert page.locator(".step-said").inner_text() == label
+            pictures.append(page.evaluate(PIXELS))
+        highest = max(
+            stored_map(payload, 0, 2, item)[0][:, :8].max()
+            for item, one in enumerate(payload["items"]) if one["kind"] == "word"
+        )  # fmt: skip
+        assert page.locator(".scale").nth(1).inner_text().split()[1] == f"{highest:.3g}"
+        page.get_by_label("Readout").select_option("mid.0 (2 x 3)")
+        assert page.locator(".area-map canvas").last.evaluate("c => [c.width, c.height]") == [3, 2]
+        pictures.append(page.evaluate(PIXELS))
+        page.get_by_label("Colours").select_option("this map's own range")
+        pictures.append(page.evaluate(PIXELS))
+        assert "say nothing beside another" in page.locator("main").inner_text()
+        page.get_by_role("button", name="Over the spectrogram").click()
+        pictures.append(page.evaluate(PIXELS))
+        assert page.locator(".area-map canvas").first.is_visible()
+        assert len(set(pictures)) == len(pictures)
+
+
+def test_ground_truth_scores_and_record(browser, report_run):
+    with opened(browser, report_run / FILE) as page:
+        page.get_by_role("button", name="barks", exact=True).click()
+        area, box = page.locator(".area-map").bounding_box(), page.locator(".area-map .truth").bounding_box()
+        assert box["x"] - area["x"] == pytest.approx(area["width"] * 0.5 / 4, abs=1.5)
+        assert box["width"] == pytest.approx(area["width"] * 0.75 / 4, abs=2)
+        assert 0 < box["y"] - area["y"] < area["height"] / 3
+        page.get_by_role("button", name="roof", exact=True).click()
+        assert page.locator(".truth").count() == 0
+        assert page.locator(".bar").count() == 3
+        assert page.locator(".other .track-name").all_inner_texts() == ["a <i>bell</i>"]
+        table = page.get_by_role("region", name="Scores and controls").get_by_role("table")
+        assert "ROC-AUC" in table.inner_text()
+        assert table.get_by_role("row").count() == 1 + len(
+            Parsed((report_run / FILE).read_text("utf-8")).payload["scores"]["rows"]
+        )
+        page.get_by_text("How this was made").click()
+        assert page.get_by_text("9223372036854775807").is_visible()
+        page.get_by_text("Words in numbers").click()
+        assert page.get_by_role("region", name="Words in numbers").is_visible()
+
+
+def test_a_run_without_audio_spectrogram_events_and_scores(browser, report_run, tmp_path):
+    run = shutil.copytree(report_run, tmp_path / "run")
+    for name in ("audio.wav", "spectrogram.npz", "events.tsv", "alignment.csv", FILE):
+        (run / name).unlink()
+    with opened(browser, write_report(run)) as page:
+        text = page.locator("main").inner_text()
+        for said in ("no audio", "no spectrogram", "no events.tsv", "no alignment.csv"):
+            assert said in text
+        assert not page.get_by_role("button", name="Play").is_visible()
+        page.get_by_role("slider", name="Time in the clip").fill("2")
+        area = page.locator(".area-map").bounding_box()
+        assert page.locator(".area-map .playhead").bounding_box()["x"] == pytest.approx(
+            area["x"] + area["width"] / 2, abs=2
+        )
+
+
+def test_code_that_got_in_would_not_run(browser, report_run, tmp_path):
+    """A planted script and a planted request: the policy stops both, so that escaping is not the only wall."""
+    page_file = tmp_path / "planted.html"
+    script = "<script>window.attacked = 1</script>"
+    image = "<img src=https://example.org/x.png onerror='window.attacked = 2'>"
+    page = (report_run / FILE).read_text("utf-8").replace("</body>", f"{script}{image}</body>")
+    page_file.write_text(page, "utf-8")
+    with opened(browser, page_file, expected=("Content Security Policy", "Content-Security-Policy")) as page:
+        assert page.evaluate("window.attacked") is None

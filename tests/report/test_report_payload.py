@@ -1,0 +1,214 @@
+"""What a page is given: the maps to half a step of eight bits, the prompt piece by piece, what is missing said."""
+
+from __future__ import annotations
+
+import base64
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from report.report_runs import GRID, HOSTILE, events, log_mel, small_maps, stored_map, sweep
+
+from attnviz.audio import to_int16
+from attnviz.errors import AudioError, MapsError
+from attnviz.maps.layer import short_name
+from attnviz.report import payload, payload_of, readings
+from attnviz.report.quantised import quantise
+
+
+@pytest.fixture(scope="module")
+def maps():
+    return small_maps(steps=3)
+
+
+@pytest.fixture(scope="module")
+def whole(maps):
+    return payload_of(maps, audio=sweep(), log_mel=log_mel(), events=events())
+
+
+@given(arrays(np.float64, (3, 7), elements=st.floats(-1e6, 1e6) | st.just(np.nan)))
+def test_quantising_is_off_by_half_a_step_at_most(values):
+    data, low, high = quantise(values)
+    back = low + (data.astype(float) - 1) * (high - low) / 254
+    finite = np.isfinite(values)
+    assert np.array_equal(data == 0, ~finite)
+    if finite.any():
+        assert np.abs(back - values)[finite].max() <= (high - low) / 508 * (1 + 1e-9)
+
+
+def test_every_map_is_the_readout_s_own(maps, whole):
+    names = ["mean", "auffusion", *maps.layers]
+    assert [one["name"] for one in whole["readouts"]] == ["mean", "auffusion", *map(short_name, maps.layers)]
+    labels = [word.label for word in maps.occurrences()]
+    assert [item["label"] for item in whole["items"]] == [*labels, "start token", "end token"]
+    assert len(whole["views"]) == 4
+    for readout, name in enumerate(names):
+        for view, part in enumerate([maps, *(maps.select(steps=step) for step in range(3))]):
+            for item, word in enumerate(maps.occurrences()):
+                found, half = stored_map(whole, readout, view, item)
+                wanted = part.heatmap(word.span, readout=name).to_numpy()
+                assert np.abs(found - wanted).max() <= half * (1 + 1e-5), (name, view, word)
+            found, half = stored_map(whole, readout, view, len(labels))
+            wanted = part.token_heatmap("start", readout=name).to_numpy()
+            assert np.abs(found - wanted).max() <= half * (1 + 1e-5)
+
+
+def test_steps_are_named_by_their_timestep(whole):
+    assert [view["label"] for view in whole["views"]] == [
+        "average of 3 steps", "step 1 of 3, timestep 981", "step 2 of 3, timestep 501", "step 3 of 3, timestep 1",
+    ]  # fmt: skip
+
+
+def test_pieces_are_the_prompt(whole):
+    assert "".join(piece["text"] for piece in whole["pieces"]) == HOSTILE
+    for piece in whole["pieces"]:
+        if piece["item"] is not None:
+            assert whole["items"][piece["item"]]["label"].startswith(piece["text"])
+
+
+def test_a_word_that_was_cut_off_is_a_piece_without_map():
+    prompt = "dog " * 90 + "rain"
+    found = payload_of(small_maps(prompt))
+    assert "".join(piece["text"] for piece in found["pieces"]) == prompt
+    assert found["pieces"][-1]["item"] is None
+    assert found["pieces"][-1]["text"].endswith(" rain")
+
+
+def test_one_word_is_enough_and_none_is_an_error():
+    assert [item["label"] for item in payload_of(small_maps("dog"))["items"]] == [
+        "dog",
+        "start token",
+        "end token",
+    ]
+    with pytest.raises(MapsError, match="no word to show"):
+        payload_of(small_maps("?!"))
+
+
+def test_fewer_steps_where_there_is_less_room():
+    maps = small_maps("dog barks", steps=3)
+    items = readings.items_of(maps, 0)
+    cells = sum(maps[name].shape[-1] * maps[name].shape[-2] for name in maps.layers) + 5 * 9 + 3 * 5 + 7 * 36
+    per_view = len(items) * cells
+    for views, steps in ((4, [0, 1, 2]), (3, [0, 2]), (2, [2]), (1, [])):
+        found = readings.read_all(maps, items, prompt=0, image=0, room=views * per_view)
+        assert found.steps == steps
+        assert any(f"{len(steps)} of 3 denoising steps" in notice for notice in found.notices) == (views < 4)
+    few = readings.read_all(maps, items, prompt=0, image=0, room=len(items) * 132)
+    assert [one["name"] for one in few.readouts] == ["mean", "auffusion"]
+    assert "Left out" in few.notices[0]
+    with pytest.raises(MapsError, match="very long"):
+        readings.read_all(maps, items, prompt=0, image=0, room=len(items))
+
+
+def test_maps_without_steps():
+    found = payload_of(small_maps("a dog barks"))
+    assert [view["label"] for view in found["views"]] == ["average of 3 steps"]
+    assert not any(one["stepped"] for one in found["readouts"])
+
+
+def test_a_readout_that_these_maps_cannot_give_is_said(maps):
+    found = payload_of(maps.select(layers=["mid.0"]))
+    assert [one["name"] for one in found["readouts"]] == ["mean", "mid.0"]
+    assert any("Auffusion" in notice and "narrowed" in notice for notice in found["notices"])
+
+
+def test_audio_is_lossless(whole):
+    samples, rate = soundfile.read(io.BytesIO(base64.b64decode(whole["audio"]["data"])), dtype="int16")
+    assert rate == 16_000
+    assert np.array_equal(samples, to_int16(sweep()))
+    assert whole["audio"]["seconds"] == 3.5
+
+
+def test_axes_and_padding(whole):
+    assert whole["axes"]["seconds"] == 4.0
+    assert whole["axes"]["audio_seconds"] == 3.5
+    assert np.allclose(whole["axes"]["hertz"], GRID.freq(40), atol=0.006)
+    ticks = whole["axes"]["ticks"]
+    assert [tick["hz"] for tick in ticks] == [125, 250, 500, 1000, 2000, 4000, 8000]
+    assert [tick["at"] for tick in ticks] == sorted(tick["at"] for tick in ticks)
+    assert ticks[-1]["at"] == 1.0
+    heard = {one["name"]: (one["columns"], one["heard"]) for one in whole["readouts"]}
+    assert heard["mean"] == (9, 8)  # centres at 3.33 s and 3.78 s
+    assert heard["mid.0"] == (3, 3)
+
+
+def test_spectrogram_keeps_its_values_and_shows_what_is_not_finite():
+    values = log_mel()
+    values[3, 5:9] = np.nan
+    values[:, 390] = 40.0  # in the padding: no part of the scale
+    found = payload_of(small_maps("dog"), log_mel=values)
+    one = found["spectrogram"]
+    cells = np.frombuffer(base64.b64decode(one["data"]), np.uint8).reshape(40, 400)
+    assert np.array_equal(cells == 0, np.isnan(values))
+    assert one["high"] < 10
+    step = (one["high"] - one["low"]) / found["levels"]
+    heard = np.isfinite(values) & ~GRID.padding(400)
+    assert np.abs(one["low"] + (cells.astype(float) - 1) * step - values)[heard].max() <= step / 2 * (1 + 1e-5)
+    assert any("4 values of the spectrogram are not finite" in notice for notice in found["notices"])
+
+
+def test_what_is_missing_is_said():
+    found = payload_of(small_maps("dog", complete=False), log_mel=np.full((40, 400), np.nan, np.float32))
+    assert found["audio"] is found["spectrogram"] is found["events"] is found["scores"] is None
+    for part in ("interrupted", "no audio", "no spectrogram"):
+        assert any(part in notice for notice in found["notices"])
+
+
+def test_events_stand_beside_the_words_that_name_them(maps, whole):
+    labels = [item["label"] for item in whole["items"]]
+    found = {event["label"]: [labels[item] for item in event["items"]] for event in whole["events"]}
+    assert found == {"barks": ["barks"], "rain": ["rain"], "a <i>bell</i>": []}
+    assert whole["events"][0] | {"items": None} == {
+        "label": "barks", "items": None, "onset": 0.5, "offset": 1.25, "low": 500.0, "high": 4000.0,
+    }  # fmt: skip
+    assert whole["events"][1]["low"] is None
+    assert "1 of 4 rows of the events have no length, and are not drawn." in whole["notices"]
+
+
+def test_scores_are_means_over_draws():
+    rows = [
+        (0, "dog", "map", 0, "", 0.9, np.nan, 0),
+        (0, "dog", "random", 0, "", 0.25, np.nan, 0),
+        (0, "dog", "random", 1, "", 0.75, np.nan, 0),
+        (1, "rain", "map", 0, "always there", np.nan, np.nan, 0),
+        (0, "dog", "map", 0, "", 0.1, np.nan, 1),
+    ]
+    names = ["phrase", "label", "method", "draw", "undefined", "roc_auc", "iou", "image"]
+    found = payload_of(small_maps("dog"), scores=pd.DataFrame(rows, columns=names))["scores"]
+    assert found["names"] == ["ROC-AUC"]
+    assert [(row["method"], row["draws"], row["values"]) for row in found["rows"]] == [
+        ("map", 1, [0.9]), ("random", 2, [0.5]), ("map", 1, [None]),
+    ]  # fmt: skip
+    assert found["rows"][2]["undefined"] == "always there"
+
+
+def test_the_record_is_text_so_that_no_seed_is_rounded():
+    record = {"seed": 2**63 - 1, "negative": None, "model": {"name": "m", "flags": {"on": True}}, "seeds": [1, 2]}
+    found = payload_of(small_maps("dog"), record=record)["record"]
+    assert found == [
+        {"title": "", "rows": [["seed", "9223372036854775807"], ["negative", "none"], ["seeds", "1, 2"]]},
+        {"title": "model", "rows": [["name", "m"]]},
+        {"title": "model / flags", "rows": [["on", "yes"]]},
+    ]
+
+
+@pytest.mark.parametrize(("prompt", "image"), [(1, 0), (0, 1), (0, -1), (-1, 0)])
+def test_no_such_prompt_or_image(maps, prompt, image):
+    with pytest.raises(MapsError, match="There is no"):
+        payload_of(maps, prompt=prompt, image=image)
+
+
+def test_bad_audio_is_refused(maps):
+    with pytest.raises(AudioError):
+        payload_of(maps, audio=np.full(160, np.nan))
+
+
+def test_a_clip_too_long_for_a_page_is_refused(maps, monkeypatch):
+    monkeypatch.setattr(payload, "LIMIT", 420_000)
+    with pytest.raises(MapsError, match="Explain a part"):
+        payload_of(maps, audio=sweep())
