@@ -137,11 +137,14 @@ def _log_mel(scenes: SceneStore, i: int) -> torch.Tensor:
 def _prepare(vocoder: HifiGan) -> None:
     """Make a fresh generator fit to be trained.
 
+    Each upsampling passes on the spread of what comes in (PyTorch's own weights shrink it, stage by stage);
     ``(x - mean) / spread`` is folded into the first convolution, which expects values around 0; the last one is
     made small, because most of what is to come out is quiet; every weight is split into length and direction, as
     HiFi-GAN is trained (folded again when it is saved).
     """
     with torch.no_grad():
+        for up in vocoder.ups:
+            _keep_spread(up)
         first, last = vocoder.conv_pre, vocoder.conv_post
         first.weight /= _SPREAD
         last.weight *= _QUIET
@@ -151,3 +154,14 @@ def _prepare(vocoder: HifiGan) -> None:
     for module in list(vocoder.modules()):
         if isinstance(module, (torch.nn.Conv1d, torch.nn.ConvTranspose1d)):
             weight_norm(module)
+
+
+def _keep_spread(up: torch.nn.Module) -> None:
+    """Draw an upsampling's weights for inputs behind a leaky ReLU (He et al. 2015, arXiv 1502.01852).
+
+    Each output sample sees one weight in `stride` of the kernel's, which PyTorch's own initialisation overlooks.
+    """
+    if not isinstance(up, torch.nn.ConvTranspose1d):
+        raise TrainingError(f"a vocoder's upsampling is a {type(up).__name__} and no transposed convolution.")
+    seen = up.in_channels * up.kernel_size[0] / up.stride[0]
+    torch.nn.init.normal_(up.weight, std=math.sqrt(2 / seen))

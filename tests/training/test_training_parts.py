@@ -267,6 +267,19 @@ def test_a_listener_goes_on_from_a_trained_one(scenes, tmp_path):
 # ---- vocoder -------------------------------------------------------------------------------------------------
 
 
+def test_a_fresh_vocoder_passes_the_spread_of_its_input_through_every_upsampling():
+    torch.manual_seed(0)
+    deep = {**VOCODER, "upsample_rates": [5, 2, 4, 4], "upsample_kernel_sizes": [10, 4, 8, 8]}
+    part = VocoderPart(config("vocoder", {**deep, "upsample_initial_channel": 256}))
+    spreads = []
+    for up in part.shipped.ups:
+        up.register_forward_hook(lambda module, args, output: spreads.append(float(output.std() / args[0].std())))
+    with torch.no_grad():
+        part.shipped(torch.randn(2, 256, 32) * 3 - 5)
+    # What comes in was halved by the leaky ReLU (its mean square is about half a normal's), and is not any more.
+    assert all(0.8 < spread < 2.5 for spread in spreads), spreads
+
+
 def test_log_mel_of_batches_is_the_log_mel(scenes):
     waves = torch.from_numpy(scenes.audio.astype(np.float32) / 32768)
     direct = np.stack([log_mel(wave.numpy()) for wave in waves])
