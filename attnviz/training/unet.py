@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from diffusers import DDPMScheduler, PNDMScheduler, UNet2DConditionModel
 
+from attnviz import bundled
 from attnviz.errors import TrainingError
 from attnviz.pipelines import AuffusionPipeline
 from attnviz.sounds import PHRASES
@@ -41,7 +42,8 @@ class UnetModel:
     Parameters
     ----------
     checkpoint : str
-        Folder or hub name of a checkpoint in either layout, all of which is gone on from.
+        Folder or hub name of a checkpoint in either layout, all of which is gone on from; ``"bundled"``: the one
+        that is shipped.
     vae : str
         Folder of the auto-encoder whose latents are denoised; ``"bundled"``: the one that is shipped.
     unet : mapping
@@ -203,7 +205,8 @@ def _make_pipe(model: UnetModel, scenes: SceneStore, seed: int) -> AuffusionPipe
         ]
         if given:
             raise TrainingError(f"model.checkpoint brings its own parts; remove model.{given[0]}.")
-        return AuffusionPipeline.from_pretrained(model.checkpoint)
+        shipped = model.checkpoint == bundled.NAME
+        return AuffusionPipeline.from_pretrained(bundled.FOLDER if shipped else model.checkpoint)
     vae = read_vae(model.vae)
     conditioner = make_conditioner(model.text, scenes.captions)
     if model.text.pretraining_steps:

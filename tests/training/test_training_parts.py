@@ -10,10 +10,12 @@ import safetensors.torch
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 
+import attnviz
 from attnviz.audio import HifiGan, image_to_mel, log_mel, mel_to_image
 from attnviz.audio.mel import log_mels
 from attnviz.errors import AttnVizWarning, TrainingError
 from attnviz.pipelines import AuffusionPipeline
+from attnviz.pipelines.known_sounds import read_known_sounds
 from attnviz.pipelines.parts import read_model
 from attnviz.sounds import CLASSES, PHRASES
 from attnviz.testing import write_adapter_checkpoint, write_plain_checkpoint
@@ -423,6 +425,15 @@ def test_a_whole_checkpoint_is_gone_on_from(write, scenes, tmp_path):
     again = read_model(UNet2DConditionModel, tmp_path / "model" / "unet", torch.float32)
     assert all(torch.equal(a, b) for a, b in zip(again.parameters(), part.pipe.unet.parameters(), strict=True))
     assert AuffusionPipeline.from_pretrained(tmp_path / "model").known_sounds is None
+
+
+def test_the_shipped_model_goes_by_its_name(scenes, tmp_path):
+    part = UnetPart(config("unet", {"checkpoint": "bundled"}), scenes, tmp_path / "cache", CPU)
+    shipped = attnviz.load()
+    for name, tensor in shipped.unet.state_dict().items():
+        torch.testing.assert_close(part.pipe.unet.state_dict()[name], tensor, rtol=0, atol=0)
+    part.export(tmp_path / "model")
+    assert read_known_sounds(tmp_path / "model") == shipped.known_sounds
 
 
 def test_a_whole_checkpoint_brings_its_own_parts(scenes, tmp_path):

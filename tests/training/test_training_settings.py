@@ -37,11 +37,15 @@ def changed(path: str, value) -> dict:
     return settings
 
 
-@pytest.mark.parametrize("part", PARTS)
-def test_shipped_configurations(part):
-    config = read_config(CONFIGS / f"{part}.toml")
-    assert config.part == part
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.toml")), ids=lambda path: path.stem)
+def test_shipped_configurations(path):
+    config = read_config(path)
+    assert config.part == ("unet" if path.stem == "auffusion" else path.stem.split("-")[0])
     assert TrainingConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_every_part_has_a_shipped_configuration():
+    assert {f"{part}.toml" for part in PARTS} <= {path.name for path in CONFIGS.glob("*.toml")}
 
 
 def test_the_paper_s_recipe_is_shipped():
