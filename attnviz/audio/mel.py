@@ -101,8 +101,13 @@ def log_mels(waves: torch.Tensor, mel: MelConfig = MEL) -> torch.Tensor:
     torch.Tensor
         ``(batch, bands, frames)`` float32, on the device of `waves`.
     """
+    return mel_of_spectra(spectra(waves, mel), mel)
+
+
+def spectra(waves: torch.Tensor, mel: MelConfig = MEL) -> torch.Tensor:
+    """Return the short-time Fourier transform behind :func:`log_mels`, ``(batch, n_fft // 2 + 1, frames)``."""
     padded = torch.nn.functional.pad(waves[None], (mel.pad, mel.pad), mode="reflect")[0]
-    spectrum = torch.stft(
+    return torch.stft(
         padded,
         mel.n_fft,
         hop_length=mel.hop_length,
@@ -111,9 +116,13 @@ def log_mels(waves: torch.Tensor, mel: MelConfig = MEL) -> torch.Tensor:
         center=False,
         return_complex=True,
     )
+
+
+def mel_of_spectra(spectrum: torch.Tensor, mel: MelConfig = MEL) -> torch.Tensor:
+    """Return the natural-log mel of :func:`spectra`, ``(batch, bands, frames)``."""
     magnitude = torch.sqrt(torch.view_as_real(spectrum).square().sum(-1) + _POWER_FLOOR)
     # A copy: torch warns of memory that is not to be written to.
-    filters = torch.tensor(mel_filters(mel), device=waves.device)
+    filters = torch.tensor(mel_filters(mel), device=spectrum.device)
     return torch.log(torch.matmul(filters, magnitude).clamp(min=1e-5))
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.nn.functional import leaky_relu
 
+from attnviz.audio.mel_correction import correct_mel
 from attnviz.audio.settings import MelConfig
 from attnviz.audio.vocoder_config import HifiGanConfig
 from attnviz.audio.vocoder_files import (
@@ -91,7 +92,8 @@ class HifiGan(nn.Module):
     -----
     Source: HiFi-GAN (arXiv 2010.05646) with the numbers of Auffusion (arXiv 2401.01044): leaky ReLU with
     slope 0.1, but 0.01 before the last convolution. Differences from the original: weight normalisation is
-    folded into the weights when they are read; ``resblock`` may be the integer 1 or 2.
+    folded into the weights when they are read; ``resblock`` may be the integer 1 or 2; a configuration may ask for
+    ``mel_corrections`` of the waveform, which stand in for the discriminators of a training that had none.
     """
 
     def __init__(self, config: HifiGanConfig | Mapping[str, Any]) -> None:
@@ -175,7 +177,15 @@ class HifiGan(nn.Module):
             for output in outputs[1:]:
                 total = total + output
             x = total / per_stage
-        return torch.tanh(self.conv_post(leaky_relu(x, _LAST_SLOPE)))[:, 0].float()
+        waves = torch.tanh(self.conv_post(leaky_relu(x, _LAST_SLOPE)))[:, 0].float()
+        if self.training or not self.config.mel_corrections:
+            return waves
+        if waves.shape[1] < self.mel.shortest:
+            raise AudioError(
+                f"log_mel has {log_mel.shape[2]} frames, {waves.shape[1]} samples; with mel_corrections this vocoder "
+                f"needs {self.mel.shortest} samples at least, which can be analysed again."
+            )
+        return correct_mel(waves, log_mel.float(), self.mel, rounds=self.config.mel_corrections)
 
     @classmethod
     def from_pretrained(cls, folder: str | os.PathLike[str], torch_dtype: torch.dtype | None = None) -> HifiGan:

@@ -32,6 +32,9 @@ class HifiGanConfig:
         The spectrogram it was trained on (in samples).
     fmin, fmax : float
         Its band, in Hz.
+    mel_corrections : int
+        Rounds of :func:`attnviz.audio.mel_correction.correct_mel` that what comes out goes through, in evaluation
+        mode. 0, as in the published files: none.
     extra : mapping
         Whatever else the file held; kept and written back.
 
@@ -54,6 +57,7 @@ class HifiGanConfig:
     win_size: int = MEL.win_length
     fmin: float = MEL.fmin
     fmax: float = MEL.fmax
+    mel_corrections: int = 0
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -66,6 +70,8 @@ class HifiGanConfig:
             object.__setattr__(self, name, _counts(name, getattr(self, name)))
         for name in ("upsample_initial_channel", "num_mels", "sampling_rate", "hop_size"):
             object.__setattr__(self, name, _count(name, getattr(self, name)))
+        if self.mel_corrections != 0:
+            _count("mel_corrections", self.mel_corrections)
         if not isinstance(self.resblock_dilation_sizes, (list, tuple)):
             raise CheckpointError(
                 f"resblock_dilation_sizes is {self.resblock_dilation_sizes!r}; a list of lists is needed."
@@ -144,6 +150,8 @@ class HifiGanConfig:
         known = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "extra"}
         lists = {key: list(value) if isinstance(value, tuple) else value for key, value in known.items()}
         lists["resblock_dilation_sizes"] = [list(item) for item in self.resblock_dilation_sizes]
+        if not self.mel_corrections:  # published files know nothing of it
+            del lists["mel_corrections"]
         return {**lists, **self.extra}
 
 
