@@ -88,20 +88,14 @@ class _Study:
             "vae": lambda: {"vae": vae_rows(self.clips(s.fold, s.scenes), self.trained.listener, self.loaded())},
             "vocoder": self._vocoder,
             "generation": self._generation,
-            "scenes": lambda: {
-                "scenes": scene_rows(self.loaded(), self.clips(s.fold, s.scenes), s, s.fold),
-                "scenes_choosing": scene_rows(
-                    self.loaded(), self.clips(s.choosing_fold, s.choosing_scenes), s, s.choosing_fold
-                ),
-            },
+            "scenes": self._scenes,
             "speed": lambda: {"speed": speed_rows(self.loaded(), s, self.model or "")},
         }
         for part, measure in work.items():
             if part not in parts or (self.folder / f"{part}.csv").exists():
                 continue
             start = perf_counter()
-            for name, rows in reversed(measure().items()):  # the part's own table last: it says that all is done
-                write_whole(self.folder / f"{name}.csv", pd.DataFrame(rows).to_csv(index=False).encode())
+            self._write(measure())
             print(f"{part}: {perf_counter() - start:.0f} s", flush=True)
         return {path.stem: pd.read_csv(path) for path in sorted(self.folder.glob("*.csv")) if path.stem != "bars"}
 
@@ -129,23 +123,42 @@ class _Study:
 
     def _generation(self) -> dict[str, list[dict[str, Any]]]:
         s = self.settings
-        tables: dict[str, list[dict[str, Any]]] = {}
-        for fold, count, suffix in ((s.fold, s.prompts, ""), (s.choosing_fold, s.choosing_prompts, "_choosing")):
+        for fold, count, suffix in ((s.choosing_fold, s.choosing_prompts, "_choosing"), (s.fold, s.prompts, "")):
+            if (self.folder / f"generation{suffix}.csv").exists():
+                continue
             asked = prompts(s.esc10, fold, count, s.seed)
             heard, scores = [], []
             for row, found in generated(self.loaded(), self.trained, asked, s, fold):
                 heard.append(row)
                 scores += found
                 print(f"\r{len(heard)} of {count * s.seeds}", end="", file=sys.stderr, flush=True)
-            tables |= {f"generation{suffix}": heard, f"generated{suffix}": scores}
-        return tables
+            self._write({f"generated{suffix}": scores, f"generation{suffix}": heard})
+        return {}
+
+    def _scenes(self) -> dict[str, list[dict[str, Any]]]:
+        s = self.settings
+        for fold, count, name in (
+            (s.choosing_fold, s.choosing_scenes, "scenes_choosing"),
+            (s.fold, s.scenes, "scenes"),
+        ):
+            if not (self.folder / f"{name}.csv").exists():
+                self._write({name: scene_rows(self.loaded(), self.clips(fold, count), s, fold)})
+        return {}
+
+    def _write(self, tables: dict[str, list[dict[str, Any]]]) -> None:
+        for name, rows in tables.items():
+            write_whole(self.folder / f"{name}.csv", pd.DataFrame(rows).to_csv(index=False).encode())
+
+
+_MEASURED = ("quality.json", "readout.json")
+"""What the studies themselves bring forth, and ships beside the weights."""
 
 
 def fingerprint(model: Path) -> str:
     """Return a digest of a checkpoint's weights and settings: another model is another study."""
     known = hashlib.sha256()
     for path in sorted([*model.rglob("*.safetensors"), *model.rglob("*.json")]):
-        if path.name != "quality.json":  # it is what this study measures
+        if path.name not in _MEASURED:
             known.update(path.relative_to(model).as_posix().encode() + path.read_bytes())
     return known.hexdigest()[:16]
 

@@ -22,7 +22,7 @@ from attnviz.sounds import PHRASES, ComposerConfig, read_esc10, scenes
 
 ESC10 = Path(__file__).parents[2] / "shared" / "data" / "esc10"
 # Griffin-Lim stands in for the vocoder until one is good enough to ship.
-PARTS = ["condition_adapter_0", "listener", "scheduler", "text_encoder_0", "training", "unet", "vae"]
+PARTS = ["condition_adapter_0", "listener", "scheduler", "text_encoder_0", "training", "unet", "vae", "vocoder"]
 
 
 @pytest.fixture(scope="module")

@@ -91,11 +91,13 @@ def pool(
         curves = [draws for draws, one in zip(curves_of(phrases, method, others), scored, strict=True) if one]
         detections[method] = detection_scores(kept, curves, bootstrap)
         means = _method_rows(method, values[method], bootstrap)
-        if len(donors):
+        flipped = np.empty((0, len(EXCHANGED)))
+        if any(method in phrase.seeds for phrase in kept) or not len(donors):
+            flipped = flipped_means(_seed_means(table, method, phrases), n_permutations, seed)
+        if len(flipped):  # one network reads all clips alike: its luck is of the seed, not of the clip
+            _add_permutation(means, flipped, "seeds")
+        elif len(donors):
             _add_permutation(means, exchanged_means(kept, curves, donors), "clips")
-        else:
-            by_seed = _seed_means(table, method, phrases)
-            _add_permutation(means, flipped_means(by_seed, n_permutations, seed), "seeds")
         rows += means
         rows += _detection_rows(method, detections[method], bootstrap)
         if method != MAP:

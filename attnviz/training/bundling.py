@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
+from attnviz.bundled import NAME
 from attnviz.errors import TrainingError
 from attnviz.storage import whole_folder
 
@@ -22,11 +24,14 @@ _TAKEN = {
     "unet": ("unet", "scheduler", "text_encoder_0", "condition_adapter_0", "condition_config.json", "sounds.json"),
 }
 
+_OF_A_PLACE = frozenset({"_name_or_path", "is_local", "local_files_only"})
+
 
 def bundle(runs: Mapping[str, str | os.PathLike[str]], out: str | os.PathLike[str]) -> list[str]:
     """Copy trained parts into a checkpoint, their weights in float16.
 
     How each was trained goes along: ``training/PART.json`` is its configuration, ``training/PART.csv`` its curves.
+    Of a part that went on from the bundled model, those of the training before stay, as ``training/PART-before.*``.
 
     Parameters
     ----------
@@ -64,6 +69,9 @@ def bundle(runs: Mapping[str, str | os.PathLike[str]], out: str | os.PathLike[st
     with whole_folder(target, overwrite=True, replaceable=Path.is_dir) as temporary:
         if target.is_dir():
             shutil.copytree(target, temporary, dirs_exist_ok=True)
+        for part, run in runs.items():
+            if _goes_on(Path(run) / "config.json"):
+                _keep_before(temporary / "training", part)
         for name, source in sources.items():
             if source.is_file():
                 (temporary / name).parent.mkdir(exist_ok=True)
@@ -73,7 +81,20 @@ def bundle(runs: Mapping[str, str | os.PathLike[str]], out: str | os.PathLike[st
             shutil.copytree(source, temporary / name)
             for path in (temporary / name).rglob("*.safetensors"):
                 _halve(path)
+            for path in (temporary / name).rglob("*.json"):
+                _forget_place(path)
     return sorted(sources)
+
+
+def _goes_on(config: Path) -> bool:
+    model = json.loads(config.read_text(encoding="utf-8"))["model"]
+    return NAME in (model.get("checkpoint"), model.get("pretrained"))
+
+
+def _keep_before(folder: Path, part: str) -> None:
+    for path in (folder / f"{part}.json", folder / f"{part}.csv"):
+        if path.is_file():
+            path.replace(path.with_stem(f"{part}-before"))
 
 
 def _check_latents(trained_on: Path, shipped: Path) -> None:
@@ -84,6 +105,14 @@ def _check_latents(trained_on: Path, shipped: Path) -> None:
             f"the denoiser was trained on the latents of {trained_on}, and {shipped} is another auto-encoder. "
             "Train the denoiser again with model.vae set to it."
         )
+
+
+def _forget_place(path: Path) -> None:
+    """Take out what diffusers and transformers note of where a model was read from: a folder of one machine."""
+    values = json.loads(path.read_text(encoding="utf-8"))
+    if isinstance(values, dict) and not _OF_A_PLACE.isdisjoint(values):
+        kept = {name: value for name, value in values.items() if name not in _OF_A_PLACE}
+        path.write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _halved(path: Path) -> dict[str, torch.Tensor]:

@@ -17,10 +17,15 @@ Curve = Callable[[AlignedPhrase, np.ndarray, np.random.Generator], np.ndarray]
 KNOWN: dict[str, Curve] = {
     "perfect": lambda phrase, energy, rng: phrase.share,
     "inverted": lambda phrase, energy, rng: 1 - phrase.share,
-    "energy only": lambda phrase, energy, rng: energy,
+    # Not the control itself: a little noise, or the difference would be 0 by definition.
+    "energy only": lambda phrase, energy, rng: energy + 1e-3 * np.ptp(energy) * rng.normal(size=len(energy)),
     "noise": lambda phrase, energy, rng: rng.random(len(phrase.share)),
 }
 """What a phrase's curve is made of: its true share of each column, its clip's energy envelope, nothing."""
+
+
+NOISES, NOISES_RIGHT = 20, 16
+"""How often noise is drawn, and how often it must be called noise: each of two tests errs in one draw of twenty."""
 
 
 def known_answers(result: Alignment, resamples: int, seed: int = 0) -> pd.DataFrame:
@@ -33,17 +38,21 @@ def known_answers(result: Alignment, resamples: int, seed: int = 0) -> pd.DataFr
         ``over constant`` (verdicts), ``expected`` (in words), ``given`` (whether the study gives that answer;
         None: there are too few clips to tell).
     """
-    rows = []
-    for kind, make in KNOWN.items():
-        rng = np.random.default_rng(seed)
-        phrases = tuple(
-            replace(phrase, curves={"map": (np.asarray(make(phrase, phrase.energy, rng)),)}, mask=None, heats={})
-            for phrase in result.phrases
-            if phrase.energy is not None
-        )
-        pooled = Alignment(phrases, kind).pool(n_resamples=resamples, n_permutations=resamples)
-        rows.append(_row(kind, pooled))
-    return pd.DataFrame(rows)
+    rows = [_row(kind, _planted(result, kind, resamples, seed)) for kind in KNOWN]
+    noise = [_row("noise", _planted(result, "noise", min(resamples, 200), seed + 1 + i)) for i in range(NOISES)]
+    answers = [row["given"] for row in noise]
+    right = None if None in answers else sum(map(bool, answers)) >= NOISES_RIGHT
+    return pd.DataFrame([row | {"given": right} if row["kind"] == "noise" else row for row in rows])
+
+
+def _planted(result: Alignment, kind: str, resamples: int, seed: int) -> Pooled:
+    rng, make = np.random.default_rng(seed), KNOWN[kind]
+    phrases = tuple(
+        replace(phrase, curves={"map": (np.asarray(make(phrase, phrase.energy, rng)),)}, mask=None, heats={})
+        for phrase in result.phrases
+        if phrase.energy is not None
+    )
+    return Alignment(phrases, kind).pool(n_resamples=resamples, n_permutations=resamples)
 
 
 def _row(kind: str, pooled: Pooled) -> dict[str, object]:
@@ -57,7 +66,7 @@ def _row(kind: str, pooled: Pooled) -> dict[str, object]:
         "inverted": ("0; worse than constant", value < 1e-6 and constant == WORSE),
         "energy only": ("the energy control's; no difference from it", energy == NEITHER),
         "noise": (
-            "at chance; no difference from constant",
+            f"at chance, no difference from constant, in {NOISES_RIGHT} of {NOISES} draws",
             pd.notna(at_chance) and bool(at_chance) and constant == NEITHER,
         ),
     }[kind]

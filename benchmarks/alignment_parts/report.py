@@ -40,7 +40,8 @@ def write_summary(
     lines += _refused(tables.get("", {}).get("refused"))
     lines += [
         "Intervals are 95 %, by bootstrap over source recordings (over prompts, in generation; over clips, where "
-        "events name no source). Layers are scored on their own columns. Machine and versions: `study.json`.",
+        "events name no source). Readouts are compared on the columns of the "
+        "first named in the comparison, resampled to them where a layer's are wider. Machine and versions: `study.json`.",
         "",
     ]
     (folder / "README.md").write_text("\n".join(lines), encoding="utf-8")
@@ -88,7 +89,7 @@ def _counts(tables: Mapping[str, pd.DataFrame]) -> str:
 def _readouts(tables: Mapping[str, pd.DataFrame]) -> list[str]:
     gains = tables["gains"].set_index("over")
     main = str(tables["gains"]["readout"].iloc[0]) if len(gains) else ""
-    lines = [f"| readout | frame ROC-AUC | {main} minus this | |", "|---|---|---|---|"]
+    lines = [f"| readout | frame ROC-AUC | phrases | {main} minus this | |", "|---|---|---|---|---|"]
     for row in tables["readouts"].to_dict("records"):
         gained, verdict = "", ""
         if row["readout"] in gains.index:
@@ -96,7 +97,8 @@ def _readouts(tables: Mapping[str, pd.DataFrame]) -> list[str]:
             gained = estimate(gain["value"], gain["low"], gain["high"], sign=True)
             verdict = str(gain["verdict"])
         lines.append(
-            f"| {row['readout']} | {estimate(row['value'], row['low'], row['high'])} | {gained} | {verdict} |"
+            f"| {row['readout']} | {estimate(row['value'], row['low'], row['high'])} | {row['phrases']} | {gained} | "
+            f"{verdict} |"
         )
     return lines
 

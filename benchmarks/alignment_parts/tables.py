@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,10 +13,12 @@ from alignment_parts.material import class_of
 from alignment_parts.pieces import Piece
 from alignment_parts.settings import Settings
 from attnviz.alignment import Alignment, layer_lags, pool_profile
+from attnviz.alignment.arrays import stretched
 from attnviz.alignment.bootstrap import Bootstrap, defined_units, interval, known_means
 from attnviz.alignment.phrases import AlignedPhrase
 from attnviz.alignment.pooling import BETTER, FEWEST_SOURCES, NEITHER, TOO_FEW, WORSE
 from attnviz.alignment.profiling import units_of
+from attnviz.alignment.reading import MAP
 
 COMPARED = ("mean", "auffusion", "best layer", FITTED)
 """Readouts with every control; the others, single layers, are scored alone."""
@@ -59,7 +62,7 @@ def look_tables(pieces: Sequence[Piece], settings: Settings, *, exact: bool) -> 
         readout: result.pool(n_resamples=settings.resamples, n_permutations=settings.resamples)
         for readout, result in full.items()
     }
-    single = phrase_scores(results)
+    single = phrase_scores(on_columns_of(results[main], results))
     tables = {
         "readouts": mean_rows("readout", single, settings.resamples),
         "gains": gains(single, main, settings.resamples),
@@ -75,6 +78,28 @@ def look_tables(pieces: Sequence[Piece], settings: Settings, *, exact: bool) -> 
     if exact:
         tables["lags"] = layer_lags(results.values(), n_resamples=settings.resamples)
     return tables
+
+
+def on_columns_of(main: Alignment, others: Mapping[str, Alignment]) -> dict[str, Alignment]:
+    """Return what others read, resampled to the columns of one readout.
+
+    A layer of wide columns cannot have a short sound scored on its own: compared there, it would have fewer and
+    easier phrases than the others.
+    """
+    return {
+        name: Alignment(
+            tuple(
+                replace(ours, curves=_resampled(theirs, len(ours.share)), seeds={}, mask=None, heats={})
+                for ours, theirs in zip(main.phrases, other.phrases, strict=True)
+            ),
+            name,
+        )
+        for name, other in others.items()
+    }
+
+
+def _resampled(phrase: AlignedPhrase, columns: int) -> dict[str, tuple[np.ndarray, ...]]:
+    return {MAP: tuple(stretched(curve, columns) for curve in phrase.curves[MAP])}
 
 
 def phrase_scores(results: Mapping[str, Alignment], score: str = "roc_auc") -> pd.DataFrame:
