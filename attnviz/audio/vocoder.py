@@ -182,8 +182,8 @@ class HifiGan(nn.Module):
             return waves
         if waves.shape[1] < self.mel.shortest:
             raise AudioError(
-                f"log_mel has {log_mel.shape[2]} frames, {waves.shape[1]} samples; with mel_corrections this vocoder "
-                f"needs {self.mel.shortest} samples at least, which can be analysed again."
+                f"log_mel has {log_mel.shape[2]} frames, {waves.shape[1]} samples; with mel_corrections this "
+                f"vocoder needs {self.mel.shortest} samples at least, which can be analysed again."
             )
         return correct_mel(waves, log_mel.float(), self.mel, rounds=self.config.mel_corrections)
 

@@ -31,7 +31,7 @@ def bundle(runs: Mapping[str, str | os.PathLike[str]], out: str | os.PathLike[st
     """Copy trained parts into a checkpoint, their weights in float16.
 
     How each was trained goes along: ``training/PART.json`` is its configuration, ``training/PART.csv`` its curves.
-    Of a part that went on from the bundled model, those of the training before stay, as ``training/PART-before.*``.
+    Of a part that went on from the bundled model, those of the training before stay: ``training/PART-before.*``.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def bundle(runs: Mapping[str, str | os.PathLike[str]], out: str | os.PathLike[st
 
 
 def _goes_on(config: Path) -> bool:
-    model = json.loads(config.read_text(encoding="utf-8"))["model"]
+    model = json.loads(config.read_text(encoding="utf-8")).get("model", {})
     return NAME in (model.get("checkpoint"), model.get("pretrained"))
 
 

@@ -25,7 +25,7 @@ KNOWN: dict[str, Curve] = {
 
 
 NOISES, NOISES_RIGHT = 20, 16
-"""How often noise is drawn, and how often it must be called noise: each of two tests errs in one draw of twenty."""
+"""How often noise is drawn, and how often it must be called noise: each of two tests errs once in twenty draws."""
 
 
 def known_answers(result: Alignment, resamples: int, seed: int = 0) -> pd.DataFrame:

@@ -40,8 +40,8 @@ def write_summary(
     lines += _refused(tables.get("", {}).get("refused"))
     lines += [
         "Intervals are 95 %, by bootstrap over source recordings (over prompts, in generation; over clips, where "
-        "events name no source). Readouts are compared on the columns of the "
-        "first named in the comparison, resampled to them where a layer's are wider. Machine and versions: `study.json`.",
+        "events name no source). Readouts are compared on the columns of the one that is held against the others, "
+        "resampled where a layer's are wider. Machine and versions: `study.json`.",
         "",
     ]
     (folder / "README.md").write_text("\n".join(lines), encoding="utf-8")
@@ -97,8 +97,8 @@ def _readouts(tables: Mapping[str, pd.DataFrame]) -> list[str]:
             gained = estimate(gain["value"], gain["low"], gain["high"], sign=True)
             verdict = str(gain["verdict"])
         lines.append(
-            f"| {row['readout']} | {estimate(row['value'], row['low'], row['high'])} | {row['phrases']} | {gained} | "
-            f"{verdict} |"
+            f"| {row['readout']} | {estimate(row['value'], row['low'], row['high'])} | {row['phrases']} "
+            f"| {gained} | {verdict} |"
         )
     return lines
 

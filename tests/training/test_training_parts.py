@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -558,6 +559,24 @@ def test_a_denoiser_is_bundled_with_the_auto_encoder_it_was_trained_on(tmp_path)
     with pytest.raises(TrainingError, match="another auto-encoder"):
         bundle({"unet": run}, out)
     assert bundle({"unet": run, "vae": run}, out)[-1] == "vae"
+
+
+def test_a_part_that_went_on_from_the_bundled_one_keeps_how_that_was_trained(tmp_path):
+    part = tmp_path / "run" / "model" / "listener"
+    part.mkdir(parents=True)
+    safetensors.torch.save_file({"w": torch.tensor([1.0])}, part / "listener.safetensors")
+    (part / "config.json").write_text('{"_name_or_path": "/home/someone/listener", "hidden": 4}')
+    out = tmp_path / "out"
+    write_records(tmp_path / "run")
+    bundle({"listener": tmp_path / "run"}, out)
+    assert json.loads((out / "listener" / "config.json").read_text()) == {"hidden": 4}
+    assert not list((out / "training").glob("*-before.*"))
+    (tmp_path / "run" / "config.json").write_text('{"model": {"pretrained": "bundled"}}')
+    bundle({"listener": tmp_path / "run"}, out)
+    assert (out / "training" / "listener-before.json").read_text() == '{"seed": 3}'
+    assert "bundled" in (out / "training" / "listener.json").read_text()
+    curves = sorted(path.name for path in (out / "training").glob("*.csv"))
+    assert curves == ["listener-before.csv", "listener.csv"]
 
 
 def test_auto_encoders_are_told_apart_by_weights_and_settings():
