@@ -17,6 +17,7 @@ import attnviz
 from attnviz import bundled
 from attnviz.cli import app
 from attnviz.errors import UnknownSoundWarning
+from attnviz.maps import FittedReadout
 from attnviz.pipelines import AuffusionPipeline
 from attnviz.sounds import PHRASES, ComposerConfig, read_esc10, scenes
 
@@ -65,8 +66,18 @@ def test_it_generates_and_every_layer_is_mapped(pipe):
     assert len(maps.layers) == sum(name.endswith("attn2") for name, _ in pipe.unet.named_modules()) == 5
     assert maps.provenance["model"] == "bundled"
     assert maps.heatmap("dog barks").dims == ("freq", "time")
+    # Fitted on layers alone, so that it reads what is kept by default.
+    assert not np.array_equal(maps.activation("rain", readout="fitted"), maps.activation("rain"))
     shapes = {maps[layer].sizes["time"] / maps[layer].sizes["freq"] for layer in maps.layers}
     assert shapes == {4.0}  # 16 x 64 and its halves: never a square
+
+
+def test_what_was_measured_of_it_ships_along():
+    quality = json.loads((bundled.FOLDER / "listener" / "quality.json").read_text(encoding="utf-8"))
+    assert quality["fold"] == 4
+    assert 0 < quality["psds1"] < quality["frame_map"] < 1
+    readout = FittedReadout.load(bundled.FOLDER / "readout.json")
+    assert readout.provenance["model"] == bundled.NAME
 
 
 def test_a_prompt_without_any_of_its_sounds_warns_and_names_them(pipe):

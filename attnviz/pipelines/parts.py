@@ -14,7 +14,6 @@ from diffusers import SchedulerMixin
 from safetensors import SafetensorError
 from transformers import CLIPTokenizer, PreTrainedModel
 
-from attnviz import bundled
 from attnviz.audio import MEL, HifiGan
 from attnviz.errors import AttnVizWarning, CheckpointError
 from attnviz.text.encoders import check_vocabulary, load_tokenizer
@@ -103,11 +102,9 @@ def read_vocoder(folder: Path, dtype: torch.dtype) -> HifiGan | None:
     Warns
     -----
     AttnVizWarning
-        If there is none: audio then comes from Griffin-Lim. Not of the bundled model, whose card says so.
+        If there is none: audio then comes from Griffin-Lim.
     """
     if not folder.exists():
-        if folder.parent == bundled.FOLDER:
-            return None
         warnings.warn(
             f"{folder.parent} has no vocoder, so audio is made by Griffin-Lim: slower, and less clean. Published "
             "checkpoints hold one in vocoder/ (config.json and vocoder.pt).",

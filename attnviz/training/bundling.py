@@ -87,8 +87,7 @@ def bundle(runs: Mapping[str, str | os.PathLike[str]], out: str | os.PathLike[st
 
 
 def _goes_on(config: Path) -> bool:
-    model = json.loads(config.read_text(encoding="utf-8")).get("model", {})
-    return NAME in (model.get("checkpoint"), model.get("pretrained"))
+    return bool(json.loads(config.read_text(encoding="utf-8")).get("model", {}).get("checkpoint") == NAME)
 
 
 def _keep_before(folder: Path, part: str) -> None:

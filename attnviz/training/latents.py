@@ -12,8 +12,6 @@ from diffusers import AutoencoderKL
 from rich.progress import track
 
 from attnviz import bundled
-from attnviz.audio import HifiGan, image_to_mel, mel_to_image
-from attnviz.audio.mel import log_mels
 from attnviz.errors import TrainingError
 from attnviz.pipelines.parts import read_model
 from attnviz.storage import whole_or_nothing
@@ -50,12 +48,7 @@ def cached_latents(
         The cache cannot be written.
     """
     path = cache / f"latents-{precision}-{_digest(vae, scenes)}.npy"
-    vae = vae.to(device).eval()
-
-    def encode(image: torch.Tensor) -> torch.Tensor:
-        return vae.encode(image.to(device, vae.dtype)).latent_dist.mean * vae.config.scaling_factor
-
-    return _cached(path, scenes, device, precision, len(scenes), "Encoding", encode)
+    return _cached(path, vae, scenes, device, precision, len(scenes), "Encoding", _encoded)
 
 
 def cached_reconstructions(
@@ -88,69 +81,23 @@ def cached_reconstructions(
     """
     count = min(count, len(scenes))
     path = cache / f"reconstructions-{count}-{precision}-{_digest(vae, scenes)}.npy"
-    vae = vae.to(device).eval()
-
-    def decode(image: torch.Tensor) -> torch.Tensor:
-        return _reconstructed(vae, image.to(device, vae.dtype))
-
-    return _cached(path, scenes, device, precision, count, "Reconstructing", decode)
-
-
-def cached_vocoded(
-    vae: AutoencoderKL,
-    vocoder: HifiGan,
-    scenes: SceneStore,
-    cache: Path,
-    device: torch.device,
-    precision: str = "no",
-    *,
-    count: int,
-) -> np.ndarray:
-    """Return the first scenes after the auto-encoder and the vocoder: what generated audio went through.
-
-    Parameters
-    ----------
-    vae, scenes, cache, device, precision
-        As :func:`cached_latents`.
-    vocoder : HifiGan
-        What turns the reconstruction into audio, which is analysed again.
-    count : int
-        How many; at most all.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``(count, 256, columns)`` float16 in [0, 1], on disk.
-
-    Raises
-    ------
-    OutputError
-        The cache cannot be written.
-    """
-    count = min(count, len(scenes))
-    path = cache / f"vocoded-{count}-{precision}-{vocoder_digest(vocoder)}-{_digest(vae, scenes)}.npy"
-    vae, vocoder = vae.to(device).eval(), vocoder.to(device).eval()
-
-    def vocode(image: torch.Tensor) -> torch.Tensor:
-        mel = image_to_mel(_reconstructed(vae, image.to(device, vae.dtype)).float())
-        with torch.autocast(device.type, enabled=False):  # spectra of quiet sounds need all digits
-            return mel_to_image(log_mels(vocoder(mel)))
-
-    return _cached(path, scenes, device, precision, count, "Vocoding", vocode)
+    return _cached(path, vae, scenes, device, precision, count, "Reconstructing", _decoded)
 
 
 def _cached(
     path: Path,
+    vae: AutoencoderKL,
     scenes: SceneStore,
     device: torch.device,
     precision: str,
     count: int,
     what: str,
-    compute: Callable[[torch.Tensor], torch.Tensor],
+    compute: Callable[[AutoencoderKL, torch.Tensor], torch.Tensor],
 ) -> np.ndarray:
     if path.is_file():
         return _read(path, count)
     path.parent.mkdir(parents=True, exist_ok=True)
+    vae = vae.to(device).eval()
     kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
     found = []
     with (
@@ -160,11 +107,11 @@ def _cached(
     ):
         # One by one: on a CPU larger batches leave its caches.
         for number in track(range(count), f"{what} {count} scenes"):
-            image = to_vae(scenes.images[number : number + 1])
-            found.append(compute(image).float().cpu().numpy().astype(np.float16))
+            image = to_vae(scenes.images[number : number + 1]).to(device, vae.dtype)
+            found.append(compute(vae, image).float().cpu().numpy().astype(np.float16))
             if not np.isfinite(found[-1]).all():
                 raise TrainingError(
-                    f"{what} scene {number} gives values beyond float16 in precision {precision!r}. "
+                    f"the auto-encoder gives values beyond float16 for scene {number} in precision {precision!r}. "
                     'Try mixed_precision = "bf16" or "no".'
                 )
         with temporary.open("wb") as file:
@@ -182,7 +129,11 @@ def _read(path: Path, count: int) -> np.ndarray:
     return array
 
 
-def _reconstructed(vae: AutoencoderKL, image: torch.Tensor) -> torch.Tensor:
+def _encoded(vae: AutoencoderKL, image: torch.Tensor) -> torch.Tensor:
+    return vae.encode(image).latent_dist.mean * vae.config.scaling_factor
+
+
+def _decoded(vae: AutoencoderKL, image: torch.Tensor) -> torch.Tensor:
     decoded = vae.decode(vae.encode(image).latent_dist.mean).sample
     return (decoded[:, 0] / 2 + 0.5).clamp(0, 1)
 
@@ -200,31 +151,11 @@ def read_vae(folder: str) -> AutoencoderKL:
     )
 
 
-def read_vocoder(folder: str) -> HifiGan:
-    """Read a vocoder; ``"bundled"`` is the one that is shipped.
-
-    Raises
-    ------
-    CheckpointError
-        The folder holds none.
-    """
-    return HifiGan.from_pretrained(bundled.FOLDER / "vocoder" if folder == bundled.NAME else Path(folder))
-
-
 def vae_digest(vae: AutoencoderKL) -> str:
     """Return what tells auto-encoders apart: a digest of settings and weights."""
     settings = {name: value for name, value in vae.config.items() if not name.startswith("_")}
-    return _model_digest(vae, repr(sorted(settings.items())))
-
-
-def vocoder_digest(vocoder: HifiGan) -> str:
-    """Return what tells vocoders apart: a digest of settings and weights."""
-    return _model_digest(vocoder, repr(sorted(vocoder.config.to_dict().items())))
-
-
-def _model_digest(model: torch.nn.Module, settings: str) -> str:
-    known = hashlib.sha256(settings.encode())
-    for name, tensor in sorted(model.state_dict().items()):
+    known = hashlib.sha256(repr(sorted(settings.items())).encode())
+    for name, tensor in sorted(vae.state_dict().items()):
         known.update(name.encode() + tensor.detach().cpu().float().numpy().tobytes())
     return known.hexdigest()[:16]
 

@@ -14,14 +14,7 @@ from attnviz import bundled
 from attnviz.errors import CheckpointError, TrainingError
 from attnviz.sounds.listener_model import Listener, ListenerConfig
 from attnviz.training.config import TrainingConfig, read_settings
-from attnviz.training.latents import (
-    cached_reconstructions,
-    cached_vocoded,
-    read_vae,
-    read_vocoder,
-    vae_digest,
-    vocoder_digest,
-)
+from attnviz.training.latents import cached_reconstructions, read_vae, vae_digest
 from attnviz.training.part import Batch, Part, Player
 from attnviz.training.scene_store import SceneStore
 
@@ -45,11 +38,6 @@ class ListenerObjective:
         is generated comes out of that auto-encoder, and has no noise of its own. 0: of none.
     vae : str
         Folder of that auto-encoder; ``"bundled"``: the one that is shipped.
-    vocoded : int
-        Of so many scenes, the first, what comes out of the auto-encoder and then the vocoder is seen as often as
-        the other views: what it is to hear is generated. 0: of none.
-    vocoder : str
-        Folder of that vocoder; ``"bundled"``: the one that is shipped.
     mixup : float
         Share of the images that are laid over another one of the batch, cell by cell the louder: their sounds
         are then both there.
@@ -63,8 +51,6 @@ class ListenerObjective:
     mixup: float = 0.3
     reconstructions: int = 0
     vae: str = bundled.NAME
-    vocoded: int = 0
-    vocoder: str = bundled.NAME
 
 
 class _Detection(Player):
@@ -85,22 +71,18 @@ class ListenerPart(Part):
 
     def __init__(self, config: TrainingConfig, scenes: SceneStore, cache: Path, device: torch.device) -> None:
         self.objective = read_settings(ListenerObjective, config.objective, "objective.")
-        self.shipped = _make_listener(config)
+        try:
+            self.shipped = Listener(ListenerConfig.from_dict(config.model))
+        except CheckpointError as error:
+            raise TrainingError(f"[model]: {error}") from error
         self.players = [_Detection(self.shipped)]
-        self.views: list[np.ndarray] = []
-        """What is seen of the first scenes in place of the scenes themselves."""
-        if self.objective.reconstructions or self.objective.vocoded:
-            self._look_again(scenes, cache, device, config.mixed_precision)
-
-    def _look_again(self, scenes: SceneStore, cache: Path, device: torch.device, precision: str) -> None:
-        vae = read_vae(self.objective.vae)
-        self.frozen = vae_digest(vae)
-        if count := self.objective.reconstructions:
-            self.views.append(cached_reconstructions(vae, scenes, cache, device, precision, count=count))
-        if count := self.objective.vocoded:
-            vocoder = read_vocoder(self.objective.vocoder)
-            self.frozen += f" {vocoder_digest(vocoder)}"
-            self.views.append(cached_vocoded(vae, vocoder, scenes, cache, device, precision, count=count))
+        self.reconstructions: np.ndarray | None = None
+        if self.objective.reconstructions:
+            vae = read_vae(self.objective.vae)
+            self.frozen = vae_digest(vae)
+            self.reconstructions = cached_reconstructions(
+                vae, scenes, cache, device, config.mixed_precision, count=self.objective.reconstructions
+            )
 
     def batch(self, scenes: SceneStore, indices: np.ndarray, rng: np.random.Generator) -> Batch:
         """Return ``images`` ``(batch, 256, columns)`` and ``activity`` ``(batch, 10, frames)``."""
@@ -111,9 +93,10 @@ class ListenerPart(Part):
         return {"images": images, "activity": self._frames(activity)}
 
     def _image(self, scenes: SceneStore, i: int, rng: np.random.Generator) -> np.ndarray:
-        views = [scenes.images, *(view for view in self.views if i < len(view))]
-        # One view draws nothing: as many draws as there were before there were others.
-        return views[int(rng.integers(len(views)))][i] if len(views) > 1 else scenes.images[i]
+        known = self.reconstructions
+        if known is not None and i < len(known) and rng.random() < 0.5:
+            return known[i]
+        return scenes.images[i]
 
     def _frames(self, activity: torch.Tensor) -> torch.Tensor:
         return torch.nn.functional.avg_pool1d(activity, self.shipped.config.columns_per_frame)
@@ -147,21 +130,6 @@ class ListenerPart(Part):
     def export(self, folder: Path) -> None:
         """Write ``listener/``."""
         self.shipped.save_pretrained(folder / "listener")
-
-
-def _make_listener(config: TrainingConfig) -> Listener:
-    """Return a fresh listener, or with ``{"pretrained": FOLDER}`` one to go on from."""
-    folder = config.model.get("pretrained")
-    try:
-        if folder is None:
-            return Listener(ListenerConfig.from_dict(config.model))
-        if len(config.model) > 1 or not isinstance(folder, str):
-            raise TrainingError(
-                '[model]: pretrained = "FOLDER" brings its own settings; nothing may stand beside it.'
-            )
-        return Listener.from_pretrained(bundled.FOLDER / "listener" if folder == bundled.NAME else Path(folder))
-    except CheckpointError as error:
-        raise TrainingError(f"[model]: {error}") from error
 
 
 def _mix(

@@ -228,43 +228,12 @@ def test_half_of_the_first_scenes_are_seen_as_the_auto_encoder_gives_them_back(s
         config("listener", {"channels": [4], "hidden": 4}, objective=objective), scenes, tmp_path, CPU
     )
     back = reconstruct(read_model(AutoencoderKL, vae_folder, torch.float32), scenes.images[:2])
-    np.testing.assert_allclose(part.views[0], back, atol=2e-3)
+    np.testing.assert_allclose(part.reconstructions, back, atol=2e-3)
     rng = np.random.default_rng(0)
     seen = [part._image(scenes, 0, rng) for _ in range(40)]
     as_it_was = sum(np.array_equal(image, scenes.images[0]) for image in seen)
     assert 10 < as_it_was < 30
     assert all(np.array_equal(part._image(scenes, 2, rng), scenes.images[2]) for _ in range(10))
-
-
-def test_first_scenes_are_seen_as_generated_audio_would_show_them(scenes, vae_folder, tmp_path):
-    vocoder = HifiGan(VOCODER).eval()
-    with torch.no_grad():
-        vocoder.conv_post.bias += 0.01
-    vocoder.save_pretrained(tmp_path / "vocoder")
-    objective = {"vocoded": 1, "vae": str(vae_folder), "vocoder": str(tmp_path / "vocoder")}
-    part = ListenerPart(
-        config("listener", {"channels": [4], "hidden": 4}, objective=objective), scenes, tmp_path, CPU
-    )
-    back = reconstruct(read_model(AutoencoderKL, vae_folder, torch.float32), scenes.images[:1])
-    with torch.no_grad():
-        wave = HifiGan.from_pretrained(tmp_path / "vocoder")(torch.from_numpy(image_to_mel(back)))[0].numpy()
-    np.testing.assert_allclose(part.views[0][0], mel_to_image(log_mel(wave)), atol=2e-3)
-    assert len(part.frozen.split()) == 2  # both models are known to a resume
-
-
-def test_a_listener_goes_on_from_a_trained_one(scenes, tmp_path):
-    first = ListenerPart(config("listener", {"channels": [4], "hidden": 4}), scenes, tmp_path, CPU)
-    first.export(tmp_path / "run")
-    folder = str(tmp_path / "run" / "listener")
-    second = ListenerPart(config("listener", {"pretrained": folder}), scenes, tmp_path, CPU)
-    for name, tensor in first.shipped.state_dict().items():
-        torch.testing.assert_close(second.shipped.state_dict()[name], tensor)
-    for model, said in (
-        ({"pretrained": folder, "hidden": 4}, "brings its own"),
-        ({"pretrained": "no/where"}, "no/where"),
-    ):
-        with pytest.raises(TrainingError, match=said):
-            ListenerPart(config("listener", model), scenes, tmp_path, CPU)
 
 
 # ---- vocoder -------------------------------------------------------------------------------------------------
@@ -571,7 +540,7 @@ def test_a_part_that_went_on_from_the_bundled_one_keeps_how_that_was_trained(tmp
     bundle({"listener": tmp_path / "run"}, out)
     assert json.loads((out / "listener" / "config.json").read_text()) == {"hidden": 4}
     assert not list((out / "training").glob("*-before.*"))
-    (tmp_path / "run" / "config.json").write_text('{"model": {"pretrained": "bundled"}}')
+    (tmp_path / "run" / "config.json").write_text('{"model": {"checkpoint": "bundled"}}')
     bundle({"listener": tmp_path / "run"}, out)
     assert (out / "training" / "listener-before.json").read_text() == '{"seed": 3}'
     assert "bundled" in (out / "training" / "listener.json").read_text()
