@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,7 +13,21 @@ from attnviz.commands.edit import edit
 from attnviz.commands.explain import explain
 from attnviz.commands.figures import figures
 from attnviz.commands.listen import listen
-from attnviz.commands.options import Device, Model, Offline, Precision, Revision
+from attnviz.commands.options import (
+    Device,
+    Guidance,
+    Keep,
+    Model,
+    Negative,
+    Offline,
+    Precision,
+    ReplaceRun,
+    Revision,
+    RunFolder,
+    Seed,
+    SpecialTokens,
+    Steps,
+)
 from attnviz.commands.report import report
 from attnviz.commands.train import train
 from attnviz.terminal import console, quieten_libraries, reported, say, warnings_shown
@@ -41,24 +54,20 @@ def main(
 @app.command()
 def generate(
     prompt: Annotated[str, typer.Argument(help="What is to be heard, for example 'a dog barks'.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Run folder to write.")],
+    out: RunFolder,
     model: Model = None,
-    steps: Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps.")] = 50,
-    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the initial noise.")] = 0,
-    guidance: Annotated[float, typer.Option(help="Classifier-free guidance scale; in effect above 1.")] = 7.5,
-    negative: Annotated[str | None, typer.Option(help="Negative prompt.")] = None,
+    steps: Steps = 50,
+    seed: Seed = 0,
+    guidance: Guidance = 7.5,
+    negative: Negative = None,
     duration: Annotated[float, typer.Option(help="Seconds of audio, at most 10.24.")] = 10.0,
-    keep: Annotated[
-        list[str] | None, typer.Option(help="Axis kept in the maps, step or head; may be given twice.")
-    ] = None,
-    special_tokens: Annotated[
-        bool, typer.Option("--special-tokens", help="Draw the start and end tokens too.")
-    ] = False,
+    keep: Keep = None,
+    special_tokens: SpecialTokens = False,
     revision: Revision = None,
     offline: Offline = False,
     device: Device = None,
     precision: Precision = "float32",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing run folder.")] = False,
+    overwrite: ReplaceRun = False,
 ) -> None:
     """Generate audio from a prompt, with a map of every word on the spectrogram."""
     with reported(), warnings_shown() as warned:
@@ -77,9 +86,7 @@ def generate(
         run = jobs.generate(
             request,
             model=jobs.ModelChoice(model, revision, offline, device, precision),
-            out=out,
-            special_tokens=special_tokens,
-            overwrite=overwrite,
+            place=jobs.RunPlace(out, overwrite=overwrite, special_tokens=special_tokens),
             warned=warned,
         )
         say(repr(run.maps))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,12 +13,12 @@ import torch
 import attnviz
 from attnviz.api import load, trace
 from attnviz.errors import AttnVizError, CaptureError, PromptError
+from attnviz.keys import token_table
 from attnviz.maps import AttentionMaps
 from attnviz.pipelines import AuffusionPipeline, calls, inputs
 from attnviz.pipelines.mixin import DEFAULT_SECONDS
 from attnviz.runs import is_run, save_run
 from attnviz.storage import check_free
-from attnviz.text import clip_token_table
 from attnviz.text.words import split_words
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -140,13 +141,72 @@ class Written:
     maps: AttentionMaps
 
 
+@dataclass(frozen=True)
+class RunPlace:
+    """Where a run folder is to be; `special_tokens` and `overwrite` as for `attnviz.runs.save_run`."""
+
+    out: Path
+    overwrite: bool
+    special_tokens: bool = False
+
+    def check(self) -> None:
+        """Refuse the place before the long work begins.
+
+        Raises
+        ------
+        OutputError
+            If the folder cannot be written, or is there and may not be replaced.
+        """
+        check_free(self.out, overwrite=self.overwrite, replaceable=is_run)
+
+    def write(
+        self,
+        audio: np.ndarray,
+        log_mel: np.ndarray,
+        maps: AttentionMaps,
+        record: Mapping[str, Any],
+        *,
+        model: ModelChoice,
+        warned: Sequence[str],
+        **further: Any,
+    ) -> Written:
+        """Write the run folder.
+
+        Parameters
+        ----------
+        audio, log_mel, maps, **further
+            As for `attnviz.runs.save_run`.
+        record : mapping
+            What was asked for.
+        model : ModelChoice
+            By which checkpoint.
+        warned : sequence of str
+            Warnings given so far.
+
+        Raises
+        ------
+        OutputError
+            As `attnviz.runs.save_run`.
+        """
+        whole = {"attnviz": attnviz.__version__, **record, "model": asdict(model), "warnings": list(warned)}
+        folder = save_run(
+            self.out,
+            audio,
+            log_mel,
+            maps,
+            whole,
+            special_tokens=self.special_tokens,
+            overwrite=self.overwrite,
+            **further,
+        )
+        return Written(folder, sorted(path.name for path in folder.iterdir()), maps)
+
+
 def generate(
     request: Generation,
     *,
     model: ModelChoice,
-    out: Path,
-    special_tokens: bool,
-    overwrite: bool,
+    place: RunPlace,
     warned: Sequence[str] = (),
 ) -> Written:
     """Generate, trace and write a run folder.
@@ -157,10 +217,8 @@ def generate(
     ----------
     request, model
         What is generated, and by which checkpoint.
-    out : pathlib.Path
+    place : RunPlace
         Run folder to write.
-    special_tokens, overwrite : bool
-        As for `attnviz.runs.save_run`.
     warned : sequence of str
         Warnings given so far, read when the run is written.
 
@@ -171,18 +229,10 @@ def generate(
     """
     request.check()
     model.settle()
-    check_free(out, overwrite=overwrite, replaceable=is_run)
+    place.check()
     pipe = model.load()
     request.check_fit(pipe)
-    audio, log_mel, maps = request.run(pipe)
-    record = {
-        "attnviz": attnviz.__version__,
-        **asdict(request),
-        "model": asdict(model),
-        "warnings": list(warned),
-    }
-    folder = save_run(out, audio, log_mel, maps, record, special_tokens=special_tokens, overwrite=overwrite)
-    return Written(folder, sorted(path.name for path in folder.iterdir()), maps)
+    return place.write(*request.run(pipe), asdict(request), model=model, warned=warned)
 
 
 def check_prompt(prompt: str, negative_prompt: str | None = None) -> None:
@@ -227,11 +277,7 @@ def check_mappable(pipe: AuffusionPipeline, prompt: str) -> None:
     PromptError
         Saying so.
     """
-    if pipe.conditioner is not None:
-        table = pipe.conditioner.token_table(prompt, warn=False)
-    else:
-        table = clip_token_table(pipe.tokenizer, prompt, warn=False)
-    if not table.kept_words:
+    if not token_table(pipe, prompt).kept_words:
         raise PromptError(
             f"No word of the prompt {prompt!r} has a token of its own, so there is nothing to map. The "
             "tokenizer drops its characters; are they letters that the model was trained on?"

@@ -6,8 +6,7 @@ reweight  a phrase's loudness and listener probability over its weight
 inpaint   a span of a real scene drawn anew: seams, and what is heard in it
 style     a real scene turned towards another sound, over strengths
 
-Each part writes its CSV when it is done, and is not measured again unless --fresh says so. See
-benchmarks/README.md.
+A case is kept when it is done, and not measured again unless --fresh says so. See benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -29,18 +29,19 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 from bundled import fingerprint  # noqa: E402
-from editing_parts.clips import inpaint_rows, style_rows  # noqa: E402
+from editing_parts.clips import inpaint_rows, scenes_of, style_rows  # noqa: E402
 from editing_parts.prompting import edit_rows, weight_rows  # noqa: E402
 from editing_parts.report import judge, table_lines, write_figures, write_summary  # noqa: E402
 from editing_parts.settings import PARTS, Settings  # noqa: E402
-from editing_parts.tasks import refinements, swaps  # noqa: E402
+from editing_parts.tasks import refinements, swaps, weighings  # noqa: E402
 
 import attnviz  # noqa: E402
 from attnviz import bundled  # noqa: E402
 from attnviz.sounds.listener_folder import trained_listener  # noqa: E402
 from attnviz.storage import write_whole  # noqa: E402
 
-Rows = Iterator[list[dict[str, Any]]]
+Measure = Callable[[Any, int], list[dict[str, Any]]]
+"""Given a case and its number, what is measured of it."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -52,8 +53,8 @@ def main(arguments: list[str] | None = None) -> int:
         fold=options.fold,
     )
     settings = settings.as_tiny() if options.tiny else settings
-    if options.prompts is not None:
-        settings = replace(settings, prompts=options.prompts)
+    given = {"prompts": options.prompts, "steps": options.steps}
+    settings = replace(settings, **{name: value for name, value in given.items() if value is not None})
     folder: Path = options.out
     folder.mkdir(parents=True, exist_ok=True)
     study = json.loads(json.dumps({"settings": settings.to_dict(), "environment": _environment()}))
@@ -69,40 +70,49 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _measure(settings: Settings, model: str | None, listener: str | None, folder: Path, parts: list[str]) -> None:
-    """Measure the parts that are asked for and not yet there."""
+    """Measure the cases that are asked for and not yet there, and put each part's together."""
     wanted = [part for part in PARTS if part in parts and not (folder / f"{part}.csv").exists()]
     if not wanted:
         return
     pipe = attnviz.load(model) if model else attnviz.load()
     pipe.set_progress_bar_config(disable=True)
     trained = trained_listener(listener or (Path(model) / "listener" if model else None))
-
-    def of(part: str, tasks: Iterator[Any]) -> Rows:
-        return (list(edit_rows(pipe, trained, task, settings, part, number)) for number, task in enumerate(tasks))
-
-    work: dict[str, Callable[[], Rows]] = {
-        "swap": lambda: of("swap", swaps(settings)),
-        "refine": lambda: of("refine", refinements(settings)),
-        "reweight": lambda: weight_rows(pipe, trained, settings),
-        "inpaint": lambda: inpaint_rows(pipe, trained, settings),
-        "style": lambda: style_rows(pipe, trained, settings),
+    work: dict[str, tuple[Iterator[Any], Measure]] = {
+        "swap": (swaps(settings), lambda task, n: edit_rows(pipe, trained, task, settings, "swap", n)),
+        "refine": (refinements(settings), lambda task, n: edit_rows(pipe, trained, task, settings, "refine", n)),
+        "reweight": (weighings(settings), lambda task, n: weight_rows(pipe, trained, task, settings, n)),
+        "inpaint": (
+            scenes_of("inpaint", settings),
+            lambda task, n: inpaint_rows(pipe, trained, task, settings, n),
+        ),
+        "style": (scenes_of("style", settings), lambda task, n: style_rows(pipe, trained, task, settings, n)),
     }
     for part in wanted:
         start = perf_counter()
-        rows: list[dict[str, Any]] = []
-        for number, found in enumerate(work[part](), 1):
-            rows += found
-            print(f"\r{part}: {number} of {settings.prompts}", end="", file=sys.stderr, flush=True)
-        write_whole(folder / f"{part}.csv", pd.DataFrame(rows).to_csv(index=False).encode())
+        cases = []
+        for number, task in enumerate(work[part][0]):
+            case = _pieces(folder, part) / f"{number:04d}.csv"
+            if not case.exists():
+                case.parent.mkdir(parents=True, exist_ok=True)
+                write_whole(case, pd.DataFrame(work[part][1](task, number)).to_csv(index=False).encode())
+            cases.append(pd.read_csv(case))
+            print(f"\r{part}: {number + 1} of {settings.prompts}", end="", file=sys.stderr, flush=True)
+        write_whole(folder / f"{part}.csv", pd.concat(cases).to_csv(index=False).encode())
         print(f"\n{part}: {perf_counter() - start:.0f} s", flush=True)
 
 
+def _pieces(folder: Path, part: str) -> Path:
+    return folder / "pieces" / part
+
+
 def _check_same(folder: Path, study: dict[str, Any], fresh: list[str]) -> None:
-    """Remove the tables that are to be measured anew, and refuse to add to those of another study."""
+    """Remove what is to be measured anew, and refuse to add to another study."""
     for part in fresh:
         (folder / f"{part}.csv").unlink(missing_ok=True)
+        shutil.rmtree(_pieces(folder, part), ignore_errors=True)
     there = folder / "study.json"
-    if not any((folder / f"{part}.csv").exists() for part in PARTS) or not there.exists():
+    found = [path for part in PARTS for path in (folder / f"{part}.csv", _pieces(folder, part)) if path.exists()]
+    if not found or not there.exists():
         return
     if json.loads(there.read_text(encoding="utf-8"))["settings"] != study["settings"]:
         raise SystemExit(f"{folder} holds a study with other settings; give --fresh, or another --out.")
@@ -126,6 +136,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, default=HERE.parent / "results" / "editing")
     parser.add_argument("--fold", type=int, default=4, help="what is reported on; tune on another one")
     parser.add_argument("--prompts", type=int, help="cases a kind")
+    parser.add_argument("--steps", type=int, help="denoising steps; 50 where left out")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--fresh", action="store_true", help="measure the parts again")
     parser.add_argument("--tiny", action="store_true", help="show that everything runs")

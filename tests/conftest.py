@@ -7,8 +7,10 @@ from pathlib import Path
 import hypothesis
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 
 from attnviz.testing import write_adapter_checkpoint, write_plain_checkpoint
+from attnviz.testing.models import UNET_CONFIG
 
 # An example's time is the machine's, not the code's: no test is to fail because another one ran beside it.
 hypothesis.settings.register_profile("attnviz", deadline=None)
@@ -52,6 +54,22 @@ def two_encoder_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def plain_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny checkpoint in the plain Stable Diffusion layout, with a vocoder beside it."""
     return write_plain_checkpoint(tmp_path_factory.mktemp("checkpoints") / "plain")
+
+
+@pytest.fixture(scope="session")
+def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint with few layers, none at the finest level: a denoiser call takes little."""
+    folder = write_adapter_checkpoint(tmp_path_factory.mktemp("checkpoints") / "small", published=False)
+    down = ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D")
+    config = {
+        **UNET_CONFIG, "block_out_channels": (8, 16, 16), "layers_per_block": 1, "attention_head_dim": 2,
+        "norm_num_groups": 4, "down_block_types": down, "cross_attention_dim": 24,
+        "up_block_types": tuple(name.replace("Down", "Up") for name in reversed(down)),
+    }  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        UNet2DConditionModel(**config).save_pretrained(folder / "unet")
+    return folder
 
 
 @pytest.fixture

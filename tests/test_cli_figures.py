@@ -8,7 +8,7 @@ import shutil
 
 import numpy as np
 import pytest
-from maps.maps_synthetic import SMALL, captured, make, table
+from maps.maps_synthetic import GRID, SMALL, captured, make, table
 from PIL import Image
 from plots.plots_checks import text_faults
 from typer.testing import CliRunner
@@ -131,9 +131,22 @@ def test_a_bare_run_says_what_it_lacks(tmp_path, coarse):
         assert re.search(f"no figure '{name}': .*{reason}", result.stdout)
 
 
-def test_a_very_long_prompt_is_drawn_in_part_and_says_so(tmp_path, coarse):
-    prompt = " ".join(f"$w{number}_$ <b> 🐕" for number in range(36))
-    maps = make(captured(SMALL, tokens=154), tokens=[table(prompt, keys=154)], positions=range(154))
+def test_a_clip_of_no_column_has_no_diagnosis_and_says_so(tmp_path, coarse):
+    run = write_run(tmp_path / "short", make(grid=type(GRID)(height=40, width=72, audio_seconds=0.001)))
+    result = figures(run)
+    assert result.exit_code == 0, result.output
+    assert re.search("no figure 'diagnosis' of .*: No column of the maps holds audio", result.stdout)
+    assert "diagnosis" not in stems(run / "figures")
+    bare = paper.FigureSet(read_saved_run(run), paper.STYLES["paper"])
+    assert "diagnosis" not in bare.drawers()
+    with pytest.raises(MapsError, match="Nothing was looked for"):
+        bare.diagnosis()
+
+
+@pytest.mark.parametrize("keys", [77, 154])
+def test_a_very_long_prompt_is_drawn_in_part_and_says_so(keys, tmp_path, coarse):
+    prompt = " ".join(f"$w{number}_$ <b> 🐕" for number in range(36))  # more than fits either
+    maps = make(captured(SMALL, tokens=keys), tokens=[table(prompt, keys=keys)], positions=range(keys))
     run = write_run(tmp_path / "long", maps)
     drawers = paper.FigureSet(read_saved_run(run), paper.STYLES["paper"]).drawers()
     words = drawers["words"]()

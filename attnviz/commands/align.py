@@ -9,6 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from attnviz.commands.options import Readout
 from attnviz.terminal import console, printable, reported, say, warnings_shown
 
 if TYPE_CHECKING:
@@ -23,9 +24,7 @@ def align(
     run: Annotated[Path, typer.Argument(help="Run folder, as generate and explain write it.")],
     events: Annotated[Path, typer.Option("--events", "-e", help="Sound events of the run's clip, in a file.")],
     clip: Annotated[str | None, typer.Option(help="Which clip of the file; needed where it has several.")] = None,
-    readout: Annotated[
-        str, typer.Option(help="How layers become one map: mean, auffusion, or a layer's name.")
-    ] = "mean",
+    readout: Readout = "mean",
     overwrite: Annotated[bool, typer.Option("--overwrite", help=f"Replace an existing {_FILE}.")] = False,
 ) -> None:
     """Score whether the maps of a run's words fall where their sounds are, beside controls."""

@@ -9,21 +9,27 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from attnviz.commands.options import Device, Model, Offline, Precision, Revision
+from attnviz.commands.options import (
+    Device,
+    Guidance,
+    Model,
+    Negative,
+    Offline,
+    Precision,
+    ReplaceRun,
+    Revision,
+    RunFolder,
+    Seed,
+    Steps,
+)
 from attnviz.terminal import quieten_libraries, reported, say, warnings_shown
 
 if TYPE_CHECKING:
-    from attnviz.editing.run import EditRequest, Sampling
+    from attnviz.editing.requests import EditRequest, Sampling
 
 edit = typer.Typer(no_args_is_help=True, help="Edit through attention: swap, refine, reweight, inpaint, style.")
 
-Out = Annotated[Path, typer.Option("--out", "-o", help="Run folder to write.")]
-Steps = Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps.")]
-Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the initial noise.")]
-Guidance = Annotated[float, typer.Option(help="Classifier-free guidance scale; in effect above 1.")]
-Negative = Annotated[str | None, typer.Option(help="Negative prompt.")]
 Duration = Annotated[float | None, typer.Option(help="Seconds of audio, at most 10.24; 10, or the clip's.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing run folder.")]
 Weights = Annotated[
     list[str] | None,
     typer.Option("--weight", "-w", help="WORD=FACTOR, also several times; WORD#1 is its second occurrence."),
@@ -57,7 +63,7 @@ Inverted = Annotated[Inversion, typer.Option(help="With a clip: how it is genera
 def swap(
     source: Annotated[str, typer.Argument(help="Prompt, for example 'a dog barks'.")],
     target: Annotated[str, typer.Argument(help="The same with other words in place of some: 'a cat meows'.")],
-    out: Out,
+    out: RunFolder,
     weight: Weights = None,
     cross_steps: CrossSteps = None,
     self_steps: SelfSteps = 0.4,
@@ -74,7 +80,7 @@ def swap(
     offline: Offline = False,
     device: Device = None,
     precision: Precision = "float32",
-    overwrite: Overwrite = False,
+    overwrite: ReplaceRun = False,
 ) -> None:
     """Put other words in place of some, and keep when and where each sounds."""
     _run(
@@ -90,7 +96,7 @@ def swap(
 def refine(
     source: Annotated[str, typer.Argument(help="Prompt, for example 'a dog barks'.")],
     target: Annotated[str, typer.Argument(help="The same with words added: 'a big dog barks loudly'.")],
-    out: Out,
+    out: RunFolder,
     weight: Weights = None,
     cross_steps: CrossSteps = None,
     self_steps: SelfSteps = 0.4,
@@ -107,7 +113,7 @@ def refine(
     offline: Offline = False,
     device: Device = None,
     precision: Precision = "float32",
-    overwrite: Overwrite = False,
+    overwrite: ReplaceRun = False,
 ) -> None:
     """Add words to a prompt, and keep when and where the others sound."""
     _run(
@@ -122,7 +128,7 @@ def refine(
 @edit.command()
 def reweight(
     prompt: Annotated[str, typer.Argument(help="Prompt, for example 'a dog barks while rain falls'.")],
-    out: Out,
+    out: RunFolder,
     weight: Weights = None,
     cross_steps: CrossSteps = None,
     self_steps: SelfSteps = 0.4,
@@ -139,7 +145,7 @@ def reweight(
     offline: Offline = False,
     device: Device = None,
     precision: Precision = "float32",
-    overwrite: Overwrite = False,
+    overwrite: ReplaceRun = False,
 ) -> None:
     """Make words louder or softer: 1 changes nothing, 0 takes a word's attention away, below 0 turns it round."""
     _run(
@@ -155,7 +161,7 @@ def reweight(
 def inpaint(
     clip: Annotated[Path, typer.Argument(help="Audio file: WAV, FLAC or OGG; its first 10.24 s are taken.")],
     prompt: Annotated[str, typer.Argument(help="What is to be heard in the part that is drawn anew.")],
-    out: Out,
+    out: RunFolder,
     span: Annotated[tuple[float, float] | None, typer.Option(help="Start and end in seconds.")] = None,
     band: Annotated[tuple[float, float] | None, typer.Option(help="Lowest and highest frequency in Hz.")] = None,
     strength: Annotated[float, typer.Option(help="Share of the noise schedule that is run, up to 1.")] = 1.0,
@@ -168,12 +174,12 @@ def inpaint(
     offline: Offline = False,
     device: Device = None,
     precision: Precision = "float32",
-    overwrite: Overwrite = False,
+    overwrite: ReplaceRun = False,
 ) -> None:
     """Draw a span of a clip, a band of it, or the box of both anew; the rest stays the original waveform."""
 
     def request() -> EditRequest:
-        from attnviz.editing.run import ClipEditRequest
+        from attnviz.editing.requests import ClipEditRequest
 
         how = _sampling(steps, seed, guidance, negative)
         return ClipEditRequest(clip, prompt, how, strength, span, band, inpaint=True)
@@ -185,7 +191,7 @@ def inpaint(
 def style(
     clip: Annotated[Path, typer.Argument(help="Audio file: WAV, FLAC or OGG; its first 10.24 s are taken.")],
     prompt: Annotated[str, typer.Argument(help="What is to be heard.")],
-    out: Out,
+    out: RunFolder,
     strength: Annotated[float, typer.Option(help="Share of the noise schedule that is run, up to 1.")] = 0.8,
     steps: Steps = 50,
     seed: Seed = 0,
@@ -196,12 +202,12 @@ def style(
     offline: Offline = False,
     device: Device = None,
     precision: Precision = "float32",
-    overwrite: Overwrite = False,
+    overwrite: ReplaceRun = False,
 ) -> None:
     """Turn a clip towards a prompt."""
 
     def request() -> EditRequest:
-        from attnviz.editing.run import ClipEditRequest
+        from attnviz.editing.requests import ClipEditRequest
 
         return ClipEditRequest(clip, prompt, _sampling(steps, seed, guidance, negative), strength)
 
@@ -214,13 +220,14 @@ def _run(request: Callable[[], EditRequest], model: tuple[Any, ...], out: Path, 
         from attnviz import jobs
         from attnviz.editing.run import edit_to_run
 
-        run = edit_to_run(request(), model=jobs.ModelChoice(*model), out=out, overwrite=overwrite, warned=warned)
+        place = jobs.RunPlace(out, overwrite=overwrite)
+        run = edit_to_run(request(), model=jobs.ModelChoice(*model), place=place, warned=warned)
         say(repr(run.maps))
         say(f"\nWritten to {run.folder}: {', '.join(run.files)}")
 
 
 def _sampling(steps: int, seed: int, guidance: float, negative: str | None) -> Sampling:
-    from attnviz.editing.run import Sampling
+    from attnviz.editing.requests import Sampling
 
     return Sampling(steps, seed, guidance, negative)
 
@@ -235,7 +242,7 @@ def _prompt_edit(
     **rest: Any,
 ) -> EditRequest:
     from attnviz.editing import LocalBlend, PromptEdit
-    from attnviz.editing.run import PromptEditRequest
+    from attnviz.editing.requests import PromptEditRequest
 
     kind, source, target = prompts
     settings: dict[str, Any] = {"self_replace_steps": self_steps, "blend": LocalBlend() if blend else None}

@@ -8,7 +8,17 @@ from typing import Annotated
 
 import typer
 
-from attnviz.commands.options import Device, Model, Offline, Precision, Revision
+from attnviz.commands.options import (
+    Device,
+    Keep,
+    Model,
+    Offline,
+    Precision,
+    ReplaceRun,
+    Revision,
+    RunFolder,
+    SpecialTokens,
+)
 from attnviz.terminal import quieten_libraries, reported, say, warnings_shown
 
 
@@ -23,7 +33,7 @@ class Method(StrEnum):
 def explain(
     clip: Annotated[Path, typer.Argument(help="Audio file: WAV, FLAC or OGG, of any length.")],
     caption: Annotated[str, typer.Argument(help="What is heard in it, for example 'a dog barks'.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Run folder to write.")],
+    out: RunFolder,
     events: Annotated[
         Path | None, typer.Option("--events", "-e", help="File of the clip's sound events, of any known format.")
     ] = None,
@@ -60,17 +70,13 @@ def explain(
         typer.Option(help="Shuffle the weights of so many blocks from the output, or up to the one of that name."),
     ] = None,
     randomize_seed: Annotated[int | None, typer.Option(min=0, help="Seed of the shuffle; 0 if left out.")] = None,
-    keep: Annotated[
-        list[str] | None, typer.Option(help="Axis kept in the maps, step or head; may be given twice.")
-    ] = None,
-    special_tokens: Annotated[
-        bool, typer.Option("--special-tokens", help="Draw the start and end tokens too.")
-    ] = False,
+    keep: Keep = None,
+    special_tokens: SpecialTokens = False,
     revision: Revision = None,
     offline: Offline = False,
     device: Device = None,
     precision: Precision = "float32",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing run folder.")] = False,
+    overwrite: ReplaceRun = False,
 ) -> None:
     """Map every word of a caption on a real clip, and score the maps where the clip's events are known."""
     with reported(), warnings_shown() as warned:
@@ -97,9 +103,7 @@ def explain(
         run, alignment = explain_to_run(
             request,
             model=jobs.ModelChoice(model, revision, offline, device, precision),
-            out=out,
-            special_tokens=special_tokens,
-            overwrite=overwrite,
+            place=jobs.RunPlace(out, overwrite=overwrite, special_tokens=special_tokens),
             warned=warned,
         )
         say(repr(run.maps))

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from attnviz.commands.options import Readout
 from attnviz.terminal import reported, say, warnings_shown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from attnviz.diagnosis import Diagnosis
     from attnviz.plots.paper import FigureSet, Style
+    from attnviz.report.saved_run import SavedRun
 
 _COMPARISON = "comparison"
 _ENDINGS = ("pdf", "png")
@@ -24,9 +27,7 @@ def figures(
     word: Annotated[
         list[str] | None, typer.Option("--word", "-w", help="A phrase to draw; may be given several times.")
     ] = None,
-    readout: Annotated[
-        str, typer.Option(help="How layers become one map: mean, auffusion, or a layer's name.")
-    ] = "mean",
+    readout: Readout = "mean",
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder to write; of one run RUN/figures where left out.")
     ] = None,
@@ -52,7 +53,7 @@ def figures(
             spans = tuple(run.maps.tokens[0].phrase_span(phrase) for phrase in word or ())
             for span in spans or [one.span for one in run.maps.occurrences(0)[:1]]:
                 run.maps.heatmap(span, readout=readout)  # or an error, before anything is drawn
-            sets[name] = FigureSet(run, STYLES[style], spans, readout)
+            sets[name] = FigureSet(run, STYLES[style], spans, readout, _diagnosis(run, readout))
         with whole_folder(target, overwrite=overwrite, replaceable=is_figures) as partial:
             for name, one in sets.items():
                 place = partial if len(sets) == 1 else partial / name
@@ -84,6 +85,18 @@ def _named(runs: list[Path]) -> dict[str, Path]:
             f"The runs go by the names {names}, which do not tell them apart. Was one given twice? Rename others."
         )
     return dict(zip(names, runs, strict=True))
+
+
+def _diagnosis(run: SavedRun, readout: str) -> Diagnosis | None:
+    """Look for signs of failure, and say why where nothing can be looked for."""
+    from attnviz.diagnosis import diagnose
+    from attnviz.errors import MapsError
+
+    try:
+        return diagnose(run.maps, readout=readout)
+    except MapsError as error:
+        say(f"no figure 'diagnosis' of {run.folder}: {error}")
+        return None
 
 
 def _draw_all(figures: FigureSet, folder: Path, prefix: str) -> None:

@@ -1,7 +1,8 @@
 """Editing through attention: word swap, refinement, re-weighting and local blend, of generated and real clips."""
 
 from attnviz.editing.blend import LocalBlend
-from attnviz.editing.generating import EditedAudio, apply_edit, refine, reweight, swap
+from attnviz.editing.edits import refine, reweight, swap
+from attnviz.editing.generating import EditedAudio, apply_edit
 from attnviz.editing.inverting import InvertedClip, invert
 from attnviz.editing.prompt_edit import PromptEdit
 

@@ -10,7 +10,7 @@ import torch
 
 from attnviz.audio import MEL
 from attnviz.errors import AttnVizError, AudioError
-from attnviz.explaining.clip import encode, read_clip
+from attnviz.explaining.clip import Clip, encode, read_clip
 from attnviz.explaining.methods import Inversion
 from attnviz.explaining.schedule import TrainingSchedule
 from attnviz.explaining.windows import WIDTH
@@ -77,6 +77,24 @@ class InvertedClip:
         return {"duration": self.seconds, **given, **own}
 
 
+def read_editable(audio: AudioSource) -> Clip:
+    """Read a clip that one window of the model holds; see `attnviz.explaining.clip.read_clip`.
+
+    Raises
+    ------
+    AudioError
+        If the clip cannot be read, is too short for a spectrogram, or longer than 10.24 s.
+    """
+    clip = read_clip(audio, normalize=True, overlap=0.0, column=1)
+    if len(clip.starts) > 1:
+        longest = WIDTH * MEL.hop_length / MEL.sample_rate
+        raise AudioError(
+            f"The clip is {clip.grid.audio_seconds:g} s long, and one of at most {longest:g} s can be edited. "
+            "Cut it."
+        )
+    return clip
+
+
 @torch.no_grad()
 def invert(
     pipe: AuffusionPipeline,
@@ -126,13 +144,7 @@ def invert(
     inputs.check_prompts([prompt])
     schedule = TrainingSchedule.of(pipe.scheduler)
     steps = calls.check_steps(schedule.sampler(), steps, {})
-    clip = read_clip(audio, normalize=True, overlap=0.0, column=1)
-    if len(clip.starts) > 1:
-        longest = WIDTH * MEL.hop_length / MEL.sample_rate
-        raise AudioError(
-            f"The clip is {clip.grid.audio_seconds:g} s long, and one of at most {longest:g} s can be edited. "
-            "Cut it."
-        )
+    clip = read_editable(audio)
     keys, _ = pipe.encode_prompt(prompt, pipe._execution_device, 1, False)
 
     def predict(samples: torch.Tensor, timestep: int) -> torch.Tensor:

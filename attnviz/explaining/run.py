@@ -10,15 +10,12 @@ from typing import Any, cast
 import pandas as pd
 import xarray as xr
 
-import attnviz
 from attnviz.alignment import Alignment, align
 from attnviz.alignment.phrases import phrase_events
 from attnviz.audio import MEL, load_audio, peak_normalize
 from attnviz.events import read_events
 from attnviz.explaining.reading import explain
-from attnviz.jobs import ModelChoice, Written, check_axes, check_mappable, check_prompt
-from attnviz.runs import is_run, save_run
-from attnviz.storage import check_free
+from attnviz.jobs import ModelChoice, RunPlace, Written, check_axes, check_mappable, check_prompt
 
 
 @dataclass(frozen=True)
@@ -59,9 +56,7 @@ def explain_to_run(
     request: Explanation,
     *,
     model: ModelChoice,
-    out: Path,
-    special_tokens: bool,
-    overwrite: bool,
+    place: RunPlace,
     warned: Sequence[str] = (),
 ) -> tuple[Written, Alignment | None]:
     """Explain a clip, score its maps where its events are given, and write a run folder.
@@ -73,11 +68,9 @@ def explain_to_run(
     ----------
     request, model
         What is explained, and by which checkpoint.
-    out : pathlib.Path
+    place : RunPlace
         Run folder to write. Its ``audio.wav`` is the clip as the model saw it: 16 kHz, one channel, scaled to a
         peak of 0.95 unless that was turned off.
-    special_tokens, overwrite : bool
-        As for `attnviz.runs.save_run`.
     warned : sequence of str
         Warnings given so far, read when the run is written.
 
@@ -96,7 +89,7 @@ def explain_to_run(
     check_prompt(request.prompt)
     check_axes(request.keep)
     model.settle()
-    check_free(out, overwrite=overwrite, replaceable=is_run)
+    place.check()
     waveform = load_audio(request.clip)
     seconds = len(waveform) / MEL.sample_rate
     events = None if request.events is None else _checked_events(request.events, request, seconds)
@@ -105,18 +98,17 @@ def explain_to_run(
     maps = explain(pipe, waveform, request.prompt, **request.settings)
     alignment = None if events is None else align(maps, events)
     spectrogram = cast("xr.DataArray", maps.spectrogram)  # explain's maps have it always
-    folder = save_run(
-        out,
+    written = place.write(
         peak_normalize(waveform) if request.normalize else waveform,
         spectrogram[0, 0].to_numpy(),
         maps,
-        {"attnviz": attnviz.__version__, **request.record, "model": asdict(model), "warnings": list(warned)},
+        request.record,
+        model=model,
+        warned=warned,
         events=events,
         alignment=None if alignment is None else alignment.table,
-        special_tokens=special_tokens,
-        overwrite=overwrite,
     )
-    return Written(folder, sorted(path.name for path in folder.iterdir()), maps), alignment
+    return written, alignment
 
 
 def _checked_events(path: Path, request: Explanation, seconds: float) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 from attnviz.plots.alignment import AlignmentArtists, alignment
 from attnviz.plots.comparison import comparison, comparison_panels
 from attnviz.plots.curves import ActivationArtists, activations
+from attnviz.plots.editing import EditedWord, edit_comparison
 from attnviz.plots.failures import FailureArtists, failures
 from attnviz.plots.heat import heatmap
 from attnviz.plots.matrices import layer_heads, word_overlap
@@ -14,12 +15,14 @@ from attnviz.plots.words import word_maps
 __all__ = [
     "ActivationArtists",
     "AlignmentArtists",
+    "EditedWord",
     "FailureArtists",
     "activations",
     "alignment",
     "comparison",
     "comparison_panels",
     "denoising_steps",
+    "edit_comparison",
     "failures",
     "heatmap",
     "layer_heads",

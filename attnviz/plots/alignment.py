@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import seaborn
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
@@ -23,6 +24,7 @@ from attnviz.plots.style import readable, text_style
 
 _MAP_MEAN, _CONTROL_MEAN = "#5c0f3b", "#151d26"
 _SPREAD = 0.32
+_MANY = 20  # phrases, from which on their distribution has a shape
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,8 @@ def alignment(result: Alignment, *, score: str = "roc_auc", ax: Axes | None = No
     """Draw one score of every phrase, by the map and by each control.
 
     A point is a phrase (the mean of its draws), the diamond their mean with its 95 % interval over source
-    recordings, the dotted line chance (of the onset error, no error). Beside each control stands the paired
-    difference, map minus control.
+    recordings, the dotted line chance (of the onset error, no error). Of 20 phrases or more the shape of their
+    distribution lies beneath. Beside each control stands the paired difference, map minus control.
 
     Parameters
     ----------
@@ -70,6 +72,14 @@ def alignment(result: Alignment, *, score: str = "roc_auc", ax: Axes | None = No
     ------
     MapsError
         There is no such score, or no phrase has it.
+
+    Examples
+    --------
+    >>> import attnviz
+    >>> from attnviz.testing import example_events, example_maps
+    >>> artists = alignment(attnviz.align(example_maps(), example_events()))
+    >>> [label.get_text() for label in artists.axes.get_yticklabels()]
+    ['map', 'constant', 'energy', 'reversed']
     """
     values = _values(result, score)
     methods = [method for method in dict.fromkeys(result.table["method"]) if values[method].notna().any()]
@@ -80,6 +90,8 @@ def alignment(result: Alignment, *, score: str = "roc_auc", ax: Axes | None = No
     level = 0.0 if score == "onset_error" else float(pooled.loc[(methods[0], score), "chance"])
     if np.isfinite(level):
         ax.axvline(level, color="0.45", linestyle=":", linewidth=1.2, zorder=1)
+    if len(values) >= _MANY:
+        _shapes(ax, values, methods)
     points, means = [], []
     for row, method in enumerate(methods):
         known = values[method].dropna().to_numpy()
@@ -115,6 +127,16 @@ def _values(result: Alignment, score: str) -> pd.DataFrame:
             f"No phrase has a {NAMES[score]}: {len(result.undefined)} of {len(result.phrases)} undefined."
         )
     return values
+
+
+def _shapes(ax: Axes, values: pd.DataFrame, methods: list[str]) -> None:
+    """Draw how the phrases are distributed, from the lowest to the highest; one value alone has no shape."""
+    seaborn.violinplot(
+        values.melt(value_vars=methods), x="value", y="method", order=methods, hue="method", hue_order=methods,
+        palette=[_MAP if method == MAP else _CONTROL for method in methods], legend=False, ax=ax,
+        cut=0, inner=None, density_norm="width", width=2.2 * _SPREAD, linewidth=0, saturation=1, alpha=0.2,
+    )  # fmt: skip
+    ax.set_ylabel("")
 
 
 def _spread(values: np.ndarray) -> np.ndarray:

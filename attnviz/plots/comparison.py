@@ -105,7 +105,7 @@ def comparison(
     label = "share of its own highest" if scale == "own" else next(iter(quantities))
     ax.set_ylabel(wrapped(label, height_of(ax)), fontsize=FONTSIZE + 1)
     legend = ax.legend(
-        loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=1 if max(map(len, curves)) > 40 else 2, frameon=False,
+        loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=_abreast(list(curves)), frameon=False,
         fontsize=FONTSIZE, borderaxespad=0.2,
     )  # fmt: skip
     for text in legend.get_texts():
@@ -179,6 +179,12 @@ def _common_words(maps: Sequence[AttentionMaps]) -> list[str]:
     known = [{word.text.casefold() for word in one.occurrences(0) if not word.repeated} for one in maps]
     shared = set.intersection(*known)
     return [word.text for word in maps[0].occurrences(0) if word.text.casefold() in shared]
+
+
+def _abreast(names: Sequence[str]) -> int:
+    """Return how many names of a legend stand side by side: all where they are short, so that no line breaks."""
+    longest = max(map(len, names))
+    return len(names) if len(names) * (longest + 6) <= 84 else 1 if longest > 40 else 2
 
 
 def _end(curve: xr.DataArray) -> float:

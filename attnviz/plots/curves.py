@@ -26,6 +26,8 @@ from attnviz.plots.style import (
     name_ticks,
     own_axes,
     plain,
+    width_of,
+    wrapped,
 )
 from attnviz.text.words import find_phrase
 
@@ -137,11 +139,13 @@ def activations(
     _hatch_beyond(ax, maps)
     quantity = next((str(curve.attrs["long_name"]) for curve in curves.values()), "attention")
     rule = "each from 0 to its own highest" if scale == "own" else f"all from 0 to {common:.2g}"
-    keys: list[Patch] = [Patch(facecolor=MAP_COLOUR, alpha=0.55, label=f"{quantity}, {rule}")] if drawn else []
+    label = wrapped(f"{quantity}, {rule}", width_of(ax) - 0.3, FONTSIZE)  # a column of a paper is narrow
+    keys: list[Patch] = [Patch(facecolor=MAP_COLOUR, alpha=0.55, label=label)] if drawn else []
     if bars:
         keys.append(Patch(facecolor=EVENT_COLOUR, label="event"))
     ax.legend(
-        handles=keys, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, fontsize=FONTSIZE, frameon=False,
+        handles=keys, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=1 if "\n" in label else 2,
+        fontsize=FONTSIZE, frameon=False,
         borderaxespad=0.2, handlelength=1.4,
     )  # fmt: skip
     return ActivationArtists(ax, drawn, bars)
@@ -201,9 +205,11 @@ def _within(
 def _fill(ax: Axes, curve: xr.DataArray, foot: float, top: float, maps: AttentionMaps) -> PolyCollection:
     values = curve.to_numpy().astype(float)
     edges = np.linspace(0.0, maps.grid.seconds, values.size + 1)
-    steps = np.append(values, values[-1])  # a column's value holds from its left edge to its right
+    heard = int(np.flatnonzero(np.isfinite(values))[-1]) + 1  # columns up to the padding, which comes last
+    # A column's value holds from its left edge to its right, that of the last one heard, too.
+    steps = np.append(values[:heard], values[heard - 1])
     return ax.fill_between(
-        edges, foot - _LANE * steps / (top or 1.0), foot, step="post", where=np.isfinite(steps),
+        edges[: heard + 1], foot - _LANE * steps / (top or 1.0), foot, step="post",
         facecolor=MAP_COLOUR, alpha=0.55, edgecolor=MAP_COLOUR, linewidth=0.8, zorder=3,
     )  # fmt: skip
 

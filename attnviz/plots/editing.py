@@ -72,6 +72,16 @@ def edit_comparison(
     ------
     MapsError
         If the two spectrograms differ in shape, or a word has neither map, or two of different shape.
+
+    Examples
+    --------
+    >>> from attnviz.testing import example_maps
+    >>> before, after = example_maps(), example_maps(seed=1)
+    >>> sounds = (maps.spectrogram[0, 0].to_numpy() for maps in (before, after))
+    >>> word = EditedWord(before.heatmap("dog"), after.heatmap("dog"), "dog", "dog")
+    >>> figure = edit_comparison(*sounds, before.grid, words=[word])
+    >>> [ax.get_title(loc="left") for ax in figure.axes[:3]]
+    ['source', 'edit', 'edit less source']
     """
     if before.shape != after.shape:
         raise MapsError(f"The spectrograms have the shapes {before.shape} and {after.shape}; one is needed.")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import seaborn
 import xarray as xr
 from matplotlib.axes import Axes
-from matplotlib.colors import Normalize
-from matplotlib.image import AxesImage
+from matplotlib.collections import QuadMesh
 
 from attnviz.errors import MapsError
 from attnviz.plots.heat import scale_bar
@@ -24,7 +24,7 @@ def layer_heads(
     label: str | None = None,
     limits: tuple[float, float] | None = None,
     ax: Axes | None = None,
-) -> AxesImage:
+) -> QuadMesh:
     """Draw a score of layers and heads (or of layers and something else) as a matrix.
 
     Parameters
@@ -45,7 +45,7 @@ def layer_heads(
 
     Returns
     -------
-    matplotlib.image.AxesImage
+    matplotlib.collections.QuadMesh
         Its array is (layer, head), in the order of the table; cells that have no value are masked, and grey.
 
     Raises
@@ -69,7 +69,7 @@ def layer_heads(
         columns.sort()
     wide = table.pivot_table(index="layer", columns=across, values=value, aggfunc="mean", dropna=False)
     values = np.ma.masked_invalid(wide.reindex(index=layers, columns=columns).to_numpy(dtype=float))
-    names = ["mean" if (across, one) == ("head", -1) else str(one) for one in columns]
+    names = ["mean" if (across, one) == ("head", -1) else _name(one) for one in columns]
     if ax is None:
         ax = own_axes(2.6 + 0.42 * len(columns), 1.1 + 0.24 * len(layers))
     image = _matrix(ax, values, [str(layer) for layer in layers], names, label or value.replace("_", " "), limits)
@@ -78,7 +78,7 @@ def layer_heads(
     return image
 
 
-def word_overlap(matrix: xr.DataArray, *, ax: Axes | None = None) -> AxesImage:
+def word_overlap(matrix: xr.DataArray, *, ax: Axes | None = None) -> QuadMesh:
     """Draw how alike the heat maps of a prompt's words are.
 
     Parameters
@@ -90,7 +90,7 @@ def word_overlap(matrix: xr.DataArray, *, ax: Axes | None = None) -> AxesImage:
 
     Returns
     -------
-    matplotlib.image.AxesImage
+    matplotlib.collections.QuadMesh
         Undefined cells are masked, and grey.
 
     Raises
@@ -127,40 +127,35 @@ def _matrix(
     limits: tuple[float, float] | None,
     *,
     diverging: bool = False,
-) -> AxesImage:
+) -> QuadMesh:
     if not values.count():
         raise MapsError(f"No value of {label!r} is a number, so there is nothing to draw.")
     low, high = limits or (min(0.0, float(values.min())), float(values.max()))
-    image = ax.imshow(
-        values, aspect="auto", interpolation="nearest", norm=Normalize(low, high if high > low else low + 1.0),
-        cmap=attention_colours("PuOr", 1.0) if diverging else attention_colours("viridis_r"),
+    written = max(values.shape) <= _MOST_WRITTEN and width_of(ax) / values.shape[1] > 0.3
+    seaborn.heatmap(
+        values.filled(np.nan), vmin=low, vmax=high if high > low else low + 1.0, cbar=False, ax=ax,
+        cmap=attention_colours("PuOr", 1.0) if diverging else attention_colours("viridis_r"), linewidths=0.4,
+        annot=written, fmt=".2f", annot_kws={"fontsize": FONTSIZE - 1.5}, xticklabels=False, yticklabels=False,
     )  # fmt: skip
-    name_ticks(ax.yaxis, rows, height_of(ax))
+    cells = next(one for one in reversed(ax.collections) if isinstance(one, QuadMesh))
+    name_ticks(ax.yaxis, rows, height_of(ax), first=0.5)
     _name_columns(ax, columns)
     ax.grid(visible=False)
     beyond = (float(values.min()) < low, float(values.max()) > high)
     extend = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}[beyond]
-    scale_bar(ax, image, label, extend=extend)
-    if max(values.shape) <= _MOST_WRITTEN and width_of(ax) / values.shape[1] > 0.3:
-        _write_values(ax, image, values)
-    return image
+    scale_bar(ax, cells, label, extend=extend)
+    return cells
+
+
+def _name(column: object) -> str:
+    """Write a column's value as short as it is: the timestep 600.0 of a table is 600."""
+    return f"{column:g}" if isinstance(column, float) else str(column)
 
 
 def _name_columns(ax: Axes, names: list[str]) -> None:
     """Name the columns across where there is room, upwards where not."""
     upright = max(map(len, names)) * 0.62 * FONTSIZE / 72 > width_of(ax) / len(names)
     # Across, a name takes its width, which was found to fit; upright its height.
-    name_ticks(ax.xaxis, names, width_of(ax) if upright else 100.0)
+    name_ticks(ax.xaxis, names, width_of(ax) if upright else 100.0, first=0.5)
     if upright:
         ax.tick_params(axis="x", labelrotation=90)
-
-
-def _write_values(ax: Axes, image: AxesImage, values: np.ma.MaskedArray) -> None:
-    for (row, column), value in np.ndenumerate(values.filled(np.nan)):
-        if np.isfinite(value):
-            red, green, blue, _ = image.to_rgba(value)
-            dark = 0.2126 * red + 0.7152 * green + 0.0722 * blue < 0.5
-            ax.text(
-                column, row, f"{value:.2f}", ha="center", va="center", fontsize=FONTSIZE - 1.5,
-                color="white" if dark else "black",
-            )  # fmt: skip

@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from attnviz.diagnosis import diagnose
+from attnviz.diagnosis import Diagnosis
 from attnviz.errors import MapsError
 from attnviz.maps import AttentionMaps, Readout, attention_share, word_overlap
 from attnviz.plots import matrices, scores
@@ -72,19 +72,23 @@ class FigureSet:
         Phrases that are drawn; none: those that the run's events name, or else every word.
     readout : str or FittedReadout
         As for `AttentionMaps.heatmap`.
+    found : Diagnosis or None
+        What `attnviz.diagnose` found in the run; None: there is no figure of it.
     """
 
     run: SavedRun
     style: Style
     chosen: tuple[Span, ...] = ()
     readout: Readout = "mean"
+    found: Diagnosis | None = None
 
     def drawers(self) -> Mapping[str, Callable[[], Figure]]:
         """Return what draws each figure, by its name.
 
-        Each raises `AttnVizError` where the run has not what the figure would show.
+        Each raises `AttnVizError` where the run has not what the figure would show. Without a diagnosis there is
+        no figure of it.
         """
-        return {
+        drawers = {
             "spectrogram": self.spectrogram,
             "words": self.words,
             "activations": self.activations,
@@ -93,23 +97,23 @@ class FigureSet:
             "layers": self.layers,
             "steps": self.steps,
             "alignment": self.alignment,
-            "diagnosis": self.diagnosis,
         }
+        return drawers if self.found is None else {**drawers, "diagnosis": self.diagnosis}
 
     def spectrogram(self) -> Figure:
         """Draw the clip's spectrogram; two columns."""
-        if self._sound is None:
+        if self.run.log_mel is None:
             raise MapsError(_NO_SOUND)
         ax = self._axes(self.style.two, 2.3)
-        spectrogram(self._sound, self.maps.grid, ax=ax, colorbar=True)
+        spectrogram(self.run.log_mel, self.maps.grid, ax=ax, colorbar=True)
         return _figure(ax)
 
     def words(self) -> Figure:
         """Draw a heat map per word over the spectrogram, on one scale; two columns."""
         spans, note = self._first(MOST_WORDS)
-        sound = False if self._sound is None else self._sound
+        sound = False if self.run.log_mel is None else self.run.log_mel
         figure = word_maps(self.maps, words=spans, readout=self.readout, spectrogram=sound, width=self.style.two)
-        notes = [note, "" if self._sound is not None else "the run has no spectrogram"]
+        notes = [note, "the run has no spectrogram" if self.run.log_mel is None else ""]
         said = "; ".join(one for one in notes if one)
         if said:
             figure.suptitle(f"{figure.get_suptitle()}\n({said})", fontsize=10, **text_style())
@@ -179,22 +183,17 @@ class FigureSet:
         return _figure(ax)
 
     def diagnosis(self) -> Figure:
-        """Draw what `attnviz.diagnose` looks at in the run; two columns."""
-        found = diagnose(self.maps, readout=self.readout)
-        ax = self._axes(self.style.two, 1.3 + 0.26 * len(found.findings))
-        failures(found, ax=ax)
+        """Draw the signs of failure that were looked for; two columns."""
+        if self.found is None:
+            raise MapsError("Nothing was looked for in the run: attnviz.diagnose(maps) does.")
+        ax = self._axes(self.style.two, 1.3 + 0.26 * len(self.found.findings))
+        failures(self.found, ax=ax)
         return _figure(ax)
 
     @property
     def maps(self) -> AttentionMaps:
         """The run's maps."""
         return self.run.maps
-
-    @property
-    def _sound(self) -> np.ndarray | None:
-        """The run's spectrogram; None where there is none, or no number in it."""
-        log_mel = self.run.log_mel
-        return log_mel if log_mel is not None and np.isfinite(log_mel).any() else None
 
     def _axes(self, width: float, height: float) -> Axes:
         return Figure(figsize=(width, min(height, self.style.tallest)), layout="constrained").add_subplot()

@@ -79,7 +79,7 @@ def phrase_scores(table: pd.DataFrame, score: str = "roc_auc", *, ax: Axes | Non
             values[method].reindex(rows.index).to_numpy(dtype=float), places.to_numpy(), linestyle="none",
             marker=marker, markersize=6 if own else 5, color=MAP_COLOUR if own else "none",
             markeredgecolor="white" if own else CONTROL_COLOUR, markeredgewidth=0.8 if own else 1.1,
-            label=readable(method_name(method), longest=30), zorder=4 if own else 3,
+            label=readable(method_name(method), longest=30), zorder=3 if own else 4,  # hollow marks hide nothing
         )  # fmt: skip
     whys = rows["undefined"].fillna("").astype(str)
     names = [f"{label} ({why})" if why else str(label) for label, why in zip(rows["label"], whys, strict=True)]

@@ -97,8 +97,8 @@ def wrapped(text: str, inches: float, size: float = FONTSIZE + 1) -> str:
     return "\n".join(textwrap.wrap(text, max(8, int(inches * 72 / (0.58 * size))), break_long_words=False))
 
 
-def name_ticks(axis: Axis, names: Iterable[str], room: float) -> None:
-    """Name every place 0, 1, ... of an axis; where its room (inches) is short in smaller type, or every second.
+def name_ticks(axis: Axis, names: Iterable[str], room: float, *, first: float = 0.0) -> None:
+    """Name each place of an axis from `first` on; where room (inches) is short in smaller type, or every second.
 
     The names may come from a prompt.
     """
@@ -107,7 +107,9 @@ def name_ticks(axis: Axis, names: Iterable[str], room: float) -> None:
     size = min(FONTSIZE, max(line, _SMALLEST))
     every = max(1, int(np.ceil(round(size / line, 6))))
     places = range(0, len(listed), every)
-    axis.set_ticks(list(places), [listed[place] for place in places], fontsize=size, **text_style())
+    axis.set_ticks(
+        [first + place for place in places], [listed[place] for place in places], fontsize=size, **text_style()
+    )
     axis.set_tick_params(length=0, pad=3)
 
 

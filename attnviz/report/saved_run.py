@@ -32,7 +32,7 @@ class SavedRun:
     maps : AttentionMaps
     log_mel : numpy.ndarray or None
         Natural-log mel spectrogram, shape (bands, frames), lowest band first; the maps' own where
-        ``spectrogram.npz`` is missing. None: there is neither.
+        ``spectrogram.npz`` is missing. None: there is neither, or no number in it.
     audio : numpy.ndarray or None
         The clip at 16 kHz; None where ``audio.wav`` is missing.
     events, scores : pandas.DataFrame or None
@@ -66,11 +66,12 @@ def read_saved_run(folder: str | os.PathLike[str]) -> SavedRun:
     place = Path(folder)
     record = _record(place)
     maps = AttentionMaps.load(place / "maps.zarr")
+    log_mel = _log_mel(place / "spectrogram.npz", maps)
     return SavedRun(
         folder=place,
         record=record,
         maps=maps,
-        log_mel=_log_mel(place / "spectrogram.npz", maps),
+        log_mel=log_mel if log_mel is not None and np.isfinite(log_mel).any() else None,
         audio=load_audio(place / "audio.wav") if (place / "audio.wav").exists() else None,
         events=_events(place / "events.tsv"),
         scores=_scores(place / "alignment.csv"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,77 +23,93 @@ from editing_parts.tasks import other_class
 _RATE = 16_000
 
 
-def inpaint_rows(
-    pipe: AuffusionPipeline, trained: TrainedListener, settings: Settings
-) -> Iterator[list[dict[str, Any]]]:
-    """Draw a span of a scene anew with a sound that is not in it."""
-    inpaint = AuffusionInpaintPipeline.from_pipe(pipe)
-    inpaint.set_progress_bar_config(disable=True)
-    for number, (clip, classes, rng) in enumerate(_clips("inpaint", settings, events=(2, 3))):
-        new = other_class(classes, rng)
-        seconds = len(clip) / _RATE
-        start = float(np.round(rng.uniform(0.5, seconds - settings.span_seconds - 0.5), 2))
-        end = start + settings.span_seconds
-        made = inpaint(_prompt(new, rng), clip, span=(start, end), **_call(settings, "inpaint", number)).audios[0]
-        heard = attnviz.listen(made, model=trained.listener, decoding=trained.decoding)
-        inside = heard.events.query("label == @new and onset < @end and offset > @start")
-        first, last = (round(each * _RATE) for each in (start, end))
-        kept = np.r_[0 : first - 160, last + 160 : len(clip)]
-        hard = np.r_[clip[:first], np.roll(clip, _RATE)[first:last], clip[last:]]  # what a cut would be
-        yield [
-            {
-                "case": number,
-                "new": new,
-                "start": start,
-                "end": end,
-                "new heard in the span": len(inside) > 0,
-                "kept is the original": bool(np.array_equal(made[kept], clip[kept])),
-                "seam, dB": max(seam_click(made, each) for each in (start, end)),
-                "hard cut, dB": max(seam_click(hard, each) for each in (start, end)),
-            }
-        ]
+@dataclass(frozen=True)
+class Scene:
+    """A scene to be edited.
+
+    Attributes
+    ----------
+    clip : numpy.ndarray, shape (samples,)
+    classes : list of str
+        What sounds in it.
+    rng : numpy.random.Generator
+        Draws of this case.
+    """
+
+    clip: np.ndarray
+    classes: list[str]
+    rng: np.random.Generator
 
 
-def style_rows(
-    pipe: AuffusionPipeline, trained: TrainedListener, settings: Settings
-) -> Iterator[list[dict[str, Any]]]:
-    """Turn a scene of one sound towards another, at every strength."""
-    style = AuffusionAudioToAudioPipeline.from_pipe(pipe)
-    style.set_progress_bar_config(disable=True)
-    for number, (clip, classes, rng) in enumerate(_clips("style", settings, events=(1, 1))):
-        new = other_class(classes, rng)
-        prompt = _prompt(new, rng)
-        source = log_mel(peak_normalize(clip))
-        rows = []
-        for strength in settings.strengths:
-            made = style(prompt, clip, strength=strength, **_call(settings, "style", number))
-            heard = attnviz.listen(made.audios[0], model=trained.listener, decoding=trained.decoding)
-            frames = min(source.shape[1], made.spectrograms.shape[2])
-            rows.append(
-                {
-                    "case": number,
-                    "old": classes[0],
-                    "new": new,
-                    "strength": strength,
-                    "new heard": heard.onset(new) is not None,
-                    "old heard": heard.onset(classes[0]) is not None,
-                    "new peak": float(heard.peaks.sel(sound=new)),
-                    "old peak": float(heard.peaks.sel(sound=classes[0])),
-                    "mel distance": mel_distance(source[:, :frames], made.spectrograms[0][:, :frames]),
-                }
-            )
-        yield rows
-
-
-def _clips(
-    part: str, settings: Settings, events: tuple[int, int]
-) -> Iterator[tuple[np.ndarray, list[str], np.random.Generator]]:
-    """Yield scenes, the classes in them, and a generator of their own."""
+def scenes_of(part: str, settings: Settings) -> Iterator[Scene]:
+    """Compose the scenes of a part: of two or three sounds to be inpainted, of one to be turned."""
     found = recordings(settings.esc10, settings.fold)
+    events = {"inpaint": (2, 3), "style": (1, 1)}[part]
     seed = (settings.seed, settings.fold, PARTS.index(part))
     for number, scene in enumerate(scenes(found, settings.prompts, seed, ComposerConfig(events=events))):
         rng = np.random.default_rng(settings.seed_of(part, number))
-        yield scene.mixture.astype(np.float32), [sound.sound for sound in scene.sounds], rng
+        yield Scene(scene.mixture.astype(np.float32), [sound.sound for sound in scene.sounds], rng)
+
+
+def inpaint_rows(
+    pipe: AuffusionPipeline, trained: TrainedListener, scene: Scene, settings: Settings, number: int
+) -> list[dict[str, Any]]:
+    """Draw a span of a scene anew with a sound that is not in it."""
+    inpaint = AuffusionInpaintPipeline.from_pipe(pipe)
+    inpaint.set_progress_bar_config(disable=True)
+    clip, rng = scene.clip, scene.rng
+    new = other_class(scene.classes, rng)
+    seconds = len(clip) / _RATE
+    start = float(np.round(rng.uniform(0.5, seconds - settings.span_seconds - 0.5), 2))
+    end = start + settings.span_seconds
+    made = inpaint(_prompt(new, rng), clip, span=(start, end), **_call(settings, "inpaint", number)).audios[0]
+    heard = attnviz.listen(made, model=trained.listener, decoding=trained.decoding)
+    inside = heard.events.query("label == @new and onset < @end and offset > @start")
+    first, last = (round(each * _RATE) for each in (start, end))
+    kept = np.r_[0 : first - 160, last + 160 : len(clip)]
+    hard = np.r_[clip[:first], np.roll(clip, _RATE)[first:last], clip[last:]]  # what a cut would be
+    return [
+        {
+            "case": number,
+            "new": new,
+            "start": start,
+            "end": end,
+            "new heard in the span": len(inside) > 0,
+            "kept is the original": bool(np.array_equal(made[kept], clip[kept])),
+            "seam, dB": max(seam_click(made, each) for each in (start, end)),
+            "hard cut, dB": max(seam_click(hard, each) for each in (start, end)),
+        }
+    ]
+
+
+def style_rows(
+    pipe: AuffusionPipeline, trained: TrainedListener, scene: Scene, settings: Settings, number: int
+) -> list[dict[str, Any]]:
+    """Turn a scene of one sound towards another, at every strength."""
+    style = AuffusionAudioToAudioPipeline.from_pipe(pipe)
+    style.set_progress_bar_config(disable=True)
+    old, new = scene.classes[0], other_class(scene.classes, scene.rng)
+    prompt = _prompt(new, scene.rng)
+    source = log_mel(peak_normalize(scene.clip))
+    rows = []
+    for strength in settings.strengths:
+        made = style(prompt, scene.clip, strength=strength, **_call(settings, "style", number))
+        heard = attnviz.listen(made.audios[0], model=trained.listener, decoding=trained.decoding)
+        frames = min(source.shape[1], made.spectrograms.shape[2])
+        rows.append(
+            {
+                "case": number,
+                "old": old,
+                "new": new,
+                "strength": strength,
+                "new heard": heard.onset(new) is not None,
+                "old heard": heard.onset(old) is not None,
+                "new peak": float(heard.peaks.sel(sound=new)),
+                "old peak": float(heard.peaks.sel(sound=old)),
+                "mel distance": mel_distance(source[:, :frames], made.spectrograms[0][:, :frames]),
+            }
+        )
+    return rows
 
 
 def _prompt(sound: str, rng: np.random.Generator) -> str:

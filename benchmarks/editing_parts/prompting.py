@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -10,98 +9,110 @@ import numpy as np
 import torch
 
 import attnviz
-from attnviz.editing import EditedAudio, PromptEdit, apply_edit
+from attnviz.editing import PromptEdit
 from attnviz.editing.measures import agreement, loudness, mel_distance, outside_events, outside_map
+from attnviz.maps import AttentionMaps
 from attnviz.pipelines import AuffusionAudioToAudioPipeline, AuffusionPipeline
 from attnviz.sounds.hearing import Hearing
 from attnviz.sounds.listener_folder import TrainedListener
 from editing_parts.settings import Settings
-from editing_parts.tasks import Task, weighings
+from editing_parts.tasks import Task, Weighing
+from editing_parts.together import generate_together
 
 EDIT, REGENERATE, SDEDIT = "prompt-to-prompt", "regenerate", "SDEdit"
 _SECONDS = 10.24
 _SILENCE = float(np.log(1e-5))
 
+Sound = tuple[np.ndarray, np.ndarray]
+"""Waveform (samples,) and natural-log mel spectrogram (bands, frames)."""
+
 
 def edit_rows(
     pipe: AuffusionPipeline, trained: TrainedListener, task: Task, settings: Settings, part: str, number: int
-) -> Iterator[dict[str, Any]]:
+) -> list[dict[str, Any]]:
     """Make one edit in three ways, and measure each against the source."""
     seed = settings.seed_of(part, number)
-    made = _edited(pipe, task.edit, settings, seed)
-    spectrograms = {EDIT: made.output.spectrograms[1]}
-    audios = {"source": made.source_audio, EDIT: made.audio}
-    source = made.output.spectrograms[0]
-    again = pipe(
-        [task.edit.source, task.edit.target],
-        generator=[torch.Generator().manual_seed(seed) for _ in range(2)],
-        **_call(settings),
-    )
-    audios[REGENERATE], spectrograms[REGENERATE] = again.audios[1], again.spectrograms[1]
-    audios[SDEDIT], spectrograms[SDEDIT] = _sdedit(pipe, made.source_audio, task.edit.target, settings, seed)
-    heard = {name: _listen(audio, trained) for name, audio in audios.items()}
+    edit = _with_steps(task.edit, settings)
+    # Of an edit that injects nothing the target is what its prompt gives from the same noise.
+    plain = replace(edit, cross_replace_steps=0.0, self_replace_steps=0.0)
+    (source, edited, regenerated), maps = _together(pipe, [edit, plain], settings, seed)
+    sdedit = _sdedit(pipe, source[0], task.edit.target, settings, seed)
+    made = {EDIT: edited, REGENERATE: regenerated, SDEDIT: sdedit}
+    heard = {name: _listen(sound[0], trained) for name, sound in made.items()}
+    before = _listen(source[0], trained)
     sounds = [name for name in (task.old, task.new) if name]
     # What is edited in one of them is left out of all, so that they are compared on the same frames.
-    outside = outside_events([each.events for each in heard.values()], sounds, made.maps.grid, source.shape[1])
-    unmapped = np.broadcast_to(outside, source.shape).copy()
+    events = [each.events for each in (before, *heard.values())]
+    outside = outside_events(events, sounds, maps.grid, source[1].shape[1])
+    unmapped = np.broadcast_to(outside, source[1].shape).copy()
     for span, prompt in ((task.old_span, 0), (task.new_span, 1)):
         if span is not None:
-            unmapped &= outside_map(made.maps.heatmap(span, prompt=prompt, grid="image"))
-    for name, spectrogram in spectrograms.items():
-        yield {
+            unmapped &= outside_map(maps.heatmap(span, prompt=prompt, grid="image"))
+    return [
+        {
             "case": number,
             "method": name,
             "source": task.edit.source,
             "target": task.edit.target,
-            **_of_word("old", task.old, heard["source"], heard[name]),
-            **_of_word("new", task.new, heard["source"], heard[name]),
-            "mel distance": mel_distance(source, spectrogram, outside),
-            "mel distance outside map": mel_distance(source, spectrogram, unmapped),
-            "agreement": agreement(heard["source"].probabilities, heard[name].probabilities, task.kept),
+            **_of_word("old", task.old, before, heard[name]),
+            **_of_word("new", task.new, before, heard[name]),
+            "mel distance": mel_distance(source[1], spectrogram, outside),
+            "mel distance outside map": mel_distance(source[1], spectrogram, unmapped),
+            "agreement": agreement(before.probabilities, heard[name].probabilities, task.kept),
             "frames": int(outside.sum()),
         }
+        for name, (_, spectrogram) in made.items()
+    ]
 
 
 def weight_rows(
-    pipe: AuffusionPipeline, trained: TrainedListener, settings: Settings
-) -> Iterator[list[dict[str, Any]]]:
+    pipe: AuffusionPipeline, trained: TrainedListener, task: Weighing, settings: Settings, number: int
+) -> list[dict[str, Any]]:
     """Weigh a phrase with every weight, from the same noise."""
-    for number, (prompt, place) in enumerate(weighings(settings)):
-        span, sound = prompt.spans[place], prompt.classes[place]
-        cells: np.ndarray | None = None
-        rows = []
-        for weight in settings.weights:
-            edit = PromptEdit.reweighting(prompt.text, {span: weight})
-            made = _edited(pipe, edit, settings, settings.seed_of("reweight", number))
-            if cells is None:  # where the source, which is the same at every weight, has the word
-                cells = (~outside_map(made.maps.heatmap(span, prompt=0, grid="image"))).astype(float)
-            hearing = _listen(made.audio, trained)
-            rows.append(
-                {
-                    "case": number,
-                    "prompt": prompt.text,
-                    "sound": sound,
-                    "weight": weight,
-                    "loudness": loudness(made.output.spectrograms[1], cells),
-                    "probability": float(hearing.probabilities.sel(sound=sound).mean()),
-                    "peak": float(hearing.peaks.sel(sound=sound)),
-                }
-            )
-        yield rows
+    span, sound, text = task.prompt.spans[task.place], task.prompt.classes[task.place], task.prompt.text
+    changing = [weight for weight in settings.weights if weight != 1]  # at 1 it is the source, bit for bit
+    edits = [_with_steps(PromptEdit.reweighting(text, {span: weight}), settings) for weight in changing]
+    (source, *weighed), maps = _together(pipe, edits, settings, settings.seed_of("reweight", number))
+    made = dict(zip(changing, weighed, strict=True)) | {1.0: source}
+    # Where the source, which is the same at every weight, has the word.
+    cells = (~outside_map(maps.heatmap(span, prompt=0, grid="image"))).astype(float)
+    rows = []
+    for weight in settings.weights:
+        audio, spectrogram = made[weight]
+        hearing = _listen(audio, trained)
+        rows.append(
+            {
+                "case": number,
+                "prompt": text,
+                "sound": sound,
+                "weight": weight,
+                "loudness": loudness(spectrogram, cells),
+                "probability": float(hearing.probabilities.sel(sound=sound).mean()),
+                "peak": float(hearing.peaks.sel(sound=sound)),
+            }
+        )
+    return rows
 
 
-def _edited(pipe: AuffusionPipeline, edit: PromptEdit, settings: Settings, seed: int) -> EditedAudio:
-    edit = replace(
+def _with_steps(edit: PromptEdit, settings: Settings) -> PromptEdit:
+    return replace(
         edit,
         cross_replace_steps=settings.cross_replace_steps,
         self_replace_steps=settings.self_replace_steps,
     )
-    return apply_edit(pipe, edit, generator=torch.Generator().manual_seed(seed), **_call(settings))
 
 
-def _sdedit(
-    pipe: AuffusionPipeline, audio: np.ndarray, target: str, settings: Settings, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _together(
+    pipe: AuffusionPipeline, edits: list[PromptEdit], settings: Settings, seed: int
+) -> tuple[list[Sound], AttentionMaps]:
+    """Generate a source and edits of it: what each sounds like, the source first, and the maps of all."""
+    latents, maps = generate_together(pipe, edits, seed, **_call(settings))
+    # One by one: a batch of images does not fit the processor's cache, and takes longer.
+    decoded = [pipe.decode_audio(each[None], _SECONDS).to_tuple() for each in latents]
+    return [(audios[0], spectrograms[0]) for audios, spectrograms, _ in decoded], maps
+
+
+def _sdedit(pipe: AuffusionPipeline, audio: np.ndarray, target: str, settings: Settings, seed: int) -> Sound:
     """Noise the source's audio and denoise it towards the target; at the level of the source."""
     style = AuffusionAudioToAudioPipeline.from_pipe(pipe)
     style.set_progress_bar_config(disable=True)

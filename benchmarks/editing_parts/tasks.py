@@ -41,6 +41,14 @@ class Task:
     new_span: Span | None
 
 
+@dataclass(frozen=True)
+class Weighing:
+    """A prompt of two sounds, and which of its phrases is weighed."""
+
+    prompt: Prompt
+    place: int
+
+
 def pairs(settings: Settings) -> list[Prompt]:
     """Return captions of scenes of two sounds."""
     # Two in five of these name one sound.
@@ -69,10 +77,10 @@ def refinements(settings: Settings) -> Iterator[Task]:
         yield Task(PromptEdit("refine", source, prompt.text), None, second[1], (first[1],), None, second[0])
 
 
-def weighings(settings: Settings) -> Iterator[tuple[Prompt, int]]:
-    """Weigh one of two phrases, by turns: prompt, and which phrase."""
+def weighings(settings: Settings) -> Iterator[Weighing]:
+    """Weigh one of two phrases, by turns."""
     for number, prompt in enumerate(pairs(settings)):
-        yield prompt, number % 2
+        yield Weighing(prompt, number % 2)
 
 
 def other_class(classes: tuple[str, ...] | list[str], rng: np.random.Generator) -> str:

@@ -11,14 +11,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from alignment_synthetic import COLUMNS, DOG, GRID, RAIN, event_rows, planted_maps, study
-from diffusers import UNet2DConditionModel
 from sounds.sounds_synthetic import write_layout
 
 from attnviz.alignment import Alignment, align, profile
-from attnviz.testing import write_adapter_checkpoint
-from attnviz.testing.models import UNET_CONFIG
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
@@ -218,22 +214,6 @@ def test_bars_say_reached_missed_and_not_measured():
 
 
 # ---- the command -----------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def small_checkpoint(tmp_path_factory):
-    """A checkpoint with few layers, none at the finest level: a denoiser call takes little."""
-    folder = write_adapter_checkpoint(tmp_path_factory.mktemp("small") / "checkpoint", published=False)
-    down = ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D")
-    config = {
-        **UNET_CONFIG, "block_out_channels": (8, 16, 16), "layers_per_block": 1, "attention_head_dim": 2,
-        "norm_num_groups": 4, "down_block_types": down, "cross_attention_dim": 24,
-        "up_block_types": tuple(name.replace("Down", "Up") for name in reversed(down)),
-    }  # fmt: skip
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        UNet2DConditionModel(**config).save_pretrained(folder / "unet")
-    return folder
 
 
 @pytest.fixture(scope="module")

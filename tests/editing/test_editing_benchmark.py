@@ -1,13 +1,19 @@
-"""benchmarks/editing.py: which bars are reached, and which edits are asked for."""
+"""benchmarks/editing.py: which edits are asked for and made, what is kept, and which bars are reached."""
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from sounds.sounds_synthetic import write_layout
+
+from attnviz import bundled
+from attnviz.editing import PromptEdit, apply_edit
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
@@ -15,6 +21,9 @@ from editing_parts import tasks
 from editing_parts.prompting import EDIT, REGENERATE, SDEDIT
 from editing_parts.report import Estimate, judge
 from editing_parts.settings import Settings
+from editing_parts.together import generate_together
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 class _Prompt:
@@ -87,3 +96,79 @@ def test_an_estimate_leaves_undefined_values_out():
     found = Estimate.of([1.0, np.nan, 3.0], 1000, 0)
     assert (found.mean, found.cases) == (2.0, 2)
     assert (found.low, found.high) == (1.0, 3.0)
+
+
+def test_edits_made_together_are_those_made_one_by_one(pipe):
+    prompt, call = "a dog barks while rain falls", {"height": 72, "width": 232, "num_inference_steps": 3}
+    swap = PromptEdit("swap", prompt, "a cat barks while rain falls", cross_replace_steps=0.7)
+    edits = [
+        PromptEdit.reweighting(prompt, {"rain": -2.0}),
+        PromptEdit(
+            "refine", prompt, "a big dog barks while rain falls loudly"
+        ),  # added words attend as their own row
+        swap,
+    ]
+    plain = PromptEdit("swap", prompt, swap.target, cross_replace_steps=0.0, self_replace_steps=0.0)
+    latents, maps = generate_together(pipe, [*edits, plain], 5, **call)
+    assert maps.prompts == [prompt, *(edit.target for edit in edits), swap.target]
+    close = {"rtol": 0, "atol": 1e-4}  # batches of another size differ in the last bits
+    for place, edit in enumerate(edits, start=1):
+        alone = apply_edit(pipe, edit, generator=torch.Generator().manual_seed(5), output_type="latent", **call)
+        torch.testing.assert_close(latents[[0, place]], alone.output.latents, **close)
+    generators = [torch.Generator().manual_seed(5) for _ in range(2)]
+    again = pipe([prompt, swap.target], generator=generators, output_type="latent", **call).latents
+    torch.testing.assert_close(latents[[0, 4]], again, **close)
+    apart = torch.pdist(latents.flatten(1), p=torch.inf)
+    assert apart.min() > 10 * close["atol"]
+
+
+@pytest.fixture(scope="module")
+def study():
+    spec = importlib.util.spec_from_file_location("editing_study_command", BENCHMARKS / "editing.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_study_that_was_cut_goes_on_where_it_stopped(study, adapter_checkpoint, tmp_path, monkeypatch):
+    esc10 = write_layout(tmp_path / "esc10", range(1, 11), folds=(4,), per_fold=2)
+    arguments = ["--data", esc10, "--model", adapter_checkpoint, "--listener", bundled.FOLDER / "listener",
+                 "--tiny", "--prompts", 2, "--steps", 1, "--out", tmp_path / "out"]  # fmt: skip
+    arguments = [str(one) for one in arguments]
+    made = []
+
+    def weights(pipe, trained, task, settings, number):
+        if len(made) == 1 and number == 1:
+            raise KeyboardInterrupt
+        made.append(number)
+        return [{"case": number, "weight": weight, "loudness": weight, "probability": 0.5} for weight in (0, 1, 2)]
+
+    monkeypatch.setattr(study, "weight_rows", weights)
+    with pytest.raises(KeyboardInterrupt):
+        study.main([*arguments, "--parts", "reweight"])
+    assert not (tmp_path / "out" / "reweight.csv").exists()
+    made.append("again")
+    assert study.main([*arguments, "--parts", "reweight"]) == 0
+    assert made == [0, "again", 1]
+    assert pd.read_csv(tmp_path / "out" / "reweight.csv")["case"].tolist() == [0, 0, 0, 1, 1, 1]
+    with pytest.raises(SystemExit, match="other settings"):
+        study.main([*arguments, "--parts", "style", "--steps", "3"])
+    made.append("fresh")
+    assert study.main([*arguments, "--parts", "reweight", "--fresh"]) == 0
+    assert made[-2:] == [0, 1]
+
+
+def test_every_part_runs(study, small_checkpoint, tmp_path):
+    esc10 = write_layout(tmp_path / "esc10", range(1, 11), folds=(4,), per_fold=2)
+    arguments = ["--data", esc10, "--model", small_checkpoint, "--listener", bundled.FOLDER / "listener",
+                 "--tiny", "--prompts", 1, "--out", tmp_path / "out"]  # fmt: skip
+    assert study.main([str(one) for one in arguments]) == 0
+    tables = {path.stem: pd.read_csv(path) for path in (tmp_path / "out").glob("*.csv")}
+    assert list(tables["swap"]["method"]) == list(tables["refine"]["method"]) == [EDIT, REGENERATE, SDEDIT]
+    assert (tables["swap"]["agreement"] > 0).all()
+    assert tables["reweight"]["weight"].tolist() == [-1.0, 1.0, 2.0]
+    assert tables["inpaint"]["kept is the original"].all()
+    assert tables["style"]["strength"].tolist() == [0.5, 1.0]
+    text = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert "not measured" not in text
+    assert {path.name for path in (tmp_path / "out").glob("*.png")} == {"reweight.png", "style.png"}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from alignment_synthetic import study
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -75,7 +76,8 @@ def fingerprint(figure: Figure) -> np.ndarray:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     grey = np.asarray(canvas.buffer_rgba())[..., :3].astype(float) @ [0.299, 0.587, 0.114]
-    height, width = grey.shape
+    height, width = (size // parts * parts for size, parts in zip(grey.shape, (ROWS, COLUMNS), strict=True))
+    grey = grey[:height, :width]  # a figure of its own may have a few pixels more
     blocks = grey.reshape(ROWS, height // ROWS, COLUMNS, width // COLUMNS).mean(axis=(1, 3))
     return np.asarray(blocks * (LEVELS - 1) / 255)
 
@@ -104,6 +106,9 @@ def pictures() -> dict[str, Callable[[], Figure]]:
     maps, events = example_maps(steps=5, heads=3), example_events()
     sound = maps.spectrogram[0, 0]
     rain, dog = maps.activation("rain"), maps.activation("dog")
+    runs = {"one": maps, "other": example_maps(seed=1)}
+    word = plots.EditedWord(maps.heatmap("dog"), maps.heatmap("rain"), "dog", "rain")
+    edited = sound.to_numpy(), sound.to_numpy()[::-1]
     table = attnviz.align(maps, events).table
     return {
         "spectrogram": lambda: _draw(plots.spectrogram, sound, maps.grid),
@@ -115,6 +120,11 @@ def pictures() -> dict[str, Callable[[], Figure]]:
         "layer_heads": lambda: _draw(plots.layer_heads, attention_share(maps, "rain")),
         "word_overlap": lambda: _draw(plots.word_overlap, word_overlap(maps)),
         "phrase_scores": lambda: _draw(plots.phrase_scores, table),
+        "alignment": lambda: _draw(plots.alignment, study("noisy energy", clips=12)),
+        "failures": lambda: _draw(plots.failures, attnviz.diagnose(example_maps(both=True))),
+        "word_maps": lambda: plots.word_maps(maps, words=["dog", "rain"]),
+        "comparison_panels": lambda: plots.comparison_panels(runs, ["dog"]),
+        "edit_comparison": lambda: plots.edit_comparison(*edited, maps.grid, words=[word]),
     }
 
 

@@ -5,6 +5,7 @@ import pytest
 from alignment_synthetic import COLUMNS, DOG, RAIN, event_rows, planted_maps, study
 from matplotlib import pyplot, rcParams
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 
 from attnviz.alignment import align
@@ -66,6 +67,21 @@ def test_points_stay_within_their_row(result):
     artists = alignment(result, score="pointing")  # many equal values
     for row, points in enumerate(artists.points):
         assert np.abs(points.get_offsets()[:, 1] - row).max() < 0.45
+
+
+def test_of_many_phrases_the_shape_reaches_from_the_lowest_to_the_highest(result):
+    assert not [one for one in alignment(result).axes.collections if isinstance(one, PolyCollection)]
+    many = study("noise", clips=12, seed=1)
+    artists = alignment(many)
+    shapes = [one for one in artists.axes.collections if isinstance(one, PolyCollection)]
+    values = many.table.groupby("method", sort=False)["roc_auc"]
+    spread = [rows for _, rows in values if rows.nunique() > 1]  # the constant map has one value, and no shape
+    assert len(shapes) == len(spread) == len(artists.points) - 1
+    for shape, rows in zip(shapes, spread, strict=True):
+        across = shape.get_paths()[0].vertices[:, 0]
+        np.testing.assert_allclose([across.min(), across.max()], [rows.min(), rows.max()], atol=1e-6)
+    assert not overlapping(artists)
+    assert artists.axes.get_ylabel() == ""
 
 
 def test_draws_on_given_axes_and_leaves_no_trace(result):

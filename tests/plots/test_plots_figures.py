@@ -125,6 +125,23 @@ def test_curves_and_bars_stand_at_their_seconds(maps):
     assert "its own highest" in artists.axes.get_legend().get_texts()[0].get_text()
 
 
+def test_the_last_column_heard_is_drawn_to_its_end(maps):
+    curve = maps.activation("rain")
+    heard = int(np.isfinite(curve).sum())
+    assert heard < curve.size  # padding follows
+    (filled,) = plots.activations(maps, phrases=["rain"]).curves
+    assert filled.get_paths()[0].vertices[:, 0].max() == pytest.approx(
+        heard * maps.grid.column_seconds(curve.size)
+    )
+
+
+def test_in_a_column_of_a_paper_the_legend_is_no_wider_than_the_axes(maps):
+    figure = Figure(figsize=(3.35, 1.8), layout="constrained")
+    ax = plots.activations(maps, phrases=["dog", "rain"], ax=figure.add_subplot()).axes
+    assert not text_faults(figure)
+    assert ax.get_legend().get_window_extent().width < ax.get_window_extent().width
+
+
 def test_a_shared_scale_is_the_highest_of_any(maps):
     artists = plots.activations(maps, phrases=["a", "rain"], scale="shared")
     heights = [0.43 + row - paths.get_paths()[0].vertices[:, 1].min() for row, paths in enumerate(artists.curves)]
@@ -236,6 +253,12 @@ def test_layers_and_heads_are_the_table(maps):
         plots.layer_heads(pd.DataFrame({"x": [1]}))
     with pytest.raises(MapsError, match="No value"):
         plots.layer_heads(scores.assign(auc=np.nan), "auc", across="timestep")
+
+
+def test_timesteps_of_a_table_are_whole_numbers():
+    scores = pd.DataFrame({"layer": "mid", "timestep": [600.0, 50.0], "value": [0.5, 0.7]})
+    cells = plots.layer_heads(scores, "value", across="timestep")
+    assert names(cells.axes.xaxis) == ["600", "50"]
 
 
 def test_overlap_is_the_matrix(maps):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from inspect import isfunction
 
 import matplotlib as mpl
 import numpy as np
@@ -31,6 +32,12 @@ def maps():
 
 def test_every_figure_has_its_picture(drawers):
     assert set(drawers) == set(NAMES)
+    assert set(NAMES) == {name for name in plots.__all__ if isfunction(getattr(plots, name))}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_figure_function_has_an_example(name):
+    assert ">>> " in getattr(plots, name).__doc__
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -52,7 +59,8 @@ def test_a_picture_turned_over_is_told_apart(name, drawers):
     """The check itself: were rows or columns swapped, the picture would be another. (An overlap is symmetric.)"""
     found = fingerprint(drawers[name]())
     for turned in (found[::-1], found[:, ::-1]):
-        assert max(differences(turned, name)) >= 3.0
+        mean, largest = differences(turned, name)
+        assert mean >= 0.4 or largest >= 3.0
 
 
 def own_figures(maps):

@@ -1,0 +1,63 @@
+"""A local blend at work: what each step of a generation made, confined to where words are attended to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from attnviz.editing.blend import LocalBlend, blend_mask
+from attnviz.editing.injection import SOURCE, whole_calls
+from attnviz.editing.prompt_edit import PromptEdit
+from attnviz.keys import kept_positions
+from attnviz.text import TokenTable
+from attnviz.tracing import Trace
+
+
+class Blending:
+    """The local blend of one edit, as a callback of the pipeline's loop.
+
+    Parameters
+    ----------
+    blend : LocalBlend
+    edit : PromptEdit
+        The edit it is of.
+    tables : sequence of TokenTable
+        Of the source and of the target.
+
+    Attributes
+    ----------
+    mask : numpy.ndarray or None
+        Shape (rows, columns), bool: latent cells that the last step was let edit; None before the blend began.
+
+    Raises
+    ------
+    PromptError
+        If a word that it names has no token, because the prompt was cut off.
+    """
+
+    def __init__(self, blend: LocalBlend, edit: PromptEdit, tables: Sequence[TokenTable]) -> None:
+        positions = kept_positions(tables, "text")
+        source, target = (
+            sorted({positions.index(int(key)) for span in spans for key in table.find(span)})
+            for table, spans in zip(tables, edit.blend_spans, strict=True)
+        )
+        self._columns = source, target
+        self._blend = blend
+        self.mask: np.ndarray | None = None
+
+    def on(self, traced: Trace) -> Callable[..., dict[str, Any]]:
+        """Make the callback, on the maps of a trace."""
+
+        def after_step(pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+            latents = tensors["latents"]
+            if step >= whole_calls(self._blend.start, pipe.num_timesteps):
+                size = latents.shape[-2], latents.shape[-1]
+                mask = blend_mask(traced.so_far(), self._columns, size, self._blend.threshold)
+                self.mask = mask.numpy()
+                tensors["latents"] = torch.where(mask.to(latents.device), latents, latents[SOURCE])
+            return tensors
+
+        return after_step

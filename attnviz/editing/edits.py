@@ -1,0 +1,170 @@
+"""The three edits of prompt-to-prompt: other words, more words, words louder or softer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from attnviz.editing.alignment import Phrase
+from attnviz.editing.blend import LocalBlend
+from attnviz.editing.generating import EditedAudio, apply_edit
+from attnviz.editing.inverting import InvertedClip
+from attnviz.editing.prompt_edit import CROSS_REPLACE_STEPS, SELF_REPLACE_STEPS, PromptEdit, Steps
+from attnviz.pipelines import AuffusionPipeline
+
+
+def swap(
+    pipe: AuffusionPipeline,
+    source: str,
+    target: str,
+    *,
+    weights: Mapping[Phrase, float] | None = None,
+    cross_replace_steps: Steps = CROSS_REPLACE_STEPS,
+    self_replace_steps: float = SELF_REPLACE_STEPS,
+    blend: LocalBlend | None = None,
+    clip: InvertedClip | None = None,
+    **generation: Any,
+) -> EditedAudio:
+    """Put other words in place of some: prompt-to-prompt's word swap.
+
+    The two prompts are generated in one batch from the same noise. For the first part of the steps the edit has
+    the source's attention, each new word that of the one it takes the place of, so that it sounds when and where
+    that did; afterwards it has its own.
+
+    Parameters
+    ----------
+    pipe : AuffusionPipeline
+        It stays as it is.
+    source, target : str
+        Prompts of equally many words, or such that every word of one has something in its place in the other. The
+        words may have different numbers of tokens.
+    weights : mapping of Phrase to float, optional
+        Makes words of the target louder or softer, too; see `reweight`.
+    cross_replace_steps : float or mapping
+        Fraction of the steps with the source's cross-attention; or one for each of some words of the target, and
+        under None that of all else. A word that stands there more than once is given as ``("dog", 1)``, counted
+        from 0, or by its character span.
+    self_replace_steps : float
+        Fraction of the steps with the source's self-attention.
+    blend : LocalBlend, optional
+        Confines the edit to where some words are attended to.
+    clip : InvertedClip, optional
+        A real clip, out of `invert`, to be edited in place of a generated one; `source` is what it was inverted
+        with.
+    **generation
+        What `AuffusionPipeline` is called with: ``num_inference_steps``, ``guidance_scale``, ``generator``,
+        ``duration``, ...; and ``keep``, as for `attnviz.trace`.
+
+    Returns
+    -------
+    EditedAudio
+
+    Raises
+    ------
+    PromptError
+        If the prompts cannot be aligned, or a word is not in its prompt.
+    CaptureError
+        If a layer's attention processor is not known, or the pipeline is being traced.
+    AttnVizError
+        On a weight, fraction or other argument that cannot be used; all before any model runs.
+
+    Notes
+    -----
+    Source: Hertz et al., Prompt-to-Prompt Image Editing with Cross Attention Control (arXiv 2208.01626).
+
+    Differences from the original: the layers' own attention processors stay at work (an edit of attention that is
+    linear in it is an edit of the values it weighs), and words of different token counts are found by their spans,
+    for each text encoder. Where neither `cross_replace_steps` nor `self_replace_steps` holds, the calls are those
+    of a plain generation of the two prompts.
+    """
+    edit = PromptEdit("swap", source, target, weights or {}, cross_replace_steps, self_replace_steps, blend)
+    return apply_edit(pipe, edit, clip=clip, **generation)
+
+
+def refine(
+    pipe: AuffusionPipeline,
+    source: str,
+    target: str,
+    *,
+    weights: Mapping[Phrase, float] | None = None,
+    cross_replace_steps: Steps = CROSS_REPLACE_STEPS,
+    self_replace_steps: float = SELF_REPLACE_STEPS,
+    blend: LocalBlend | None = None,
+    clip: InvertedClip | None = None,
+    **generation: Any,
+) -> EditedAudio:
+    """Add words to a prompt: prompt-to-prompt's refinement.
+
+    As `swap`, but the words both prompts have keep the source's attention, and those that are added have theirs.
+
+    Parameters
+    ----------
+    pipe, weights, cross_replace_steps, self_replace_steps, blend, clip, **generation
+        As for `swap`.
+    source, target : str
+        A prompt, and the same prompt with words added anywhere.
+
+    Returns
+    -------
+    EditedAudio
+
+    Raises
+    ------
+    PromptError
+        If the target lacks a word of the source, and as `swap`.
+    CaptureError, AttnVizError
+        As `swap`.
+
+    Notes
+    -----
+    Source: Hertz et al. (arXiv 2208.01626). As in the original, attention no longer sums to 1 while it is
+    injected.
+    """
+    edit = PromptEdit("refine", source, target, weights or {}, cross_replace_steps, self_replace_steps, blend)
+    return apply_edit(pipe, edit, clip=clip, **generation)
+
+
+def reweight(
+    pipe: AuffusionPipeline,
+    prompt: str,
+    weights: Mapping[Phrase, float],
+    *,
+    cross_replace_steps: Steps = CROSS_REPLACE_STEPS,
+    self_replace_steps: float = SELF_REPLACE_STEPS,
+    blend: LocalBlend | None = None,
+    clip: InvertedClip | None = None,
+    **generation: Any,
+) -> EditedAudio:
+    """Make words of a prompt louder or softer: prompt-to-prompt's attention re-weighting.
+
+    Parameters
+    ----------
+    pipe, cross_replace_steps, self_replace_steps, blend, clip, **generation
+        As for `swap`.
+    prompt : str
+        The prompt.
+    weights : mapping of Phrase to float
+        Factor on the attention of each of some words, as long as attention is injected: 1 changes nothing, 0 takes
+        it away, below 0 turns it round; the authors of the original go from -2 to 4 and beyond.
+
+    Returns
+    -------
+    EditedAudio
+
+    Raises
+    ------
+    PromptError, CaptureError, AttnVizError
+        As `swap`; and if no word is weighed.
+
+    Notes
+    -----
+    Source: Hertz et al. (arXiv 2208.01626). As in the original, attention is not normalised again.
+    """
+    edit = PromptEdit.reweighting(
+        prompt,
+        weights,
+        cross_replace_steps=cross_replace_steps,
+        self_replace_steps=self_replace_steps,
+        blend=blend,
+    )
+    return apply_edit(pipe, edit, clip=clip, **generation)

@@ -1,0 +1,225 @@
+"""What the command line asks to be edited: checked without a model, then made with one."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from attnviz.api import trace
+from attnviz.audio import MEL, SpectrogramGrid, load_audio
+from attnviz.editing.generating import apply_edit
+from attnviz.editing.injection import SOURCE, TARGET
+from attnviz.editing.inverting import InvertedClip, Method, invert, read_editable
+from attnviz.editing.masks import time_frequency_mask
+from attnviz.editing.prompt_edit import PromptEdit
+from attnviz.errors import AttnVizError
+from attnviz.explaining.clip import read_clip
+from attnviz.jobs import WIDTH, check_mappable, check_prompt
+from attnviz.maps import AttentionMaps
+from attnviz.maps.prompts import maps_of_prompt
+from attnviz.pipelines import (
+    AuffusionAudioToAudioPipeline,
+    AuffusionInpaintPipeline,
+    AuffusionPipeline,
+    calls,
+    inputs,
+)
+from attnviz.pipelines.mixin import DEFAULT_SECONDS
+from attnviz.plots.editing import EditedWord
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How an edit is generated."""
+
+    steps: int = 50
+    seed: int = 0
+    guidance_scale: float = 7.5
+    negative_prompt: str | None = None
+
+    @property
+    def call(self) -> dict[str, Any]:
+        """What a pipeline is called with."""
+        return {
+            "num_inference_steps": self.steps,
+            "guidance_scale": self.guidance_scale,
+            "negative_prompt": self.negative_prompt,
+            # On the CPU whatever the device, so that a seed means the same noise everywhere.
+            "generator": torch.Generator().manual_seed(self.seed),
+        }
+
+
+@dataclass(frozen=True)
+class Edited:
+    """An edit that was made, and what was edited.
+
+    Attributes
+    ----------
+    before, after : (numpy.ndarray, numpy.ndarray)
+        Waveform (samples,) and natural-log mel spectrogram (bands, frames).
+    maps : AttentionMaps
+        Of the edit.
+    source_maps : AttentionMaps or None
+        Of what was edited, where it was generated beside it.
+    words : list of EditedWord
+        Words that were edited.
+    """
+
+    before: tuple[np.ndarray, np.ndarray]
+    after: tuple[np.ndarray, np.ndarray]
+    maps: AttentionMaps
+    source_maps: AttentionMaps | None = None
+    words: list[EditedWord] = field(default_factory=list)
+
+
+class EditRequest(Protocol):
+    """An edit that the command line asks for."""
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What ``run.json`` says of it; ``prompt`` is that of the maps."""
+        ...
+
+    def check(self) -> None:
+        """Refuse what can be refused without a model."""
+        ...
+
+    def run(self, pipe: AuffusionPipeline) -> Edited:
+        """Make the edit."""
+        ...
+
+
+@dataclass(frozen=True)
+class PromptEditRequest:
+    """A prompt-to-prompt edit, of a generation or of a real clip."""
+
+    edit: PromptEdit
+    sampling: Sampling
+    duration: float | None = None
+    clip: Path | None = None
+    inversion: Method = "negative-prompt"
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What ``run.json`` says of it."""
+        clip = {} if self.clip is None else {"clip": str(self.clip), "inversion": self.inversion}
+        how = {**asdict(self.sampling), "duration": self.duration, **clip}
+        return {"prompt": self.edit.target, **self.edit.record, **how}
+
+    def check(self) -> None:
+        """Refuse what can be refused without a model.
+
+        Raises
+        ------
+        AttnVizError
+            Naming what was given and what is allowed.
+        """
+        for prompt in (self.edit.source, self.edit.target):
+            check_prompt(prompt, self.sampling.negative_prompt)
+        inputs.check_guidance(self.sampling.guidance_scale)
+        inputs.check_duration(self.duration, WIDTH, DEFAULT_SECONDS)
+        if self.clip is not None:
+            read_editable(self.clip)
+            if self.inversion == "negative-prompt" and self.sampling.negative_prompt is not None:
+                raise AttnVizError(
+                    "Negative-prompt inversion has the source prompt for a negative prompt. Leave --negative out, "
+                    "or take --inversion ddim."
+                )
+
+    def run(self, pipe: AuffusionPipeline) -> Edited:
+        """Make the edit."""
+        calls.check_steps(pipe.scheduler, self.sampling.steps, {})
+        for prompt in (self.edit.source, self.edit.target):
+            check_mappable(pipe, prompt)
+        arguments = {name: value for name, value in self.sampling.call.items() if value is not None}
+        if self.duration is not None:
+            arguments["duration"] = self.duration
+        clip: InvertedClip | None = None
+        if self.clip is not None:
+            clip = invert(pipe, self.clip, self.edit.source, steps=self.sampling.steps, method=self.inversion)
+        made = apply_edit(pipe, self.edit, clip=clip, **arguments)
+        audios, log_mels = made.output.to_tuple()[:2]
+        before, after = (maps_of_prompt(made.maps, prompt) for prompt in (SOURCE, TARGET))
+        return Edited(
+            (audios[SOURCE], log_mels[SOURCE]),
+            (audios[TARGET], log_mels[TARGET]),
+            after,
+            before,
+            edited_words(self.edit, before, after),
+        )
+
+
+@dataclass(frozen=True)
+class ClipEditRequest:
+    """Style transfer of a clip, or inpainting of a span or box of it."""
+
+    clip: Path
+    prompt: str
+    sampling: Sampling
+    strength: float
+    span: tuple[float, float] | None = None
+    band: tuple[float, float] | None = None
+    inpaint: bool = False
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What ``run.json`` says of it."""
+        kind = "inpaint" if self.inpaint else "style"
+        where = {"span": self.span, "band": self.band} if self.inpaint else {}
+        own = {"edit": kind, "clip": str(self.clip), "prompt": self.prompt, "strength": self.strength}
+        return {**own, **where, **asdict(self.sampling)}
+
+    def check(self) -> None:
+        """Refuse what can be refused without a model.
+
+        Raises
+        ------
+        AttnVizError
+            Naming what was given and what is allowed.
+        """
+        check_prompt(self.prompt, self.sampling.negative_prompt)
+        inputs.check_guidance(self.sampling.guidance_scale)
+        inputs.check_strength(self.strength)
+        self._arguments(load_audio(self.clip))
+
+    def run(self, pipe: AuffusionPipeline) -> Edited:
+        """Make the edit."""
+        check_mappable(pipe, self.prompt)
+        waveform = load_audio(self.clip)
+        kind = AuffusionInpaintPipeline if self.inpaint else AuffusionAudioToAudioPipeline
+        other = kind.from_pipe(pipe)
+        with trace(other) as traced:
+            audios, log_mels, _ = other(self.prompt, waveform, **self._arguments(waveform), return_dict=False)
+        seen = read_clip(waveform[: WIDTH * MEL.hop_length], normalize=True, overlap=0.0, column=1)
+        before = waveform[: len(audios[0])]
+        return Edited((before, seen.log_mel), (audios[0], log_mels[0]), traced.maps)
+
+    def _arguments(self, waveform: np.ndarray) -> dict[str, Any]:
+        """Return what the pipeline is called with, beside prompt and clip."""
+        arguments = {**self.sampling.call, "strength": self.strength}
+        if self.inpaint:
+            seconds = min(len(waveform) / MEL.sample_rate, SpectrogramGrid().seconds)
+            arguments["mask"] = time_frequency_mask(self.span, self.band, seconds)
+        return arguments
+
+
+def edited_words(edit: PromptEdit, before: AttentionMaps, after: AttentionMaps) -> list[EditedWord]:
+    """Read the maps of the words that an edit is of, before and after."""
+    pairs = [(pair.source, pair.target) for pair in edit.pairs if not pair.same]
+    known = {target for _, target in pairs}
+    weighed = [span for span in edit.changed[1] if span not in known]
+    together = {pair.target: pair.source for pair in edit.pairs}
+    pairs += [(together.get(span), span) for span in weighed]
+    return [
+        EditedWord(
+            None if source is None else before.heatmap(source),
+            None if target is None else after.heatmap(target),
+            "" if source is None else edit.source[slice(*source)],
+            "" if target is None else edit.target[slice(*target)],
+        )
+        for source, target in pairs
+    ]
