@@ -68,7 +68,7 @@ def test_a_threshold_is_judged_by_both_sides(study):
     assert study.summarize(values(good, bad + 0.3)).loc["word ignored", "state"] == "fault missed"
     assert study.summarize(values(good, [])).loc["word ignored", "state"] == "not judged"
     # Of a sign whose faults lie above, the ends are the other way round.
-    above = study.summarize(values(1 - good / 4, 0.99 + bad / 100, "all words alike")).loc["all words alike"]
+    above = study.summarize(values(1 - good / 4, 0.996 + bad / 100, "all words alike")).loc["all words alike"]
     assert above["own_end"] == pytest.approx(np.quantile(1 - good / 4, 0.95))
     assert above["state"] == "apart"
 
