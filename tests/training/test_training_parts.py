@@ -301,7 +301,8 @@ def test_vocoder_learns_and_is_exported_with_its_weights_folded(scenes, tmp_path
     # The audio and the spectrogram are of the same moment.
     inner = log_mels(batch["waves"])[:, :, 8:-8] - batch["mels"][:, :, 8:-8]
     assert inner.abs().mean() < 0.02
-    losses = stepped(part, scenes, 8, 1e-2)
+    # It first gets louder than it should: it begins next to silent, where much of a quiet clip is right.
+    losses = stepped(part, scenes, 200, 1e-3)
     assert losses[-1] < losses[0]
     part.export(tmp_path)
     again = HifiGan.from_pretrained(tmp_path / "vocoder")
