@@ -18,7 +18,6 @@ import hashlib
 import json
 import platform
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -82,20 +81,19 @@ class _Study:
 
     def run(self, parts: list[str]) -> dict[str, pd.DataFrame]:
         """Measure the parts, and read the tables of those measured before."""
-        s = self.settings
-        work: dict[str, Callable[[], dict[str, list[dict[str, Any]]]]] = {
-            "listener": lambda: {"listener": listener_rows(self.clips(s.fold, s.scenes), self.trained.listener)},
-            "vae": lambda: {"vae": vae_rows(self.clips(s.fold, s.scenes), self.trained.listener, self.loaded())},
+        work = {
+            "listener": self._listener,
+            "vae": self._vae,
             "vocoder": self._vocoder,
             "generation": self._generation,
             "scenes": self._scenes,
-            "speed": lambda: {"speed": speed_rows(self.loaded(), s, self.model or "")},
+            "speed": self._speed,
         }
         for part, measure in work.items():
-            if part not in parts or (self.folder / f"{part}.csv").exists():
+            if part not in parts or self._is_there(part):
                 continue
             start = perf_counter()
-            self._write(measure())
+            measure()
             print(f"{part}: {perf_counter() - start:.0f} s", flush=True)
         return {path.stem: pd.read_csv(path) for path in sorted(self.folder.glob("*.csv")) if path.stem != "bars"}
 
@@ -112,19 +110,24 @@ class _Study:
             self._clips[fold, count] = clips(self.settings.esc10, fold, count, self.settings.seed)
         return self._clips[fold, count]
 
-    def _vocoder(self) -> dict[str, list[dict[str, Any]]]:
+    def _listener(self) -> None:
+        self._write("listener", listener_rows(self._reported(), self.trained.listener))
+
+    def _vae(self) -> None:
+        self._write("vae", vae_rows(self._reported(), self.trained.listener, self.loaded()))
+
+    def _vocoder(self) -> None:
         pipe = self.loaded()
         if pipe.vocoder is None:
             print("vocoder: this checkpoint has none")
-            return {}
-        s = self.settings
-        found = vocoder_rows(self.clips(s.fold, s.scenes), self.trained.listener, pipe, s.griffin_lim_clips)
-        return {"vocoder": found}
+            return
+        rows = vocoder_rows(self._reported(), self.trained.listener, pipe, self.settings.griffin_lim_clips)
+        self._write("vocoder", rows)
 
-    def _generation(self) -> dict[str, list[dict[str, Any]]]:
+    def _generation(self) -> None:
         s = self.settings
         for fold, count, suffix in ((s.choosing_fold, s.choosing_prompts, "_choosing"), (s.fold, s.prompts, "")):
-            if (self.folder / f"generation{suffix}.csv").exists():
+            if self._is_there(f"generation{suffix}"):
                 continue
             asked = prompts(s.esc10, fold, count, s.seed)
             heard, scores = [], []
@@ -132,22 +135,29 @@ class _Study:
                 heard.append(row)
                 scores += found
                 print(f"\r{len(heard)} of {count * s.seeds}", end="", file=sys.stderr, flush=True)
-            self._write({f"generated{suffix}": scores, f"generation{suffix}": heard})
-        return {}
+            self._write(f"generated{suffix}", scores)
+            self._write(f"generation{suffix}", heard)  # last: it says that both are there
 
-    def _scenes(self) -> dict[str, list[dict[str, Any]]]:
+    def _scenes(self) -> None:
         s = self.settings
         for fold, count, name in (
             (s.choosing_fold, s.choosing_scenes, "scenes_choosing"),
             (s.fold, s.scenes, "scenes"),
         ):
-            if not (self.folder / f"{name}.csv").exists():
-                self._write({name: scene_rows(self.loaded(), self.clips(fold, count), s, fold)})
-        return {}
+            if not self._is_there(name):
+                self._write(name, scene_rows(self.loaded(), self.clips(fold, count), s, fold))
 
-    def _write(self, tables: dict[str, list[dict[str, Any]]]) -> None:
-        for name, rows in tables.items():
-            write_whole(self.folder / f"{name}.csv", pd.DataFrame(rows).to_csv(index=False).encode())
+    def _speed(self) -> None:
+        self._write("speed", speed_rows(self.loaded(), self.settings, self.model or ""))
+
+    def _reported(self) -> Any:
+        return self.clips(self.settings.fold, self.settings.scenes)
+
+    def _is_there(self, table: str) -> bool:
+        return (self.folder / f"{table}.csv").exists()
+
+    def _write(self, table: str, rows: list[dict[str, Any]]) -> None:
+        write_whole(self.folder / f"{table}.csv", pd.DataFrame(rows).to_csv(index=False).encode())
 
 
 _MEASURED = ("quality.json", "readout.json")
@@ -164,15 +174,17 @@ def fingerprint(model: Path) -> str:
 
 
 def _check_same(folder: Path, study: dict[str, Any], fresh: list[str]) -> None:
-    """Remove the tables that are to be measured anew, and refuse to add to those of another study."""
+    """Refuse to add to the tables of another study, then remove those that are to be measured anew."""
+    removed = {f"{name}.csv" for part in fresh for name in TABLES[part]}
+    kept = [path.name for path in folder.glob("*.csv") if path.name not in {"bars.csv", *removed}]
     there = folder / "study.json"
-    for part in fresh:
-        for path in (folder / f"{name}.csv" for name in TABLES[part]):
-            path.unlink(missing_ok=True)
-    if not any(folder.glob("*.csv")):
-        return
-    if there.exists() and json.loads(there.read_text(encoding="utf-8"))["settings"] != study["settings"]:
-        raise SystemExit(f"{folder} holds a study with other settings; give --fresh, or another --out.")
+    if kept and there.exists() and json.loads(there.read_text(encoding="utf-8"))["settings"] != study["settings"]:
+        raise SystemExit(
+            f"{folder} holds a study with other settings ({', '.join(sorted(kept))}); give --fresh with all "
+            "parts, or another --out."
+        )
+    for name in removed:
+        (folder / name).unlink(missing_ok=True)
 
 
 def _environment() -> dict[str, Any]:

@@ -106,16 +106,19 @@ def _pieces(folder: Path, part: str) -> Path:
 
 
 def _check_same(folder: Path, study: dict[str, Any], fresh: list[str]) -> None:
-    """Remove what is to be measured anew, and refuse to add to another study."""
-    for part in fresh:
-        (folder / f"{part}.csv").unlink(missing_ok=True)
-        shutil.rmtree(_pieces(folder, part), ignore_errors=True)
+    """Refuse to add to another study, then remove what is to be measured anew."""
+    places = {part: (folder / f"{part}.csv", _pieces(folder, part)) for part in PARTS}
+    kept = [part for part in PARTS if part not in fresh and any(path.exists() for path in places[part])]
     there = folder / "study.json"
-    found = [path for part in PARTS for path in (folder / f"{part}.csv", _pieces(folder, part)) if path.exists()]
-    if not found or not there.exists():
-        return
-    if json.loads(there.read_text(encoding="utf-8"))["settings"] != study["settings"]:
-        raise SystemExit(f"{folder} holds a study with other settings; give --fresh, or another --out.")
+    if kept and there.exists() and json.loads(there.read_text(encoding="utf-8"))["settings"] != study["settings"]:
+        raise SystemExit(
+            f"{folder} holds a study with other settings ({', '.join(kept)}); give --fresh with all parts, or "
+            "another --out."
+        )
+    for part in fresh:
+        table, pieces = places[part]
+        table.unlink(missing_ok=True)
+        shutil.rmtree(pieces, ignore_errors=True)
 
 
 def _environment() -> dict[str, Any]:

@@ -21,6 +21,7 @@ from attnviz.maps.layer import short_name
 from attnviz.sounds.listener_folder import TrainedListener
 
 RANDOM = "random weights"
+OTHER_CAPTION = "another caption"
 BEST, FITTED = "best layer", "fitted"
 KEEP = ("step", "head")
 
@@ -49,14 +50,29 @@ def explain_piece(pipe: Any, item: Item, way: str, settings: Settings, chosen: C
 
 
 def weights_piece(pipe: Any, item: Item, way: str, settings: Settings, chosen: Chosen) -> Piece:
-    """Look at a clip with the model as it is, and with all its weights shuffled, seed by seed."""
+    """Look at a clip beside what should know less of it.
+
+    The same U-Net with its blocks shuffled one after another, from the output, and with all of them, seed by seed;
+    and the U-Net as it is, looking with a caption of other sounds.
+    """
     maps = explained(pipe, item, way, settings)
     blocks = len(cascade(pipe.unet))
-    shuffled = [
+    controls = {
+        cascaded(count, blocks): [explained(pipe, item, way, settings, randomize=count, randomize_seed=0)]
+        for count in range(1, blocks)
+    }
+    controls[RANDOM] = [
         explained(pipe, item, way, settings, randomize=blocks, randomize_seed=seed)
         for seed in range(settings.weight_seeds)
     ]
-    return _piece(maps, item.events, named_readouts(maps, chosen), controls={RANDOM: shuffled})
+    if item.other_caption:
+        controls[OTHER_CAPTION] = [explained(pipe, replace(item, caption=item.other_caption), way, settings)]
+    return _piece(maps, item.events, named_readouts(maps, chosen), controls=controls)
+
+
+def cascaded(count: int, blocks: int) -> str:
+    """Return the name of the control in which so many blocks of a U-Net are shuffled, counted from its output."""
+    return f"{count} of {blocks} blocks random"
 
 
 def generation_piece(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -22,13 +22,17 @@ __all__ = ["Item", "Prompt", "class_of", "clip_items", "heard_events", "scene_it
 
 @dataclass(frozen=True, eq=False)
 class Item:
-    """One clip to look at: its audio, its caption, the caption's events, and the seed of its noise."""
+    """One clip to look at: its audio, its caption, the caption's events, and the seed of its noise.
+
+    ``other_caption`` is of sounds that are not in it; of a real clip, the next one's; empty where there is none.
+    """
 
     name: str
     audio: np.ndarray | Path
     caption: str
     events: pd.DataFrame
     seed: int
+    other_caption: str = ""
     scene: Scene | None = None
 
     @property
@@ -45,9 +49,16 @@ class Item:
 def scene_items(esc10: str, fold: int, count: int, settings: Settings) -> Iterator[Item]:
     """Compose the scenes of a fold that the bundled model's study has, one after another."""
     for number, scene in enumerate(scenes(recordings(esc10, fold), count, (settings.seed, fold))):
-        yield Item(
-            f"{number:04d}", scene.mixture, scene.caption, scene.events, settings.seed_of(fold, number), scene
-        )
+        seed = settings.seed_of(fold, number)
+        other = _absent({sound.sound for sound in scene.sounds}, seed)
+        yield Item(f"{number:04d}", scene.mixture, scene.caption, scene.events, seed, other, scene)
+
+
+def _absent(present: set[str], seed: int) -> str:
+    """Return a caption of two sounds that are not there."""
+    rng = np.random.default_rng(seed)
+    two = rng.permutation([name for name in CLASSES if name not in present])[:2]
+    return " and ".join(PHRASES[name].clauses[0] for name in two)
 
 
 def clip_items(events: pd.DataFrame, audio: Path, settings: Settings) -> list[Item]:
@@ -69,7 +80,11 @@ def clip_items(events: pd.DataFrame, audio: Path, settings: Settings) -> list[It
             rows = own[own["caption"] == caption].reset_index(drop=True)
             number = len(items)
             items.append(Item(f"{number:05d}", path, caption, rows, settings.seed_of(0, number)))
-    return items
+    captions = [item.caption for item in items]
+    return [
+        replace(item, other_caption=after) if after != item.caption else item
+        for item, after in zip(items, captions[1:] + captions[:1], strict=True)
+    ]
 
 
 def heard_events(hearing: attnviz.Hearing, prompt: Prompt, clip: str) -> pd.DataFrame:

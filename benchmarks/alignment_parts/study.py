@@ -77,7 +77,6 @@ class Study:
         self.trained, self.readout = trained, readout
         self._load, self._pipe = load, None
         self._chosen: dict[str, Chosen] = {}
-        self._refused: list[dict[str, str]] = []
 
     def run(self, parts: Sequence[str], ways: Sequence[str]) -> None:
         """Make what is asked for and not yet there."""
@@ -187,8 +186,12 @@ class Study:
             if not self.source.real:
                 raise
             clip = str(item.events["clip"].iloc[0])
-            self._refused.append({"look": look, "clip": clip, "caption": item.caption, "reason": str(error)})
-            write_table(self.folder / "refused.csv", pd.DataFrame(self._refused))
+            row = {"look": look, "clip": clip, "caption": item.caption, "reason": str(error)}
+            listed = self.folder / "refused.csv"
+            # A study that goes on tries refused clips again.
+            before = pd.read_csv(listed) if listed.exists() else pd.DataFrame()
+            rows = pd.concat([before, pd.DataFrame([row])], ignore_index=True)
+            write_table(listed, rows.drop_duplicates(["look", "clip", "caption"], keep="last"))
 
     def _place(self, look: str, name: str = "") -> Path:
         return self.folder / PIECES / look / name

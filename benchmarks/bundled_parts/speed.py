@@ -37,7 +37,10 @@ def speed_rows(pipe: AuffusionPipeline, settings: Settings, model: str) -> list[
                 str(settings.steps),
             ]
             start = perf_counter()
-            subprocess.run([*command, *(["--model", model] if model else [])], check=True, capture_output=True)
+            command += ["--model", model] if model else []
+            done = subprocess.run(command, check=False, capture_output=True, text=True)
+            if done.returncode:
+                raise SystemExit(f"attnviz generate ended with {done.returncode}:\n{done.stderr}")
             cold.append(perf_counter() - start)
             start = perf_counter()
             audio, log_mel, maps = Generation(_PROMPT, settings.steps, seed=round_).run(pipe)

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import xarray as xr
+from sounds.sounds_synthetic import write_layout
 
 from attnviz.sounds import CLASSES
+from attnviz.sounds.listener_model import Listener, ListenerConfig
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
+import bundled as command
 from bundled_parts.alignment import _auc, chosen, mean_auc
 from bundled_parts.bars import judge
 from bundled_parts.generation import _heard
 from bundled_parts.hearing import average_precisions
 from bundled_parts.material import ORDER, Prompt
 from bundled_parts.reconstruction import mel_distance
+from bundled_parts.settings import PARTS, TABLES
 
 
 def test_auc_is_1_for_the_truth_0_for_its_opposite_and_undefined_without_a_change():
@@ -130,3 +137,53 @@ def test_bars_say_reached_missed_and_not_measured():
     assert generated == ("undefined for every phrase to choose by", "not measured")
     assert real == ("0.900 (a, t = 50; 1 phrases, 0 undefined); mean readout 0.700", "reached")
     assert states['generation, "X, then Y": X first, where both are heard'] == ("100% (1 of 1)", "reached")
+
+
+# ---- the command -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def whole(small_checkpoint, tmp_path_factory):
+    """The whole study, tiny, on a model with random weights."""
+    folder = tmp_path_factory.mktemp("bundled")
+    esc10 = write_layout(folder / "esc10", range(1, 11), folds=(3, 4), per_fold=2)
+    shutil.copytree(small_checkpoint, folder / "model")
+    torch.manual_seed(0)
+    Listener(ListenerConfig(channels=(4,), hidden=4)).save_pretrained(folder / "model" / "listener")
+    arguments = [
+        str(one) for one in ("--data", esc10, "--model", folder / "model", "--out", folder / "out", "--tiny")
+    ]
+    assert command.main(arguments) == 0
+    return folder / "out", arguments
+
+
+def test_every_part_is_measured_and_judged(whole):
+    out, _ = whole
+    made = {path.stem for path in out.glob("*.csv")}
+    assert {name for part in PARTS for name in TABLES[part]} <= made
+    text = (out / "README.md").read_text()
+    assert "| listener: frame mAP | >= 0.75 |" in text
+    bars = pd.read_csv(out / "bars.csv")
+    undefined = set(bars.loc[bars["state"] == "not measured", "what"])  # random weights are heard as nothing
+    assert all('"X, then Y"' in what or "maps during generation" in what for what in undefined)
+    assert json.loads((out / "quality.json").read_text())["fold"] == 4
+    asked = pd.read_csv(out / "generation.csv")
+    assert asked["classes"].str.contains("+", regex=False).tolist() == [False, True, True]
+
+
+def test_what_is_there_is_not_measured_again_unless_asked(whole):
+    out, arguments = whole
+    before = {path.name: path.stat().st_mtime_ns for path in out.glob("*.csv") if path.name != "bars.csv"}
+    assert command.main([*arguments, "--parts", "listener", "vae", "--fresh"]) == 0
+    changed = {name for name, time in before.items() if (out / name).stat().st_mtime_ns != time}
+    assert changed == {"listener.csv", "vae.csv"}
+
+
+def test_another_study_is_refused_before_anything_is_removed(whole):
+    out, arguments = whole
+    there = sorted(path.name for path in out.iterdir())
+    with pytest.raises(SystemExit, match="holds a study with other settings"):
+        command.main([*arguments[:-1], "--parts", "vae", "--fresh"])  # not tiny
+    assert sorted(path.name for path in out.iterdir()) == there
+    with pytest.raises(SystemExit, match="would be reported"):
+        command.main([*arguments, "--fold", "3"])
