@@ -31,7 +31,8 @@ def bundle(runs: Mapping[str, str | os.PathLike[str]], out: str | os.PathLike[st
     """Copy trained parts into a checkpoint, their weights in float16.
 
     How each was trained goes along: ``training/PART.json`` is its configuration, ``training/PART.csv`` its curves.
-    Of a part that went on from the bundled model, those of the training before stay: ``training/PART-before.*``.
+    Of a part that went on from the bundled model, those of the trainings before stay, the first one's as
+    ``training/PART-1.*``, the next one's as ``training/PART-2.*``.
 
     Parameters
     ----------
@@ -87,23 +88,31 @@ def bundle(runs: Mapping[str, str | os.PathLike[str]], out: str | os.PathLike[st
 
 
 def _goes_on(config: Path) -> bool:
-    return bool(json.loads(config.read_text(encoding="utf-8")).get("model", {}).get("checkpoint") == NAME)
+    model = json.loads(config.read_text(encoding="utf-8")).get("model", {})
+    return NAME in (model.get("checkpoint"), model.get("pretrained"))
 
 
 def _keep_before(folder: Path, part: str) -> None:
+    count = 1
+    while list(folder.glob(f"{part}-{count}.*")):
+        count += 1
     for path in (folder / f"{part}.json", folder / f"{part}.csv"):
         if path.is_file():
-            path.replace(path.with_stem(f"{part}-before"))
+            path.replace(path.with_stem(f"{part}-{count}"))
 
 
 def _check_latents(trained_on: Path, shipped: Path) -> None:
-    """Refuse a denoiser of other latents than the auto-encoder beside it gives."""
-    theirs, ours = (_halved(next(folder.glob("*.safetensors"), folder)) for folder in (trained_on, shipped))
+    """Refuse a denoiser of other latents than the auto-encoder beside it gives; decoders may differ."""
+    theirs, ours = (_encoder(next(folder.glob("*.safetensors"), folder)) for folder in (trained_on, shipped))
     if theirs.keys() != ours.keys() or not all(torch.equal(theirs[name], ours[name]) for name in ours):
         raise TrainingError(
-            f"the denoiser was trained on the latents of {trained_on}, and {shipped} is another auto-encoder. "
+            f"the denoiser was trained on the latents of {trained_on}, and {shipped} has another encoder. "
             "Train the denoiser again with model.vae set to it."
         )
+
+
+def _encoder(path: Path) -> dict[str, torch.Tensor]:
+    return {name: tensor for name, tensor in _halved(path).items() if name.startswith(("encoder.", "quant_conv."))}
 
 
 def _forget_place(path: Path) -> None:

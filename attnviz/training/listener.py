@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib.image
 import numpy as np
@@ -12,6 +14,7 @@ from sklearn.metrics import average_precision_score
 
 from attnviz import bundled
 from attnviz.errors import CheckpointError, TrainingError
+from attnviz.sounds.listener_folder import BUNDLED
 from attnviz.sounds.listener_model import Listener, ListenerConfig
 from attnviz.training.config import TrainingConfig, read_settings
 from attnviz.training.latents import cached_reconstructions, read_vae, vae_digest
@@ -71,10 +74,7 @@ class ListenerPart(Part):
 
     def __init__(self, config: TrainingConfig, scenes: SceneStore, cache: Path, device: torch.device) -> None:
         self.objective = read_settings(ListenerObjective, config.objective, "objective.")
-        try:
-            self.shipped = Listener(ListenerConfig.from_dict(config.model))
-        except CheckpointError as error:
-            raise TrainingError(f"[model]: {error}") from error
+        self.shipped = _listener(config.model)
         self.players = [_Detection(self.shipped)]
         self.reconstructions: np.ndarray | None = None
         if self.objective.reconstructions:
@@ -130,6 +130,22 @@ class ListenerPart(Part):
     def export(self, folder: Path) -> None:
         """Write ``listener/``."""
         self.shipped.save_pretrained(folder / "listener")
+
+
+def _listener(settings: Mapping[str, Any]) -> Listener:
+    """Return a new listener, or the one that `pretrained` names: a folder, or that of the bundled model."""
+    if "pretrained" not in settings:
+        try:
+            return Listener(ListenerConfig.from_dict(settings))
+        except CheckpointError as error:
+            raise TrainingError(f"[model]: {error}") from error
+    if len(settings) > 1:
+        others = sorted(set(settings) - {"pretrained"})
+        raise TrainingError(f"model.pretrained brings its own settings; remove {', '.join(others)}.")
+    folder = settings["pretrained"]
+    if not isinstance(folder, str):
+        raise TrainingError(f"model.pretrained is {folder!r}; the path of a folder is needed.")
+    return Listener.from_pretrained(BUNDLED if folder == bundled.NAME else Path(folder).expanduser())
 
 
 def _mix(

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
 
 from attnviz.errors import TrainingError
@@ -57,3 +58,35 @@ def make_model(kind: Any, settings: Mapping[str, Any]) -> Any:
         return kind(**settings)
     except _CONTRADICTIONS as error:
         raise TrainingError(f"[model]: {kind.__name__} cannot be made of these settings: {error!r}.") from error
+
+
+def make_scheduler(known: Mapping[str, Any], settings: Mapping[str, Any]) -> Any:
+    """Return a diffusers scheduler.
+
+    Parameters
+    ----------
+    known : mapping
+        Settings it has anyway, ``_class_name`` among them; those that another class does not have are left out.
+    settings : mapping
+        What is to be otherwise: arguments, and ``class``, the name of another scheduler.
+
+    Raises
+    ------
+    TrainingError
+        A class that diffusers does not have, settings the class does not have, or that contradict each other.
+    """
+    name = settings.get("class", known["_class_name"])
+    kind = getattr(diffusers, str(name), None)
+    if not isinstance(kind, type) or not issubclass(kind, diffusers.SchedulerMixin):
+        raise TrainingError(
+            f"model.scheduler.class is {name!r}; the name of a diffusers scheduler, such as 'DDIMScheduler', is "
+            "needed."
+        )
+    taken = [argument for argument in inspect.signature(kind.__init__).parameters if argument != "self"]
+    changed = {argument: value for argument, value in settings.items() if argument != "class"}
+    refuse_unknown(changed, taken, "model.scheduler.")
+    kept = {argument: value for argument, value in known.items() if argument in taken}
+    try:
+        return kind(**kept | changed)
+    except _CONTRADICTIONS as error:
+        raise TrainingError(f"[model.scheduler]: {name} cannot be made of these settings: {error!r}.") from error

@@ -10,7 +10,7 @@ from typing import Any
 import matplotlib.image
 import numpy as np
 import torch
-from diffusers import DDPMScheduler, PNDMScheduler, UNet2DConditionModel
+from diffusers import DDPMScheduler, UNet2DConditionModel
 
 from attnviz import bundled
 from attnviz.errors import TrainingError
@@ -19,7 +19,7 @@ from attnviz.sounds import PHRASES
 from attnviz.sounds.captions import Heard, write_caption
 from attnviz.training.config import TrainingConfig, read_settings
 from attnviz.training.latents import cached_latents, read_vae, vae_digest
-from attnviz.training.models import make_model
+from attnviz.training.models import make_model, make_scheduler
 from attnviz.training.part import Batch, Part, Player
 from attnviz.training.scene_store import SceneStore
 from attnviz.training.text_encoder import TextSettings, make_conditioner
@@ -33,6 +33,18 @@ _PROMPTS = (
     "a clock ticks while waves crash",
     "a chainsaw runs, then a fire crackles",
 )
+
+# Stable Diffusion 1.x's numbers (arXiv 2112.10752).
+_STABLE_DIFFUSION = {
+    "_class_name": "PNDMScheduler",
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "skip_prk_steps": True,
+    "set_alpha_to_one": False,
+    "steps_offset": 1,
+}
 
 
 @dataclass(frozen=True)
@@ -51,7 +63,10 @@ class UnetModel:
     text : TextSettings
         The text encoder, trained along.
     scheduler : mapping
-        Arguments of ``PNDMScheduler`` beyond Stable Diffusion's.
+        Arguments of diffusers' scheduler: of a new denoiser beyond Stable Diffusion's, of a `checkpoint` beyond
+        its own. ``class`` names another scheduler than the one that is there (``PNDMScheduler`` for a new one).
+    train_text_encoder : bool
+        Whether a checkpoint's text encoders are trained along; those of a new denoiser always are.
     """
 
     checkpoint: str = ""
@@ -59,6 +74,7 @@ class UnetModel:
     unet: Mapping[str, Any] = field(default_factory=dict)
     text: TextSettings = field(default_factory=TextSettings)
     scheduler: Mapping[str, Any] = field(default_factory=dict)
+    train_text_encoder: bool = False
 
 
 @dataclass(frozen=True)
@@ -145,7 +161,7 @@ class UnetPart(Part):
         frozen = self.pipe.text_encoder
         if self.pipe.conditioner is not None:
             parts["conditioner"] = self.pipe.conditioner
-            frozen = self.pipe.conditioner.encoders if model.checkpoint else None
+            frozen = self.pipe.conditioner.encoders if model.checkpoint and not model.train_text_encoder else None
         if frozen is not None:
             frozen.requires_grad_(False)
         self.pipe.vae.requires_grad_(False)
@@ -200,13 +216,13 @@ class UnetPart(Part):
 def _make_pipe(model: UnetModel, scenes: SceneStore, seed: int) -> AuffusionPipeline:
     if model.checkpoint:
         fresh = UnetModel()
-        given = [
-            name for name in ("vae", "unet", "text", "scheduler") if getattr(model, name) != getattr(fresh, name)
-        ]
+        given = [name for name in ("vae", "unet", "text") if getattr(model, name) != getattr(fresh, name)]
         if given:
             raise TrainingError(f"model.checkpoint brings its own parts; remove model.{given[0]}.")
         shipped = model.checkpoint == bundled.NAME
-        return AuffusionPipeline.from_pretrained(bundled.FOLDER if shipped else model.checkpoint)
+        pipe = AuffusionPipeline.from_pretrained(bundled.FOLDER if shipped else model.checkpoint)
+        pipe.scheduler = make_scheduler(pipe.scheduler.config, model.scheduler)
+        return pipe
     vae = read_vae(model.vae)
     conditioner = make_conditioner(model.text, scenes.captions)
     if model.text.pretraining_steps:
@@ -219,20 +235,7 @@ def _make_pipe(model: UnetModel, scenes: SceneStore, seed: int) -> AuffusionPipe
             "cross_attention_dim": conditioner.cross_attention_dim,
         }
     unet = make_model(UNet2DConditionModel, unet_settings)
-    # Stable Diffusion 1.x's numbers (arXiv 2112.10752).
-    scheduler = make_model(
-        PNDMScheduler,
-        {
-            "num_train_timesteps": 1000,
-            "beta_start": 0.00085,
-            "beta_end": 0.012,
-            "beta_schedule": "scaled_linear",
-            "skip_prk_steps": True,
-            "set_alpha_to_one": False,
-            "steps_offset": 1,
-            **model.scheduler,
-        },
-    )
+    scheduler = make_scheduler(_STABLE_DIFFUSION, model.scheduler)
     pipe = AuffusionPipeline(
         vae=vae, text_encoder=None, tokenizer=None, unet=unet, scheduler=scheduler, conditioner=conditioner
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 
+from attnviz import bundled
 from attnviz.errors import TrainingError
 from attnviz.training.config import TrainingConfig, read_settings
 from attnviz.training.models import make_model
@@ -36,11 +37,14 @@ class VaeObjective:
         Of the squared error after averaging over 9 columns, and after averaging over 9 rows. Noise, which cannot
         be encoded, is small in it; harmonics, which are long in time, and onsets, which are wide in frequency,
         are not.
+    decoder_only : bool
+        Whether the encoder stays as it is, and with it the latents: denoisers of them go on working.
     """
 
     columns: int = 256
     kl_weight: float = 1e-6
     ridge_weight: float = 0.0
+    decoder_only: bool = False
 
 
 class _Reconstruction(Player):
@@ -76,13 +80,21 @@ class VaePart(Part):
 
     def __init__(self, config: TrainingConfig, scenes: SceneStore) -> None:
         objective = read_settings(VaeObjective, config.objective, "objective.")
-        self.shipped: AutoencoderKL = make_model(AutoencoderKL, config.model).to(memory_format=torch.channels_last)
+        self.shipped = _auto_encoder(config.model)
         factor = 2 ** (len(self.shipped.config.block_out_channels) - 1)
         if objective.columns % factor or objective.columns < factor:
             raise TrainingError(
                 f"objective.columns is {objective.columns}; a multiple of the factor {factor} is needed."
             )
-        self.columns = objective.columns
+        self.columns, self.decoder_only = objective.columns, objective.decoder_only
+        if self.decoder_only:
+            if "pretrained" not in config.model:
+                raise TrainingError(
+                    "objective.decoder_only needs an encoder that has learnt: set model.pretrained."
+                )
+            self.shipped.encoder.requires_grad_(False)
+            if self.shipped.quant_conv is not None:
+                self.shipped.quant_conv.requires_grad_(False)
         self.players = [_Reconstruction(self.shipped, objective)]
         self.scenes = scenes
 
@@ -107,10 +119,17 @@ class VaePart(Part):
         matplotlib.image.imsave(folder / "reconstructions.png", pairs, cmap="magma", vmin=0, vmax=1)
 
     def export(self, folder: Path) -> None:
-        """Write ``vae/``, its latents standardised."""
-        images = [self.scenes.images[i : i + 1] for i in range(min(_STANDARDISED, len(self.scenes)))]
-        standardise_latents(self.shipped, images)
+        """Write ``vae/``, its latents standardised where they are new."""
+        if not self.decoder_only:
+            images = [self.scenes.images[i : i + 1] for i in range(min(_STANDARDISED, len(self.scenes)))]
+            standardise_latents(self.shipped, images)
         self.shipped.save_pretrained(folder / "vae")
+
+
+def _auto_encoder(settings: Mapping[str, Any]) -> AutoencoderKL:
+    if settings.get("pretrained") == bundled.NAME:
+        settings = {**settings, "pretrained": str(bundled.FOLDER / "vae")}
+    return make_model(AutoencoderKL, settings).to(memory_format=torch.channels_last)
 
 
 def standardise_latents(vae: AutoencoderKL, images: Sequence[np.ndarray]) -> None:

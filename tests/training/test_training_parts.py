@@ -19,6 +19,8 @@ from attnviz.pipelines import AuffusionPipeline
 from attnviz.pipelines.known_sounds import read_known_sounds
 from attnviz.pipelines.parts import read_model
 from attnviz.sounds import CLASSES, PHRASES
+from attnviz.sounds.listener_folder import trained_listener
+from attnviz.sounds.listener_model import Listener, ListenerConfig
 from attnviz.testing import write_adapter_checkpoint, write_plain_checkpoint
 from attnviz.training.bundling import bundle
 from attnviz.training.config import TrainingConfig
@@ -153,6 +155,24 @@ def test_standardised_latents_have_mean_0_and_deviation_1_and_decode_the_same(sc
     np.testing.assert_allclose(reconstruct(vae, scenes.images), before, atol=1e-4)
 
 
+def test_a_decoder_that_goes_on_alone_leaves_the_latents_as_they_are(scenes, vae_folder, tmp_path):
+    torch.manual_seed(0)
+    objective = {"columns": 64, "decoder_only": True}
+    part = VaePart(config("vae", {"pretrained": str(vae_folder)}, objective=objective), scenes)
+    before = {name: tensor.clone() for name, tensor in part.shipped.state_dict().items()}
+    stepped(part, scenes, 2, 1e-2)
+    after = part.shipped.state_dict()
+    encoder = [name for name in before if name.startswith(("encoder.", "quant_conv."))]
+    assert encoder
+    assert all(torch.equal(before[name], after[name]) for name in encoder)
+    assert not torch.equal(before["decoder.conv_out.weight"], after["decoder.conv_out.weight"])
+    part.export(tmp_path)
+    again = read_model(AutoencoderKL, tmp_path / "vae", torch.float32)
+    assert all(torch.equal(before[name], again.state_dict()[name]) for name in encoder)
+    with pytest.raises(TrainingError, match=r"set model.pretrained"):
+        VaePart(config("vae", VAE, objective=objective), scenes)
+
+
 def test_vae_columns_must_be_a_multiple_of_its_factor(scenes):
     with pytest.raises(TrainingError, match=r"objective.columns is 40; a multiple of the factor 16"):
         VaePart(config("vae", VAE, objective={"columns": 40}), scenes)
@@ -186,6 +206,22 @@ def test_cached_latents_are_the_encoder_s_and_are_kept(scenes, tmp_path):
 
 
 # ---- listener ------------------------------------------------------------------------------------------------
+
+
+def test_a_listener_goes_on_from_a_trained_one(scenes, tmp_path):
+    torch.manual_seed(0)
+    Listener(ListenerConfig(channels=(4,), hidden=4)).save_pretrained(tmp_path / "trained")
+    part = ListenerPart(config("listener", {"pretrained": str(tmp_path / "trained")}), scenes, tmp_path, CPU)
+    before = part.shipped.out.weight.detach().clone()
+    assert torch.equal(before, Listener.from_pretrained(tmp_path / "trained").out.weight)
+    stepped(part, scenes)
+    assert not torch.equal(before, part.shipped.out.weight)
+    shipped = ListenerPart(config("listener", {"pretrained": "bundled"}), scenes, tmp_path, CPU).shipped
+    assert shipped.config == trained_listener(None).listener.config
+    with pytest.raises(TrainingError, match=r"remove hidden"):
+        ListenerPart(config("listener", {"pretrained": "bundled", "hidden": 4}), scenes, tmp_path, CPU)
+    with pytest.raises(TrainingError, match=r"the path of a folder is needed"):
+        ListenerPart(config("listener", {"pretrained": 4}), scenes, tmp_path, CPU)
 
 
 def test_listener_frames_are_means_of_columns_and_it_learns(scenes, tmp_path):
@@ -407,6 +443,48 @@ def test_the_shipped_model_goes_by_its_name(scenes, tmp_path):
     assert read_known_sounds(tmp_path / "model") == shipped.known_sounds
 
 
+def test_a_checkpoint_goes_on_with_another_schedule_and_its_text_encoder(scenes, tmp_path):
+    write_adapter_checkpoint(tmp_path / "published", seed=1)
+    scheduler = {"class": "DDIMScheduler", "rescale_betas_zero_snr": True, "prediction_type": "v_prediction"}
+    settings = {"checkpoint": str(tmp_path / "published"), "scheduler": scheduler, "train_text_encoder": True}
+    part = UnetPart(config("unet", settings), scenes, tmp_path / "cache", CPU)
+    player = part.players[0]
+    # Nothing of the scene is left in the last timestep, and what is to be predicted there is the scene.
+    latents, noise = torch.randn(2, 4, 16, 64), torch.randn(2, 4, 16, 64)
+    last = torch.tensor([999, 999])
+    torch.testing.assert_close(player.scheduler.add_noise(latents, noise, last), noise)
+    torch.testing.assert_close(player.scheduler.get_velocity(latents, noise, last), -latents)
+    before = [parameter.clone() for parameter in part.pipe.conditioner.encoders.parameters()]
+    stepped(part, scenes)
+    changed = [
+        not torch.equal(a, b) for a, b in zip(before, part.pipe.conditioner.encoders.parameters(), strict=True)
+    ]
+    assert any(changed)
+    part.export(tmp_path / "model")
+    again = AuffusionPipeline.from_pretrained(tmp_path / "model").scheduler
+    assert type(again).__name__ == "DDIMScheduler"
+    assert float(again.alphas_cumprod[-1]) == 0
+    assert again.config.beta_schedule == part.pipe.scheduler.config.beta_schedule == "scaled_linear"
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "message"),
+    [
+        ({"class": "DDIM"}, r"model.scheduler.class is 'DDIM'; the name of a diffusers scheduler"),
+        ({"class": 3}, r"model.scheduler.class is 3"),
+        ({"beta_begin": 0.1}, r"model.scheduler.beta_begin is no setting"),
+        (
+            {"rescale_betas_zero_snr": True},
+            r"model.scheduler.rescale_betas_zero_snr is no setting",
+        ),  # PNDM has not
+        ({"beta_schedule": "round"}, r"PNDMScheduler cannot be made of these settings"),
+    ],
+)
+def test_schedulers_that_are_none_are_refused(scheduler, message, scenes, vae_folder, tmp_path):
+    with pytest.raises(TrainingError, match=message):
+        unet_part(scenes, vae_folder, tmp_path, model={"scheduler": scheduler})
+
+
 def test_a_whole_checkpoint_brings_its_own_parts(scenes, tmp_path):
     with pytest.raises(TrainingError, match=r"remove model.unet"):
         UnetPart(config("unet", {"checkpoint": "x", "unet": UNET}), scenes, tmp_path, CPU)
@@ -519,14 +597,15 @@ def test_a_denoiser_is_bundled_with_the_auto_encoder_it_was_trained_on(tmp_path)
     for name in ("condition_config.json", "sounds.json"):
         (run / "model" / name).write_text("{}")
     write_records(run)
-    weights = {"w": torch.tensor([1.0, 0.1])}
-    for folder, kept in ((run / "model" / "vae", weights), (out / "vae", {"w": weights["w"].half()})):
+    weights = {"encoder.w": torch.tensor([1.0, 0.1]), "decoder.w": torch.tensor([1.0])}
+    other_decoder = {"encoder.w": weights["encoder.w"].half(), "decoder.w": torch.tensor([2.0]).half()}
+    for folder, kept in ((run / "model" / "vae", weights), (out / "vae", other_decoder)):
         folder.mkdir(parents=True)
         safetensors.torch.save_file(kept, folder / "diffusion_pytorch_model.safetensors")
     assert "unet" in bundle({"unet": run}, out)
-    other = {"w": torch.tensor([1.0, 0.2])}
+    other = {"encoder.w": torch.tensor([1.0, 0.2]), "decoder.w": torch.tensor([1.0])}
     safetensors.torch.save_file(other, out / "vae" / "diffusion_pytorch_model.safetensors")
-    with pytest.raises(TrainingError, match="another auto-encoder"):
+    with pytest.raises(TrainingError, match="another encoder"):
         bundle({"unet": run}, out)
     assert bundle({"unet": run, "vae": run}, out)[-1] == "vae"
 
@@ -540,13 +619,17 @@ def test_a_part_that_went_on_from_the_bundled_one_keeps_how_that_was_trained(tmp
     write_records(tmp_path / "run")
     bundle({"listener": tmp_path / "run"}, out)
     assert json.loads((out / "listener" / "config.json").read_text()) == {"hidden": 4}
-    assert not list((out / "training").glob("*-before.*"))
+    assert not list((out / "training").glob("*-1.*"))
     (tmp_path / "run" / "config.json").write_text('{"model": {"checkpoint": "bundled"}}')
     bundle({"listener": tmp_path / "run"}, out)
-    assert (out / "training" / "listener-before.json").read_text() == '{"seed": 3}'
+    assert (out / "training" / "listener-1.json").read_text() == '{"seed": 3}'
     assert "bundled" in (out / "training" / "listener.json").read_text()
     curves = sorted(path.name for path in (out / "training").glob("*.csv"))
-    assert curves == ["listener-before.csv", "listener.csv"]
+    assert curves == ["listener-1.csv", "listener.csv"]
+    (tmp_path / "run" / "config.json").write_text('{"model": {"pretrained": "bundled"}}')
+    bundle({"listener": tmp_path / "run"}, out)
+    assert (out / "training" / "listener-1.json").read_text() == '{"seed": 3}'
+    assert "checkpoint" in (out / "training" / "listener-2.json").read_text()
 
 
 def test_auto_encoders_are_told_apart_by_weights_and_settings():
