@@ -18,6 +18,8 @@ from attnviz.storage import whole_or_nothing
 from attnviz.training.scene_store import SceneStore
 from attnviz.training.vae import to_vae
 
+_ENCODER = ("encoder.", "quant_conv.")
+
 
 def cached_latents(
     vae: AutoencoderKL, scenes: SceneStore, cache: Path, device: torch.device, precision: str = "no"
@@ -47,7 +49,7 @@ def cached_latents(
     OutputError
         The cache cannot be written.
     """
-    path = cache / f"latents-{precision}-{_digest(vae, scenes)}.npy"
+    path = cache / f"latents-{precision}-{_digest(vae, scenes, _ENCODER)}.npy"
     return _cached(path, vae, scenes, device, precision, len(scenes), "Encoding", _encoded)
 
 
@@ -151,17 +153,18 @@ def read_vae(folder: str) -> AutoencoderKL:
     )
 
 
-def vae_digest(vae: AutoencoderKL) -> str:
-    """Return what tells auto-encoders apart: a digest of settings and weights."""
+def vae_digest(vae: AutoencoderKL, prefixes: tuple[str, ...] = ("",)) -> str:
+    """Return what tells auto-encoders apart: a digest of settings and weights, of all or of some modules."""
     settings = {name: value for name, value in vae.config.items() if not name.startswith("_")}
     known = hashlib.sha256(repr(sorted(settings.items())).encode())
     for name, tensor in sorted(vae.state_dict().items()):
-        known.update(name.encode() + tensor.detach().cpu().float().numpy().tobytes())
+        if name.startswith(prefixes):
+            known.update(name.encode() + tensor.detach().cpu().float().numpy().tobytes())
     return known.hexdigest()[:16]
 
 
-def _digest(vae: AutoencoderKL, scenes: SceneStore) -> str:
-    known = hashlib.sha256(vae_digest(vae).encode())
+def _digest(vae: AutoencoderKL, scenes: SceneStore, prefixes: tuple[str, ...] = ("",)) -> str:
+    known = hashlib.sha256(vae_digest(vae, prefixes).encode())
     # Enough of the scenes to tell stores apart.
     known.update("\n".join(scenes.captions).encode())
     known.update(np.ascontiguousarray(scenes.images[0]).tobytes())

@@ -76,13 +76,13 @@ def make_scheduler(known: Mapping[str, Any], settings: Mapping[str, Any]) -> Any
         A class that diffusers does not have, settings the class does not have, or that contradict each other.
     """
     name = settings.get("class", known["_class_name"])
-    kind = getattr(diffusers, str(name), None)
+    kind: Any = getattr(diffusers, str(name), None)
     if not isinstance(kind, type) or not issubclass(kind, diffusers.SchedulerMixin):
         raise TrainingError(
             f"model.scheduler.class is {name!r}; the name of a diffusers scheduler, such as 'DDIMScheduler', is "
             "needed."
         )
-    taken = [argument for argument in inspect.signature(kind.__init__).parameters if argument != "self"]
+    taken = list(inspect.signature(kind).parameters)
     changed = {argument: value for argument, value in settings.items() if argument != "class"}
     refuse_unknown(changed, taken, "model.scheduler.")
     kept = {argument: value for argument, value in known.items() if argument in taken}

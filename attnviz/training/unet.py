@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,8 @@ class UnetModel:
     unet : mapping
         Arguments of ``UNet2DConditionModel``, or ``{"pretrained": FOLDER}``.
     text : TextSettings
-        The text encoder, trained along.
+        The text encoder, trained along. Of a checkpoint ``pretraining_steps`` alone may be given: its own encoder
+        and adapter then learn the sounds' names again, and stay as that left them.
     scheduler : mapping
         Arguments of diffusers' scheduler: of a new denoiser beyond Stable Diffusion's, of a `checkpoint` beyond
         its own. ``class`` names another scheduler than the one that is there (``PNDMScheduler`` for a new one).
@@ -161,7 +162,7 @@ class UnetPart(Part):
         frozen = self.pipe.text_encoder
         if self.pipe.conditioner is not None:
             parts["conditioner"] = self.pipe.conditioner
-            frozen = self.pipe.conditioner.encoders if model.checkpoint and not model.train_text_encoder else None
+            frozen = self._kept(model)
         if frozen is not None:
             frozen.requires_grad_(False)
         self.pipe.vae.requires_grad_(False)
@@ -169,6 +170,12 @@ class UnetPart(Part):
         self.shipped = torch.nn.ModuleDict(parts)
         self._denoising = _Denoising(self.shipped, frozen, self.pipe, self.objective)
         self.players = [self._denoising]
+
+    def _kept(self, model: UnetModel) -> torch.nn.Module | None:
+        """Return what of the text conditioning stays as it is."""
+        if not model.checkpoint or model.train_text_encoder or self.pipe.conditioner is None:
+            return None
+        return self.pipe.conditioner if model.text.pretraining_steps else self.pipe.conditioner.encoders
 
     def _encoded(self, scenes: SceneStore, device: torch.device) -> np.ndarray:
         return cached_latents(self.pipe.vae, scenes, self.cache, device, self.precision)
@@ -216,12 +223,17 @@ class UnetPart(Part):
 def _make_pipe(model: UnetModel, scenes: SceneStore, seed: int) -> AuffusionPipeline:
     if model.checkpoint:
         fresh = UnetModel()
-        given = [name for name in ("vae", "unet", "text") if getattr(model, name) != getattr(fresh, name)]
+        own = replace(model, text=replace(model.text, pretraining_steps=0))
+        given = [name for name in ("vae", "unet", "text") if getattr(own, name) != getattr(fresh, name)]
         if given:
             raise TrainingError(f"model.checkpoint brings its own parts; remove model.{given[0]}.")
         shipped = model.checkpoint == bundled.NAME
         pipe = AuffusionPipeline.from_pretrained(bundled.FOLDER if shipped else model.checkpoint)
         pipe.scheduler = make_scheduler(pipe.scheduler.config, model.scheduler)
+        if model.text.pretraining_steps:
+            if pipe.conditioner is None:
+                raise TrainingError(f"{model.checkpoint} has no adapter; model.text.pretraining_steps needs one.")
+            teach_words(pipe.conditioner, scenes.sounds, steps=model.text.pretraining_steps, seed=seed)
         return pipe
     vae = read_vae(model.vae)
     conditioner = make_conditioner(model.text, scenes.captions)

@@ -80,7 +80,7 @@ class VaePart(Part):
 
     def __init__(self, config: TrainingConfig, scenes: SceneStore) -> None:
         objective = read_settings(VaeObjective, config.objective, "objective.")
-        self.shipped = _auto_encoder(config.model)
+        self.shipped: AutoencoderKL = _auto_encoder(config.model)
         factor = 2 ** (len(self.shipped.config.block_out_channels) - 1)
         if objective.columns % factor or objective.columns < factor:
             raise TrainingError(
@@ -129,7 +129,8 @@ class VaePart(Part):
 def _auto_encoder(settings: Mapping[str, Any]) -> AutoencoderKL:
     if settings.get("pretrained") == bundled.NAME:
         settings = {**settings, "pretrained": str(bundled.FOLDER / "vae")}
-    return make_model(AutoencoderKL, settings).to(memory_format=torch.channels_last)
+    vae: AutoencoderKL = make_model(AutoencoderKL, settings)
+    return vae.to(memory_format=torch.channels_last)
 
 
 def standardise_latents(vae: AutoencoderKL, images: Sequence[np.ndarray]) -> None:

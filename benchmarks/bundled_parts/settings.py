@@ -36,7 +36,8 @@ class Settings:
     prompts: int = 100
     choosing_prompts: int = 30
     seeds: int = 2
-    steps: int = 50
+    steps: int = 25
+    speed_steps: int = 50
     guidance: float = 4.0
     timesteps: tuple[int, ...] = (50, 100, 200, 300, 400)
     draws: int = 2
@@ -48,7 +49,7 @@ class Settings:
         """Return settings that show that everything runs, and measure nothing."""
         return replace(
             self, scenes=4, choosing_scenes=3, prompts=3, choosing_prompts=2, seeds=1, steps=2,
-            timesteps=(50, 400), draws=1, griffin_lim_clips=1, speed_rounds=1,
+            speed_steps=2, timesteps=(50, 400), draws=1, griffin_lim_clips=1, speed_rounds=1,
         )  # fmt: skip
 
     def seed_of(self, fold: int, number: int, repeat: int = 0) -> int:

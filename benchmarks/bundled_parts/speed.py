@@ -34,7 +34,7 @@ def speed_rows(pipe: AuffusionPipeline, settings: Settings, model: str) -> list[
                 "--out",
                 str(out),
                 "--steps",
-                str(settings.steps),
+                str(settings.speed_steps),
             ]
             start = perf_counter()
             command += ["--model", model] if model else []
@@ -43,7 +43,7 @@ def speed_rows(pipe: AuffusionPipeline, settings: Settings, model: str) -> list[
                 raise SystemExit(f"attnviz generate ended with {done.returncode}:\n{done.stderr}")
             cold.append(perf_counter() - start)
             start = perf_counter()
-            audio, log_mel, maps = Generation(_PROMPT, settings.steps, seed=round_).run(pipe)
+            audio, log_mel, maps = Generation(_PROMPT, settings.speed_steps, seed=round_).run(pipe)
             save_run(out, audio, log_mel, maps, {}, overwrite=True)
             warm.append(perf_counter() - start)
     return [

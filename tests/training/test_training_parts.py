@@ -187,6 +187,21 @@ def test_psnr_of_a_known_error():
     assert psnr(np.zeros((4, 6)), np.full((4, 6), 0.1)) == pytest.approx(20.0)
 
 
+def test_latents_are_of_the_encoder_whatever_the_decoder(scenes, tmp_path):
+    torch.manual_seed(2)
+    vae = AutoencoderKL(**VAE).eval()
+    cached_latents(vae, scenes, tmp_path, CPU)
+    kept = list(tmp_path.iterdir())
+    with torch.no_grad():
+        vae.decoder.conv_out.weight += 1
+    cached_latents(vae, scenes, tmp_path, CPU)
+    assert list(tmp_path.iterdir()) == kept
+    with torch.no_grad():
+        vae.encoder.conv_out.weight += 1
+    cached_latents(vae, scenes, tmp_path, CPU)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 def test_cached_latents_are_the_encoder_s_and_are_kept(scenes, tmp_path):
     torch.manual_seed(2)
     vae = AutoencoderKL(**VAE, scaling_factor=0.5).eval()
@@ -467,6 +482,38 @@ def test_a_checkpoint_goes_on_with_another_schedule_and_its_text_encoder(scenes,
     assert again.config.beta_schedule == part.pipe.scheduler.config.beta_schedule == "scaled_linear"
 
 
+def test_a_checkpoint_s_words_are_learnt_again_and_then_stay(scenes, tmp_path):
+    write_adapter_checkpoint(tmp_path / "published", seed=1)
+    settings = {"checkpoint": str(tmp_path / "published"), "text": {"pretraining_steps": 2}}
+    part = UnetPart(config("unet", settings), scenes, tmp_path / "cache", CPU)
+    published = AuffusionPipeline.from_pretrained(tmp_path / "published").conditioner.state_dict()
+    taught = {name: tensor.clone() for name, tensor in part.pipe.conditioner.state_dict().items()}
+    assert any(not torch.equal(tensor, published[name]) for name, tensor in taught.items())
+    stepped(part, scenes)
+    # The adapter, too: it could make one of what the pretraining set apart.
+    assert all(torch.equal(tensor, taught[name]) for name, tensor in part.pipe.conditioner.state_dict().items())
+    write_plain_checkpoint(tmp_path / "plain", seed=1)
+    with pytest.raises(TrainingError, match="has no adapter"):
+        UnetPart(config("unet", {**settings, "checkpoint": str(tmp_path / "plain")}), scenes, tmp_path, CPU)
+    with pytest.raises(TrainingError, match=r"remove model.text"):
+        UnetPart(config("unet", {**settings, "text": {"layers": 2}}), scenes, tmp_path, CPU)
+
+
+def test_classes_stand_apart_after_the_words_are_learnt():
+    """A linear layer tells apart what is all but the same; a denoiser draws the same of it."""
+    scenes = [[{"class": name, "onset": 1.0, "offset": 3.0}] for name in CLASSES]
+    torch.manual_seed(0)
+    conditioner = make_conditioner(TextSettings(**TEXT), [one.clauses[0] for one in PHRASES.values()])
+    teach_words(conditioner, scenes * 10, steps=150, seed=0)
+    captions = [PHRASES[name].clauses[0] for name in CLASSES]
+    with torch.no_grad():
+        embeddings = conditioner.encode(captions, warn=False).float()
+    last = torch.stack([each[len(caption.split())] for each, caption in zip(embeddings, captions, strict=True)])
+    last = torch.nn.functional.normalize(last, dim=1)
+    cosines = last @ last.T - 2 * torch.eye(len(CLASSES))
+    assert cosines.max() < 0.7
+
+
 @pytest.mark.parametrize(
     ("scheduler", "message"),
     [
@@ -533,7 +580,7 @@ def test_every_token_is_labelled_with_the_sound_its_phrase_names():
         {"class": "Rain", "onset": 5.0, "offset": 9.0},
         {"class": "Dog bark", "onset": 0.0, "offset": 1.0},
     ]
-    (caption,), labels = _labelled(conditioner, [scene], np.random.default_rng(0))
+    (caption,), labels, times = _labelled(conditioner, [scene], np.random.default_rng(0))
     rows = conditioner.token_table(caption).rows
     for row, label in zip(rows.itertuples(), labels[0].tolist(), strict=True):
         if row.kind != "text":
@@ -545,6 +592,10 @@ def test_every_token_is_labelled_with_the_sound_its_phrase_names():
         elif row.word in ("then", "followed", "by", "before", "recording", "hear"):
             assert label == len(CLASSES)
     assert {CLASSES.index("Dog bark"), CLASSES.index("Rain")} < set(labels[0].tolist())
+    dog = times[labels == CLASSES.index("Dog bark")]
+    torch.testing.assert_close(dog, torch.tensor([[0.0, 1 / 9]]).expand(len(dog), 2))
+    sounding = (labels >= 0) & (labels < len(CLASSES))
+    assert torch.equal(torch.isfinite(times[..., 0]), sounding)
 
 
 # ---- putting together ----------------------------------------------------------------------------------------
