@@ -238,7 +238,7 @@ def test_everything_is_written(whole):
     assert "| explain (noising, chosen on the other fold): frame ROC-AUC of the fitted readout | >= 0.92 |" in text
     assert "The truth is what the listener hears" in text  # and how well it hears
     controls = pd.read_csv(out / "weights" / "controls.csv")
-    cascade = [f"{count} of 8 blocks random" for count in range(1, 8)]
+    cascade = [f"{count} of 9 blocks random" for count in range(1, 9)]
     assert set(controls["method"]) >= {"random weights", "another caption", *cascade}
     steps = pd.read_csv(out / "generation" / "profile.csv")
     assert sorted(set(steps["step"])) == [-1, 0, 1, 2]  # PNDM makes one call more than its steps
