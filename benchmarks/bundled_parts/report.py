@@ -12,6 +12,8 @@ import pandas as pd
 
 from bundled_parts.bars import Bar
 
+_CURVES_BESIDE = 3
+
 
 def table_lines(bars: Sequence[Bar]) -> list[str]:
     """Return the bars as a Markdown table."""
@@ -105,8 +107,14 @@ def write_curves(folder: Path, training: Path) -> None:
     logs = {path.stem: pd.read_csv(path) for path in sorted(training.glob("*.csv"))}
     if not logs:
         return
-    figure, panels = plt.subplots(1, len(logs), figsize=(5 * len(logs), 3.4), layout="constrained", squeeze=False)
-    for axes, (part, log) in zip(panels[0], logs.items(), strict=True):
+    columns = min(_CURVES_BESIDE, len(logs))
+    rows_of = -(-len(logs) // columns)
+    figure, panels = plt.subplots(
+        rows_of, columns, figsize=(5 * columns, 3.4 * rows_of), layout="constrained", squeeze=False
+    )
+    for axes in panels.flat[len(logs) :]:
+        axes.set_visible(False)
+    for axes, (part, log) in zip(panels.flat, logs.items(), strict=False):
         for name, rows in log[log["name"] != "learning_rate"].groupby("name"):
             smooth = rows["value"].rolling(max(1, len(rows) // 100), min_periods=1).mean()
             axes.plot(rows["step"], smooth, label=name)
