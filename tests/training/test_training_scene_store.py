@@ -166,10 +166,13 @@ def _end() -> None:
 
 
 SCRIPT = """
+import signal
 import sys
 from attnviz.sounds import ComposerConfig
 from attnviz.training import scene_store
 if __name__ == "__main__":
+    # As in a terminal, whatever started the tests: background jobs of a shell ignore Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     scene_store._CHUNK = 4
     scene_store.SceneStore.open(
         sys.argv[1], sys.argv[2], folds=(1,), count=2000, seed=0, composer=ComposerConfig(), processes=2
