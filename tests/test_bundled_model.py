@@ -22,7 +22,6 @@ from attnviz.pipelines import AuffusionPipeline
 from attnviz.sounds import PHRASES, ComposerConfig, read_esc10, scenes
 
 ESC10 = Path(__file__).parents[2] / "shared" / "data" / "esc10"
-# Griffin-Lim stands in for the vocoder until one is good enough to ship.
 PARTS = ["condition_adapter_0", "listener", "scheduler", "text_encoder_0", "training", "unet", "vae", "vocoder"]
 
 
@@ -70,6 +69,18 @@ def test_it_generates_and_every_layer_is_mapped(pipe):
     assert not np.array_equal(maps.activation("rain", readout="fitted"), maps.activation("rain"))
     shapes = {maps[layer].sizes["time"] / maps[layer].sizes["freq"] for layer in maps.layers}
     assert shapes == {4.0}  # 16 x 64 and its halves: never a square
+
+
+def test_words_of_different_sounds_stand_apart(pipe):
+    """They had grown together once, unnoticed: waves, a chainsaw and rain were then drawn alike."""
+    captions = [phrases.clauses[0] for phrases in PHRASES.values()]
+    with torch.no_grad():
+        keys = pipe.encode_prompt(captions, torch.device("cpu"), 1, False)[0]
+    tables = [pipe.conditioner.token_table(caption).rows for caption in captions]
+    last = [int((table["kind"] == "text").to_numpy().nonzero()[0][-1]) for table in tables]
+    words = torch.nn.functional.normalize(torch.stack([keys[i, at] for i, at in enumerate(last)]), dim=1)
+    cosines = words @ words.T - 2 * torch.eye(len(words))
+    assert cosines.max() < 0.6
 
 
 def test_what_was_measured_of_it_ships_along():

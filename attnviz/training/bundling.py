@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from attnviz.bundled import NAME
 from attnviz.errors import TrainingError
 from attnviz.storage import whole_folder
+from attnviz.training.vae import ENCODER
 
 #: What of a run's model goes into the checkpoint, by the part that was trained.
 _TAKEN = {
@@ -112,7 +113,7 @@ def _check_latents(trained_on: Path, shipped: Path) -> None:
 
 
 def _encoder(path: Path) -> dict[str, torch.Tensor]:
-    return {name: tensor for name, tensor in _halved(path).items() if name.startswith(("encoder.", "quant_conv."))}
+    return {name: tensor for name, tensor in _halved(path).items() if name.startswith(ENCODER)}
 
 
 def _forget_place(path: Path) -> None:

@@ -16,9 +16,7 @@ from attnviz.errors import TrainingError
 from attnviz.pipelines.parts import read_model
 from attnviz.storage import whole_or_nothing
 from attnviz.training.scene_store import SceneStore
-from attnviz.training.vae import to_vae
-
-_ENCODER = ("encoder.", "quant_conv.")
+from attnviz.training.vae import ENCODER, to_vae
 
 
 def cached_latents(
@@ -49,7 +47,7 @@ def cached_latents(
     OutputError
         The cache cannot be written.
     """
-    path = cache / f"latents-{precision}-{_digest(vae, scenes, _ENCODER)}.npy"
+    path = cache / f"latents-{precision}-{_digest(vae, scenes, ENCODER)}.npy"
     return _cached(path, vae, scenes, device, precision, len(scenes), "Encoding", _encoded)
 
 

@@ -14,10 +14,10 @@ from sklearn.metrics import average_precision_score
 
 from attnviz import bundled
 from attnviz.errors import CheckpointError, TrainingError
-from attnviz.sounds.listener_folder import BUNDLED
 from attnviz.sounds.listener_model import Listener, ListenerConfig
 from attnviz.training.config import TrainingConfig, read_settings
 from attnviz.training.latents import cached_reconstructions, read_vae, vae_digest
+from attnviz.training.models import pretrained_folder
 from attnviz.training.part import Batch, Part, Player
 from attnviz.training.scene_store import SceneStore
 
@@ -134,18 +134,13 @@ class ListenerPart(Part):
 
 def _listener(settings: Mapping[str, Any]) -> Listener:
     """Return a new listener, or the one that `pretrained` names: a folder, or that of the bundled model."""
-    if "pretrained" not in settings:
-        try:
-            return Listener(ListenerConfig.from_dict(settings))
-        except CheckpointError as error:
-            raise TrainingError(f"[model]: {error}") from error
-    if len(settings) > 1:
-        others = sorted(set(settings) - {"pretrained"})
-        raise TrainingError(f"model.pretrained brings its own settings; remove {', '.join(others)}.")
-    folder = settings["pretrained"]
-    if not isinstance(folder, str):
-        raise TrainingError(f"model.pretrained is {folder!r}; the path of a folder is needed.")
-    return Listener.from_pretrained(BUNDLED if folder == bundled.NAME else Path(folder).expanduser())
+    folder = pretrained_folder(settings, "listener")
+    if folder is not None:
+        return Listener.from_pretrained(folder)
+    try:
+        return Listener(ListenerConfig.from_dict(settings))
+    except CheckpointError as error:
+        raise TrainingError(f"[model]: {error}") from error
 
 
 def _mix(

@@ -10,6 +10,7 @@ from typing import Any
 import diffusers
 import torch
 
+from attnviz import bundled
 from attnviz.errors import TrainingError
 from attnviz.pipelines.parts import read_model
 from attnviz.training.settings import refuse_unknown
@@ -27,7 +28,33 @@ _CONTRADICTIONS = (
 )
 
 
-def make_model(kind: Any, settings: Mapping[str, Any]) -> Any:
+def pretrained_folder(settings: Mapping[str, Any], shipped: str) -> Path | None:
+    """Return the folder a part goes on from; None where it is to be a new one.
+
+    Parameters
+    ----------
+    settings : mapping
+        Settings of the part; ``{"pretrained": FOLDER}``, or ``{"pretrained": "bundled"}``, for one to go on from.
+    shipped : str
+        Name of the part's folder in the model that ships.
+
+    Raises
+    ------
+    TrainingError
+        The folder is no text, or more is given beside it.
+    """
+    if "pretrained" not in settings:
+        return None
+    if len(settings) > 1:
+        others = sorted(set(settings) - {"pretrained"})
+        raise TrainingError(f"model.pretrained brings its own settings; remove {', '.join(others)}.")
+    folder = settings["pretrained"]
+    if not isinstance(folder, str):
+        raise TrainingError(f"model.pretrained is {folder!r}; the path of a folder is needed.")
+    return bundled.FOLDER / shipped if folder == bundled.NAME else Path(folder).expanduser()
+
+
+def make_model(kind: Any, settings: Mapping[str, Any], shipped: str) -> Any:
     """Return a diffusers model.
 
     Parameters
@@ -36,6 +63,8 @@ def make_model(kind: Any, settings: Mapping[str, Any]) -> Any:
         Its class.
     settings : mapping
         Arguments of the class, or ``{"pretrained": FOLDER}``: a folder that `save_pretrained` wrote.
+    shipped : str
+        As for `pretrained_folder`.
 
     Raises
     ------
@@ -44,14 +73,9 @@ def make_model(kind: Any, settings: Mapping[str, Any]) -> Any:
     CheckpointError
         The folder holds no such model.
     """
-    if "pretrained" in settings:
-        if len(settings) > 1:
-            others = sorted(set(settings) - {"pretrained"})
-            raise TrainingError(f"model.pretrained brings its own settings; remove {', '.join(others)}.")
-        folder = settings["pretrained"]
-        if not isinstance(folder, str):
-            raise TrainingError(f"model.pretrained is {folder!r}; the path of a folder is needed.")
-        return read_model(kind, Path(folder).expanduser(), torch.float32)
+    folder = pretrained_folder(settings, shipped)
+    if folder is not None:
+        return read_model(kind, folder, torch.float32)
     known = [name for name in inspect.signature(kind.__init__).parameters if name != "self"]
     refuse_unknown(settings, known, "model.")
     try:

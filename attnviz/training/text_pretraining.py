@@ -73,7 +73,7 @@ def teach_words(
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            if step >= 0.9 * steps:
+            if step >= int(0.9 * steps):
                 right.append(float((told.argmax(2) == wanted)[wanted != _UNLABELLED].float().mean()))
     return float(np.mean(right))
 

@@ -246,7 +246,7 @@ def _make_pipe(model: UnetModel, scenes: SceneStore, seed: int) -> AuffusionPipe
             "out_channels": vae.config.latent_channels,
             "cross_attention_dim": conditioner.cross_attention_dim,
         }
-    unet = make_model(UNet2DConditionModel, unet_settings)
+    unet = make_model(UNet2DConditionModel, unet_settings, "unet")
     scheduler = make_scheduler(_STABLE_DIFFUSION, model.scheduler)
     pipe = AuffusionPipeline(
         vae=vae, text_encoder=None, tokenizer=None, unet=unet, scheduler=scheduler, conditioner=conditioner

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,14 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 
-from attnviz import bundled
 from attnviz.errors import TrainingError
 from attnviz.training.config import TrainingConfig, read_settings
 from attnviz.training.models import make_model
 from attnviz.training.part import Batch, Part, Player
 from attnviz.training.scene_store import SceneStore
+
+ENCODER = ("encoder.", "quant_conv.")
+"""How the names of the weights begin that make the latents; the others decode them."""
 
 _STANDARDISED = 200  # scenes that the latents are standardised on
 
@@ -80,7 +82,8 @@ class VaePart(Part):
 
     def __init__(self, config: TrainingConfig, scenes: SceneStore) -> None:
         objective = read_settings(VaeObjective, config.objective, "objective.")
-        self.shipped: AutoencoderKL = _auto_encoder(config.model)
+        vae: AutoencoderKL = make_model(AutoencoderKL, config.model, "vae")
+        self.shipped: AutoencoderKL = vae.to(memory_format=torch.channels_last)
         factor = 2 ** (len(self.shipped.config.block_out_channels) - 1)
         if objective.columns % factor or objective.columns < factor:
             raise TrainingError(
@@ -92,9 +95,8 @@ class VaePart(Part):
                 raise TrainingError(
                     "objective.decoder_only needs an encoder that has learnt: set model.pretrained."
                 )
-            self.shipped.encoder.requires_grad_(False)
-            if self.shipped.quant_conv is not None:
-                self.shipped.quant_conv.requires_grad_(False)
+            for name, parameter in self.shipped.named_parameters():
+                parameter.requires_grad_(not name.startswith(ENCODER))
         self.players = [_Reconstruction(self.shipped, objective)]
         self.scenes = scenes
 
@@ -124,13 +126,6 @@ class VaePart(Part):
             images = [self.scenes.images[i : i + 1] for i in range(min(_STANDARDISED, len(self.scenes)))]
             standardise_latents(self.shipped, images)
         self.shipped.save_pretrained(folder / "vae")
-
-
-def _auto_encoder(settings: Mapping[str, Any]) -> AutoencoderKL:
-    if settings.get("pretrained") == bundled.NAME:
-        settings = {**settings, "pretrained": str(bundled.FOLDER / "vae")}
-    vae: AutoencoderKL = make_model(AutoencoderKL, settings)
-    return vae.to(memory_format=torch.channels_last)
 
 
 def standardise_latents(vae: AutoencoderKL, images: Sequence[np.ndarray]) -> None:

@@ -108,9 +108,9 @@ def write_curves(folder: Path, training: Path) -> None:
     if not logs:
         return
     columns = min(_CURVES_BESIDE, len(logs))
-    rows_of = -(-len(logs) // columns)
+    lines = -(-len(logs) // columns)
     figure, panels = plt.subplots(
-        rows_of, columns, figsize=(5 * columns, 3.4 * rows_of), layout="constrained", squeeze=False
+        lines, columns, figsize=(5 * columns, 3.4 * lines), layout="constrained", squeeze=False
     )
     for axes in panels.flat[len(logs) :]:
         axes.set_visible(False)
