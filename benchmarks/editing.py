@@ -139,7 +139,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, default=HERE.parent / "results" / "editing")
     parser.add_argument("--fold", type=int, default=4, help="what is reported on; tune on another one")
     parser.add_argument("--prompts", type=int, help="cases a kind")
-    parser.add_argument("--steps", type=int, help="denoising steps; 50 where left out")
+    parser.add_argument("--steps", type=int, help="denoising steps; 20 where left out")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--fresh", action="store_true", help="measure the parts again")
     parser.add_argument("--tiny", action="store_true", help="show that everything runs")

@@ -15,12 +15,13 @@ from diffusers import DDPMScheduler, UNet2DConditionModel
 from attnviz import bundled
 from attnviz.errors import TrainingError
 from attnviz.pipelines import AuffusionPipeline
-from attnviz.sounds import PHRASES
+from attnviz.sounds import CLASSES, PHRASES
 from attnviz.sounds.captions import Heard, write_caption
 from attnviz.training.config import TrainingConfig, read_settings
 from attnviz.training.latents import cached_latents, read_vae, vae_digest
 from attnviz.training.models import make_model, make_scheduler
 from attnviz.training.part import Batch, Part, Player
+from attnviz.training.probes import ActivityProbe, PositionProbe
 from attnviz.training.scene_store import SceneStore
 from attnviz.training.text_encoder import TextSettings, make_conditioner
 from attnviz.training.text_pretraining import teach_words
@@ -68,6 +69,8 @@ class UnetModel:
         its own. ``class`` names another scheduler than the one that is there (``PNDMScheduler`` for a new one).
     train_text_encoder : bool
         Whether a checkpoint's text encoders are trained along; those of a new denoiser always are.
+    train_adapter : bool
+        Whether a checkpoint's adapters are trained along; those of a new denoiser always are.
     """
 
     checkpoint: str = ""
@@ -76,6 +79,7 @@ class UnetModel:
     text: TextSettings = field(default_factory=TextSettings)
     scheduler: Mapping[str, Any] = field(default_factory=dict)
     train_text_encoder: bool = False
+    train_adapter: bool = True
 
 
 @dataclass(frozen=True)
@@ -88,10 +92,36 @@ class UnetObjective:
         Share of the captions that are replaced by the unconditional embedding, for classifier-free guidance.
     new_captions : bool
         Whether a scene's caption is written anew every time it is seen: other phrases, the same truth.
+    timestep_shift : float
+        How much more often late timesteps, which are mostly noise, are drawn than early ones: a share u of the
+        schedule becomes ``shift u / (1 + (shift - 1) u)`` (Esser et al. 2024, arXiv 2403.03206, eq. 23). What
+        sounds, and when, is decided there. 1: all alike.
+    position_weight : float
+        Weight of the error with which row and column can be read from the features that attend to words
+        (`PositionProbe`); 0: they are not asked.
+    activity_weight : float
+        Weight of the error with which the sounds active in each column can be read from what attention to words
+        leaves behind (`ActivityProbe`); 0: it is not asked.
     """
 
     condition_dropout: float = 0.1
     new_captions: bool = True
+    timestep_shift: float = 1.0
+    position_weight: float = 0.0
+    activity_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.timestep_shift < np.inf:
+            raise TrainingError(f"objective.timestep_shift is {self.timestep_shift}; a number above 0 is needed.")
+        for name in ("position_weight", "activity_weight"):
+            weight = getattr(self, name)
+            if not 0 <= weight < np.inf:
+                raise TrainingError(f"objective.{name} is {weight}; a number from 0 on is needed.")
+
+    def timesteps(self, shares: torch.Tensor, count: int) -> torch.Tensor:
+        """Return timesteps, whole numbers below `count`, of shares of the schedule in [0, 1)."""
+        shifted = self.timestep_shift * shares / (1 + (self.timestep_shift - 1) * shares)
+        return (shifted * count).long().clamp(max=count - 1)  # a share of almost 1 may round to 1
 
 
 class _Denoising(Player):
@@ -108,6 +138,8 @@ class _Denoising(Player):
         self.parts, self.objective, self.frozen = parts, objective, frozen
         self.scheduler = DDPMScheduler.from_config(pipe.scheduler.config)
         self.pipe = [pipe]  # in a list: its modules are those of `parts`, and not to be registered twice
+        self.position = PositionProbe(pipe.unet) if objective.position_weight else None
+        self.activity = ActivityProbe(pipe.unet, len(CLASSES)) if objective.activity_weight else None
 
     def train(self, mode: bool = True) -> _Denoising:
         """Set the mode of what is trained; a frozen text encoder draws no dropout."""
@@ -120,9 +152,17 @@ class _Denoising(Player):
         latents = batch["latents"]
         keys = self.keys(batch["captions"], latents)
         noise = torch.randn_like(latents)
-        steps = torch.randint(self.scheduler.config.num_train_timesteps, (len(latents),), device=latents.device)
+        shares = torch.rand(len(latents), device=latents.device)
+        steps = self.objective.timesteps(shares, self.scheduler.config.num_train_timesteps)
         loss = self.errors(latents, keys, noise, steps).mean()
-        return loss, {"loss": loss}
+        told, whole = {"loss": loss}, loss
+        if self.position is not None:
+            told["position"] = self.position.error()
+            whole = whole + self.objective.position_weight * told["position"]
+        if self.activity is not None:
+            told["activity"] = self.activity.error(batch["activity"])
+            whole = whole + self.objective.activity_weight * told["activity"]
+        return whole, told
 
     def keys(self, captions: list[str], latents: torch.Tensor) -> torch.Tensor:
         """Return the embeddings of captions, some of them dropped."""
@@ -146,7 +186,8 @@ class _Denoising(Player):
 class UnetPart(Part):
     """A denoiser of latents and, unless a published text encoder is kept as it is, its text encoder.
 
-    In the adapter layout the adapters are trained too. Of a whole checkpoint the text encoders are frozen.
+    In the adapter layout the adapters are trained too, unless told otherwise. Of a whole checkpoint the text
+    encoders are frozen.
     """
 
     def __init__(self, config: TrainingConfig, scenes: SceneStore, cache: Path, device: torch.device) -> None:
@@ -175,16 +216,20 @@ class UnetPart(Part):
         """Return what of the text conditioning stays as it is."""
         if not model.checkpoint or model.train_text_encoder or self.pipe.conditioner is None:
             return None
-        return self.pipe.conditioner if model.text.pretraining_steps else self.pipe.conditioner.encoders
+        taught = model.text.pretraining_steps > 0
+        return self.pipe.conditioner if taught or not model.train_adapter else self.pipe.conditioner.encoders
 
     def _encoded(self, scenes: SceneStore, device: torch.device) -> np.ndarray:
         return cached_latents(self.pipe.vae, scenes, self.cache, device, self.precision)
 
     def batch(self, scenes: SceneStore, indices: np.ndarray, rng: np.random.Generator) -> Batch:
-        """Return ``latents`` ``(batch, channels, rows, columns)`` and ``captions``."""
+        """Return ``latents`` ``(batch, channels, rows, columns)``, ``captions``, ``activity`` where asked for."""
         latents = torch.from_numpy(np.asarray(self.latents[indices], dtype=np.float32))
         captions = [self._caption(scenes, i, rng) for i in indices]
-        return {"latents": latents, "captions": captions}
+        made: Batch = {"latents": latents, "captions": captions}
+        if self.objective.activity_weight:
+            made["activity"] = torch.from_numpy(np.asarray(scenes.activity[indices]))
+        return made
 
     def _caption(self, scenes: SceneStore, i: int, rng: np.random.Generator) -> str:
         if not self.objective.new_captions:

@@ -19,7 +19,7 @@ class Settings:
     model: str
     fold: int = 4
     prompts: int = 50
-    steps: int = 50
+    steps: int = 20
     guidance: float = 4.0
     cross_replace_steps: float = 0.8
     self_replace_steps: float = 0.4

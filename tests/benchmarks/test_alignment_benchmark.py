@@ -15,14 +15,17 @@ from alignment_synthetic import COLUMNS, DOG, GRID, RAIN, event_rows, planted_ma
 from sounds.sounds_synthetic import write_layout
 
 from attnviz.alignment import Alignment, align, profile
+from attnviz.errors import AttnVizError
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 from alignment_parts.bars import judge
 from alignment_parts.known import known_answers
-from alignment_parts.material import class_of, heard_events
+from alignment_parts.looking import Chosen
+from alignment_parts.material import Item, class_of, heard_events
 from alignment_parts.pieces import Piece, load_piece, picture_of, save_piece
 from alignment_parts.settings import Settings
+from alignment_parts.study import Source, Study
 from alignment_parts.tables import gains, look_tables, mean_rows, phrase_scores
 from bundled_parts.material import Prompt
 
@@ -282,6 +285,39 @@ def test_what_does_not_go_together_is_refused(arguments, message, tmp_path):
     with pytest.raises(SystemExit, match=message):
         command()([*arguments, "--out", str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()
+
+
+def test_refused_clips_of_an_earlier_run_stay_listed(tmp_path):
+    """A run that goes on tries them again: what it refuses is listed once, with the newest reason."""
+
+    def item(clip):
+        return Item(clip, np.zeros(16), "a dog barks", event_rows(("dog barks", 0.1, 0.3), clip=clip), 0)
+
+    def refusal(reason):
+        def make(*_):
+            raise AttnVizError(reason)
+
+        return make
+
+    def run(*refused):
+        real = Source(events=tmp_path / "events.json", audio=tmp_path)
+        running = Study(tmp_path, TINY, real, load=lambda: None, trained=None)
+        for clip, reason in refused:
+            running._make(tmp_path / clip, item(clip), "noising", "noising", refusal(reason))
+
+    run(("a.wav", "too short"), ("b.wav", "silent"))
+    run(("b.wav", "still silent"), ("c.wav", "too long"))
+    listed = pd.read_csv(tmp_path / "refused.csv")
+    assert dict(zip(listed["clip"], listed["reason"], strict=True)) == {
+        "a.wav": "too short",
+        "b.wav": "still silent",
+        "c.wav": "too long",
+    }
+    assert len(listed) == 3
+    scenes = Study(tmp_path, TINY, Source(esc10="esc10"), load=lambda: None, trained=None)
+    with pytest.raises(AttnVizError):  # a composed scene that cannot be scored is a fault of ours
+        scenes._chosen["noising"] = Chosen()
+        scenes._make(tmp_path / "x", item("x"), "noising", "noising", refusal("too short"))
 
 
 @pytest.mark.filterwarnings("ignore::attnviz.errors.AttnVizWarning")

@@ -482,6 +482,35 @@ def test_a_checkpoint_goes_on_with_another_schedule_and_its_text_encoder(scenes,
     assert again.config.beta_schedule == part.pipe.scheduler.config.beta_schedule == "scaled_linear"
 
 
+def test_a_checkpoint_s_words_may_stay_as_they_are(scenes, tmp_path):
+    write_adapter_checkpoint(tmp_path / "published", seed=1)
+    settings = {"checkpoint": str(tmp_path / "published"), "train_adapter": False}
+    part = UnetPart(config("unet", settings), scenes, tmp_path / "cache", CPU)
+    before = {name: tensor.clone() for name, tensor in part.pipe.conditioner.state_dict().items()}
+    stepped(part, scenes)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in part.pipe.conditioner.state_dict().items())
+
+
+def test_a_denoiser_asked_what_lies_where_ships_without_what_asked(scenes, vae_folder, tmp_path):
+    plain = unet_part(scenes, vae_folder, tmp_path)
+    objective = {"position_weight": 0.5, "activity_weight": 0.25, "timestep_shift": 3.0}
+    part = unet_part(scenes, vae_folder, tmp_path, objective=objective)
+    batch = part.batch(scenes, np.array([0, 2]), np.random.default_rng(0))
+    np.testing.assert_array_equal(batch["activity"], scenes.activity[[0, 2]])
+    player = part.players[0]
+    loss, told = player(batch)
+    torch.testing.assert_close(loss, told["loss"] + 0.5 * told["position"] + 0.25 * told["activity"])
+    first = [probe.readings[0].weight.clone() for probe in (player.position, player.activity)]
+    losses = stepped(part, scenes, 6, 3e-3)
+    assert losses[-1] < losses[0]
+    after = [probe.readings[0].weight for probe in (player.position, player.activity)]
+    assert not any(torch.equal(a, b) for a, b in zip(first, after, strict=True))
+    assert set(part.shipped.state_dict()) == set(plain.shipped.state_dict())
+    part.export(tmp_path / "model")
+    again = read_model(UNet2DConditionModel, tmp_path / "model" / "unet", torch.float32)
+    assert set(again.state_dict()) == set(plain.pipe.unet.state_dict())
+
+
 def test_a_checkpoint_s_words_are_learnt_again_and_then_stay(scenes, tmp_path):
     write_adapter_checkpoint(tmp_path / "published", seed=1)
     settings = {"checkpoint": str(tmp_path / "published"), "text": {"pretraining_steps": 2}}

@@ -194,9 +194,9 @@ VAE |= {"down_block_types": ["DownEncoderBlock2D"] * 2, "up_block_types": ["UpDe
 
 
 def test_model_of_settings_or_of_a_folder(tmp_path):
-    model = make_model(AutoencoderKL, VAE)
+    model = make_model(AutoencoderKL, VAE, "vae")
     model.save_pretrained(tmp_path / "vae")
-    again = make_model(AutoencoderKL, {"pretrained": str(tmp_path / "vae")})
+    again = make_model(AutoencoderKL, {"pretrained": str(tmp_path / "vae")}, "vae")
     assert again.config.block_out_channels == [8, 8]
 
 
@@ -215,4 +215,4 @@ def test_model_of_settings_or_of_a_folder(tmp_path):
 )
 def test_models_that_cannot_be_made(settings, told):
     with pytest.raises(TrainingError, match=told):
-        make_model(AutoencoderKL, settings)
+        make_model(AutoencoderKL, settings, "vae")
