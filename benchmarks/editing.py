@@ -40,6 +40,8 @@ from attnviz import bundled  # noqa: E402
 from attnviz.sounds.listener_folder import trained_listener  # noqa: E402
 from attnviz.storage import write_whole  # noqa: E402
 
+PIECES = "pieces"
+
 Measure = Callable[[Any, int], list[dict[str, Any]]]
 """Given a case and its number, what is measured of it."""
 
@@ -74,6 +76,8 @@ def _measure(settings: Settings, model: str | None, listener: str | None, folder
     wanted = [part for part in PARTS if part in parts and not (folder / f"{part}.csv").exists()]
     if not wanted:
         return
+    (folder / PIECES).mkdir(exist_ok=True)
+    (folder / PIECES / ".gitignore").write_text("*\n", encoding="utf-8")  # what they hold is in the tables
     pipe = attnviz.load(model) if model else attnviz.load()
     pipe.set_progress_bar_config(disable=True)
     trained = trained_listener(listener or (Path(model) / "listener" if model else None))
@@ -102,7 +106,7 @@ def _measure(settings: Settings, model: str | None, listener: str | None, folder
 
 
 def _pieces(folder: Path, part: str) -> Path:
-    return folder / "pieces" / part
+    return folder / PIECES / part
 
 
 def _check_same(folder: Path, study: dict[str, Any], fresh: list[str]) -> None:

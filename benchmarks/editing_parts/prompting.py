@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 import attnviz
-from attnviz.editing import PromptEdit
+from attnviz.editing import LocalBlend, PromptEdit
+from attnviz.editing.generating import apply_edit
 from attnviz.editing.measures import agreement, loudness, mel_distance, outside_events, outside_map
 from attnviz.maps import AttentionMaps
 from attnviz.pipelines import AuffusionAudioToAudioPipeline, AuffusionPipeline
@@ -32,10 +33,13 @@ def edit_rows(
 ) -> list[dict[str, Any]]:
     """Make one edit in three ways, and measure each against the source."""
     seed = settings.seed_of(part, number)
-    edit = _with_steps(task.edit, settings)
-    # Of an edit that injects nothing the target is what its prompt gives from the same noise.
-    plain = replace(edit, cross_replace_steps=0.0, self_replace_steps=0.0)
-    (source, edited, regenerated), maps = _together(pipe, [edit, plain], settings, seed)
+    edit = replace(_with_steps(task.edit, settings), blend=LocalBlend(threshold=settings.blend_threshold))
+    made_together = apply_edit(
+        pipe, edit, generator=torch.Generator().manual_seed(seed), output_type="latent", **_call(settings)
+    )
+    maps = made_together.maps
+    source, edited = _decoded(pipe, made_together.output.latents)
+    regenerated = _regenerated(pipe, task.edit.target, settings, seed)
     sdedit = _sdedit(pipe, source[0], task.edit.target, settings, seed)
     made = {EDIT: edited, REGENERATE: regenerated, SDEDIT: sdedit}
     heard = {name: _listen(sound[0], trained) for name, sound in made.items()}
@@ -107,9 +111,20 @@ def _together(
 ) -> tuple[list[Sound], AttentionMaps]:
     """Generate a source and edits of it: what each sounds like, the source first, and the maps of all."""
     latents, maps = generate_together(pipe, edits, seed, **_call(settings))
+    return _decoded(pipe, latents), maps
+
+
+def _decoded(pipe: AuffusionPipeline, latents: torch.Tensor) -> list[Sound]:
     # One by one: a batch of images does not fit the processor's cache, and takes longer.
     decoded = [pipe.decode_audio(each[None], _SECONDS).to_tuple() for each in latents]
-    return [(audios[0], spectrograms[0]) for audios, spectrograms, _ in decoded], maps
+    return [(audios[0], spectrograms[0]) for audios, spectrograms, _ in decoded]
+
+
+def _regenerated(pipe: AuffusionPipeline, target: str, settings: Settings, seed: int) -> Sound:
+    """Generate the target from the source's noise, with nothing of the source."""
+    generator = torch.Generator().manual_seed(seed)
+    made = pipe(target, generator=generator, output_type="latent", **_call(settings))
+    return _decoded(pipe, made.latents)[0]
 
 
 def _sdedit(pipe: AuffusionPipeline, audio: np.ndarray, target: str, settings: Settings, seed: int) -> Sound:

@@ -155,7 +155,10 @@ def _methods(table: pd.DataFrame, resamples: int, seed: int) -> list[str]:
 
 
 def write_figures(folder: Path, tables: Tables, resamples: int, seed: int) -> None:
-    """Draw the re-weighting curves and the trade-off of style transfer."""
+    """Draw the three ways to edit, the re-weighting curves and the trade-off of style transfer."""
+    edits = {part: tables[part] for part in ("swap", "refine") if part in tables}
+    if edits:
+        _draw_methods(folder / "methods.png", edits, resamples, seed)
     for part, by, columns in (
         ("reweight", "weight", {"loudness": "loudness, dB", "probability": "listener probability"}),
         (
@@ -178,3 +181,29 @@ def write_figures(folder: Path, tables: Tables, resamples: int, seed: int) -> No
             axes.set_ylabel(label)
         figure.savefig(folder / f"{part}.png", dpi=150)
         plt.close(figure)
+
+
+def _draw_methods(path: Path, edits: Tables, resamples: int, seed: int) -> None:
+    """Draw how often the new sound was heard, and how far the rest went, by method."""
+    columns = {
+        "new heard": "new sound heard, share",
+        "mel distance": "distance to the source\noutside the edit, nats",
+        "agreement": "listener's agreement\non the sound that stays",
+    }
+    figure, panels = plt.subplots(1, len(columns), figsize=(10, 3.2), layout="constrained")
+    for axes, (column, label) in zip(panels, columns.items(), strict=True):
+        for offset, (part, table) in zip((-0.1, 0.1), edits.items(), strict=False):
+            found = [
+                Estimate.of(table.loc[table["method"] == method, column].astype(float), resamples, seed)
+                for method in (EDIT, REGENERATE, SDEDIT)
+            ]
+            means = np.array([one.mean for one in found])
+            ends = np.array([[one.mean - one.low for one in found], [one.high - one.mean for one in found]])
+            axes.errorbar(np.arange(3) + offset, means, yerr=ends, fmt="o", capsize=3, label=part)
+        axes.set_xticks(range(3), (EDIT, REGENERATE, SDEDIT))
+        axes.set_xlim(-0.5, 2.5)
+        axes.set_ylim(bottom=0)
+        axes.set_ylabel(label)
+    panels[0].legend(frameon=False)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)

@@ -171,4 +171,4 @@ def test_every_part_runs(study, small_checkpoint, tmp_path):
     assert tables["style"]["strength"].tolist() == [0.5, 1.0]
     text = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     assert "not measured" not in text
-    assert {path.name for path in (tmp_path / "out").glob("*.png")} == {"reweight.png", "style.png"}
+    assert {path.name for path in (tmp_path / "out").glob("*.png")} == {"methods.png", "reweight.png", "style.png"}
