@@ -83,6 +83,24 @@ def test_words_of_different_sounds_stand_apart(pipe):
     assert cosines.max() < 0.6
 
 
+@pytest.mark.parametrize(
+    ("one", "other"), [("a dog barks", "rain falls"), ("a rooster crows", "a helicopter flies")]
+)
+def test_the_order_of_a_prompt_is_in_the_first_prediction(pipe, one, other):
+    """Two prompts that differ in their order alone were once told apart alike in every column, or not at all."""
+    last = pipe.scheduler.config.num_train_timesteps - 1
+    noise = torch.randn(4, 8, 16, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        keys = pipe.encode_prompt([f"{one}, then {other}", f"{other}, then {one}"], noise.device, 1, False)[0]
+        first, second = (
+            -pipe.unet(noise, last, encoder_hidden_states=each.expand(4, -1, -1)).sample.mean(0) for each in keys
+        )
+    difference = (first - second).flatten(0, 1)  # of the clean latents: all that is left of a velocity there
+    halves = [part.mean(1) for part in difference.split(32, dim=1)]
+    # What one half has more of, the other has less of.
+    assert torch.nn.functional.cosine_similarity(*halves, dim=0) < -0.5
+
+
 def test_what_was_measured_of_it_ships_along():
     quality = json.loads((bundled.FOLDER / "listener" / "quality.json").read_text(encoding="utf-8"))
     assert quality["fold"] == 4
