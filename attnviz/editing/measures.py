@@ -110,6 +110,31 @@ def loudness(log_mel: np.ndarray, weights: np.ndarray) -> float:
     return float(10 * np.log10((weights * np.exp(2.0 * log_mel.astype(np.float64))).sum() / total))
 
 
+def heard_loudness(log_mel: np.ndarray, probability: np.ndarray) -> float:
+    """Measure how loud what a listener takes for one sound is.
+
+    A spectrogram does not say what of its power is whose. Here each frame's power counts as far as a listener
+    believes that the sound is in it, so that what else grows where the sound was does not count for it.
+
+    Parameters
+    ----------
+    log_mel : numpy.ndarray, shape (bands, frames)
+        Natural-log mel spectrogram, of magnitudes.
+    probability : numpy.ndarray, shape (listener frames,)
+        Of the sound, over the same time.
+
+    Returns
+    -------
+    float
+        Mean power of a cell, in dB; minus infinity where every probability is 0.
+    """
+    frames = log_mel.shape[1]
+    nearest = (np.arange(frames) + 0.5) * len(probability) / frames
+    power = np.exp(2.0 * log_mel.astype(np.float64)).mean(axis=0)
+    heard = float((power * probability[nearest.astype(int)]).mean())
+    return float(10 * np.log10(heard)) if heard > 0 else -np.inf
+
+
 def agreement(before: xr.DataArray, after: xr.DataArray, sounds: Collection[str]) -> float:
     """Say how alike a listener heard some sounds in two clips.
 

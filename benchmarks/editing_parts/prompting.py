@@ -11,7 +11,14 @@ import torch
 import attnviz
 from attnviz.editing import LocalBlend, PromptEdit
 from attnviz.editing.generating import apply_edit
-from attnviz.editing.measures import agreement, loudness, mel_distance, outside_events, outside_map
+from attnviz.editing.measures import (
+    agreement,
+    heard_loudness,
+    loudness,
+    mel_distance,
+    outside_events,
+    outside_map,
+)
 from attnviz.maps import AttentionMaps
 from attnviz.pipelines import AuffusionAudioToAudioPipeline, AuffusionPipeline
 from attnviz.sounds.hearing import Hearing
@@ -33,7 +40,8 @@ def edit_rows(
 ) -> list[dict[str, Any]]:
     """Make one edit in three ways, and measure each against the source."""
     seed = settings.seed_of(part, number)
-    edit = replace(_with_steps(task.edit, settings), blend=LocalBlend(threshold=settings.blend_threshold))
+    blend = LocalBlend(threshold=settings.blend_threshold, start=settings.blend_start)
+    edit = replace(_with_steps(task.edit, settings.edit_replace_steps), blend=blend)
     made_together = apply_edit(
         pipe, edit, generator=torch.Generator().manual_seed(seed), output_type="latent", **_call(settings)
     )
@@ -75,7 +83,8 @@ def weight_rows(
     """Weigh a phrase with every weight, from the same noise."""
     span, sound, text = task.prompt.spans[task.place], task.prompt.classes[task.place], task.prompt.text
     changing = [weight for weight in settings.weights if weight != 1]  # at 1 it is the source, bit for bit
-    edits = [_with_steps(PromptEdit.reweighting(text, {span: weight}), settings) for weight in changing]
+    steps = settings.weight_replace_steps
+    edits = [_with_steps(PromptEdit.reweighting(text, {span: weight}), steps) for weight in changing]
     (source, *weighed), maps = _together(pipe, edits, settings, settings.seed_of("reweight", number))
     made = dict(zip(changing, weighed, strict=True)) | {1.0: source}
     # Where the source, which is the same at every weight, has the word.
@@ -84,26 +93,25 @@ def weight_rows(
     for weight in settings.weights:
         audio, spectrogram = made[weight]
         hearing = _listen(audio, trained)
+        probability = hearing.probabilities.sel(sound=sound).to_numpy()
         rows.append(
             {
                 "case": number,
                 "prompt": text,
                 "sound": sound,
                 "weight": weight,
-                "loudness": loudness(spectrogram, cells),
-                "probability": float(hearing.probabilities.sel(sound=sound).mean()),
+                "level": loudness(spectrogram, cells),
+                "loudness": heard_loudness(spectrogram, probability),
+                "probability": float(probability.mean()),
                 "peak": float(hearing.peaks.sel(sound=sound)),
             }
         )
     return rows
 
 
-def _with_steps(edit: PromptEdit, settings: Settings) -> PromptEdit:
-    return replace(
-        edit,
-        cross_replace_steps=settings.cross_replace_steps,
-        self_replace_steps=settings.self_replace_steps,
-    )
+def _with_steps(edit: PromptEdit, steps: tuple[float, float]) -> PromptEdit:
+    cross, own = steps
+    return replace(edit, cross_replace_steps=cross, self_replace_steps=own)
 
 
 def _together(

@@ -18,6 +18,13 @@ from editing_parts.prompting import EDIT, REGENERATE, SDEDIT
 
 Tables = Mapping[str, pd.DataFrame]
 
+# A word's cells hold other sounds too, which grow where a softer word leaves room: their level is no bar.
+_WEIGHED = {
+    "loudness": ("the loudness of what is heard as the word", ">= 0.8"),
+    "probability": ("the listener's probability", ">= 0.8"),
+    "level": ("the level of all that is where the source has the word", ""),
+}
+
 
 @dataclass(frozen=True)
 class Bar:
@@ -73,13 +80,13 @@ def judge(tables: Tables, resamples: int, seed: int) -> list[Bar]:
         bars.append(_bar(names[0], ">= 0.75" if part == "swap" else "", str(heard), heard.mean >= 0.75))
         bars.append(_bar(names[1], "interval above 0" if part == "swap" else "", str(nearer), nearer.low > 0))
     table = tables.get("reweight")
-    for column in ("loudness", "probability"):
-        name = f"reweight: Spearman correlation of the word's {column} with its weight"
+    for column, (what, wanted) in _WEIGHED.items():
+        name = f"reweight: Spearman correlation of {what} with the word's weight"
         if table is None:
-            bars.append(Bar(name, ">= 0.8", "", "not measured"))
+            bars.append(Bar(name, wanted, "", "not measured"))
             continue
         found = estimate([monotone(rows["weight"], rows[column]) for _, rows in table.groupby("case")])
-        bars.append(_bar(name, ">= 0.8", str(found), found.mean >= 0.8))
+        bars.append(_bar(name, wanted, str(found), found.mean >= 0.8))
     table = tables.get("inpaint")
     if table is not None:
         bars += [
@@ -160,7 +167,15 @@ def write_figures(folder: Path, tables: Tables, resamples: int, seed: int) -> No
     if edits:
         _draw_methods(folder / "methods.png", edits, resamples, seed)
     for part, by, columns in (
-        ("reweight", "weight", {"loudness": "loudness, dB", "probability": "listener probability"}),
+        (
+            "reweight",
+            "weight",
+            {
+                "loudness": "loudness of what is heard, dB",
+                "probability": "listener probability",
+                "level": "level of its cells, dB",
+            },
+        ),
         (
             "style",
             "strength",

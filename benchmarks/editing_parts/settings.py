@@ -15,7 +15,9 @@ PARTS = ("swap", "refine", "reweight", "inpaint", "style")
 class Settings:
     """Settings of the study; every draw follows from `seed`.
 
-    Replace steps and the blend's threshold (of swaps and refinements) were chosen on eight swaps of fold 3.
+    Replace steps are fractions of the steps with the source's cross-attention and with its self-attention. Those
+    of swaps and refinements, which have a local blend besides, were chosen on swaps of fold 3; a weight acts as
+    long as cross-attention is injected.
     """
 
     esc10: str
@@ -24,9 +26,10 @@ class Settings:
     prompts: int = 50
     steps: int = 20
     guidance: float = 4.0
-    cross_replace_steps: float = 0.8
-    self_replace_steps: float = 0.4
-    blend_threshold: float = 0.5
+    edit_replace_steps: tuple[float, float] = (0.1, 0.1)
+    blend_threshold: float = 0.6
+    blend_start: float = 0.1
+    weight_replace_steps: tuple[float, float] = (0.8, 0.4)
     sdedit_strength: float = 0.6
     weights: tuple[float, ...] = (-2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0)
     strengths: tuple[float, ...] = (0.2, 0.4, 0.6, 0.8, 1.0)

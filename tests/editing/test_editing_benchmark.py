@@ -72,7 +72,13 @@ def test_bars():
         rows.append(case(number, REGENERATE, True, 0.7 + number / 40))
     curve = pd.DataFrame(
         [
-            {"case": number, "weight": weight, "loudness": weight * (1 if number else -1), "probability": 0.5}
+            {
+                "case": number,
+                "weight": weight,
+                "loudness": weight * (1 if number else -1),
+                "probability": 0.5,
+                "level": weight,
+            }
             for number in range(2)
             for weight in (-1, 0, 2)
         ]
@@ -84,8 +90,8 @@ def test_bars():
     assert states["swap: nearer to the source than regeneration, nats"].state == "reached"
     assert states["refine: the new word is heard"].state == "not measured"
     loudness, probability = (
-        states[f"reweight: Spearman correlation of the word's {name} with its weight"]
-        for name in ("loudness", "probability")
+        states[f"reweight: Spearman correlation of {name} with the word's weight"]
+        for name in ("the loudness of what is heard as the word", "the listener's probability")
     )
     assert (loudness.state, loudness.measured.split()[0]) == ("missed", "0")
     assert probability.measured == "nan [nan, nan] (0)"
@@ -141,7 +147,8 @@ def test_a_study_that_was_cut_goes_on_where_it_stopped(study, adapter_checkpoint
         if len(made) == 1 and number == 1:
             raise KeyboardInterrupt
         made.append(number)
-        return [{"case": number, "weight": weight, "loudness": weight, "probability": 0.5} for weight in (0, 1, 2)]
+        rest = {"level": 0.0, "loudness": 0.0, "probability": 0.5}
+        return [{"case": number, "weight": weight, **rest} for weight in (0, 1, 2)]
 
     monkeypatch.setattr(study, "weight_rows", weights)
     with pytest.raises(KeyboardInterrupt):

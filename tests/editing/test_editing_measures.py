@@ -10,6 +10,7 @@ import xarray as xr
 from attnviz.audio import SpectrogramGrid
 from attnviz.editing.measures import (
     agreement,
+    heard_loudness,
     loudness,
     mel_distance,
     monotone,
@@ -69,6 +70,20 @@ def test_twice_the_magnitude_is_6_db():
     assert loudness(log_mel, weights) == pytest.approx(-20)
     assert loudness(louder, weights) - loudness(log_mel, weights) == pytest.approx(20 * np.log10(2))
     assert np.isnan(loudness(log_mel, np.zeros((3, 4))))
+
+
+def test_what_is_heard_is_as_loud_as_its_own_frames():
+    log_mel = np.log(np.full((3, 8), 0.1))
+    log_mel[:, 4:] = np.log(0.4)  # another sound, louder
+    mine = np.array([1.0, 0.0])  # two frames of a listener for eight of the spectrogram
+    assert heard_loudness(log_mel, mine) == pytest.approx(10 * np.log10(0.01 / 2))
+    assert heard_loudness(log_mel, mine / 4) == pytest.approx(heard_loudness(log_mel, mine) - 10 * np.log10(4))
+    # The other one grows tenfold: what is heard of mine stays.
+    grown = log_mel.copy()
+    grown[:, 4:] += np.log(10)
+    assert heard_loudness(grown, mine) == pytest.approx(heard_loudness(log_mel, mine))
+    assert heard_loudness(grown, mine[::-1]) == pytest.approx(10 * np.log10(16 / 2))
+    assert heard_loudness(grown, 0 * mine) == -np.inf
 
 
 def test_agreement_on_the_sounds_that_were_not_edited():
