@@ -215,7 +215,7 @@ def _draw_methods(path: Path, edits: Tables, resamples: int, seed: int) -> None:
             means = np.array([one.mean for one in found])
             ends = np.array([[one.mean - one.low for one in found], [one.high - one.mean for one in found]])
             axes.errorbar(np.arange(3) + offset, means, yerr=ends, fmt="o", capsize=3, label=part)
-        axes.set_xticks(range(3), (EDIT, REGENERATE, SDEDIT))
+        axes.set_xticks(range(3), (EDIT.replace("-to-", "-\nto-"), REGENERATE, SDEDIT))
         axes.set_xlim(-0.5, 2.5)
         axes.set_ylim(bottom=0)
         axes.set_ylabel(label)
