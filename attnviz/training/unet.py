@@ -81,6 +81,13 @@ class UnetModel:
     train_text_encoder: bool = False
     train_adapter: bool = True
 
+    def __post_init__(self) -> None:
+        if not self.train_adapter and (not self.checkpoint or self.train_text_encoder):
+            raise TrainingError(
+                "model.train_adapter is false: only a checkpoint's adapters can stay as they are, and only where "
+                "its text encoders do; set model.checkpoint, and leave model.train_text_encoder out."
+            )
+
 
 @dataclass(frozen=True)
 class UnetObjective:

@@ -42,11 +42,10 @@ def edit_rows(
     seed = settings.seed_of(part, number)
     blend = LocalBlend(threshold=settings.blend_threshold, start=settings.blend_start)
     edit = replace(_with_steps(task.edit, settings.edit_replace_steps), blend=blend)
-    made_together = apply_edit(
-        pipe, edit, generator=torch.Generator().manual_seed(seed), output_type="latent", **_call(settings)
-    )
-    maps = made_together.maps
-    source, edited = _decoded(pipe, made_together.output.latents)
+    generator = torch.Generator().manual_seed(seed)
+    both = apply_edit(pipe, edit, generator=generator, output_type="latent", **_call(settings))
+    maps = both.maps
+    source, edited = _decoded(pipe, both.output.latents)
     regenerated = _regenerated(pipe, task.edit.target, settings, seed)
     sdedit = _sdedit(pipe, source[0], task.edit.target, settings, seed)
     made = {EDIT: edited, REGENERATE: regenerated, SDEDIT: sdedit}
@@ -123,6 +122,7 @@ def _together(
 
 
 def _decoded(pipe: AuffusionPipeline, latents: torch.Tensor) -> list[Sound]:
+    """Decode latents one after another, each to what it sounds like."""
     # One by one: a batch of images does not fit the processor's cache, and takes longer.
     decoded = [pipe.decode_audio(each[None], _SECONDS).to_tuple() for each in latents]
     return [(audios[0], spectrograms[0]) for audios, spectrograms, _ in decoded]

@@ -315,8 +315,8 @@ def test_refused_clips_of_an_earlier_run_stay_listed(tmp_path):
     }
     assert len(listed) == 3
     scenes = Study(tmp_path, TINY, Source(esc10="esc10"), load=lambda: None, trained=None)
-    with pytest.raises(AttnVizError):  # a composed scene that cannot be scored is a fault of ours
-        scenes._chosen["noising"] = Chosen()
+    scenes._chosen["noising"] = Chosen()
+    with pytest.raises(AttnVizError, match="too short"):  # a composed scene that cannot be scored is our fault
         scenes._make(tmp_path / "x", item("x"), "noising", "noising", refusal("too short"))
 
 

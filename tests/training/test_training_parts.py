@@ -10,6 +10,7 @@ import pytest
 import safetensors.torch
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from training.training_toys import UNET
 
 import attnviz
 from attnviz.audio import HifiGan, image_to_mel, log_mel, mel_to_image
@@ -45,15 +46,6 @@ VAE = {
     "layers_per_block": 1,
     "norm_num_groups": 2,
     "mid_block_add_attention": False,
-}
-UNET = {
-    "sample_size": 64,
-    "block_out_channels": [8, 16],
-    "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"],
-    "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"],
-    "layers_per_block": 1,
-    "attention_head_dim": 2,
-    "norm_num_groups": 4,
 }
 TEXT = {"hidden_size": 16, "layers": 1, "heads": 2, "cross_attention_dim": 12}
 VOCODER = {
@@ -489,6 +481,12 @@ def test_a_checkpoint_s_words_may_stay_as_they_are(scenes, tmp_path):
     before = {name: tensor.clone() for name, tensor in part.pipe.conditioner.state_dict().items()}
     stepped(part, scenes)
     assert all(torch.equal(tensor, before[name]) for name, tensor in part.pipe.conditioner.state_dict().items())
+
+
+@pytest.mark.parametrize("settings", [{}, {"checkpoint": "bundled", "train_text_encoder": True}])
+def test_adapters_that_cannot_stay_are_refused(settings, scenes, tmp_path):
+    with pytest.raises(TrainingError, match=r"model.train_adapter is false: only a checkpoint's adapters"):
+        UnetPart(config("unet", {**settings, "train_adapter": False}), scenes, tmp_path, CPU)
 
 
 def test_a_denoiser_asked_what_lies_where_ships_without_what_asked(scenes, vae_folder, tmp_path):

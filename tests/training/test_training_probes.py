@@ -6,29 +6,19 @@ import numpy as np
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
+from training.training_toys import UNET
 
 from attnviz.errors import TrainingError
 from attnviz.training.probes import ActivityProbe, PositionProbe
 from attnviz.training.unet import UnetObjective
 
-UNET = {
-    "sample_size": 16,
-    "in_channels": 2,
-    "out_channels": 2,
-    "block_out_channels": [8, 16],
-    "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"],
-    "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"],
-    "layers_per_block": 1,
-    "attention_head_dim": 2,
-    "norm_num_groups": 4,
-    "cross_attention_dim": 6,
-}
+SMALL = {**UNET, "in_channels": 2, "out_channels": 2, "cross_attention_dim": 6}
 ROWS, COLUMNS = 4, 12
 
 
 def make_unet(**changes):
     torch.manual_seed(2)
-    return UNet2DConditionModel(**{**UNET, **changes})
+    return UNet2DConditionModel(**{**SMALL, **changes})
 
 
 def look(unet, seed=0, keys=None):

@@ -14,6 +14,15 @@ from attnviz.training.scene_store import SceneStore
 
 COLUMNS = 1024
 SCENES = 10
+UNET = {
+    "sample_size": 64,
+    "block_out_channels": [8, 16],
+    "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"],
+    "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"],
+    "layers_per_block": 1,
+    "attention_head_dim": 2,
+    "norm_num_groups": 4,
+}
 
 
 def toy_scenes(count: int = SCENES) -> SceneStore:
