@@ -13,12 +13,12 @@ import torch
 import attnviz
 from attnviz.api import load, trace
 from attnviz.errors import AttnVizError, CaptureError, PromptError
+from attnviz.io.storage import check_free
 from attnviz.keys import token_table
 from attnviz.maps import AttentionMaps
 from attnviz.pipelines import AuffusionPipeline, calls, inputs
 from attnviz.pipelines.mixin import DEFAULT_SECONDS
 from attnviz.runs import is_run, save_run
-from attnviz.storage import check_free
 from attnviz.text.words import split_words
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

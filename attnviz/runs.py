@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 from attnviz.audio import write_wav
 from attnviz.errors import OutputError
 from attnviz.events import write_tsv
+from attnviz.io.storage import whole_folder
 from attnviz.maps import AttentionMaps
 from attnviz.plots import spectrogram, word_maps
-from attnviz.storage import whole_folder
 
 _FILES = frozenset(
     {

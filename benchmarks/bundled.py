@@ -39,8 +39,8 @@ from bundled_parts.speed import speed_rows  # noqa: E402
 
 import attnviz  # noqa: E402
 from attnviz import bundled  # noqa: E402
+from attnviz.io.storage import write_whole  # noqa: E402
 from attnviz.sounds.listener_folder import trained_listener  # noqa: E402
-from attnviz.storage import write_whole  # noqa: E402
 
 
 def main(arguments: list[str] | None = None) -> int:

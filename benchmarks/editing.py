@@ -37,8 +37,8 @@ from editing_parts.tasks import refinements, swaps, weighings  # noqa: E402
 
 import attnviz  # noqa: E402
 from attnviz import bundled  # noqa: E402
+from attnviz.io.storage import write_whole  # noqa: E402
 from attnviz.sounds.listener_folder import trained_listener  # noqa: E402
-from attnviz.storage import write_whole  # noqa: E402
 
 PIECES = "pieces"
 

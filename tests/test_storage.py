@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from attnviz.errors import OutputError
-from attnviz.storage import check_free, whole_folder
+from attnviz.io.storage import check_free, whole_folder
 
 
 def anything(path):

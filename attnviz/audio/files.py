@@ -15,7 +15,7 @@ import torch
 from attnviz.audio.mel import checked_audio
 from attnviz.audio.settings import MEL, whole_number
 from attnviz.errors import AudioError
-from attnviz.storage import write_whole
+from attnviz.io.storage import write_whole
 
 _FULL_SCALE = 32768  # 2**15: the magnitude that 16 bits give the value 1.0
 _MOST_CHANNELS = 64  # more than this is samples in the place of channels

@@ -24,7 +24,7 @@ from attnviz.audio.vocoder_files import (
     read_weights,
 )
 from attnviz.errors import AudioError, CheckpointError, OutputError
-from attnviz.storage import write_whole
+from attnviz.io.storage import write_whole
 
 _SLOPE = 0.1  # of every leaky ReLU but the last
 _LAST_SLOPE = 0.01  # torch's default, which is what the original falls back to before conv_post

@@ -31,8 +31,8 @@ def align(
     with reported(), warnings_shown():
         from attnviz.alignment import align as score
         from attnviz.events import read_events
+        from attnviz.io.storage import whole_or_nothing
         from attnviz.maps import AttentionMaps
-        from attnviz.storage import whole_or_nothing
 
         # The place is looked at before the maps are read, and nothing is left there if they cannot be scored.
         with whole_or_nothing(run / _FILE, overwrite=overwrite, replaceable=_is_alignment) as partial:

@@ -36,9 +36,9 @@ def figures(
     """Draw the figures of a paper from saved runs, as PDF and PNG; no model is loaded."""
     with reported(), warnings_shown():
         from attnviz.errors import AttnVizError, OutputError
+        from attnviz.io.storage import check_free, whole_folder
         from attnviz.plots.paper import STYLES, FigureSet
         from attnviz.report.saved_run import read_saved_run
-        from attnviz.storage import check_free, whole_folder
 
         if style not in STYLES:
             raise AttnVizError(f"--style {style} is unknown; there is {', '.join(STYLES)}.")

@@ -32,8 +32,8 @@ def listen(
     """Find the sound events of a clip: which of ten classes sounds, and when."""
     with reported(), warnings_shown():
         from attnviz.events import is_tsv, write_tsv
+        from attnviz.io.storage import whole_or_nothing
         from attnviz.sounds import listening
-        from attnviz.storage import whole_or_nothing
 
         # The place is looked at before the clip is, and nothing is left there if the clip cannot be heard.
         place = (

@@ -16,7 +16,7 @@ import pandas as pd
 
 from attnviz.errors import EventsError
 from attnviz.events.table import Place, checked_table
-from attnviz.storage import write_whole
+from attnviz.io.storage import write_whole
 
 FilePath = str | os.PathLike[str]
 

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from attnviz.errors import MapsError
+from attnviz.io.storage import whole_or_nothing
 from attnviz.maps.reading import Phrase, activation_of
 from attnviz.maps.settling import Readout
-from attnviz.storage import whole_or_nothing
 
 if TYPE_CHECKING:
     from attnviz.maps.attention_maps import AttentionMaps

@@ -13,8 +13,8 @@ from types import MappingProxyType
 from typing import Any
 
 from attnviz.errors import MapsError
+from attnviz.io.storage import whole_or_nothing
 from attnviz.maps.schema import provenance_text
-from attnviz.storage import whole_or_nothing
 
 FORMAT = "attnviz readout"
 VERSION = 1

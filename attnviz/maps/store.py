@@ -19,6 +19,7 @@ import numpy as np
 import xarray as xr
 
 from attnviz.errors import MapsError
+from attnviz.io.storage import whole_or_nothing
 from attnviz.maps.layer import BRANCHES
 from attnviz.maps.schema import (
     ATTRIBUTES,
@@ -29,7 +30,6 @@ from attnviz.maps.schema import (
     root_attributes,
     spectrogram_dataset,
 )
-from attnviz.storage import whole_or_nothing
 
 _ROOT = "zarr.json"
 _SPECTROGRAM = "spectrogram"

@@ -16,10 +16,10 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from transformers import CLIPTextModel
 
 from attnviz.errors import CheckpointError
+from attnviz.io.storage import whole_folder
 from attnviz.pipelines import parts as read
 from attnviz.pipelines.known_sounds import FILE_NAME as SOUNDS_NAME
 from attnviz.pipelines.known_sounds import write_known_sounds
-from attnviz.storage import whole_folder
 from attnviz.text import TextConditioner
 
 _HUB_NAME = re.compile(r"[\w][\w.-]*/[\w.-]+")

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from attnviz.errors import OutputError
+from attnviz.io.storage import whole_or_nothing
 from attnviz.report.payload import LIMIT, payload_of
 from attnviz.report.saved_run import read_saved_run
-from attnviz.storage import whole_or_nothing
 
 FILE = "report.html"
 _BEGIN = b"<!doctype html>\n<!-- attnviz report -->\n"

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.ndimage import median_filter
 
 from attnviz.errors import CheckpointError, EventsError
-from attnviz.storage import write_whole
+from attnviz.io.storage import write_whole
 
 DECODING_NAME = "decoding.json"
 _LONGEST = 60.0  # seconds that a filter or an event may be asked to have

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from attnviz.errors import AttnVizWarning, AudioError
+from attnviz.io.storage import check_free, whole_folder
 from attnviz.sounds.recordings import (
     CLASSES,
     FOLDS,
@@ -24,7 +25,6 @@ from attnviz.sounds.recordings import (
     list_recordings,
     recording_damage,
 )
-from attnviz.storage import check_free, whole_folder
 
 ARCHIVE_COMMIT = "553c8f1743b9dba6b282e1323c3ca8fa76923448"
 ARCHIVE_URL = f"https://github.com/karoldvl/ESC-10/archive/{ARCHIVE_COMMIT}.zip"

@@ -15,8 +15,8 @@ from torch import nn
 
 from attnviz.audio import MEL
 from attnviz.errors import AudioError, CheckpointError, OutputError
+from attnviz.io.storage import write_whole
 from attnviz.sounds.recordings import CLASSES
-from attnviz.storage import write_whole
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "listener.safetensors"

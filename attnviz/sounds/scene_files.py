@@ -15,9 +15,9 @@ import soundfile
 from attnviz.audio import MEL, load_audio, write_wav
 from attnviz.errors import AudioError
 from attnviz.events import write_jams, write_tsv
+from attnviz.io.storage import whole_folder
 from attnviz.sounds.config import ComposerConfig
 from attnviz.sounds.scene import BACKGROUND, Scene, SceneSound, add_up
-from attnviz.storage import whole_folder
 
 _FORMAT = 1
 _LSB = 1 / 32768

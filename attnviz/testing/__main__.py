@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from attnviz.errors import AttnVizError
+from attnviz.io.storage import whole_folder
 from attnviz.pipelines.checkpoints import is_checkpoint
-from attnviz.storage import whole_folder
 from attnviz.testing import write_adapter_checkpoint, write_plain_checkpoint
 
 

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 
 from attnviz.bundled import NAME
 from attnviz.errors import TrainingError
-from attnviz.storage import whole_folder
+from attnviz.io.storage import whole_folder
 from attnviz.training.vae import ENCODER
 
 #: What of a run's model goes into the checkpoint, by the part that was trained.

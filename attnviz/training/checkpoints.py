@@ -17,7 +17,7 @@ import safetensors.torch
 from safetensors import SafetensorError
 
 from attnviz.errors import OutputError, TrainingError
-from attnviz.storage import whole_folder
+from attnviz.io.storage import whole_folder
 from attnviz.training.config import TrainingConfig
 from attnviz.training.run_folder import CONFIG_NAME, differences, write_config
 from attnviz.training.state import TrainingState

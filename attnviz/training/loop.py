@@ -10,7 +10,7 @@ import torch
 from accelerate.utils import set_seed
 
 from attnviz.errors import TrainingError
-from attnviz.storage import whole_folder
+from attnviz.io.storage import whole_folder
 from attnviz.training.batches import Batches, step_seed, to_device
 from attnviz.training.checkpoints import (
     how_to_go_on,

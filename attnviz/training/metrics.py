@@ -21,7 +21,7 @@ from rich.progress import (
 )
 
 from attnviz.errors import OutputError
-from attnviz.storage import write_whole
+from attnviz.io.storage import write_whole
 
 COLUMNS = ("step", "seconds", "name", "value")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from attnviz.errors import OutputError, TrainingError
-from attnviz.storage import check_free, whole_folder
+from attnviz.io.storage import check_free, whole_folder
 from attnviz.training.config import FREE, PARTS, TrainingConfig
 
 CONFIG_NAME = "config.json"

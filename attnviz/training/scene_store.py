@@ -22,8 +22,8 @@ from rich.progress import track
 
 from attnviz.audio import MEL, log_mel, mel_to_image, to_int16
 from attnviz.errors import TrainingError
+from attnviz.io.storage import whole_folder
 from attnviz.sounds import CLASSES, ComposerConfig, Recording, compose, read_esc10
-from attnviz.storage import whole_folder
 
 _CHUNK = 50  # scenes a process composes at once
 _FORMAT = 1  # raised when what is stored changes: an older store is then made anew

@@ -12,8 +12,8 @@ from alignment_parts.looking import Chosen, explained
 from alignment_parts.material import Item
 from alignment_parts.settings import Settings
 from attnviz.alignment import fit_readout, pool_profile, profile
+from attnviz.io.storage import write_whole
 from attnviz.maps import FittedReadout
-from attnviz.storage import write_whole
 
 
 def calibrate(pipe: Any, items: Sequence[Item], way: str, settings: Settings, folder: Path) -> None:

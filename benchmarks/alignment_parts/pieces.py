@@ -16,7 +16,7 @@ import pandas as pd
 
 from attnviz.alignment.phrases import AlignedPhrase, PhraseEvents
 from attnviz.alignment.profiling import PROFILED
-from attnviz.storage import write_whole
+from attnviz.io.storage import write_whole
 
 PICTURE = (64, 256)
 """Rows and columns of the spectrogram that is kept for figures."""

@@ -21,9 +21,9 @@ from alignment_parts.pieces import Piece, is_there, load_pieces, save_piece
 from alignment_parts.settings import GENERATION, WAYS, WEIGHTS, Settings
 from alignment_parts.tables import Tables, alignments, look_tables
 from attnviz.errors import AttnVizError
+from attnviz.io.storage import write_whole
 from attnviz.maps import FittedReadout
 from attnviz.sounds.listener_folder import TrainedListener
-from attnviz.storage import write_whole
 
 Make = Callable[[Any, Item, str, Settings, Chosen], Piece]
 """Makes a piece: from the pipeline, a clip, a way to look, the settings, and what was fitted for that way."""

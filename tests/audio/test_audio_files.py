@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from attnviz.audio import load_audio, to_int16, write_wav
 from attnviz.errors import AudioError, OutputError
-from attnviz.storage import write_whole
+from attnviz.io.storage import write_whole
 
 
 def tone(hz: float, seconds: float, rate: int) -> np.ndarray:
