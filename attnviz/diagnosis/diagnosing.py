@@ -155,6 +155,9 @@ def _sink(maps: AttentionMaps, prompt: int, image: int) -> Finding:
     if not len(text) or not text.isin(maps.positions).all():
         return Finding(SINK, unjudged="not every token of the words was stored")
     heat = maps.token_heatmap("text", prompt=prompt, image=image)
+    own = (maps[name].isel(prompt=prompt, image=image) for name in maps.layers)
+    if any(bool((layer.isel(time=~layer["padding"].to_numpy()) < 0).any()) for layer in own):
+        return Finding(SINK, unjudged="words have negative weights, so attention does not sum to 1")
     share = 1.0 - len(text) * float(_heard(heat).mean())
     return Finding(SINK, min(max(share, 0.0), 1.0))
 
@@ -162,10 +165,13 @@ def _sink(maps: AttentionMaps, prompt: int, image: int) -> Finding:
 def _ignored(maps: AttentionMaps, words: list[StoredWord], prompt: int, image: int) -> Finding:
     if len(words) < 2:
         return Finding(IGNORED, unjudged="there is one word only, or none: nothing to compare it with")
-    base = float(_heard(maps.token_heatmap("text", prompt=prompt, image=image)).mean())
+    kinds = maps[maps.layers[0]].isel(prompt=prompt)["token_kind"].to_numpy()
+    text = [maps.token_heatmap(int(one), prompt=prompt, image=image) for one in maps.positions[kinds == "text"]]
+    base = float(np.mean([np.abs(_heard(heat)).mean() for heat in text]))  # a negative weight is attention, too
     if base <= 0:
         return Finding(IGNORED, unjudged="no word is attended to at all")
-    peaks = [float(_heard(maps.heatmap(word.span, prompt=prompt, image=image)).max()) / base for word in words]
+    heats = [_heard(maps.heatmap(word.span, prompt=prompt, image=image)) for word in words]
+    peaks = [float(np.abs(heat).max()) / base for heat in heats]
     below = [word.label for word, peak in zip(words, peaks, strict=True) if THRESHOLDS[IGNORED].passed(peak)]
     least = words[int(np.argmin(peaks))].label
     return Finding(IGNORED, min(peaks), _listed(below, "") or f"least: {least}")

@@ -19,7 +19,7 @@ def entropy_share(values: np.ndarray) -> float:
     Parameters
     ----------
     values : numpy.ndarray, shape (rows, columns)
-        0 or above; NaN cells are left out.
+        Of a negative value the magnitude counts; NaN cells are left out.
 
     Returns
     -------
@@ -31,7 +31,7 @@ def entropy_share(values: np.ndarray) -> float:
     >>> round(entropy_share(np.array([[1.0, 1.0, 0.0, 0.0]])), 6)
     0.5
     """
-    cells = values[np.isfinite(values)].astype(np.float64)
+    cells = np.abs(values[np.isfinite(values)].astype(np.float64))
     total = cells.sum()
     if cells.size < 2 or total <= 0:
         return float("nan")

@@ -154,10 +154,11 @@ def write_audacity(
     r"""Write when each word is active as an Audacity label track: ``start \t end \t label`` a line, in seconds.
 
     A word is active in the columns, padding left out, whose activation is at least `threshold` times its own
-    highest activation; neighbouring columns are one label. An interval reaches from the edge of its first column
-    to the edge of its last, not beyond the audio, so its ends are as exact as a column is wide. A word that is
-    nowhere attended to gets no label. This is for listening along; it is no event detector: a constant map
-    is active throughout.
+    highest activation; neighbouring columns are one label. Activation below 0, as a negative weight of a word
+    makes it, counts by its magnitude, and its labels end in "(negative)". An interval reaches from the edge of its
+    first column to the edge of its last, not beyond the audio, so its ends are as exact as a column is wide. A
+    word that is nowhere attended to gets no label. This is for listening along; it is no event detector: a
+    constant map is active throughout.
 
     Parameters
     ----------
@@ -167,7 +168,7 @@ def write_audacity(
     phrases : iterable of str or (int, int), optional
         Phrases or character spans; None: every word of the prompt.
     threshold : float
-        Share of the word's own highest activation, in (0, 1].
+        Share of the word's own highest activation (the largest magnitude), in (0, 1].
     prompt, image, readout, pool
         As for `AttentionMaps.activation`.
     overwrite : bool
@@ -198,10 +199,12 @@ def write_audacity(
         raise MapsError(_NO_WORDS)
     labels: list[tuple[float, float, str]] = []
     for text, phrase in named:
-        curve = maps.activation(phrase, prompt=prompt, image=image, readout=readout, pool=pool)
-        active = _above(curve.to_numpy(), threshold)
-        label = " ".join(text.split())  # a tab or a line break would end the field
-        labels += [(start, end, label) for start, end in _intervals(active, maps.grid.seconds, _audio_end(maps))]
+        curve = maps.activation(phrase, prompt=prompt, image=image, readout=readout, pool=pool).to_numpy()
+        strong = _strong(curve, threshold)
+        name = " ".join(text.split())  # a tab or a line break would end the field
+        for label, active in ((name, strong & (curve > 0)), (f"{name} (negative)", strong & (curve < 0))):
+            spans = _intervals(active, maps.grid.seconds, _audio_end(maps))
+            labels += [(start, end, label) for start, end in spans]
     table = pd.DataFrame(sorted(labels), columns=["start", "end", "label"])
     lines = [f"{start:.6f}\t{end:.6f}\t{label}\n" for start, end, label in sorted(labels)]
     with whole_or_nothing(path, overwrite=overwrite) as partial:
@@ -220,11 +223,10 @@ def _audio_end(maps: AttentionMaps) -> float:
     return maps.grid.seconds if maps.grid.audio_seconds is None else maps.grid.audio_seconds
 
 
-def _above(curve: np.ndarray, threshold: float) -> np.ndarray:
-    """Columns at or above the share of the curve's maximum; NaN (padding) is below everything."""
-    heard = np.nan_to_num(curve, nan=-np.inf)
-    highest = heard.max()
-    return (heard >= threshold * highest) & (highest > 0)
+def _strong(curve: np.ndarray, threshold: float) -> np.ndarray:
+    """Columns at or above the share of the curve's largest magnitude; NaN (padding) is none."""
+    magnitude = np.abs(np.nan_to_num(curve))
+    return magnitude >= threshold * magnitude.max()
 
 
 def _intervals(active: np.ndarray, seconds: float, audio_end: float) -> list[tuple[float, float]]:

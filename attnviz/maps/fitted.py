@@ -88,9 +88,10 @@ class FittedReadout:
     Notes
     -----
     In each part the phrase's tokens are pooled, and the map is divided by its mean over the columns that hold
-    audio, on the layer's own grid (a map that is 0 everywhere stays so). Then it is resized bilinearly to the
-    finest grid among the readout's layers, and the weighted sum is taken. So 1 is the phrase's own mean: how much
-    a word is attended to in all has no part in it, and nothing but the maps themselves is needed.
+    audio, on the layer's own grid (a map that is 0 everywhere stays so; of a map with negative values, as a
+    negative weight of a word makes it, the mean magnitude). Then it is resized bilinearly to the finest grid among
+    the readout's layers, and the weighted sum is taken. So 1 is the phrase's own mean: how much a word is attended
+    to in all has no part in it, and nothing but the maps themselves is needed.
 
     Examples
     --------

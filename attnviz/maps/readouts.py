@@ -79,9 +79,10 @@ def token_maps(
     native = [_native(layers[name], positions, prompt, image) for name in names]
     if readout == "auffusion":
         # One level: the layers share their grid. Each token is divided by its own maximum there,
-        # before any resizing, over all of its cells, as the authors do.
+        # before any resizing, over all of its cells, as the authors do. The magnitude is taken, so
+        # that the map of a word with a negative weight is that of the same word, negated.
         mean = np.mean(native, axis=0)
-        highest = mean.max(axis=(-2, -1), keepdims=True)
+        highest = np.abs(mean).max(axis=(-2, -1), keepdims=True)
         relative = np.divide(mean, highest, out=np.zeros_like(mean), where=highest > 0)
         values = relative if shape is None else resize(relative, shape)
         return TokenMaps(values, names, OWN_SHARE)
@@ -92,6 +93,8 @@ def token_maps(
 def pool_tokens(values: np.ndarray, pool: str) -> np.ndarray:
     """Pool the maps of a phrase's tokens, shape (tokens, rows, columns), into one.
 
+    ``max`` takes, in each cell, the value of the largest magnitude: the highest, where none is negative.
+
     Raises
     ------
     MapsError
@@ -100,7 +103,8 @@ def pool_tokens(values: np.ndarray, pool: str) -> np.ndarray:
     if pool == "mean":
         return values.mean(axis=0)
     if pool == "max":
-        return values.max(axis=0)
+        strongest = np.abs(values).argmax(axis=0)
+        return np.take_along_axis(values, strongest[None], axis=0)[0]
     if pool == "first":
         return values[0]
     if pool == "last":

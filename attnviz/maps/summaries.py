@@ -112,7 +112,8 @@ def attention_share(
     pandas.DataFrame
         ``layer`` (short name, in the model's order), ``head`` (0, 1, ...; -1: mean of all heads) and ``share``:
         the attention probability of the phrase's tokens together, in [0, 1], averaged over kept steps and over the
-        cells that are not padding; NaN in a layer all of whose columns are padding.
+        cells that are not padding; NaN in a layer all of whose columns are padding. Of words that an edit weighed
+        it is the weighed attention, which may be negative or above 1.
 
     Raises
     ------
@@ -142,8 +143,9 @@ def word_overlap(
     prompt, image, readout
         As for `AttentionMaps.heatmap`.
     measure : {"overlap", "correlation"}
-        ``"overlap"``: histogram intersection of the maps, each divided by its sum; 1: alike, 0: nowhere both. Maps
-        that are nearly flat overlap nearly wholly. ``"correlation"``: Pearson's, blind to a common level.
+        ``"overlap"``: histogram intersection of the maps, each divided by the sum of its magnitudes; 1: alike, 0:
+        nowhere both. Cells of opposite signs do not overlap. Maps that are nearly flat overlap nearly wholly.
+        ``"correlation"``: Pearson's, blind to a common level.
 
     Returns
     -------
@@ -169,14 +171,22 @@ def word_overlap(
     if measure == "correlation":
         values = correlations(heats)
     else:
-        total = heats.sum(axis=1, keepdims=True)
+        total = np.abs(heats).sum(axis=1, keepdims=True)
         shares = np.divide(heats, total, out=np.full_like(heats, np.nan), where=total > 0)
-        values = np.array([np.minimum(one, shares).sum(axis=1) for one in shares])
+        rising, falling = np.maximum(shares, 0.0), np.maximum(-shares, 0.0)
+        values = np.array(
+            [_common(one, rising) + _common(other, falling) for one, other in zip(rising, falling, strict=True)]
+        )
     labels = [word.label for word in words]
     attrs = {"long_name": "overlap (histogram intersection)" if measure == "overlap" else "Pearson correlation"}
     return xr.DataArray(
         values, dims=("word", "other"), coords={"word": labels, "other": labels}, name=measure, attrs=attrs
     )
+
+
+def _common(one: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return what a histogram and each of some others have in common."""
+    return np.minimum(one, others).sum(axis=1)
 
 
 def heard_maps(heats: list[xr.DataArray]) -> np.ndarray:

@@ -66,6 +66,8 @@ class LayerReading:
     def part(self, pool: str, head: int | None = None, timesteps: Range | None = None) -> np.ndarray:
         """Return the phrase's map ``(rows, columns)`` of a head and of some timesteps, over its own mean.
 
+        The mean is of magnitudes, so that a negative map is the positive one, negated.
+
         Raises
         ------
         MapsError
@@ -74,7 +76,7 @@ class LayerReading:
         tokens = self.values[self._steps(timesteps)][:, self._heads(head)].mean(axis=(0, 1))
         # Pooled before it is scaled: a token that is hardly attended to has no more say than it had.
         heat = pool_tokens(tokens, pool)
-        mean = heat[:, self.heard].mean()
+        mean = np.abs(heat[:, self.heard]).mean()
         return heat / mean if mean > 0 else np.zeros_like(heat)
 
     def _steps(self, timesteps: Range | None) -> np.ndarray | slice:

@@ -90,7 +90,8 @@ def comparison(
             label=readable(name, longest=60),
         )  # fmt: skip
     plain(ax)
-    ax.set_ylim(bottom=0.0)
+    if all(np.nanmin(curve.to_numpy()) >= 0 for curve in curves.values()):
+        ax.set_ylim(bottom=0.0)
     if axis == "time":
         ax.set_xlabel("time (s)", fontsize=FONTSIZE + 1)
         ax.set_xlim(0.0, max(_end(curve) for curve in curves.values()))

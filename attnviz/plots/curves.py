@@ -207,15 +207,17 @@ def _fill(ax: Axes, curve: xr.DataArray, foot: float, top: float, maps: Attentio
     edges = np.linspace(0.0, maps.grid.seconds, values.size + 1)
     heard = int(np.flatnonzero(np.isfinite(values))[-1]) + 1  # columns up to the padding, which comes last
     # A column's value holds from its left edge to its right, that of the last one heard, too.
-    steps = np.append(values[:heard], values[heard - 1])
+    steps = np.append(values[:heard], values[heard - 1]) / (top or 1.0)
+    # Where a curve falls below 0, as that of a word with a negative weight does, 0 is in the middle of its lane.
+    zero, height = (foot - _LANE / 2, _LANE / 2) if (steps < 0).any() else (foot, _LANE)
     return ax.fill_between(
-        edges[: heard + 1], foot - _LANE * steps / (top or 1.0), foot, step="post",
+        edges[: heard + 1], zero - height * steps, zero, step="post",
         facecolor=MAP_COLOUR, alpha=0.55, edgecolor=MAP_COLOUR, linewidth=0.8, zorder=3,
     )  # fmt: skip
 
 
 def top_of(curve: xr.DataArray, name: str = "") -> float:
-    """Return a curve's highest value.
+    """Return a curve's highest value, or the largest magnitude where it falls below 0.
 
     Raises
     ------
@@ -228,7 +230,7 @@ def top_of(curve: xr.DataArray, name: str = "") -> float:
             f"The curve {name or curve.attrs.get('phrase', '')!r} is nowhere a number: all of its columns are "
             "padding. The clip is shorter than half a column."
         )
-    return float(np.nanmax(values))
+    return float(np.nanmax(np.abs(values)))
 
 
 def _hatch_beyond(ax: Axes, maps: AttentionMaps) -> None:

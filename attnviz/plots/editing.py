@@ -13,12 +13,11 @@ from matplotlib.image import AxesImage
 
 from attnviz.audio.grid import SpectrogramGrid
 from attnviz.errors import MapsError
-from attnviz.plots.heat import heatmap
+from attnviz.plots.heat import SIGNED, heatmap
 from attnviz.plots.spectrogram import spectrogram, value_range
 from attnviz.plots.style import FONTSIZE, extent, hatch_padding, label_axes, readable, text_style
 
 _WIDTH, _HEIGHT = 3.9, 1.75  # inches of a panel
-_SIGNED = "RdBu_r"
 
 
 @dataclass(frozen=True)
@@ -155,7 +154,7 @@ def _difference(ax: Axes, values: np.ndarray, grid: SpectrogramGrid, quantity: s
 def _signed(ax: Axes, values: np.ndarray, grid: SpectrogramGrid, most: float) -> AxesImage:
     """Draw values of either sign, white at 0."""
     image = ax.imshow(
-        values, origin="lower", extent=extent(grid), aspect="auto", interpolation="nearest", cmap=_SIGNED,
+        values, origin="lower", extent=extent(grid), aspect="auto", interpolation="nearest", cmap=SIGNED,
         vmin=-most, vmax=most,
     )  # fmt: skip
     label_axes(ax, grid, height=_HEIGHT, fontsize=FONTSIZE)

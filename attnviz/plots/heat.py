@@ -28,6 +28,9 @@ from attnviz.plots.style import (
     wrapped,
 )
 
+SIGNED = "RdBu_r"
+"""Colour map of values of either sign: red above 0, blue below."""
+
 _BAR_WIDTH = 0.13  # inches
 _BENEATH = LinearSegmentedColormap.from_list("attnviz_beneath", ["#ffffff", "#868686"])
 
@@ -54,9 +57,10 @@ def heatmap(
         Natural-log mel spectrogram, lowest band first.
     highest : float, optional
         Value of the strongest colour; there is none at 0. None: the map's own highest outside padding. Figures
-        that are given the same share a scale; where values exceed it, the colour bar ends in an arrow.
+        that are given the same share a scale; where values exceed it, the colour bar ends in an arrow. Where the
+        map has negative values, as a negative weight of a word makes them, it is a magnitude.
     cmap : str
-        A colour map of matplotlib, light at its low end.
+        A colour map of matplotlib, light at its low end. A map with negative values is drawn in `SIGNED` instead.
     colorbar : bool
         Whether the scale is drawn beside the map.
     ax : matplotlib.axes.Axes, optional
@@ -91,7 +95,8 @@ def heatmap(
     top = highest or own or 1.0
     ax = own_axes(6.4, 2.4) if ax is None else ax
     beneath = None if spectrogram is None else checked(spectrogram)
-    image = draw_heat(ax, heat, grid, beneath, see_through(cmap), Normalize(0.0, top))
+    signed = is_signed(heat)
+    image = draw_heat(ax, heat, grid, beneath, see_through(cmap, signed=signed), normed(top, signed=signed))
     label_axes(ax, grid, height=height_of(ax), fontsize=FONTSIZE)
     ax.set_xlabel("time (s)", fontsize=FONTSIZE + 1)
     ax.set_ylabel("frequency (Hz)", fontsize=FONTSIZE + 1)
@@ -139,9 +144,19 @@ def scale_bar(axes: Any, image: ScalarMappable, label: str, *, over: bool = Fals
 
 
 def highest_of(heat: xr.DataArray) -> float:
-    """Highest value of the columns that are not padding; 0 where all are."""
+    """Largest magnitude of the columns that are not padding; 0 where all are."""
     heard = heat.to_numpy()[:, ~heat["padding"].to_numpy()]
-    return float(heard.max()) if heard.size else 0.0
+    return float(np.abs(heard).max()) if heard.size else 0.0
+
+
+def is_signed(heat: xr.DataArray) -> bool:
+    """Whether a map has negative values outside padding, as a negative weight of a word makes them."""
+    return bool((heat.to_numpy()[:, ~heat["padding"].to_numpy()] < 0).any())
+
+
+def normed(highest: float, *, signed: bool) -> Normalize:
+    """Return the scale from 0, or of signed values from the negative, to the highest."""
+    return Normalize(-highest if signed else 0.0, highest)
 
 
 def checked(spectrogram: np.ndarray | xr.DataArray) -> np.ndarray:
@@ -160,8 +175,10 @@ def checked(spectrogram: np.ndarray | xr.DataArray) -> np.ndarray:
     return values
 
 
-def see_through(cmap: str) -> ListedColormap:
+def see_through(cmap: str, *, signed: bool = False) -> ListedColormap:
     """Return a colour map with opacity growing from none, so that the spectrogram shows where attention is low.
+
+    For signed values it is `SIGNED`, whose middle, at 0, has no opacity.
 
     Raises
     ------
@@ -173,7 +190,10 @@ def see_through(cmap: str) -> ListedColormap:
         colours = colormaps[cmap](np.linspace(0, 0.86, 256))
     except KeyError as error:
         raise MapsError(f"matplotlib has no colour map {cmap!r}; for example 'magma_r' or 'viridis_r'.") from error
-    colours[:, 3] = 0.86 * np.linspace(0, 1, 256) ** 0.6
+    rising = np.linspace(0, 1, 256)
+    if signed:
+        colours, rising = colormaps[SIGNED](rising), np.abs(2 * rising - 1)
+    colours[:, 3] = 0.86 * rising**0.6
     return ListedColormap(colours, name=f"{cmap}_see_through")
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
-from matplotlib.colors import Normalize
 from matplotlib.image import AxesImage
 
 from attnviz.audio.grid import SpectrogramGrid
 from attnviz.errors import MapsError
 from attnviz.maps import AttentionMaps, Readout, step_activation, token_activation
-from attnviz.plots.heat import scale_bar
+from attnviz.plots.heat import SIGNED, normed, scale_bar
 from attnviz.plots.style import (
     FONTSIZE,
     Scale,
@@ -143,13 +142,14 @@ def _roll(
         raise MapsError("No column of the maps holds audio: the clip is shorter than half a column.")
     quantity = str(rows.attrs.get("long_name", "attention"))
     if scale == "own":
-        top = values.max(axis=1, keepdims=True)
+        top = np.abs(values).max(axis=1, keepdims=True)
         values = values / np.where(top > 0, top, 1.0)
         quantity = f"share of each {what}'s own maximum"
+    signed = bool((values < 0).any())
+    colours = attention_colours(SIGNED, 1.0) if signed else attention_colours("magma_r")
     image = ax.imshow(
         values, origin="upper", extent=(0.0, grid.seconds, len(rows) - 0.5, -0.5), aspect="auto",
-        interpolation="nearest", cmap=attention_colours("magma_r"),
-        norm=Normalize(0.0, float(values.max()) or 1.0),
+        interpolation="nearest", cmap=colours, norm=normed(float(np.abs(values).max()) or 1.0, signed=signed),
     )  # fmt: skip
     name_ticks(ax.yaxis, names, height_of(ax))
     label_time(ax, grid)

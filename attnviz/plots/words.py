@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from attnviz.errors import MapsError
 from attnviz.maps import AttentionMaps, Readout
-from attnviz.plots.heat import checked, draw_heat, highest_of, scale_bar, see_through
+from attnviz.plots.heat import checked, draw_heat, highest_of, is_signed, normed, scale_bar, see_through
 from attnviz.plots.spectrogram import spectrogram as draw_spectrogram
 from attnviz.plots.style import FONTSIZE, label_axes, readable, text_style
 
@@ -53,7 +53,8 @@ def word_maps(
     """Draw where each word was attended to, over the grey spectrogram of the sound.
 
     Colour and opacity grow with attention, from none at 0, so a map that is everywhere the same looks the same
-    everywhere. Columns beyond the audio are hatched; they take no part in the colour scale.
+    everywhere. Where a word has negative attention, all are drawn red above 0 and blue below. Columns beyond the
+    audio are hatched; they take no part in the colour scale.
 
     Parameters
     ----------
@@ -126,13 +127,14 @@ def word_maps(
     figure = Figure(figsize=(total, down * (height + 0.3) + 0.55 + 0.2 * lines), layout="constrained")
     figure.suptitle(title, fontsize=10, **text_style())
     axes = figure.subplots(down, across, squeeze=False)
-    colours = see_through(cmap)
-    norm, over = _norm(panels, scale)
+    signed = any(is_signed(panel.heat) for panel in panels)
+    colours = see_through(cmap, signed=signed)
+    norm, over = _norm(panels, scale, signed)
     first = iter(axes.flat)
     if beside and beneath is not None:
         _draw_sound(next(first), beneath, maps)
     for ax, panel in zip(first, panels, strict=False):
-        own = norm if scale == "shared" else Normalize(0, panel.highest or 1.0)
+        own = norm if scale == "shared" else normed(panel.highest or 1.0, signed=signed)
         draw_heat(ax, panel.heat, maps.grid, None if beside else beneath, colours, own)
         peak = f"   max {panel.highest:.2g}" if scale == "own" else ""
         ax.set_title(
@@ -206,13 +208,13 @@ def _draw_sound(ax: Axes, log_mel: np.ndarray, maps: AttentionMaps) -> None:
     ax.set_title("spectrogram", fontsize=9, loc="left", pad=3, style="italic")
 
 
-def _norm(panels: list[_Panel], scale: str) -> tuple[Normalize, bool]:
+def _norm(panels: list[_Panel], scale: str, signed: bool) -> tuple[Normalize, bool]:
     """The shared colour scale, and whether something exceeds it."""
     if scale == "own":
-        return Normalize(0, 1), False
+        return normed(1.0, signed=signed), False
     words = [panel for panel in panels if not panel.special] or panels
     highest = max(panel.highest for panel in words)
-    return Normalize(0, highest or 1.0), any(panel.highest > highest for panel in panels)
+    return normed(highest or 1.0, signed=signed), any(panel.highest > highest for panel in panels)
 
 
 def _beneath(maps: AttentionMaps, how: _How, spectrogram: bool | np.ndarray | xr.DataArray) -> np.ndarray | None:
