@@ -1,9 +1,11 @@
 """Words of a prompt, and where a phrase stands in it: plain text, no tokenizer.
 
-A **word** is a run of characters without white space, stripped at both ends of punctuation (Unicode class
-P), ASCII symbols such as ``<`` or ``$``, and invisible control and format characters. Apostrophes and
-hyphens inside stay: "don't" and "half-open" are one word each. An emoji is a word. Scripts written without
-spaces (Chinese, Japanese, Thai) give one word per run; any part of it can be asked for, see `find_phrase`.
+A **word** is a run of characters between white space and marks: punctuation (Unicode class P), mathematical and
+currency symbols (``<``, ``$``). So "dog,rain" and "rain/wind" are two words each. A single apostrophe or hyphen
+inside a word stays ("don't", "half-open"), and so does a decimal point, comma, colon or slash between two digits
+("3,000", "24/7"). Invisible control and format characters are stripped at both ends. An emoji is a word. Scripts
+written without spaces (Chinese, Japanese, Thai) give one word per run; any part of it can be asked for, see
+`find_phrase`.
 
 Comparison ignores case and how an accent is composed: text is case-folded and canonically decomposed,
 character by character, so that every match has an exact span in the prompt as it was written.
@@ -15,7 +17,13 @@ import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 
-_ASCII_SYMBOLS = frozenset("$+<=>^`|~")
+_MARK_CATEGORIES = ("Sm", "Sc")  # and all of P
+_ASCII_MODIFIERS = frozenset("^`")
+# Marks that stay inside a word: hyphens, apostrophes, the Catalan dot, the Tibetan syllable mark.
+_JOINERS = frozenset("-'") | frozenset(
+    "\u2010\u2011\u058a\u05be\u1400\ufe63\uff0d\u2018\u2019\u05f3\u05f4\uff07\u00b7\u0387\u0f0b\u0f0c"
+)
+_BETWEEN_DIGITS = frozenset(".,:/")
 # Scripts without spaces between words: a phrase may start or end anywhere in them.
 _UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "BOPOMOFO", "TIBETAN")
 
@@ -40,9 +48,29 @@ class Word:
     occurrence: int
 
 
+def _is_mark(character: str) -> bool:
+    # Decomposed, as `fold` compares it: the Greek varia alone is a grave accent.
+    character = unicodedata.normalize("NFD", character)[0]
+    category = unicodedata.category(character)
+    return category[0] == "P" or category in _MARK_CATEGORIES or character in _ASCII_MODIFIERS
+
+
 def _strippable(character: str) -> bool:
     category = unicodedata.category(character)
-    return category[0] in "PZ" or category in ("Cc", "Cf") or character in _ASCII_SYMBOLS
+    return category[0] == "Z" or category in ("Cc", "Cf") or _is_mark(character)
+
+
+def _separates(text: str, at: int) -> bool:
+    """Whether a character stands between words: white space, or a mark that joins nothing."""
+    character = text[at]
+    if character.isspace():
+        return True
+    if not _is_mark(character):
+        return False
+    before, after = text[at - 1 : at], text[at + 1 : at + 2]
+    if character in _JOINERS:
+        return not all(each and not each.isspace() and not _is_mark(each) for each in (before, after))
+    return not (character in _BETWEEN_DIGITS and before.isdigit() and after.isdigit())
 
 
 def strip_span(text: str, start: int, end: int) -> tuple[int, int]:
@@ -85,8 +113,8 @@ def split_words(prompt: str) -> tuple[Word, ...]:
 
     Examples
     --------
-    >>> [word.text for word in split_words("A dog, half-open & the dog's DOG!")]
-    ['A', 'dog', 'half-open', 'the', "dog's", 'DOG']
+    >>> [word.text for word in split_words("A dog,half-open & the dog's DOG...rain!")]
+    ['A', 'dog', 'half-open', 'the', "dog's", 'DOG', 'rain']
     >>> split_words("a dog and another Dog")[-1]
     Word(text='Dog', start=18, end=21, occurrence=1)
     """
@@ -94,11 +122,11 @@ def split_words(prompt: str) -> tuple[Word, ...]:
     seen: dict[str, int] = {}
     i = 0
     while i < len(prompt):
-        if prompt[i].isspace():
+        if _separates(prompt, i):
             i += 1
             continue
         stop = i
-        while stop < len(prompt) and not prompt[stop].isspace():
+        while stop < len(prompt) and not _separates(prompt, stop):
             stop += 1
         start, end = strip_span(prompt, i, stop)
         if start < end:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from itertools import pairwise
 
 import pytest
 from hypothesis import example, given
@@ -11,7 +12,10 @@ from hypothesis import strategies as st
 from attnviz.text.words import find_phrase, fold, is_blank, split_words
 
 PROMPTS = st.text(
-    st.one_of(st.characters(exclude_categories=["Cs"]), st.sampled_from("aAbB  '-.\"é\u0301🐕\u200dß狗")),
+    st.one_of(
+        st.characters(exclude_categories=["Cs"]),
+        st.sampled_from("aAbB1  '-,./_=\"é\u0301\u0338≠\u0387\u1fef🐕\u200dß狗"),
+    ),
     max_size=40,
 )
 
@@ -25,16 +29,25 @@ def texts(prompt):
     [
         ("a dog barks, then rain falls.", ["a", "dog", "barks", "then", "rain", "falls"]),
         ("don't stop: the dog's “half-open” door", ["don't", "stop", "the", "dog's", "half-open", "door"]),
-        ("<script>alert('x')</script>", ["script>alert('x')</script"]),
+        ("<script>alert('x')</script>", ["script", "alert", "x", "script"]),
+        ("dog,rain,thunder", ["dog", "rain", "thunder"]),
+        ("barks...rain", ["barks", "rain"]),
+        ("rain/wind", ["rain", "wind"]),
+        ("dog—cat\u2013bird…frog_toad→newt", ["dog", "cat", "bird", "frog", "toad", "newt"]),
+        ("a dog--cat, rock-'n'-roll 'n'", ["a", "dog", "cat", "rock", "n", "roll", "n"]),
+        ("rock'n'roll half\u2010open don\u2019t col\u00b7lecció", ["rock'n'roll", "half\u2010open", "don\u2019t",
+                                                                  "col\u00b7lecció"]),
+        ("3,000 Hz,5.1 24/7 12:30,4", ["3,000", "Hz", "5.1", "24/7", "12:30,4"]),
+        ("£5-€6", ["5", "6"]),
         ("  two\tspaces \n", ["two", "spaces"]),
         ("dog -- cat & bird ... !", ["dog", "cat", "bird"]),
         ("🐕 barks 👨\u200d👩\u200d👧!", ["🐕", "barks", "👨\u200d👩\u200d👧"]),
-        ("狗叫、然后下雨", ["狗叫、然后下雨"]),
+        ("狗叫、然后下雨", ["狗叫", "然后下雨"]),
         ("Cafe\u0301 CAFÉ", ["Cafe\u0301", "CAFÉ"]),
         ("\u200bdog\u200b $5 `x`", ["dog", "5", "x"]),
         ("!!!", []),
     ],
-)
+)  # fmt: skip
 def test_what_a_word_is(prompt, words):
     assert texts(prompt) == words
 
@@ -67,6 +80,9 @@ def test_occurrences_ignore_case_and_accent_composition():
         ("dog", "", []),
         ("dog", "  ", []),
         ("rain falls", "rain fall", []),
+        ("dog,rain,thunder", "rain", [(4, 8)]),
+        ("dog,rain,thunder", "dog,rain", [(0, 8)]),
+        ("U.S.A. siren", "U.S.A.", [(0, 5)]),
         ("'\u0301a", "\u0301a", [(1, 3)]),
     ],
 )
@@ -93,6 +109,36 @@ def test_words_hold_every_letter_digit_and_emoji_and_no_white_space(prompt):
     for i, character in enumerate(prompt):
         if unicodedata.category(character) in ("Lu", "Ll", "Lo", "Nd", "So", "Mn") and not character.isspace():
             assert i in inside
+
+
+MARKS = st.text(st.sampled_from(',;:!?./|&+_()[]"“”…—\u2013、。→'), min_size=1, max_size=3)
+BARE = st.from_regex("[a-zé狗🐕]+(?:['\u2019-][a-z]+)?", fullmatch=True)
+
+
+@given(st.lists(st.tuples(MARKS, BARE), min_size=1), MARKS)
+def test_marks_part_words_as_spaces_do(parts, last):
+    """Which mark stands between two words changes nothing: each is where it was written, as it was written."""
+    prompt, spans = "", []
+    for marks, word in parts:
+        prompt += marks
+        spans.append((len(prompt), len(prompt) + len(word)))
+        prompt += word
+    found = split_words(prompt + last)
+    assert [(word.start, word.end) for word in found] == spans
+    spaced = " ".join(word for _, word in parts)
+    assert [(word.text, word.occurrence) for word in found] == [
+        (word.text, word.occurrence) for word in split_words(spaced)
+    ]
+
+
+@given(PROMPTS)
+def test_words_are_in_order_apart_and_end_in_no_mark(prompt):
+    words = split_words(prompt)
+    for before, after in pairwise(words):
+        assert before.end < after.start
+    for word in words:
+        for character in (word.text[0], word.text[-1]):
+            assert unicodedata.category(character)[0] not in "PZ"
 
 
 @given(PROMPTS)
