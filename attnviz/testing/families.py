@@ -74,7 +74,7 @@ def _audioldm2(folder: Path) -> None:
         SpeechT5HifiGanConfig,
     )
 
-    # The published model's levels: 16 latent rows at a VAE factor of 4 on 64 mel bands, no text attention at the first.
+    # As published: 16 latent rows (64 mel bands, VAE factor 4), no text attention at the first level.
     unet = AudioLDM2UNet2DConditionModel(
         block_out_channels=(8, 16, 16, 16),
         layers_per_block=1,
@@ -267,9 +267,7 @@ def _stable_audio_3(folder: Path) -> None:
                 num_memory_tokens=3,
                 use_differential_attention=True,
             ),
-            scheduler=FlowMatchEulerDiscreteScheduler(
-                num_train_timesteps=1, shift=1.0, stochastic_sampling=False
-            ),
+            scheduler=FlowMatchEulerDiscreteScheduler(num_train_timesteps=1, shift=1.0, stochastic_sampling=False),
             vae=AutoencoderSAME(
                 audio_channels=2,
                 patch_size=2,
