@@ -56,7 +56,7 @@ def generate(
     prompt: Annotated[str, typer.Argument(help="What is to be heard, for example 'a dog barks'.")],
     out: RunFolder,
     model: Model = None,
-    steps: Steps = 50,
+    num_inference_steps: Steps = 50,
     seed: Seed = 0,
     guidance: Guidance = 7.5,
     negative: Negative = None,
@@ -76,7 +76,7 @@ def generate(
 
         request = jobs.Generation(
             prompt=prompt,
-            steps=steps,
+            num_inference_steps=num_inference_steps,
             seed=seed,
             guidance_scale=guidance,
             negative_prompt=negative,

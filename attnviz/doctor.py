@@ -47,7 +47,7 @@ def examine(choice: ModelChoice) -> Iterator[tuple[str, str]]:
     if pipe.vocoder is None:
         yield "vocoder", "none: audio is made by Griffin-Lim"
     yield "scheduler", type(pipe.scheduler).__name__
-    audio, _, maps = Generation("a dog barks", steps=2).run(pipe)
+    audio, _, maps = Generation("a dog barks", num_inference_steps=2).run(pipe)
     yield "audio", f"{len(audio) / 16_000:g} s, peak {np.abs(audio).max():.3f}"
     yield "capture", f"{len(maps.layers)} cross-attention layers, {len(maps.timesteps)} denoiser calls"
     grids = sorted({maps[layer].shape[-2:] for layer in maps.layers}, reverse=True)

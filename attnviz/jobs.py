@@ -83,7 +83,7 @@ class Generation:
     """What is generated."""
 
     prompt: str
-    steps: int = 50
+    num_inference_steps: int = 50
     seed: int = 0
     guidance_scale: float = 7.5
     negative_prompt: str | None = None
@@ -91,7 +91,7 @@ class Generation:
     keep: tuple[str, ...] = ()
 
     def check(self) -> None:
-        """Refuse what can be refused without a model; the command line itself bounds steps and seed.
+        """Refuse what can be refused without a model; the command line itself bounds num_inference_steps and seed.
 
         Raises
         ------
@@ -113,7 +113,7 @@ class Generation:
         PromptError
             If no word has a token, so that there would be nothing to map.
         """
-        calls.check_steps(pipe.scheduler, self.steps, {})
+        calls.check_steps(pipe.scheduler, self.num_inference_steps, {})
         check_mappable(pipe, self.prompt)
 
     def run(self, pipe: AuffusionPipeline) -> tuple[np.ndarray, np.ndarray, AttentionMaps]:
@@ -121,7 +121,7 @@ class Generation:
         with trace(pipe, keep=self.keep) as traced:  # type: ignore[arg-type]  # names are checked by trace
             audios, spectrograms, _ = pipe(
                 self.prompt,
-                num_inference_steps=self.steps,
+                num_inference_steps=self.num_inference_steps,
                 guidance_scale=self.guidance_scale,
                 negative_prompt=self.negative_prompt,
                 duration=self.duration,

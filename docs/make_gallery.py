@@ -120,7 +120,7 @@ FIGURES = {
         "An edit beside its source",
         "Spectrograms, the maps of the words that were swapped, and the differences.",
         "plots.edit_comparison(*edit.output.spectrograms, edit.maps.grid, words=[plots.EditedWord(\n"
-        '    edit.maps.heatmap("dog barks", prompt=0), edit.maps.heatmap("rooster crows", prompt=1),\n'
+        '    edit.maps.heatmap("dog barks", prompt_index=0), edit.maps.heatmap("rooster crows", prompt_index=1),\n'
         '    "dog barks", "rooster crows",\n'
         ")])",
     ),

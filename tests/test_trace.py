@@ -159,10 +159,10 @@ def test_batch_and_single_prompts_agree(pipe):
         pipe(prompts[1], latents=latents[1:], **SMALL)
     both, one = trace.runs
     for word in ("rain", "roof"):
-        together, alone = both.heatmap(word, prompt=1), one.heatmap(word)
+        together, alone = both.heatmap(word, prompt_index=1), one.heatmap(word)
         np.testing.assert_allclose(together, alone, atol=1e-4)
     with pytest.raises(PromptError, match="dog"):
-        both.heatmap("dog", prompt=1)
+        both.heatmap("dog", prompt_index=1)
     with pytest.raises(MapsError, match="runs"):
         trace.maps  # noqa: B018
 

@@ -22,8 +22,8 @@ def align(
     *,
     controls: Mapping[str, AttentionMaps | Sequence[AttentionMaps]] | None = None,
     masks: xr.DataArray | None = None,
-    prompt: int = 0,
-    image: int = 0,
+    prompt_index: int = 0,
+    sample: int = 0,
     readout: Readout = "mean",
     pool: str = "mean",
     seed: int = 0,
@@ -52,8 +52,8 @@ def align(
         Share of each cell's energy that belongs to each label, as `attnviz.sounds.Scene.masks` gives it; a cell
         belongs to a sound from a share of one half on. Without it the mask of a phrase is known where its events
         have ``low`` and ``high``.
-    prompt, image : int
-        Which prompt, and which of its images.
+    prompt_index, sample : int
+        Which prompt, and which of its samples (images), both from 0.
     readout : str or FittedReadout
         As for `AttentionMaps.heatmap`; `Alignment.readout` is its name.
     pool : str
@@ -75,7 +75,7 @@ def align(
     PromptError
         A phrase is not in the prompt, or stands there more than once and has no span.
     MapsError
-        The prompt, image, readout or pool is unknown; a control has a reserved name, no maps, or another grid;
+        The prompt, sample, readout or pool is unknown; a control has a reserved name, no maps, or another grid;
         the masks are no masks.
 
     Notes
@@ -87,13 +87,13 @@ def align(
     --------
     ``attnviz.align(maps, events, controls={"random weights": randomized}).summary()``
     """
-    maps.occurrences(prompt)  # refuses a prompt that is not there
+    maps.occurrences(prompt_index)  # refuses a prompt that is not there
     if masks is not None:
         check_masks(masks)
     others = {name: _sequence(name, given) for name, given in (controls or {}).items()}
     chosen = settled(readout, maps.provenance)  # one for the maps and their controls
-    how = How(prompt, image, chosen, pool)
-    found = phrase_events(events, maps.prompts[prompt], audio_seconds(maps.grid))
+    how = How(prompt_index, sample, chosen, pool)
+    found = phrase_events(events, maps.prompts[prompt_index], audio_seconds(maps.grid))
     return Alignment(
         tuple(read_phrase(maps, one, how, others, masks) for one in found), readout_name(chosen), seed
     )

@@ -199,7 +199,7 @@ def _example(
     columns = ~heat["padding"].to_numpy()
     arrays = {name: maps[name] for name in maps.layers}
     of_parts, of_layers = (
-        part_curves(arrays, heat.attrs["positions"], of, prompt=0, image=0, shape=shape)[:, columns]
+        part_curves(arrays, heat.attrs["positions"], of, prompt_index=0, sample=0, shape=shape)[:, columns]
         for of in (parts, layers)
     )
     return Example(phrase, _unit(phrase.events.source, phrase.events.clip), heard, of_parts, of_layers)

@@ -61,8 +61,8 @@ class AlignedPhrase:
     Attributes
     ----------
     events : PhraseEvents
-    image : int
-        Which of the prompt's images (seeds) the maps are of.
+    sample : int
+        Which of the prompt's samples (seeds) the maps are of.
     seconds : float
         Length of the clip's audio.
     column_seconds : float
@@ -82,7 +82,7 @@ class AlignedPhrase:
     """
 
     events: PhraseEvents
-    image: int
+    sample: int
     seconds: float
     column_seconds: float
     share: np.ndarray

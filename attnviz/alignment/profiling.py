@@ -34,7 +34,7 @@ _Block = tuple[list[int], list[int], np.ndarray]  # steps, heads, and their maps
 
 
 def profile(
-    maps: AttentionMaps, events: pd.DataFrame, *, prompt: int = 0, image: int = 0, pool: str = "mean"
+    maps: AttentionMaps, events: pd.DataFrame, *, prompt_index: int = 0, sample: int = 0, pool: str = "mean"
 ) -> pd.DataFrame:
     """Score every layer, denoiser call and head of a prompt's maps against events.
 
@@ -47,8 +47,8 @@ def profile(
         Made with ``keep=("step", "head")``; of an axis that was summed out, the mean alone is scored.
     events : pandas.DataFrame
         Event table of that clip, as for `attnviz.align`. For generated audio, what `attnviz.listen` heard.
-    prompt, image : int
-        Which prompt, and which of its images.
+    prompt_index, sample : int
+        Which prompt, and which of its samples (images), both from 0.
     pool : str
         How a phrase's tokens become one map, as for `AttentionMaps.heatmap`.
 
@@ -76,13 +76,13 @@ def profile(
     >>> from attnviz.alignment import pool_profile, profile
     >>> when = lambda profiles: pool_profile(profiles).query("score == 'roc_auc' and head == -1")
     """
-    maps.occurrences(prompt)  # refuses a prompt that is not there
+    maps.occurrences(prompt_index)  # refuses a prompt that is not there
     first = maps[maps.layers[0]]
     steps = first["step"].to_numpy().tolist() if "step" in first.dims else None
     tables = [
         table
-        for one in phrase_events(events, maps.prompts[prompt], audio_seconds(maps.grid))
-        for table in _phrase_columns(maps, one, steps, prompt, image, pool)
+        for one in phrase_events(events, maps.prompts[prompt_index], audio_seconds(maps.grid))
+        for table in _phrase_columns(maps, one, steps, prompt_index, sample, pool)
     ]
     names = ["clip", "image", "label", "start", "end", "source", "undefined", *CELL, *PROFILED]
     if not tables:
@@ -159,20 +159,22 @@ def units_of(table: pd.DataFrame) -> pd.Series:
 
 
 def _phrase_columns(
-    maps: AttentionMaps, events: PhraseEvents, steps: list[int] | None, prompt: int, image: int, pool: str
+    maps: AttentionMaps, events: PhraseEvents, steps: list[int] | None, prompt_index: int, sample: int, pool: str
 ) -> Iterator[dict[str, list[Any]]]:
     """Yield the scores of one phrase, layer by layer, and of the mean of all layers."""
-    heat = maps.heatmap(events.span, prompt=prompt, image=image, pool=pool)
+    heat = maps.heatmap(events.span, prompt_index=prompt_index, sample=sample, pool=pool)
     total: np.ndarray | float = 0.0
     for name in maps.layers:
-        reading = LayerReading.of(name, maps[name], heat.attrs["positions"], prompt=prompt, image=image)
-        truth = read_phrase(maps, events, How(prompt, image, name, pool), {}, None)
+        reading = LayerReading.of(
+            name, maps[name], heat.attrs["positions"], prompt_index=prompt_index, sample=sample
+        )
+        truth = read_phrase(maps, events, How(prompt_index, sample, name, pool), {}, None)
         yield _columns(truth, name, reading.heard, _blocks(reading, steps, pool))
         over_heads = reading.values.mean(axis=1, keepdims=True)
         total = total + resize(over_heads, (int(heat.shape[0]), int(heat.shape[1]))) / len(maps.layers)
     heard = ~heat["padding"].to_numpy()
     mean = LayerReading(MEAN, np.asarray(total), reading.timesteps, None, heard)
-    truth = read_phrase(maps, events, How(prompt, image, MEAN, pool), {}, None)
+    truth = read_phrase(maps, events, How(prompt_index, sample, MEAN, pool), {}, None)
     yield _columns(truth, MEAN, heard, _blocks(mean, steps, pool))
 
 
@@ -192,7 +194,7 @@ def _columns(
     """Score the maps of one layer; a list a column, since many small tables take longer than their scores."""
     events = truth.events
     named: dict[str, Any] = {
-        "clip": events.clip, "image": truth.image, "label": events.label, "start": events.span[0],
+        "clip": events.clip, "image": truth.sample, "label": events.label, "start": events.span[0],
         "end": events.span[1], "source": events.source or "", "undefined": truth.undefined, "layer": layer,
         "column_ms": 1e3 * truth.column_seconds,
     }  # fmt: skip

@@ -24,8 +24,8 @@ ENERGY = "energy"
 class How:
     """Which map of a phrase is read."""
 
-    prompt: int
-    image: int
+    prompt_index: int
+    sample: int
     readout: Readout
     pool: str
 
@@ -45,7 +45,9 @@ def read_phrase(
         As `AttentionMaps.heatmap`; if no column holds audio; if a control is of another clip's grid, or the
         masks are no masks.
     """
-    heat = maps.heatmap(events.span, prompt=how.prompt, image=how.image, readout=how.readout, pool=how.pool)
+    heat = maps.heatmap(
+        events.span, prompt_index=how.prompt_index, sample=how.sample, readout=how.readout, pool=how.pool
+    )
     heard = ~heat["padding"].to_numpy()
     if not heard.any():
         raise MapsError(
@@ -68,7 +70,7 @@ def read_phrase(
         heats[ENERGY] = (picture[:, heard],)
     return AlignedPhrase(
         events=events,
-        image=how.image,
+        sample=how.sample,
         seconds=audio_seconds(maps.grid),
         column_seconds=maps.grid.column_seconds(heat.shape[1]),
         share=column_activity(events.times[:, 0], events.times[:, 1], maps.grid, heat.shape[1])[heard],
@@ -94,15 +96,15 @@ def _control_heats(
             f"The control {name!r} has another grid than the maps: {other.grid} and {maps.grid}. Is it of the "
             "same clip? Maps of other clips become a control when results are pooled, Alignment.concat."
         )
-    prompt = _counterpart(name, "prompts", len(other.prompts), len(maps.prompts), how.prompt)
-    image = _counterpart(name, "images", other.images, maps.images, how.image)
-    caption, own = other.prompts[prompt], maps.prompts[how.prompt]
+    prompt = _counterpart(name, "prompts", len(other.prompts), len(maps.prompts), how.prompt_index)
+    image = _counterpart(name, "images", other.images, maps.images, how.sample)
+    caption, own = other.prompts[prompt], maps.prompts[how.prompt_index]
     found = [span] if caption == own else find_phrase(caption, own[span[0] : span[1]])
     spans = found if len(found) == 1 else [word.span for word in other.occurrences(prompt)]
     if not spans:
         raise MapsError(f"The control {name!r} holds no map of a word.")
     return [
-        other.heatmap(one, prompt=prompt, image=image, readout=how.readout, pool=how.pool)
+        other.heatmap(one, prompt_index=prompt, sample=image, readout=how.readout, pool=how.pool)
         .to_numpy()
         .astype(np.float64)
         for one in spans
@@ -124,7 +126,7 @@ def _energy(
     """Return the log energy of each column, summed over the bands, and of each cell."""
     if maps.spectrogram is None:
         return None, None
-    log_mel = maps.spectrogram.isel(prompt=how.prompt, image=how.image).to_numpy().astype(np.float64)
+    log_mel = maps.spectrogram.isel(prompt=how.prompt_index, image=how.sample).to_numpy().astype(np.float64)
     energy = np.exp(2 * log_mel)
     audio = (~maps.grid.padding(log_mel.shape[1])).astype(np.float64)
     by_band = column_means(energy, shape[1], audio)

@@ -76,7 +76,7 @@ def _facts(phrases: Sequence[AlignedPhrase]) -> pd.DataFrame:
         {
             "phrase": np.arange(len(phrases)),
             "clip": [phrase.events.clip for phrase in phrases],
-            "image": np.array([phrase.image for phrase in phrases], dtype=np.int64),
+            "image": np.array([phrase.sample for phrase in phrases], dtype=np.int64),
             "label": [phrase.events.label for phrase in phrases],
             "start": np.array([phrase.events.span[0] for phrase in phrases], dtype=np.int64),
             "end": np.array([phrase.events.span[1] for phrase in phrases], dtype=np.int64),

@@ -70,7 +70,7 @@ def swap(
     blend: Blend = False,
     clip: Clip = None,
     inversion: Inverted = Inversion.NEGATIVE_PROMPT,
-    steps: Steps = 50,
+    num_inference_steps: Steps = 50,
     seed: Seed = 0,
     guidance: Guidance = 7.5,
     negative: Negative = None,
@@ -86,7 +86,8 @@ def swap(
     _run(
         lambda: _prompt_edit(
             ("swap", source, target), weight, cross_steps, self_steps, blend,
-            _sampling(steps, seed, guidance, negative), duration=duration, clip=clip, inversion=inversion.value,
+            _sampling(num_inference_steps, seed, guidance, negative),
+            duration=duration, clip=clip, inversion=inversion.value,
         ),
         (model, revision, offline, device, precision), out, overwrite,
     )  # fmt: skip
@@ -103,7 +104,7 @@ def refine(
     blend: Blend = False,
     clip: Clip = None,
     inversion: Inverted = Inversion.NEGATIVE_PROMPT,
-    steps: Steps = 50,
+    num_inference_steps: Steps = 50,
     seed: Seed = 0,
     guidance: Guidance = 7.5,
     negative: Negative = None,
@@ -119,7 +120,8 @@ def refine(
     _run(
         lambda: _prompt_edit(
             ("refine", source, target), weight, cross_steps, self_steps, blend,
-            _sampling(steps, seed, guidance, negative), duration=duration, clip=clip, inversion=inversion.value,
+            _sampling(num_inference_steps, seed, guidance, negative),
+            duration=duration, clip=clip, inversion=inversion.value,
         ),
         (model, revision, offline, device, precision), out, overwrite,
     )  # fmt: skip
@@ -135,7 +137,7 @@ def reweight(
     blend: Blend = False,
     clip: Clip = None,
     inversion: Inverted = Inversion.NEGATIVE_PROMPT,
-    steps: Steps = 50,
+    num_inference_steps: Steps = 50,
     seed: Seed = 0,
     guidance: Guidance = 7.5,
     negative: Negative = None,
@@ -151,7 +153,8 @@ def reweight(
     _run(
         lambda: _prompt_edit(
             ("reweight", prompt, prompt), weight, cross_steps, self_steps, blend,
-            _sampling(steps, seed, guidance, negative), duration=duration, clip=clip, inversion=inversion.value,
+            _sampling(num_inference_steps, seed, guidance, negative),
+            duration=duration, clip=clip, inversion=inversion.value,
         ),
         (model, revision, offline, device, precision), out, overwrite,
     )  # fmt: skip
@@ -165,7 +168,7 @@ def inpaint(
     span: Annotated[tuple[float, float] | None, typer.Option(help="Start and end in seconds.")] = None,
     band: Annotated[tuple[float, float] | None, typer.Option(help="Lowest and highest frequency in Hz.")] = None,
     strength: Annotated[float, typer.Option(help="Share of the noise schedule that is run, up to 1.")] = 1.0,
-    steps: Steps = 50,
+    num_inference_steps: Steps = 50,
     seed: Seed = 0,
     guidance: Guidance = 7.5,
     negative: Negative = None,
@@ -181,7 +184,7 @@ def inpaint(
     def request() -> EditRequest:
         from attnviz.editing.requests import ClipEditRequest
 
-        how = _sampling(steps, seed, guidance, negative)
+        how = _sampling(num_inference_steps, seed, guidance, negative)
         return ClipEditRequest(clip, prompt, how, strength, span, band, inpaint=True)
 
     _run(request, (model, revision, offline, device, precision), out, overwrite)
@@ -193,7 +196,7 @@ def style(
     prompt: Annotated[str, typer.Argument(help="What is to be heard.")],
     out: RunFolder,
     strength: Annotated[float, typer.Option(help="Share of the noise schedule that is run, up to 1.")] = 0.8,
-    steps: Steps = 50,
+    num_inference_steps: Steps = 50,
     seed: Seed = 0,
     guidance: Guidance = 7.5,
     negative: Negative = None,
@@ -209,7 +212,7 @@ def style(
     def request() -> EditRequest:
         from attnviz.editing.requests import ClipEditRequest
 
-        return ClipEditRequest(clip, prompt, _sampling(steps, seed, guidance, negative), strength)
+        return ClipEditRequest(clip, prompt, _sampling(num_inference_steps, seed, guidance, negative), strength)
 
     _run(request, (model, revision, offline, device, precision), out, overwrite)
 
@@ -226,10 +229,10 @@ def _run(request: Callable[[], EditRequest], model: tuple[Any, ...], out: Path, 
         say(f"\nWritten to {run.folder}: {', '.join(run.files)}")
 
 
-def _sampling(steps: int, seed: int, guidance: float, negative: str | None) -> Sampling:
+def _sampling(num_inference_steps: int, seed: int, guidance: float, negative: str | None) -> Sampling:
     from attnviz.editing.requests import Sampling
 
-    return Sampling(steps, seed, guidance, negative)
+    return Sampling(num_inference_steps, seed, guidance, negative)
 
 
 def _prompt_edit(

@@ -18,7 +18,7 @@ Offline = Annotated[bool, typer.Option("--offline", help="Look only into the loc
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps, ...; the best there is where left out.")]
 Precision = Annotated[str, typer.Option(help="float32, bfloat16 or float16.")]
 
-Steps = Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps.")]
+Steps = Annotated[int, typer.Option("--num-inference-steps", "--steps", min=1, max=1000, help="Denoising steps.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the initial noise.")]
 Guidance = Annotated[float, typer.Option(help="Classifier-free guidance scale; in effect above 1.")]
 Negative = Annotated[str | None, typer.Option(help="Negative prompt.")]

@@ -39,8 +39,8 @@ Pair = tuple[np.ndarray, np.ndarray]
 def diagnose(
     maps: AttentionMaps,
     *,
-    prompt: int = 0,
-    image: int = 0,
+    prompt_index: int = 0,
+    sample: int = 0,
     readout: Readout = "mean",
     predictions: Pair | None = None,
     reconstruction: Pair | None = None,
@@ -50,8 +50,8 @@ def diagnose(
     Parameters
     ----------
     maps : AttentionMaps
-    prompt, image : int
-        Which prompt, and which of its images.
+    prompt_index, sample : int
+        Which prompt, and which of its samples (images), both from 0.
     readout : str or FittedReadout
         Of the maps that are checked for flatness and likeness, as for `AttentionMaps.heatmap`. What is compared in
         probability (sink, ignored words) is always of ``"mean"``, and speckle of the finest layers: resizing would
@@ -87,28 +87,28 @@ def diagnose(
     if maps.branch == "unconditional":
         raise MapsError("These maps are of the unconditional branch, which knows no word; give the conditional.")
     pairs = {UNMOVED: _checked("predictions", predictions), ARTEFACTS: _checked("reconstruction", reconstruction)}
-    words = maps.occurrences(prompt)
+    words = maps.occurrences(prompt_index)
     findings = [
-        *_shapes(maps, words, prompt, image, readout),
-        _sink(maps, prompt, image),
-        _ignored(maps, words, prompt, image),
-        _unconditioned(maps, prompt, image),
+        *_shapes(maps, words, prompt_index, sample, readout),
+        _sink(maps, prompt_index, sample),
+        _ignored(maps, words, prompt_index, sample),
+        _unconditioned(maps, prompt_index, sample),
         _of_pair(UNMOVED, pairs[UNMOVED], "predictions with and without the prompt"),
-        *_sound(maps, prompt, image),
+        *_sound(maps, prompt_index, sample),
         _of_pair(ARTEFACTS, pairs[ARTEFACTS], "a spectrogram with its reconstruction"),
     ]
     order = list(THRESHOLDS)
     findings.sort(key=lambda finding: order.index(finding.name))
-    return Diagnosis(tuple(findings), maps.prompts[prompt])
+    return Diagnosis(tuple(findings), maps.prompts[prompt_index])
 
 
 def _shapes(
-    maps: AttentionMaps, words: list[StoredWord], prompt: int, image: int, readout: Readout
+    maps: AttentionMaps, words: list[StoredWord], prompt_index: int, sample: int, readout: Readout
 ) -> list[Finding]:
     """Look at the shapes of the words' maps: flat, speckled, all alike."""
     if not words:
         return [Finding(name, unjudged="no word was stored in full") for name in (UNIFORM, NOISY, ALIKE)]
-    heats = [maps.heatmap(word.span, prompt=prompt, image=image, readout=readout) for word in words]
+    heats = [maps.heatmap(word.span, prompt_index=prompt_index, sample=sample, readout=readout) for word in words]
     values = heard_maps(heats)
     entropies = np.array([entropy_share(row[None]) for row in values])
     flat = np.isnan(entropies) | np.array([THRESHOLDS[UNIFORM].passed(one) for one in entropies])
@@ -118,16 +118,16 @@ def _shapes(
     shaped = [word for word, one in zip(words, flat, strict=True) if not one]
     if not shaped:
         return [uniform, *(Finding(name, unjudged="every word's map is flat") for name in (NOISY, ALIKE))]
-    return [uniform, _noisy(maps, shaped, prompt, image), _alike(values[~flat], shaped)]
+    return [uniform, _noisy(maps, shaped, prompt_index, sample), _alike(values[~flat], shaped)]
 
 
-def _noisy(maps: AttentionMaps, words: list[StoredWord], prompt: int, image: int) -> Finding:
+def _noisy(maps: AttentionMaps, words: list[StoredWord], prompt_index: int, sample: int) -> Finding:
     cells = {name: int(np.prod(maps[name].shape[-2:])) for name in maps.layers}
     finest = [name for name, size in cells.items() if size == max(cells.values())]
     view = maps.select(layers=finest)
     values = []
     for word in words:
-        heat = view.heatmap(word.span, prompt=prompt, image=image)
+        heat = view.heatmap(word.span, prompt_index=prompt_index, sample=sample)
         values.append(moran(heat.to_numpy()[:, ~heat["padding"].to_numpy()]))
     if np.isnan(values).all():
         return Finding(NOISY, unjudged="the finest layers have no two neighbouring cells that differ")
@@ -147,42 +147,45 @@ def _alike(values: np.ndarray, words: list[StoredWord]) -> Finding:
     return Finding(ALIKE, float(np.nanmedian(pairs)), f"most: {closest}, {pairs[most]:.2f}")
 
 
-def _sink(maps: AttentionMaps, prompt: int, image: int) -> Finding:
-    rows = maps.tokens[prompt].rows
+def _sink(maps: AttentionMaps, prompt_index: int, sample: int) -> Finding:
+    rows = maps.tokens[prompt_index].rows
     text = rows.loc[rows["kind"] == "text", "position"]
     if maps.encoder is not None:
         return Finding(SINK, unjudged="the maps were narrowed to one text encoder")
     if not len(text) or not text.isin(maps.positions).all():
         return Finding(SINK, unjudged="not every token of the words was stored")
-    heat = maps.token_heatmap("text", prompt=prompt, image=image)
-    own = (maps[name].isel(prompt=prompt, image=image) for name in maps.layers)
+    heat = maps.token_heatmap("text", prompt_index=prompt_index, sample=sample)
+    own = (maps[name].isel(prompt=prompt_index, image=sample) for name in maps.layers)
     if any(bool((layer.isel(time=~layer["padding"].to_numpy()) < 0).any()) for layer in own):
         return Finding(SINK, unjudged="words have negative weights, so attention does not sum to 1")
     share = 1.0 - len(text) * float(_heard(heat).mean())
     return Finding(SINK, min(max(share, 0.0), 1.0))
 
 
-def _ignored(maps: AttentionMaps, words: list[StoredWord], prompt: int, image: int) -> Finding:
+def _ignored(maps: AttentionMaps, words: list[StoredWord], prompt_index: int, sample: int) -> Finding:
     if len(words) < 2:
         return Finding(IGNORED, unjudged="there is one word only, or none: nothing to compare it with")
-    kinds = maps[maps.layers[0]].isel(prompt=prompt)["token_kind"].to_numpy()
-    text = [maps.token_heatmap(int(one), prompt=prompt, image=image) for one in maps.positions[kinds == "text"]]
+    kinds = maps[maps.layers[0]].isel(prompt=prompt_index)["token_kind"].to_numpy()
+    text = [
+        maps.token_heatmap(int(one), prompt_index=prompt_index, sample=sample)
+        for one in maps.positions[kinds == "text"]
+    ]
     base = float(np.mean([np.abs(_heard(heat)).mean() for heat in text]))  # a negative weight is attention, too
     if base <= 0:
         return Finding(IGNORED, unjudged="no word is attended to at all")
-    heats = [_heard(maps.heatmap(word.span, prompt=prompt, image=image)) for word in words]
+    heats = [_heard(maps.heatmap(word.span, prompt_index=prompt_index, sample=sample)) for word in words]
     peaks = [float(np.abs(heat).max()) / base for heat in heats]
     below = [word.label for word, peak in zip(words, peaks, strict=True) if THRESHOLDS[IGNORED].passed(peak)]
     least = words[int(np.argmin(peaks))].label
     return Finding(IGNORED, min(peaks), _listed(below, "") or f"least: {least}")
 
 
-def _unconditioned(maps: AttentionMaps, prompt: int, image: int) -> Finding:
+def _unconditioned(maps: AttentionMaps, prompt_index: int, sample: int) -> Finding:
     if maps.branch != "both":
         return Finding(UNCONDITIONED, unjudged="only one branch of guidance was kept; trace with branch='both'")
     moved = {}
     for name in maps.layers:
-        layer = maps[name].isel(prompt=prompt, image=image)
+        layer = maps[name].isel(prompt=prompt_index, image=sample)
         heard = np.flatnonzero(~layer["padding"].to_numpy())
         kept = layer.isel(time=heard).mean([dim for dim in ("step", "head") if dim in layer.dims])
         if heard.size:
@@ -194,10 +197,10 @@ def _unconditioned(maps: AttentionMaps, prompt: int, image: int) -> Finding:
     return Finding(UNCONDITIONED, float(np.mean(list(moved.values()))), f"most: {most}, {moved[most]:.2f}")
 
 
-def _sound(maps: AttentionMaps, prompt: int, image: int) -> list[Finding]:
+def _sound(maps: AttentionMaps, prompt_index: int, sample: int) -> list[Finding]:
     if maps.spectrogram is None:
         return [Finding(name, unjudged="no spectrogram travels with the maps") for name in (CLIPPED, SILENT)]
-    own = maps.spectrogram.isel(prompt=prompt, image=image)
+    own = maps.spectrogram.isel(prompt=prompt_index, image=sample)
     log_mel = _heard(own)
     silent = Finding(SILENT, loudest_db(log_mel))
     if silent.found:

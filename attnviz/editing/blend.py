@@ -95,9 +95,11 @@ def blend_mask(
     return mask
 
 
-def _resized(layer: CapturedLayer, prompt: int, chosen: Sequence[int], size: tuple[int, int]) -> torch.Tensor:
+def _resized(
+    layer: CapturedLayer, prompt_index: int, chosen: Sequence[int], size: tuple[int, int]
+) -> torch.Tensor:
     """One layer's map of some tokens, on the latents' grid."""
-    array = np.take(layer.attention, prompt, axis=layer.dims.index("prompt"))
+    array = np.take(layer.attention, prompt_index, axis=layer.dims.index("prompt"))
     dims = [name for name in layer.dims if name != "prompt"]
     array = np.take(array, chosen, axis=dims.index("token"))
     heat = array.mean(axis=tuple(i for i, name in enumerate(dims) if name not in ("row", "column")))

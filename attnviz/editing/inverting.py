@@ -30,7 +30,7 @@ class InvertedClip:
         What DDIM sampling with `prompt` begins with to come to the clip.
     prompt : str
         What is heard in the clip.
-    steps : int
+    num_inference_steps : int
         Steps it was inverted in, and is generated in again.
     seconds : float
         Length of the clip.
@@ -40,7 +40,7 @@ class InvertedClip:
 
     latents: torch.Tensor
     prompt: str
-    steps: int
+    num_inference_steps: int
     seconds: float
     method: Method
 
@@ -65,7 +65,7 @@ class InvertedClip:
                 f"The clip was inverted with {self.prompt!r} and the source prompt is {source!r}; they have to "
                 "be the same. Invert it again with this one."
             )
-        own: dict[str, Any] = {"num_inference_steps": self.steps, "width": WIDTH}
+        own: dict[str, Any] = {"num_inference_steps": self.num_inference_steps, "width": WIDTH}
         if self.method == "negative-prompt":
             own["negative_prompt"] = self.prompt
         for name, value in own.items():
@@ -101,7 +101,7 @@ def invert(
     audio: AudioSource,
     prompt: str,
     *,
-    steps: int = 50,
+    num_inference_steps: int = 50,
     method: Method = "negative-prompt",
 ) -> InvertedClip:
     """Invert a real clip with DDIM, for `swap`, `refine` or `reweight`.
@@ -114,7 +114,7 @@ def invert(
         A clip of at most 10.24 s: a file, or samples at 16 kHz. Normalised to a peak of 0.95.
     prompt : str
         What is heard in it.
-    steps : int
+    num_inference_steps : int
         Equal steps over the whole schedule, in which it is inverted and generated again. More are more faithful.
     method : {"ddim", "negative-prompt"}
         How it is generated again. ``"ddim"``: with guidance and a negative prompt as they are given; above a
@@ -130,7 +130,7 @@ def invert(
     AudioError
         If the clip cannot be read, is too short for a spectrogram, or longer than 10.24 s.
     PromptError, AttnVizError
-        If the prompt, method or steps cannot be used; all before any model runs.
+        If the prompt, method or number of steps cannot be used; all before any model runs.
 
     Notes
     -----
@@ -143,7 +143,7 @@ def invert(
         raise AttnVizError(f"method={method!r} is unknown; it is 'ddim' or 'negative-prompt'.")
     inputs.check_prompts([prompt])
     schedule = TrainingSchedule.of(pipe.scheduler)
-    steps = calls.check_steps(schedule.sampler(), steps, {})
+    steps = calls.check_steps(schedule.sampler(), num_inference_steps, {})
     clip = read_editable(audio)
     keys, _ = pipe.encode_prompt(prompt, pipe._execution_device, 1, False)
 

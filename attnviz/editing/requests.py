@@ -36,7 +36,7 @@ from attnviz.plots.editing import EditedWord
 class Sampling:
     """How an edit is generated."""
 
-    steps: int = 50
+    num_inference_steps: int = 50
     seed: int = 0
     guidance_scale: float = 7.5
     negative_prompt: str | None = None
@@ -45,7 +45,7 @@ class Sampling:
     def call(self) -> dict[str, Any]:
         """What a pipeline is called with."""
         return {
-            "num_inference_steps": self.steps,
+            "num_inference_steps": self.num_inference_steps,
             "guidance_scale": self.guidance_scale,
             "negative_prompt": self.negative_prompt,
             # On the CPU whatever the device, so that a seed means the same noise everywhere.
@@ -132,7 +132,7 @@ class PromptEditRequest:
 
     def run(self, pipe: AuffusionPipeline) -> Edited:
         """Make the edit."""
-        calls.check_steps(pipe.scheduler, self.sampling.steps, {})
+        calls.check_steps(pipe.scheduler, self.sampling.num_inference_steps, {})
         for prompt in (self.edit.source, self.edit.target):
             check_mappable(pipe, prompt)
         arguments = {name: value for name, value in self.sampling.call.items() if value is not None}
@@ -140,7 +140,13 @@ class PromptEditRequest:
             arguments["duration"] = self.duration
         clip: InvertedClip | None = None
         if self.clip is not None:
-            clip = invert(pipe, self.clip, self.edit.source, steps=self.sampling.steps, method=self.inversion)
+            clip = invert(
+                pipe,
+                self.clip,
+                self.edit.source,
+                num_inference_steps=self.sampling.num_inference_steps,
+                method=self.inversion,
+            )
         made = apply_edit(pipe, self.edit, clip=clip, **arguments)
         audios, log_mels = made.output.to_tuple()[:2]
         before, after = (maps_of_prompt(made.maps, prompt) for prompt in (SOURCE, TARGET))

@@ -116,14 +116,14 @@ class MapsContents:
         name = find_layer(layer, self.layers)
         return self.tree.children["layers"].children[name].to_dataset(inherit=False)["attention"]
 
-    def occurrences(self, prompt: int = 0) -> list[StoredWord]:
+    def occurrences(self, prompt_index: int = 0) -> list[StoredWord]:
         """List the words of a prompt whose maps are here, each occurrence apart, in the prompt's order.
 
         Words that were cut off or not stored are left out.
         """
-        return words_with_maps(self._table(prompt), self.positions.tolist(), self.encoder)
+        return words_with_maps(self._table(prompt_index), self.positions.tolist(), self.encoder)
 
-    def _table(self, prompt: int) -> TokenTable:
-        if not 0 <= prompt < len(self.tokens):
-            raise MapsError(f"There is no prompt {prompt}; there are {len(self.tokens)}, from 0.")
-        return self.tokens[prompt]
+    def _table(self, prompt_index: int) -> TokenTable:
+        if not 0 <= prompt_index < len(self.tokens):
+            raise MapsError(f"There is no prompt {prompt_index}; there are {len(self.tokens)}, from 0.")
+        return self.tokens[prompt_index]

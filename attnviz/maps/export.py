@@ -52,7 +52,7 @@ def word_table(
         for image in range(maps.images):
             for word in maps.occurrences(prompt):
                 curve = maps.activation(
-                    word.span, axis=axis, prompt=prompt, image=image, readout=readout, pool=pool, grid=grid
+                    word.span, axis=axis, prompt_index=prompt, sample=image, readout=readout, pool=pool, grid=grid
                 )
                 part = {
                     "prompt": prompt,
@@ -112,7 +112,7 @@ def write_npz(
         raise MapsError(_NO_WORDS)
     heat = [
         [
-            maps.heatmap(word.span, prompt=prompt, image=image, readout=readout, pool=pool, grid=grid)
+            maps.heatmap(word.span, prompt_index=prompt, sample=image, readout=readout, pool=pool, grid=grid)
             for image in range(maps.images)
         ]
         for prompt, word in words
@@ -145,8 +145,8 @@ def write_audacity(
     *,
     phrases: Iterable[Phrase] | None = None,
     threshold: float = 0.5,
-    prompt: int = 0,
-    image: int = 0,
+    prompt_index: int = 0,
+    sample: int = 0,
     readout: Readout = "mean",
     pool: str = "mean",
     overwrite: bool = False,
@@ -169,7 +169,7 @@ def write_audacity(
         Phrases or character spans; None: every word of the prompt.
     threshold : float
         Share of the word's own highest activation (the largest magnitude), in (0, 1].
-    prompt, image, readout, pool
+    prompt_index, sample, readout, pool
         As for `AttentionMaps.activation`.
     overwrite : bool
         Replace a file that exists.
@@ -192,14 +192,16 @@ def write_audacity(
         raise MapsError(f"threshold={threshold} is a share of the word's own maximum: above 0, at most 1.")
     named: list[tuple[str, Phrase]]
     if phrases is None:
-        named = [(word.label, word.span) for word in maps.occurrences(prompt)]
+        named = [(word.label, word.span) for word in maps.occurrences(prompt_index)]
     else:
-        named = [(_phrase_text(maps, phrase, prompt), phrase) for phrase in phrases]
+        named = [(_phrase_text(maps, phrase, prompt_index), phrase) for phrase in phrases]
     if not named:
         raise MapsError(_NO_WORDS)
     labels: list[tuple[float, float, str]] = []
     for text, phrase in named:
-        curve = maps.activation(phrase, prompt=prompt, image=image, readout=readout, pool=pool).to_numpy()
+        curve = maps.activation(
+            phrase, prompt_index=prompt_index, sample=sample, readout=readout, pool=pool
+        ).to_numpy()
         strong = _strong(curve, threshold)
         name = " ".join(text.split())  # a tab or a line break would end the field
         for label, active in ((name, strong & (curve > 0)), (f"{name} (negative)", strong & (curve < 0))):
@@ -215,8 +217,8 @@ def write_audacity(
 _NO_WORDS = "No word of the prompt was stored, so there is no word activity; trace with the words' tokens."
 
 
-def _phrase_text(maps: AttentionMaps, phrase: Phrase, prompt: int) -> str:
-    return phrase if isinstance(phrase, str) else maps.prompts[prompt][phrase[0] : phrase[1]]
+def _phrase_text(maps: AttentionMaps, phrase: Phrase, prompt_index: int) -> str:
+    return phrase if isinstance(phrase, str) else maps.prompts[prompt_index][phrase[0] : phrase[1]]
 
 
 def _audio_end(maps: AttentionMaps) -> float:

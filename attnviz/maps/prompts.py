@@ -11,14 +11,14 @@ from attnviz.maps.attention_maps import AttentionMaps
 from attnviz.maps.schema import build_tree, layer_datasets, root_attributes, spectrogram_dataset
 
 
-def maps_of_prompt(maps: AttentionMaps, prompt: int) -> AttentionMaps:
+def maps_of_prompt(maps: AttentionMaps, prompt_index: int) -> AttentionMaps:
     """Take the maps of one prompt out of those of several, as if it had been the only one.
 
     Parameters
     ----------
     maps : AttentionMaps
         Of a call with several prompts.
-    prompt : int
+    prompt_index : int
         Which one, from 0.
 
     Raises
@@ -26,14 +26,14 @@ def maps_of_prompt(maps: AttentionMaps, prompt: int) -> AttentionMaps:
     MapsError
         If there is no such prompt.
     """
-    if not 0 <= prompt < len(maps.prompts):
-        raise MapsError(f"There is no prompt {prompt}; there are {len(maps.prompts)}, counted from 0.")
+    if not 0 <= prompt_index < len(maps.prompts):
+        raise MapsError(f"There is no prompt {prompt_index}; there are {len(maps.prompts)}, counted from 0.")
 
     def only(dataset: xr.Dataset) -> xr.Dataset:
-        return dataset.isel(prompt=[prompt]).assign_coords(prompt=[0])
+        return dataset.isel(prompt=[prompt_index]).assign_coords(prompt=[0])
 
     attrs = root_attributes(maps.tree)
-    attrs["tokens"] = json.dumps([json.loads(attrs["tokens"])[prompt]])
+    attrs["tokens"] = json.dumps([json.loads(attrs["tokens"])[prompt_index]])
     sound = spectrogram_dataset(maps.tree)
     layers = {name: only(dataset) for name, dataset in layer_datasets(maps.tree)}
     return AttentionMaps(build_tree(attrs, layers, None if sound is None else only(sound)))

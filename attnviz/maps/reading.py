@@ -28,8 +28,8 @@ class ReadableMaps(MapsContents):
         phrase: Phrase,
         *,
         occurrence: int | None = None,
-        prompt: int = 0,
-        image: int = 0,
+        prompt_index: int = 0,
+        sample: int = 0,
         readout: Readout = "mean",
         pool: str = "mean",
         grid: str = "finest",
@@ -42,8 +42,8 @@ class ReadableMaps(MapsContents):
             Words of the prompt (at word boundaries, in any case), or their character span.
         occurrence : int, optional
             Which occurrence, from 0, where the phrase stands in the prompt more than once.
-        prompt, image : int
-            Which prompt, and which of its images.
+        prompt_index, sample : int
+            Which prompt, and which of its samples (images), both from 0.
         readout : str or FittedReadout
             ``"mean"``: every layer resized to the finest grid, then averaged (DAAM's rule). ``"auffusion"``: the
             down and up layers of the second-finest grid averaged, then each token divided by its own maximum
@@ -72,8 +72,8 @@ class ReadableMaps(MapsContents):
         --------
         ``maps.heatmap("dog barks").sel(freq=slice(1000, 4000))``
         """
-        positions = self._positions(phrase, occurrence, prompt)
-        return self._heat(positions, str(phrase), prompt, image, readout, pool, grid)
+        positions = self._positions(phrase, occurrence, prompt_index)
+        return self._heat(positions, str(phrase), prompt_index, sample, readout, pool, grid)
 
     def activation(
         self,
@@ -81,8 +81,8 @@ class ReadableMaps(MapsContents):
         *,
         axis: Literal["time", "freq"] = "time",
         occurrence: int | None = None,
-        prompt: int = 0,
-        image: int = 0,
+        prompt_index: int = 0,
+        sample: int = 0,
         readout: Readout = "mean",
         pool: str = "mean",
         grid: str = "finest",
@@ -93,7 +93,7 @@ class ReadableMaps(MapsContents):
         ----------
         axis : {"time", "freq"}
             The axis that stays.
-        phrase, occurrence, prompt, image, readout, pool, grid
+        phrase, occurrence, prompt_index, sample, readout, pool, grid
             As for `heatmap`.
 
         Returns
@@ -109,8 +109,8 @@ class ReadableMaps(MapsContents):
         heat = self.heatmap(
             phrase,
             occurrence=occurrence,
-            prompt=prompt,
-            image=image,
+            prompt_index=prompt_index,
+            sample=sample,
             readout=readout,
             pool=pool,
             grid=grid,
@@ -121,8 +121,8 @@ class ReadableMaps(MapsContents):
         self,
         token: int | str,
         *,
-        prompt: int = 0,
-        image: int = 0,
+        prompt_index: int = 0,
+        sample: int = 0,
         readout: Readout = "mean",
         pool: str = "mean",
         grid: str = "finest",
@@ -134,7 +134,7 @@ class ReadableMaps(MapsContents):
         token : int or {"start", "text", "end", "padding"}
             A key position, or a kind of token. Kinds are no words: a prompt's own word "end" is
             ``heatmap("end")``.
-        prompt, image, readout, pool, grid
+        prompt_index, sample, readout, pool, grid
             As for `heatmap`.
 
         Raises
@@ -142,25 +142,29 @@ class ReadableMaps(MapsContents):
         MapsError
             If that position or kind was not stored.
         """
-        return self._heat(self._token(token, prompt), f"<{token}>", prompt, image, readout, pool, grid)
+        return self._heat(
+            self._token(token, prompt_index), f"<{token}>", prompt_index, sample, readout, pool, grid
+        )
 
     def token_activation(
         self,
         token: int | str,
         *,
         axis: Literal["time", "freq"] = "time",
-        prompt: int = 0,
-        image: int = 0,
+        prompt_index: int = 0,
+        sample: int = 0,
         readout: Readout = "mean",
         pool: str = "mean",
         grid: str = "finest",
     ) -> xr.DataArray:
         """Read when (or where in frequency) a token was attended to; see `token_heatmap` and `activation`."""
-        heat = self.token_heatmap(token, prompt=prompt, image=image, readout=readout, pool=pool, grid=grid)
+        heat = self.token_heatmap(
+            token, prompt_index=prompt_index, sample=sample, readout=readout, pool=pool, grid=grid
+        )
         return activation_of(heat, axis)
 
-    def _positions(self, phrase: Phrase, occurrence: int | None, prompt: int) -> np.ndarray:
-        table = self._table(prompt)
+    def _positions(self, phrase: Phrase, occurrence: int | None, prompt_index: int) -> np.ndarray:
+        table = self._table(prompt_index)
         found = np.asarray(table.find(phrase, occurrence))
         rows = table.rows.set_index("position")
         if self.encoder is not None:
@@ -170,15 +174,15 @@ class ReadableMaps(MapsContents):
         missing = found[~np.isin(found, self.positions)]
         if missing.size:
             named = ", ".join(f"{rows.loc[position, 'text']!r} (position {position})" for position in missing)
-            words = ", ".join(word.label for word in self.occurrences(prompt)) or "none"
+            words = ", ".join(word.label for word in self.occurrences(prompt_index)) or "none"
             raise MapsError(
                 f"{phrase!r} was not stored in full: {named} is missing. Words that are: {words}. "
                 "Trace again with more tokens."
             )
         return found
 
-    def _token(self, token: int | str, prompt: int) -> np.ndarray:
-        table, stored = self._table(prompt), self.positions
+    def _token(self, token: int | str, prompt_index: int) -> np.ndarray:
+        table, stored = self._table(prompt_index), self.positions
         if isinstance(token, str):
             if token not in KINDS:
                 raise MapsError(
@@ -195,10 +199,17 @@ class ReadableMaps(MapsContents):
         return np.array([token])
 
     def _heat(
-        self, positions: np.ndarray, phrase: str, prompt: int, image: int, readout: Readout, pool: str, grid: str
+        self,
+        positions: np.ndarray,
+        phrase: str,
+        prompt_index: int,
+        sample: int,
+        readout: Readout,
+        pool: str,
+        grid: str,
     ) -> xr.DataArray:
-        if not 0 <= image < self.images:
-            raise MapsError(f"There is no image {image}; each prompt has {self.images}, from 0.")
+        if not 0 <= sample < self.images:
+            raise MapsError(f"There is no sample {sample}; each prompt has {self.images}, from 0.")
         if grid not in ("finest", "image"):
             raise MapsError(f"grid={grid!r} is unknown; it is 'finest' or 'image'.")
         chosen = settled(readout, self.provenance)
@@ -206,12 +217,18 @@ class ReadableMaps(MapsContents):
         shape = None if grid == "finest" else (self.grid.height, self.grid.width)
         if isinstance(chosen, FittedReadout):
             read = weighted_maps(
-                layers, positions, prompt=prompt, image=image, readout=chosen, pool=pool, shape=shape
+                layers, positions, prompt_index=prompt_index, sample=sample, readout=chosen, pool=pool, shape=shape
             )
         else:
             levels = [(int(rows), int(columns)) for rows, columns in self.tree.attrs["levels"]]
             read = token_maps(
-                layers, positions, prompt=prompt, image=image, readout=chosen, shape=shape, levels=levels
+                layers,
+                positions,
+                prompt_index=prompt_index,
+                sample=sample,
+                readout=chosen,
+                shape=shape,
+                levels=levels,
             )
         heat = pool_tokens(read.values, pool).astype(np.float32)
         return xr.DataArray(
@@ -222,8 +239,8 @@ class ReadableMaps(MapsContents):
             attrs={
                 "long_name": read.quantity,
                 "phrase": phrase,
-                "prompt": self.prompts[prompt],
-                "image": image,
+                "prompt": self.prompts[prompt_index],
+                "image": sample,
                 "positions": positions.tolist(),
                 "readout": readout_name(chosen),
                 "pool": pool,

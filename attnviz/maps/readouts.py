@@ -47,8 +47,8 @@ def token_maps(
     layers: Mapping[str, xr.DataArray],
     positions: Sequence[int] | np.ndarray,
     *,
-    prompt: int,
-    image: int,
+    prompt_index: int,
+    sample: int,
     readout: str,
     shape: Level | None,
     levels: Sequence[Level],
@@ -61,8 +61,8 @@ def token_maps(
         The layers at hand.
     positions : sequence of int
         Key positions, all of them stored.
-    prompt, image : int
-        Which prompt and which of its images.
+    prompt_index, sample : int
+        Which prompt, and which of its samples (images), both from 0.
     readout : str
         ``"mean"``, ``"auffusion"``, or a layer's name.
     shape : (rows, columns) or None
@@ -76,7 +76,7 @@ def token_maps(
         If the readout is unknown, or its layers are not at hand.
     """
     names = _layers_of(readout, layers, levels)
-    native = [_native(layers[name], positions, prompt, image) for name in names]
+    native = [_native(layers[name], positions, prompt_index, sample) for name in names]
     if readout == "auffusion":
         # One level: the layers share their grid. Each token is divided by its own maximum there,
         # before any resizing, over all of its cells, as the authors do. The magnitude is taken, so
@@ -165,18 +165,20 @@ def _bilinear(size: int, wanted: int) -> np.ndarray:
 
 
 def picked_tokens(
-    layer: xr.DataArray, positions: Sequence[int] | np.ndarray, prompt: int, image: int
+    layer: xr.DataArray, positions: Sequence[int] | np.ndarray, prompt_index: int, sample: int
 ) -> xr.DataArray:
     """Pick tokens of one prompt's image, of two branches the conditional: [step], [head], token, freq, time."""
-    picked = layer.isel(prompt=prompt, image=image)
+    picked = layer.isel(prompt=prompt_index, image=sample)
     if "branch" in picked.dims:
         picked = picked.sel(branch="conditional")
     return picked.sel(token=np.asarray(positions))
 
 
-def _native(layer: xr.DataArray, positions: Sequence[int] | np.ndarray, prompt: int, image: int) -> np.ndarray:
+def _native(
+    layer: xr.DataArray, positions: Sequence[int] | np.ndarray, prompt_index: int, sample: int
+) -> np.ndarray:
     """Maps of the tokens on the layer's own grid, float64, averaged over kept steps and heads."""
-    picked = picked_tokens(layer, positions, prompt, image)
+    picked = picked_tokens(layer, positions, prompt_index, sample)
     averaged = tuple(picked.dims.index(dim) for dim in ("step", "head") if dim in picked.dims)
     return picked.to_numpy().mean(axis=averaged, dtype=np.float64)
 

@@ -50,8 +50,8 @@ def step_activation(maps: AttentionMaps, phrase: Phrase, **how: Any) -> xr.DataA
 def token_activation(
     maps: AttentionMaps,
     *,
-    prompt: int = 0,
-    image: int = 0,
+    prompt_index: int = 0,
+    sample: int = 0,
     readout: Readout = "mean",
     special_tokens: bool = False,
 ) -> xr.DataArray:
@@ -60,7 +60,7 @@ def token_activation(
     Parameters
     ----------
     maps : AttentionMaps
-    prompt, image, readout
+    prompt_index, sample, readout
         As for `AttentionMaps.heatmap`.
     special_tokens : bool
         Also the start and end tokens. Padding tokens never.
@@ -77,18 +77,19 @@ def token_activation(
         If none of them was stored, or as `AttentionMaps.token_activation`.
     """
     layer = maps[maps.layers[0]]
-    if not 0 <= prompt < len(maps.prompts):
-        raise MapsError(f"There is no prompt {prompt}; there are {len(maps.prompts)}, from 0.")
+    if not 0 <= prompt_index < len(maps.prompts):
+        raise MapsError(f"There is no prompt {prompt_index}; there are {len(maps.prompts)}, from 0.")
     wanted = ("text", "start", "end") if special_tokens else ("text",)
-    tokens = layer.isel(prompt=prompt)["token_kind"]
+    tokens = layer.isel(prompt=prompt_index)["token_kind"]
     positions = tokens["token"].to_numpy()[np.isin(tokens.to_numpy(), wanted)]
     if not positions.size:
-        raise MapsError(f"No {' or '.join(wanted)} token of the prompt {maps.prompts[prompt]!r} was stored.")
+        raise MapsError(f"No {' or '.join(wanted)} token of the prompt {maps.prompts[prompt_index]!r} was stored.")
     curves = [
-        maps.token_activation(int(position), prompt=prompt, image=image, readout=readout) for position in positions
+        maps.token_activation(int(position), prompt_index=prompt_index, sample=sample, readout=readout)
+        for position in positions
     ]
     joined = xr.concat(curves, dim="token", combine_attrs="override")
-    named = layer.isel(prompt=prompt).sel(token=positions)
+    named = layer.isel(prompt=prompt_index).sel(token=positions)
     labels: dict[str, Any] = {
         name: ("token", named[name].to_numpy()) for name in ("token_text", "token_kind", "token_encoder")
     }
@@ -96,7 +97,7 @@ def token_activation(
 
 
 def attention_share(
-    maps: AttentionMaps, phrase: Phrase, *, occurrence: int | None = None, prompt: int = 0, image: int = 0
+    maps: AttentionMaps, phrase: Phrase, *, occurrence: int | None = None, prompt_index: int = 0, sample: int = 0
 ) -> pd.DataFrame:
     """Tabulate which share of each layer's and head's attention goes to a phrase.
 
@@ -104,7 +105,7 @@ def attention_share(
     ----------
     maps : AttentionMaps
         Heads stay apart where they were kept, ``keep=("head",)``.
-    phrase, occurrence, prompt, image
+    phrase, occurrence, prompt_index, sample
         As for `AttentionMaps.heatmap`.
 
     Returns
@@ -120,10 +121,12 @@ def attention_share(
     PromptError, MapsError
         As `AttentionMaps.heatmap`.
     """
-    positions = maps.heatmap(phrase, occurrence=occurrence, prompt=prompt, image=image).attrs["positions"]
+    positions = maps.heatmap(phrase, occurrence=occurrence, prompt_index=prompt_index, sample=sample).attrs[
+        "positions"
+    ]
     rows: list[dict[str, Any]] = []
     for name in maps.layers:
-        picked = picked_tokens(maps[name], positions, prompt, image).sum("token", dtype=np.float64)
+        picked = picked_tokens(maps[name], positions, prompt_index, sample).sum("token", dtype=np.float64)
         heard = picked.isel(time=np.flatnonzero(~picked["padding"].to_numpy()))
         means = heard.mean([dim for dim in heard.dims if dim != "head"]) if heard.size else heard.sum() * np.nan
         heads = means["head"].to_numpy().tolist() if "head" in means.dims else [-1]
@@ -133,14 +136,19 @@ def attention_share(
 
 
 def word_overlap(
-    maps: AttentionMaps, *, prompt: int = 0, image: int = 0, readout: Readout = "mean", measure: str = "overlap"
+    maps: AttentionMaps,
+    *,
+    prompt_index: int = 0,
+    sample: int = 0,
+    readout: Readout = "mean",
+    measure: str = "overlap",
 ) -> xr.DataArray:
     """Compare the heat maps of a prompt's words with each other, over the columns that are not padding.
 
     Parameters
     ----------
     maps : AttentionMaps
-    prompt, image, readout
+    prompt_index, sample, readout
         As for `AttentionMaps.heatmap`.
     measure : {"overlap", "correlation"}
         ``"overlap"``: histogram intersection of the maps, each divided by the sum of its magnitudes; 1: alike, 0:
@@ -164,10 +172,12 @@ def word_overlap(
     """
     if measure not in ("overlap", "correlation"):
         raise MapsError(f"measure={measure!r} is unknown; it is 'overlap' or 'correlation'.")
-    words = maps.occurrences(prompt)
+    words = maps.occurrences(prompt_index)
     if not words:
         raise MapsError("No word of the prompt was stored in full, so there is nothing to compare.")
-    heats = heard_maps([maps.heatmap(word.span, prompt=prompt, image=image, readout=readout) for word in words])
+    heats = heard_maps(
+        [maps.heatmap(word.span, prompt_index=prompt_index, sample=sample, readout=readout) for word in words]
+    )
     if measure == "correlation":
         values = correlations(heats)
     else:

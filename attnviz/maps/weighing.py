@@ -41,7 +41,13 @@ class LayerReading:
 
     @classmethod
     def of(
-        cls, name: str, layer: xr.DataArray, positions: Sequence[int] | np.ndarray, *, prompt: int, image: int
+        cls,
+        name: str,
+        layer: xr.DataArray,
+        positions: Sequence[int] | np.ndarray,
+        *,
+        prompt_index: int,
+        sample: int,
     ) -> LayerReading:
         """Read tokens of a layer.
 
@@ -50,7 +56,7 @@ class LayerReading:
         MapsError
             If no column of the layer holds audio.
         """
-        picked = picked_tokens(layer, positions, prompt, image)
+        picked = picked_tokens(layer, positions, prompt_index, sample)
         heard = ~picked["padding"].to_numpy()
         if not heard.any():
             raise MapsError(
@@ -117,8 +123,8 @@ def weighted_maps(
     layers: Mapping[str, xr.DataArray],
     positions: Sequence[int] | np.ndarray,
     *,
-    prompt: int,
-    image: int,
+    prompt_index: int,
+    sample: int,
     readout: FittedReadout,
     pool: str,
     shape: Level | None,
@@ -127,7 +133,7 @@ def weighted_maps(
 
     Parameters
     ----------
-    layers, positions, prompt, image, shape
+    layers, positions, prompt_index, sample, shape
         As for `readouts.token_maps`.
     readout : FittedReadout
     pool : str
@@ -153,7 +159,7 @@ def weighted_maps(
     grids = [(int(layers[name].shape[-2]), int(layers[name].shape[-1])) for name in readout.layers]
     target = shape or max(grids, key=lambda size: size[0] * size[1])
     for name in readout.layers:
-        reading = LayerReading.of(name, layers[name], positions, prompt=prompt, image=image)
+        reading = LayerReading.of(name, layers[name], positions, prompt_index=prompt_index, sample=sample)
         own = [part for part in readout.parts if part.layer == name]
         # Weighed on the layer's own grid: resizing is linear, and done once.
         weighed = sum(part.weight * reading.part(pool, part.head, part.timesteps) for part in own)
@@ -166,8 +172,8 @@ def part_curves(
     positions: Sequence[int] | np.ndarray,
     parts: Sequence[ReadoutPart],
     *,
-    prompt: int,
-    image: int,
+    prompt_index: int,
+    sample: int,
     shape: Level,
 ) -> np.ndarray:
     """Return each part's activation of a phrase, ``(parts, columns)``: what a readout of that part alone gives.
@@ -183,7 +189,9 @@ def part_curves(
     curves = []
     for part in parts:
         if part.layer not in readings:
-            reading = LayerReading.of(part.layer, layers[part.layer], positions, prompt=prompt, image=image)
+            reading = LayerReading.of(
+                part.layer, layers[part.layer], positions, prompt_index=prompt_index, sample=sample
+            )
             readings[part.layer] = reading
         heat = readings[part.layer].part("mean", part.head, part.timesteps)
         curves.append(resize(heat, shape).mean(axis=0))

@@ -64,8 +64,8 @@ def activations(
     events: pd.DataFrame | None = None,
     *,
     phrases: Iterable[str | tuple[int, int]] | None = None,
-    prompt: int = 0,
-    image: int = 0,
+    prompt_index: int = 0,
+    sample: int = 0,
     readout: Readout = "mean",
     pool: str = "mean",
     scale: Scale = "own",
@@ -81,7 +81,7 @@ def activations(
         not in the prompt has bars and no curve, and is marked as such.
     phrases : iterable of str or (int, int), optional
         What is drawn; None: the phrases that the events name, or without events every word.
-    prompt, image, readout, pool
+    prompt_index, sample, readout, pool
         As for `AttentionMaps.activation`.
     scale : {"own", "shared"}
         Each curve from 0 to its own highest value, or all to the highest of any. The figure says which.
@@ -109,11 +109,11 @@ def activations(
     (['dog barks', 'rain falls'], 3)
     """
     check_scale(scale)
-    lanes = _lanes(maps, events, phrases, prompt)
+    lanes = _lanes(maps, events, phrases, prompt_index)
     if not lanes:
         raise MapsError("There is no phrase to draw: no word of the prompt was stored in full, no event given.")
     curves = {
-        number: maps.activation(lane.span, prompt=prompt, image=image, readout=readout, pool=pool)
+        number: maps.activation(lane.span, prompt_index=prompt_index, sample=sample, readout=readout, pool=pool)
         for number, lane in enumerate(lanes)
         if lane.span is not None
     }
@@ -155,19 +155,19 @@ def _lanes(
     maps: AttentionMaps,
     events: pd.DataFrame | None,
     phrases: Iterable[str | tuple[int, int]] | None,
-    prompt: int,
+    prompt_index: int,
 ) -> list[_Lane]:
-    if not 0 <= prompt < len(maps.prompts):
-        raise MapsError(f"There is no prompt {prompt}; there are {len(maps.prompts)}, from 0.")
-    text, table = maps.prompts[prompt], maps.tokens[prompt]
+    if not 0 <= prompt_index < len(maps.prompts):
+        raise MapsError(f"There is no prompt {prompt_index}; there are {len(maps.prompts)}, from 0.")
+    text, table = maps.prompts[prompt_index], maps.tokens[prompt_index]
     labelled = event_places(events, text)
     if phrases is not None:
-        words = {word.span: word.label for word in maps.occurrences(prompt)}
+        words = {word.span: word.label for word in maps.occurrences(prompt_index)}
         spans = [table.phrase_span(phrase) for phrase in phrases]
         return [_Lane(words.get(span, text[slice(*span)]), span, _within(labelled, span)) for span in spans]
     if labelled:
         return [_Lane(name, span, times) for (name, span), times in labelled.items()]
-    return [_Lane(word.label, word.span, np.empty((0, 2))) for word in maps.occurrences(prompt)]
+    return [_Lane(word.label, word.span, np.empty((0, 2))) for word in maps.occurrences(prompt_index)]
 
 
 def event_places(events: pd.DataFrame | None, text: str) -> dict[tuple[str, tuple[int, int] | None], np.ndarray]:

@@ -29,8 +29,8 @@ from attnviz.plots.style import (
 def piano_roll(
     maps: AttentionMaps,
     *,
-    prompt: int = 0,
-    image: int = 0,
+    prompt_index: int = 0,
+    sample: int = 0,
     readout: Readout = "mean",
     special_tokens: bool = False,
     scale: Scale = "shared",
@@ -41,7 +41,7 @@ def piano_roll(
     Parameters
     ----------
     maps : AttentionMaps
-    prompt, image, readout
+    prompt_index, sample, readout
         As for `AttentionMaps.heatmap`.
     special_tokens : bool
         Also draw the start and end tokens; of a shared scale they set the top, too.
@@ -68,7 +68,9 @@ def piano_roll(
     ['a', 'dog', 'barks', ',', 'then', 'rain', 'falls']
     """
     check_scale(scale)
-    rows = token_activation(maps, prompt=prompt, image=image, readout=readout, special_tokens=special_tokens)
+    rows = token_activation(
+        maps, prompt_index=prompt_index, sample=sample, readout=readout, special_tokens=special_tokens
+    )
     ax = own_axes(6.6, 1.2 + 0.19 * len(rows)) if ax is None else ax
     names = _token_names(rows)
     return _roll(ax, rows, maps.grid, names, "token", scale=scale)
@@ -79,8 +81,8 @@ def denoising_steps(
     phrase: str | tuple[int, int],
     *,
     occurrence: int | None = None,
-    prompt: int = 0,
-    image: int = 0,
+    prompt_index: int = 0,
+    sample: int = 0,
     readout: Readout = "mean",
     pool: str = "mean",
     scale: Scale = "shared",
@@ -94,7 +96,7 @@ def denoising_steps(
         Made with ``keep=("step",)``.
     phrase : str or (int, int)
         Words of the prompt, or their character span.
-    occurrence, prompt, image, readout, pool
+    occurrence, prompt_index, sample, readout, pool
         As for `AttentionMaps.activation`.
     scale : {"shared", "own"}
         All steps from 0 to the highest value of any, or each to its own highest. The colour bar says which.
@@ -123,13 +125,13 @@ def denoising_steps(
     """
     check_scale(scale)
     rows = step_activation(
-        maps, phrase, occurrence=occurrence, prompt=prompt, image=image, readout=readout, pool=pool
+        maps, phrase, occurrence=occurrence, prompt_index=prompt_index, sample=sample, readout=readout, pool=pool
     )
     ax = own_axes(6.6, min(4.5, 1.4 + 0.12 * len(rows))) if ax is None else ax
     names = [f"{timestep:.0f}" for timestep in rows["timestep"].to_numpy()]
     image_drawn = _roll(ax, rows, maps.grid, names, "step", scale=scale)
     ax.set_ylabel(wrapped("timestep (first step on top)", height_of(ax)), fontsize=FONTSIZE + 1)
-    words = phrase if isinstance(phrase, str) else maps.prompts[prompt][slice(*phrase)]
+    words = phrase if isinstance(phrase, str) else maps.prompts[prompt_index][slice(*phrase)]
     ax.set_title(readable(words, longest=60), fontsize=FONTSIZE + 1, loc="left", pad=3, **text_style())
     return image_drawn
 

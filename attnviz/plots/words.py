@@ -36,8 +36,8 @@ class _Panel:
 def word_maps(
     maps: AttentionMaps,
     *,
-    prompt: int = 0,
-    image: int = 0,
+    prompt_index: int = 0,
+    sample: int = 0,
     words: Iterable[str | tuple[int, int]] | None = None,
     special_tokens: bool = False,
     readout: Readout = "mean",
@@ -59,8 +59,8 @@ def word_maps(
     Parameters
     ----------
     maps : AttentionMaps
-    prompt, image : int
-        Which prompt, and which of its images.
+    prompt_index, sample : int
+        Which prompt, and which of its samples (images), both from 0.
     words : iterable of str or (int, int), optional
         Phrases or character spans; None: every word whose map is here, repeated words each.
     special_tokens : bool
@@ -107,7 +107,7 @@ def word_maps(
     """
     if scale not in ("shared", "own"):
         raise MapsError(f"scale={scale!r} is unknown; it is 'shared' or 'own'.")
-    how = _How(prompt, image, readout, pool, grid)
+    how = _How(prompt_index, sample, readout, pool, grid)
     if width is not None and not 2.0 <= width <= 100.0:
         raise MapsError(f"width={width} is in inches, from 2 to 100. Was it given in millimetres or points?")
     panels = _panels(maps, how, words, special_tokens)
@@ -123,7 +123,7 @@ def word_maps(
     down = math.ceil(number / across)
     panel_width, height = _panel_size(across, width)
     total = across * panel_width + 1.3
-    title, lines = _title(maps.prompts[prompt], across * panel_width)
+    title, lines = _title(maps.prompts[prompt_index], across * panel_width)
     figure = Figure(figsize=(total, down * (height + 0.3) + 0.55 + 0.2 * lines), layout="constrained")
     figure.suptitle(title, fontsize=10, **text_style())
     axes = figure.subplots(down, across, squeeze=False)
@@ -162,16 +162,16 @@ def word_maps(
 class _How:
     """Which map of a phrase is drawn."""
 
-    prompt: int
-    image: int
+    prompt_index: int
+    sample: int
     readout: Readout
     pool: str
     grid: str
 
     def keywords(self) -> dict[str, Any]:
         return {
-            "prompt": self.prompt,
-            "image": self.image,
+            "prompt_index": self.prompt_index,
+            "sample": self.sample,
             "readout": self.readout,
             "pool": self.pool,
             "grid": self.grid,
@@ -183,14 +183,14 @@ def _panels(
 ) -> list[_Panel]:
     chosen: list[tuple[str, str | tuple[int, int]]]
     if words is None:
-        chosen = [(word.label, word.span) for word in maps.occurrences(how.prompt)]
+        chosen = [(word.label, word.span) for word in maps.occurrences(how.prompt_index)]
     else:
-        text = maps.prompts[how.prompt]
+        text = maps.prompts[how.prompt_index]
         chosen = [(word if isinstance(word, str) else text[word[0] : word[1]], word) for word in words]
     panels = [_Panel(title, maps.heatmap(word, **how.keywords()), special=False) for title, word in chosen]
     if not special_tokens:
         return panels
-    rows = maps.tokens[how.prompt].rows
+    rows = maps.tokens[how.prompt_index].rows
     rows = rows[rows["kind"].isin(["start", "end"]) & rows["position"].isin(maps.positions)]
     several = rows["encoder"].nunique() > 1
     before: list[_Panel] = []
@@ -220,7 +220,7 @@ def _norm(panels: list[_Panel], scale: str, signed: bool) -> tuple[Normalize, bo
 def _beneath(maps: AttentionMaps, how: _How, spectrogram: bool | np.ndarray | xr.DataArray) -> np.ndarray | None:
     if isinstance(spectrogram, bool):
         own = maps.spectrogram if spectrogram else None
-        return None if own is None else own.isel(prompt=how.prompt, image=how.image).to_numpy()
+        return None if own is None else own.isel(prompt=how.prompt_index, image=how.sample).to_numpy()
     return checked(spectrogram)
 
 

@@ -30,8 +30,8 @@ _ASIDE = 400_000
 def payload_of(
     maps: AttentionMaps,
     *,
-    prompt: int = 0,
-    image: int = 0,
+    prompt_index: int = 0,
+    sample: int = 0,
     audio: np.ndarray | None = None,
     log_mel: np.ndarray | None = None,
     events: pd.DataFrame | None = None,
@@ -43,8 +43,8 @@ def payload_of(
     Parameters
     ----------
     maps : AttentionMaps
-    prompt, image : int
-        Which prompt, and which of its images.
+    prompt_index, sample : int
+        Which prompt, and which of its samples (images), both from 0.
     audio : numpy.ndarray, shape (samples,), optional
         The clip at 16 kHz, in [-1, 1].
     log_mel : numpy.ndarray, shape (bands, frames), optional
@@ -69,9 +69,9 @@ def payload_of(
     AudioError
         The audio is not one channel of finite samples.
     """
-    if not 0 <= image < maps.images:
-        raise MapsError(f"There is no image {image}; each prompt has {maps.images}, from 0.")
-    items = items_of(maps, prompt)
+    if not 0 <= sample < maps.images:
+        raise MapsError(f"There is no sample {sample}; each prompt has {maps.images}, from 0.")
+    items = items_of(maps, prompt_index)
     sound = None if audio is None else audio_text(audio)
     spectrogram = None if log_mel is None else _spectrogram(log_mel, maps.grid)
     taken = _ASIDE + sum(len(part["data"]) for part in (sound, spectrogram) if part is not None)
@@ -79,10 +79,10 @@ def payload_of(
         raise MapsError(
             f"The clip alone takes {taken / 1e6:.1f} MB of the {LIMIT / 1e6:g} MB a page may have. Explain a part."
         )
-    readings = read_all(maps, items, prompt=prompt, image=image, room=(LIMIT - taken) * 3 // 4)
+    readings = read_all(maps, items, prompt_index=prompt_index, sample=sample, room=(LIMIT - taken) * 3 // 4)
     return {
-        "prompt": maps.prompts[prompt],
-        "pieces": _pieces(maps.prompts[prompt], items),
+        "prompt": maps.prompts[prompt_index],
+        "pieces": _pieces(maps.prompts[prompt_index], items),
         "items": [{"label": item.label, "kind": item.kind} for item in items],
         "axes": _axes(maps.grid),
         "levels": LEVELS,
@@ -90,8 +90,8 @@ def payload_of(
         "spectrogram": spectrogram,
         "readouts": readings.readouts,
         "views": [_average(maps), *(_view(maps, step) for step in readings.steps)],
-        "events": None if events is None else _events(events, maps.prompts[prompt], items),
-        "scores": None if scores is None else _scores(scores, image),
+        "events": None if events is None else _events(events, maps.prompts[prompt_index], items),
+        "scores": None if scores is None else _scores(scores, sample),
         "record": _sections(record if record is not None else maps.provenance),
         "notices": [*_notices(maps, sound, spectrogram, events, record or {}), *readings.notices],
         "colours": {"spectrogram": _colours("magma"), "map": _colours("viridis")},
@@ -175,10 +175,10 @@ def _events(events: pd.DataFrame, prompt: str, items: Sequence[Item]) -> list[di
     return rows
 
 
-def _scores(table: pd.DataFrame, image: int) -> dict[str, Any]:
+def _scores(table: pd.DataFrame, sample: int) -> dict[str, Any]:
     """Lay scores out: a row for each phrase and method, the mean over a control's draws."""
     if "image" in table.columns:
-        table = table[table["image"] == image]
+        table = table[table["image"] == sample]
     names = [
         name for name in NAMES if name in table.columns and pd.to_numeric(table[name], "coerce").notna().any()
     ]

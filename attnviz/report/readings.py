@@ -59,7 +59,7 @@ class Readings:
     notices: list[str] = field(default_factory=list)
 
 
-def items_of(maps: AttentionMaps, prompt: int) -> list[Item]:
+def items_of(maps: AttentionMaps, prompt_index: int) -> list[Item]:
     """List what has a map: the prompt's words, then its start and end tokens where they were stored.
 
     Raises
@@ -67,22 +67,22 @@ def items_of(maps: AttentionMaps, prompt: int) -> list[Item]:
     MapsError
         No word was stored.
     """
-    words = [Item(word.label, word.span) for word in maps.occurrences(prompt)]
+    words = [Item(word.label, word.span) for word in maps.occurrences(prompt_index)]
     if not words:
         raise MapsError("There is no word to show: none of the prompt's words was stored in full.")
-    rows = maps.tokens[prompt].rows
+    rows = maps.tokens[prompt_index].rows
     kinds = set(rows.loc[rows["position"].isin(maps.positions), "kind"])
     return [*words, *(Item(f"{kind} token", kind=kind) for kind in _SPECIAL if kind in kinds)]
 
 
-def read_all(maps: AttentionMaps, items: Sequence[Item], *, prompt: int, image: int, room: int) -> Readings:
+def read_all(maps: AttentionMaps, items: Sequence[Item], *, prompt_index: int, sample: int, room: int) -> Readings:
     """Read the maps of all items.
 
     Parameters
     ----------
     maps : AttentionMaps
     items : sequence of Item
-    prompt, image : int
+    prompt_index, sample : int
     room : int
         Bytes there are for all maps, one byte a cell, and their scales.
 
@@ -97,7 +97,7 @@ def read_all(maps: AttentionMaps, items: Sequence[Item], *, prompt: int, image: 
     unfit = []
     for name in _readouts(maps):
         try:
-            first = items[0].read(maps, readout=name, prompt=prompt, image=image)
+            first = items[0].read(maps, readout=name, prompt_index=prompt_index, sample=sample)
         except MapsError as error:  # a readout that these maps cannot give
             found.notices.append(f"The readout “{_NAMED.get(name, short_name(name))}” is not offered. {error}")
             continue
@@ -126,7 +126,7 @@ def read_all(maps: AttentionMaps, items: Sequence[Item], *, prompt: int, image: 
         steps = found.steps if name in by_step else []
         views = [narrow, *(narrow.select(steps=step) for step in steps)]
         heats = [
-            item.read(view, readout=name, prompt=prompt, image=image).to_numpy()
+            item.read(view, readout=name, prompt_index=prompt_index, sample=sample).to_numpy()
             for view in views
             for item in items
         ]

@@ -28,8 +28,8 @@ export default {
 def explore(
     maps: AttentionMaps,
     *,
-    prompt: int = 0,
-    image: int = 0,
+    prompt_index: int = 0,
+    sample: int = 0,
     audio: np.ndarray | None = None,
     events: pd.DataFrame | None = None,
     scores: pd.DataFrame | None = None,
@@ -39,8 +39,8 @@ def explore(
     Parameters
     ----------
     maps : AttentionMaps
-    prompt, image : int
-        Which prompt, and which of its images.
+    prompt_index, sample : int
+        Which prompt, and which of its samples (images), both from 0.
     audio : numpy.ndarray, shape (samples,), optional
         The clip at 16 kHz, in [-1, 1], for example ``out.audios[0]``; without it nothing can be played.
     events : pandas.DataFrame, optional
@@ -62,10 +62,10 @@ def explore(
     """
     widget = _widget_class()
     log_mel = None
-    if maps.spectrogram is not None and 0 <= prompt < len(maps.prompts) and 0 <= image < maps.images:
-        log_mel = maps.spectrogram[prompt, image].to_numpy()
+    if maps.spectrogram is not None and 0 <= prompt_index < len(maps.prompts) and 0 <= sample < maps.images:
+        log_mel = maps.spectrogram[prompt_index, sample].to_numpy()
     payload = payload_of(
-        maps, prompt=prompt, image=image, audio=audio, log_mel=log_mel, events=events, scores=scores
+        maps, prompt_index=prompt_index, sample=sample, audio=audio, log_mel=log_mel, events=events, scores=scores
     )
     return widget(payload=payload)
 

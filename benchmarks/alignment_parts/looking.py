@@ -98,7 +98,7 @@ def generation_piece(
     maps = trace.maps
     readouts = {**named_readouts(maps, chosen), **{short_name(layer): layer for layer in maps.layers}}
     piece = _piece(maps, heard_events(hearing, prompt, f"prompt {number}"), readouts)
-    phrases = {name: tuple(replace(one, image=repeat) for one in found) for name, found in piece.phrases.items()}
+    phrases = {name: tuple(replace(one, sample=repeat) for one in found) for name, found in piece.phrases.items()}
     return Piece(phrases, piece.profile.assign(image=repeat), piece.picture)
 
 

@@ -90,7 +90,7 @@ def _facts(phrase: AlignedPhrase) -> dict[str, Any]:
     events = {name: value for name, value in asdict(phrase.events).items() if name not in ("times", "bands")}
     return {
         "events": events,
-        "image": phrase.image,
+        "sample": phrase.sample,
         "seconds": phrase.seconds,
         "column_seconds": phrase.column_seconds,
         "seeds": dict(phrase.seeds),

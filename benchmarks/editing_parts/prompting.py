@@ -58,7 +58,7 @@ def edit_rows(
     unmapped = np.broadcast_to(outside, source[1].shape).copy()
     for span, prompt in ((task.old_span, 0), (task.new_span, 1)):
         if span is not None:
-            unmapped &= outside_map(maps.heatmap(span, prompt=prompt, grid="image"))
+            unmapped &= outside_map(maps.heatmap(span, prompt_index=prompt, grid="image"))
     return [
         {
             "case": number,
@@ -87,7 +87,7 @@ def weight_rows(
     (source, *weighed), maps = _together(pipe, edits, settings, settings.seed_of("reweight", number))
     made = dict(zip(changing, weighed, strict=True)) | {1.0: source}
     # Where the source, which is the same at every weight, has the word.
-    cells = (~outside_map(maps.heatmap(span, prompt=0, grid="image"))).astype(float)
+    cells = (~outside_map(maps.heatmap(span, prompt_index=0, grid="image"))).astype(float)
     rows = []
     for weight in settings.weights:
         audio, spectrogram = made[weight]

@@ -170,7 +170,7 @@ def test_events_that_do_not_fit(maps, rows, error, message):
         align(maps, rows)
 
 
-@pytest.mark.parametrize("choice", [{"prompt": 1}, {"prompt": -1}, {"image": 3}, {"pool": "most"}])
+@pytest.mark.parametrize("choice", [{"prompt_index": 1}, {"prompt_index": -1}, {"sample": 3}, {"pool": "most"}])
 def test_unknown_choices(maps, choice):
     with pytest.raises(MapsError):
         align(maps, event_rows(DOG_ROW), **choice)

@@ -141,7 +141,7 @@ def test_what_cannot_be_scored_is_refused(rng):
         profile(maps, event_rows(("a cat meows", 0.1, 0.2)))
     with pytest.raises(EventsError, match="2 clips"):
         profile(maps, pd.concat([EVENTS, EVENTS.assign(clip="other")]))
-    for choice in ({"prompt": 1}, {"image": 1}, {"pool": "most"}):
+    for choice in ({"prompt_index": 1}, {"sample": 1}, {"pool": "most"}):
         with pytest.raises(MapsError):
             profile(maps, EVENTS, **choice)
     with pytest.raises(MapsError, match=r"lacks the columns \['roc_auc'\]"):

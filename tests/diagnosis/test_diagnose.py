@@ -110,8 +110,8 @@ def test_no_word_at_all():
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
-        ({"prompt": 1}, "no prompt 1"),
-        ({"image": 1}, "no image 1"),
+        ({"prompt_index": 1}, "no prompt 1"),
+        ({"sample": 1}, "no sample 1"),
         ({"readout": "best"}, "Unknown readout"),
         ({"predictions": (np.zeros(3), np.zeros(4))}, r"predictions has arrays of the shapes \(3,\) and \(4,\)"),
         ({"reconstruction": (np.zeros(3), np.full(3, np.nan))}, "reconstruction holds NaN"),

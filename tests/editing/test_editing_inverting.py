@@ -27,7 +27,7 @@ def of_fixed_noise(pipe, monkeypatch):
 @pytest.mark.parametrize("method", ["negative-prompt", "ddim"])
 @pytest.mark.parametrize("steps", [7, 50])
 def test_a_clip_is_come_back_to(of_fixed_noise, method, steps):
-    clip = invert(of_fixed_noise, CLIP, PROMPT, steps=steps, method=method)
+    clip = invert(of_fixed_noise, CLIP, PROMPT, num_inference_steps=steps, method=method)
     with torch.no_grad():
         wanted = encode(of_fixed_noise, read_clip(CLIP, normalize=True, overlap=0.0, column=1).pixels)
     assert clip.seconds == 2.0
@@ -40,7 +40,7 @@ def test_a_clip_is_come_back_to(of_fixed_noise, method, steps):
 
 
 def test_guidance_cancels_for_the_source_with_negative_prompt_inversion(pipe):
-    clip = invert(pipe, CLIP, PROMPT, steps=2)
+    clip = invert(pipe, CLIP, PROMPT, num_inference_steps=2)
     call = {"clip": clip, "output_type": "latent", "self_replace_steps": 0.5}
     guided = swap(pipe, PROMPT, "a cat barks", guidance_scale=6.0, **call)
     plain = swap(pipe, PROMPT, "a cat barks", guidance_scale=1.0, **call)
@@ -55,8 +55,8 @@ def test_guidance_cancels_for_the_source_with_negative_prompt_inversion(pipe):
     ("arguments", "error", "message"),
     [
         ({"method": "magic"}, AttnVizError, "ddim.*negative-prompt"),
-        ({"steps": 0}, AttnVizError, "num_inference_steps"),
-        ({"steps": 1001}, AttnVizError, "1000 steps"),
+        ({"num_inference_steps": 0}, AttnVizError, "num_inference_steps"),
+        ({"num_inference_steps": 1001}, AttnVizError, "1000 steps"),
         ({"prompt": " "}, PromptError, "empty"),
         ({"audio": np.zeros(200_000, np.float32)}, AudioError, "10.24 s can be edited"),
         ({"audio": "no such file.wav"}, AudioError, "no such file"),

@@ -42,7 +42,7 @@ def test_the_table_has_every_word_of_every_prompt_and_image():
     dogs = rows[(rows.prompt == 1) & (rows.image == 1) & (rows.word == "dog")]
     assert dogs.groupby("occurrence")[["start", "end"]].first().to_numpy().tolist() == [[2, 5], [12, 15]]
     second = dogs[dogs.occurrence == 1]
-    curve = maps.activation("dog", occurrence=1, prompt=1, image=1)
+    curve = maps.activation("dog", occurrence=1, prompt_index=1, sample=1)
     np.testing.assert_array_equal(second["activation"], curve)
     np.testing.assert_array_equal(second["time"], curve["time"])
     assert rows["activation"].isna().equals(rows["padding"])
@@ -104,10 +104,10 @@ def test_npz_holds_maps_activity_and_axes_without_pickle(tmp_path):
     ]
     assert content["prompt"].tolist() == [0] * 6 + [1] * 5
     assert content["occurrence"].tolist()[-3:] == [0, 1, 1]
-    last = maps.heatmap("dog", occurrence=1, prompt=1, image=1)
+    last = maps.heatmap("dog", occurrence=1, prompt_index=1, sample=1)
     np.testing.assert_array_equal(content["heatmap"][-1, 1], last)
     np.testing.assert_array_equal(
-        content["activation"][-1, 1], maps.activation("dog", occurrence=1, prompt=1, image=1)
+        content["activation"][-1, 1], maps.activation("dog", occurrence=1, prompt_index=1, sample=1)
     )
     np.testing.assert_array_equal(content["freq"], GRID.freq(5))
     np.testing.assert_array_equal(content["time"], GRID.time(9))

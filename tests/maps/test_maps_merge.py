@@ -27,7 +27,7 @@ def test_images_follow_one_another():
     assert merged["mid.0"]["image"].to_numpy().tolist() == [0, 1, 2]
     assert merged["mid.0"].dtype == np.float32
     for image, (maps, of) in enumerate([(a, 0), (b, 0), (b, 1)]):
-        np.testing.assert_array_equal(merged.heatmap("dog", image=image), maps.heatmap("dog", image=of))
+        np.testing.assert_array_equal(merged.heatmap("dog", sample=image), maps.heatmap("dog", sample=of))
         assert maps.spectrogram is not None
         assert merged.spectrogram is not None
         np.testing.assert_array_equal(merged.spectrogram[0, image], maps.spectrogram[0, of])

@@ -204,7 +204,7 @@ def test_prompts_and_images_are_read_apart():
     finest = "down_blocks.0.attentions.0"
     for prompt, position in ((0, 2), (1, 4)):
         for image in range(2):
-            heat = maps.heatmap("dog", prompt=prompt, image=image, readout=finest)
+            heat = maps.heatmap("dog", prompt_index=prompt, sample=image, readout=finest)
             expected = layers[finest].attention[prompt, image, position, ::-1]
             np.testing.assert_array_equal(heat, expected)
 
@@ -268,9 +268,9 @@ def test_start_and_end_tokens_do_not_clash_with_words():
         ({"readout": "median"}, r"'mean', 'auffusion', 'fitted', a layer.*down\.0\.0"),
         ({"pool": "sum"}, "mean, max, first, last"),
         ({"grid": "coarse"}, "'finest' or 'image'"),
-        ({"prompt": 1}, "no prompt 1"),
-        ({"prompt": -1}, "no prompt -1"),
-        ({"image": 1}, "no image 1"),
+        ({"prompt_index": 1}, "no prompt 1"),
+        ({"prompt_index": -1}, "no prompt -1"),
+        ({"sample": 1}, "no sample 1"),
     ],
 )
 def test_unknown_questions_name_what_there_is(ask, words):

@@ -47,7 +47,7 @@ def test_tokens_stand_by_their_positions(kept):
     kinds = token_activation(kept, special_tokens=True)["token_kind"].to_numpy().tolist()
     assert (kinds[0], kinds[-1], len(kinds)) == ("start", "end", 11)
     with pytest.raises(MapsError, match="no prompt 1"):
-        token_activation(kept, prompt=1)
+        token_activation(kept, prompt_index=1)
 
 
 def test_shares_of_all_tokens_sum_to_one(kept):

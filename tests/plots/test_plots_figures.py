@@ -177,7 +177,7 @@ def test_no_curve_is_an_error_not_an_empty_plot(maps):
     with pytest.raises(MapsError, match="'shared' or 'own'"):
         plots.activations(maps, scale="log")
     with pytest.raises(MapsError, match="no prompt 2"):
-        plots.activations(maps, prompt=2)
+        plots.activations(maps, prompt_index=2)
 
 
 def test_compared_curves_are_the_given_ones(maps):

@@ -76,7 +76,7 @@ def test_each_word_has_its_own_map():
 
 def test_which_map_is_drawn_can_be_chosen():
     maps = make(captured(SMALL, images=2))
-    how = {"image": 1, "readout": "auffusion", "pool": "max", "grid": "image"}
+    how = {"sample": 1, "readout": "auffusion", "pool": "max", "grid": "image"}
     (ax,) = panels(word_maps(maps, words=["dog barks"], **how))
     np.testing.assert_array_equal(heat_of(ax).get_array(), maps.heatmap("dog barks", **how))
     assert bar_of(word_maps(maps, readout="auffusion")).get_ylabel() == "share of the token's own maximum"
@@ -332,7 +332,7 @@ def test_it_can_be_saved(ending, tmp_path):
         ({"cmap": "sunset"}, "no colour map 'sunset'"),
         ({"words": []}, "no word to draw"),
         ({"readout": "best"}, "Unknown readout"),
-        ({"prompt": 3}, "no prompt 3"),
+        ({"prompt_index": 3}, "no prompt 3"),
     ],
 )
 def test_bad_questions_are_refused(ask, words):

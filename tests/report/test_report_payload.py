@@ -95,14 +95,14 @@ def test_fewer_steps_where_there_is_less_room():
     cells = sum(maps[name].shape[-1] * maps[name].shape[-2] for name in maps.layers) + 5 * 9 + 3 * 5 + 7 * 36
     per_view = len(items) * cells
     for views, steps in ((4, [0, 1, 2]), (3, [0, 2]), (2, [2]), (1, [])):
-        found = readings.read_all(maps, items, prompt=0, image=0, room=views * per_view)
+        found = readings.read_all(maps, items, prompt_index=0, sample=0, room=views * per_view)
         assert found.steps == steps
         assert any(f"{len(steps)} of 3 denoising steps" in notice for notice in found.notices) == (views < 4)
-    few = readings.read_all(maps, items, prompt=0, image=0, room=len(items) * 132)
+    few = readings.read_all(maps, items, prompt_index=0, sample=0, room=len(items) * 132)
     assert [one["name"] for one in few.readouts] == ["mean", "auffusion"]
     assert "Left out" in few.notices[0]
     with pytest.raises(MapsError, match="very long"):
-        readings.read_all(maps, items, prompt=0, image=0, room=len(items))
+        readings.read_all(maps, items, prompt_index=0, sample=0, room=len(items))
 
 
 def test_maps_without_steps():
@@ -200,7 +200,7 @@ def test_the_record_is_text_so_that_no_seed_is_rounded():
 @pytest.mark.parametrize(("prompt", "image"), [(1, 0), (0, 1), (0, -1), (-1, 0)])
 def test_no_such_prompt_or_image(maps, prompt, image):
     with pytest.raises(MapsError, match="There is no"):
-        payload_of(maps, prompt=prompt, image=image)
+        payload_of(maps, prompt_index=prompt, sample=image)
 
 
 def test_bad_audio_is_refused(maps):
