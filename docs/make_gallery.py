@@ -67,7 +67,7 @@ FIGURES = {
     "activations": (
         "When: activation curves over events",
         "A real scene, whose events are known exactly: bars are where each sound is audible.",
-        "plots.activations(real, scene.events).axes.figure",
+        "plots.activations(real, scene.events).figure",
     ),
     "piano_roll": (
         "Every token over time",
@@ -94,7 +94,7 @@ FIGURES = {
         "Seeds here; prompts, encoders, readouts or models just as well.",
         "plots.comparison({\n"
         '    "seed 0": maps.activation("rain falls"), "seed 1": other.activation("rain falls"),\n'
-        '})["seed 0"].axes.figure',
+        '}).figure',
     ),
     "comparison_panels": (
         "Runs side by side, a panel a phrase",
@@ -104,17 +104,17 @@ FIGURES = {
     "alignment": (
         "A score beside its controls",
         "Points are phrases, diamonds means with intervals over source recordings.",
-        "plots.alignment(result).axes.figure",
+        "plots.alignment(result).figure",
     ),
     "phrase_scores": (
         "Scores of every phrase",
         "From a saved table, as `attnviz align` writes it.",
-        'plots.phrase_scores(attnviz.align(real, scene.events).table)["map"].axes.figure',
+        'plots.phrase_scores(attnviz.align(real, scene.events).table).figure',
     ),
     "failures": (
         "Signs of failure",
         "What `attnviz.diagnose` looked at; faults to the right of the line.",
-        "plots.failures(attnviz.diagnose(maps)).axes.figure",
+        "plots.failures(attnviz.diagnose(maps)).figure",
     ),
     "edit_comparison": (
         "An edit beside its source",

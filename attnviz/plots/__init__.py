@@ -1,10 +1,14 @@
-"""Figures: they draw what is given, compute no score and touch no global state of matplotlib."""
+"""Figures: they draw what is given, compute no score and touch no global state of matplotlib.
 
-from attnviz.plots.alignment import AlignmentArtists, alignment
+A function that takes `ax` returns the `~matplotlib.axes.Axes` it drew on (in a figure of its own, ``ax.figure``,
+where none is given); a function that lays out a figure returns the `~matplotlib.figure.Figure`.
+"""
+
+from attnviz.plots.alignment import alignment
 from attnviz.plots.comparison import comparison, comparison_panels
-from attnviz.plots.curves import ActivationArtists, activations
+from attnviz.plots.curves import activations
 from attnviz.plots.editing import EditedWord, edit_comparison
-from attnviz.plots.failures import FailureArtists, failures
+from attnviz.plots.failures import failures
 from attnviz.plots.heat import heatmap
 from attnviz.plots.matrices import layer_heads, word_overlap
 from attnviz.plots.rolls import denoising_steps, piano_roll
@@ -13,10 +17,7 @@ from attnviz.plots.spectrogram import spectrogram
 from attnviz.plots.words import word_maps
 
 __all__ = [
-    "ActivationArtists",
-    "AlignmentArtists",
     "EditedWord",
-    "FailureArtists",
     "activations",
     "alignment",
     "comparison",

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import seaborn
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 
 from attnviz.alignment import Alignment
@@ -27,28 +24,7 @@ _SPREAD = 0.32
 _MANY = 20  # phrases, from which on their distribution has a shape
 
 
-@dataclass(frozen=True)
-class AlignmentArtists:
-    """What was drawn.
-
-    Attributes
-    ----------
-    axes : matplotlib.axes.Axes
-    points : list of PathCollection
-        Phrases, one collection a method, from top to bottom.
-    means : list of Artist
-        Pooled scores with their intervals.
-    notes : list of Artist
-        How the map compares with each control.
-    """
-
-    axes: Axes
-    points: list[PathCollection]
-    means: list[Artist]
-    notes: list[Artist]
-
-
-def alignment(result: Alignment, *, score: str = "roc_auc", ax: Axes | None = None) -> AlignmentArtists:
+def alignment(result: Alignment, *, score: str = "roc_auc", ax: Axes | None = None) -> Axes:
     """Draw one score of every phrase, by the map and by each control.
 
     A point is a phrase (the mean of its draws), the diamond their mean with its 95 % interval over source
@@ -62,11 +38,13 @@ def alignment(result: Alignment, *, score: str = "roc_auc", ax: Axes | None = No
     score : str
         A score of phrases, a column of ``result.table``: ``"roc_auc"``, ``"pearson"``, ``"pointing"``, ...
     ax : matplotlib.axes.Axes, optional
-        Where to draw; None: a figure of its own (``artists.axes.figure``).
+        Where to draw; None: a figure of its own (``ax.figure``).
 
     Returns
     -------
-    AlignmentArtists
+    matplotlib.axes.Axes
+        Rows are methods, from top to bottom: a scatter of points and, among its ``containers``, a mean with its
+        interval each; its ``texts`` are how the map compares with each control.
 
     Raises
     ------
@@ -77,8 +55,8 @@ def alignment(result: Alignment, *, score: str = "roc_auc", ax: Axes | None = No
     --------
     >>> import attnviz
     >>> from attnviz.testing import example_events, example_maps
-    >>> artists = alignment(attnviz.align(example_maps(), example_events()))
-    >>> [label.get_text() for label in artists.axes.get_yticklabels()]
+    >>> ax = alignment(attnviz.align(example_maps(), example_events()))
+    >>> [label.get_text() for label in ax.get_yticklabels()]
     ['map', 'constant', 'energy', 'reversed']
     """
     values = _values(result, score)
@@ -92,15 +70,12 @@ def alignment(result: Alignment, *, score: str = "roc_auc", ax: Axes | None = No
         ax.axvline(level, color="0.45", linestyle=":", linewidth=1.2, zorder=1)
     if len(values) >= _MANY:
         _shapes(ax, values, methods)
-    points, means = [], []
     for row, method in enumerate(methods):
         known = values[method].dropna().to_numpy()
         colour = _MAP if method == MAP else _CONTROL
-        points.append(
-            ax.scatter(known, row + _spread(known), s=14, color=colour, alpha=0.45, linewidth=0, zorder=2)
-        )
-        means.append(_mean(ax, row, pooled.loc[(method, score)], _MAP_MEAN if method == MAP else _CONTROL_MEAN))
-    notes = _notes(ax, methods, result, score)
+        ax.scatter(known, row + _spread(known), s=14, color=colour, alpha=0.45, linewidth=0, zorder=2)
+        _mean(ax, row, pooled.loc[(method, score)], _MAP_MEAN if method == MAP else _CONTROL_MEAN)
+    _notes(ax, methods, result, score)
     ax.set_yticks(range(len(methods)), [readable(method_name(method)) for method in methods])
     for label in ax.get_yticklabels():
         label.set(**text_style())
@@ -112,7 +87,7 @@ def alignment(result: Alignment, *, score: str = "roc_auc", ax: Axes | None = No
     ax.set_title(title, fontsize=9, loc="left").set_parse_math(False)
     for side in ("top", "right", "left"):
         ax.spines[side].set_visible(False)
-    return AlignmentArtists(ax, points, means, notes)
+    return ax
 
 
 def _values(result: Alignment, score: str) -> pd.DataFrame:
@@ -153,26 +128,25 @@ def _spread(values: np.ndarray) -> np.ndarray:
     return (place - (count - 1) / 2) * step
 
 
-def _mean(ax: Axes, row: int, pooled: pd.Series, colour: str) -> Artist:
+def _mean(ax: Axes, row: int, pooled: pd.Series, colour: str) -> None:
     value, low, high = (float(pooled[name]) for name in ("value", "low", "high"))
     error = None if np.isnan([low, high]).any() else [[max(value - low, 0.0)], [max(high - value, 0.0)]]
-    return ax.errorbar(
+    ax.errorbar(
         [value], [row], xerr=error, fmt="D", markersize=7, color=colour, markeredgecolor="white",
         markeredgewidth=1.0, elinewidth=2.2, capsize=4, zorder=4,
-    )  # type: ignore[return-value]  # fmt: skip
+    )  # fmt: skip
 
 
-def _notes(ax: Axes, methods: list[str], result: Alignment, score: str) -> list[Artist]:
+def _notes(ax: Axes, methods: list[str], result: Alignment, score: str) -> None:
     """Write the paired differences beyond the right edge, each on its control's line."""
     where: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "annotation_clip": False}
     where |= {"fontsize": 8, "va": "center", "ha": "left"}
     rows = result.pooled.differences
     rows = rows[(rows["score"] == score) & rows["control"].isin(methods) & rows["value"].notna()]
-    notes: list[Artist] = []
+    if rows.empty:
+        return
+    ax.annotate("map minus control:", (1.02, methods.index(MAP)), color="0.25", **where)
     for control, value, low, high, verdict in rows[["control", "value", "low", "high", "verdict"]].to_numpy():
         gap = estimate(value, low, high, sign=True) + (f"\n{verdict}" if verdict else "")
         colour = _MAP if verdict == BETTER else "0.25"
-        notes.append(ax.annotate(gap, (1.02, methods.index(control)), color=colour, **where))
-    if notes:
-        notes.insert(0, ax.annotate("map minus control:", (1.02, methods.index(MAP)), color="0.25", **where))
-    return notes
+        ax.annotate(gap, (1.02, methods.index(control)), color=colour, **where)

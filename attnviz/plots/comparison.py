@@ -9,7 +9,6 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
 from attnviz.errors import MapsError
@@ -34,9 +33,7 @@ from attnviz.plots.style import (
 _MOST_PANELS = 6
 
 
-def comparison(
-    curves: Mapping[str, xr.DataArray], *, scale: Scale = "shared", ax: Axes | None = None
-) -> dict[str, Line2D]:
+def comparison(curves: Mapping[str, xr.DataArray], *, scale: Scale = "shared", ax: Axes | None = None) -> Axes:
     """Draw activation curves of several prompts, encoders, models or seeds on the same axes.
 
     Parameters
@@ -46,12 +43,12 @@ def comparison(
     scale : {"shared", "own"}
         The values as they are, or each curve divided by its own highest. The axis says which.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; None: a figure of its own.
+        Where to draw; None: a figure of its own (``ax.figure``).
 
     Returns
     -------
-    dict of str to matplotlib.lines.Line2D
-        The lines, by name.
+    matplotlib.axes.Axes
+        One of its ``lines`` for each curve, in their order.
 
     Raises
     ------
@@ -62,8 +59,8 @@ def comparison(
     --------
     >>> from attnviz.testing import example_maps
     >>> one, other = example_maps(), example_maps(seed=1)
-    >>> lines = comparison({"seed 0": one.activation("dog"), "seed 1": other.activation("dog")})
-    >>> lines["seed 0"].axes.get_ylabel()
+    >>> ax = comparison({"seed 0": one.activation("dog"), "seed 1": other.activation("dog")})
+    >>> ax.get_ylabel()
     'attention probability'
     """
     check_scale(scale)
@@ -81,11 +78,10 @@ def comparison(
             "one readout, or give scale='own'."
         )
     ax = own_axes(6.6, 2.4) if ax is None else ax
-    lines = {}
     for (name, curve), colour, dash in zip(curves.items(), cycle(LINE_COLOURS), cycle(LINE_DASHES), strict=False):
         top = top_of(curve, name)
         over = top if scale == "own" else 1.0
-        (lines[name],) = ax.plot(
+        ax.plot(
             curve[axis].to_numpy(), curve.to_numpy() / (over or 1.0), color=colour, linestyle=dash, linewidth=1.4,
             label=readable(name, longest=60),
         )  # fmt: skip
@@ -111,7 +107,7 @@ def comparison(
     )  # fmt: skip
     for text in legend.get_texts():
         text.set(**text_style())
-    return lines
+    return ax
 
 
 def comparison_panels(

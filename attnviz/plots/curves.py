@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
-from matplotlib.collections import PolyCollection
 from matplotlib.patches import Patch, Rectangle
 
 from attnviz.errors import MapsError
@@ -35,24 +34,6 @@ _LANE = 0.86  # of the height between two phrases
 
 
 @dataclass(frozen=True)
-class ActivationArtists:
-    """What was drawn.
-
-    Attributes
-    ----------
-    axes : matplotlib.axes.Axes
-    curves : list of PolyCollection
-        Filled curves, from top to bottom; a label that is not in the prompt has none.
-    bars : list of Rectangle
-        Events, from top to bottom and in time.
-    """
-
-    axes: Axes
-    curves: list[PolyCollection]
-    bars: list[Rectangle]
-
-
-@dataclass(frozen=True)
 class _Lane:
     name: str
     span: tuple[int, int] | None
@@ -70,7 +51,7 @@ def activations(
     pool: str = "mean",
     scale: Scale = "own",
     ax: Axes | None = None,
-) -> ActivationArtists:
+) -> Axes:
     """Draw when each phrase was attended to, over bars that say when its sound is there.
 
     Parameters
@@ -86,11 +67,13 @@ def activations(
     scale : {"own", "shared"}
         Each curve from 0 to its own highest value, or all to the highest of any. The figure says which.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; None: a figure of its own (``artists.axes.figure``).
+        Where to draw; None: a figure of its own (``ax.figure``).
 
     Returns
     -------
-    ActivationArtists
+    matplotlib.axes.Axes
+        Its ``collections`` are the filled curves, from top to bottom (a label that is not in the prompt has none),
+        and its first ``patches`` the bars of the events, from top to bottom and in time.
 
     Raises
     ------
@@ -104,9 +87,9 @@ def activations(
     Examples
     --------
     >>> from attnviz.testing import example_events, example_maps
-    >>> artists = activations(example_maps(), example_events())
-    >>> [label.get_text() for label in artists.axes.get_yticklabels()], len(artists.bars)
-    (['dog barks', 'rain falls'], 3)
+    >>> ax = activations(example_maps(), example_events())
+    >>> [label.get_text() for label in ax.get_yticklabels()], len(ax.collections)
+    (['dog barks', 'rain falls'], 2)
     """
     check_scale(scale)
     lanes = _lanes(maps, events, phrases, prompt_index)
@@ -120,17 +103,15 @@ def activations(
     tops = {number: top_of(curve) for number, curve in curves.items()}
     common = max(tops.values(), default=1.0)
     ax = own_axes(6.6, 1.1 + 0.42 * len(lanes)) if ax is None else ax
-    bars: list[Rectangle] = []
-    drawn: list[PolyCollection] = []
     for number, lane in enumerate(lanes):
         foot = number + _LANE / 2  # the axis runs downwards
         for onset, offset in lane.times:
-            bar = Rectangle((onset, foot - _LANE), offset - onset, _LANE, facecolor=EVENT_COLOUR, linewidth=0)
-            ax.add_patch(bar)
-            bars.append(bar)
+            ax.add_patch(
+                Rectangle((onset, foot - _LANE), offset - onset, _LANE, facecolor=EVENT_COLOUR, linewidth=0)
+            )
         ax.axhline(foot, color="0.7", linewidth=0.6, zorder=1)
         if number in curves:
-            drawn.append(_fill(ax, curves[number], foot, tops[number] if scale == "own" else common, maps))
+            _fill(ax, curves[number], foot, tops[number] if scale == "own" else common, maps)
     named = [lane.name + ("" if lane.span else " (not in the prompt)") for lane in lanes]
     name_ticks(ax.yaxis, named, height_of(ax))
     ax.set_ylim(len(lanes) - 0.5, -0.55)
@@ -140,15 +121,15 @@ def activations(
     quantity = next((str(curve.attrs["long_name"]) for curve in curves.values()), "attention")
     rule = "each from 0 to its own highest" if scale == "own" else f"all from 0 to {common:.2g}"
     label = wrapped(f"{quantity}, {rule}", width_of(ax) - 0.3, FONTSIZE)  # a column of a paper is narrow
-    keys: list[Patch] = [Patch(facecolor=MAP_COLOUR, alpha=0.55, label=label)] if drawn else []
-    if bars:
+    keys: list[Patch] = [Patch(facecolor=MAP_COLOUR, alpha=0.55, label=label)] if curves else []
+    if any(len(lane.times) for lane in lanes):
         keys.append(Patch(facecolor=EVENT_COLOUR, label="event"))
     ax.legend(
         handles=keys, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=1 if "\n" in label else 2,
         fontsize=FONTSIZE, frameon=False,
         borderaxespad=0.2, handlelength=1.4,
     )  # fmt: skip
-    return ActivationArtists(ax, drawn, bars)
+    return ax
 
 
 def _lanes(
@@ -202,7 +183,7 @@ def _within(
     return np.concatenate(times) if times else np.empty((0, 2))
 
 
-def _fill(ax: Axes, curve: xr.DataArray, foot: float, top: float, maps: AttentionMaps) -> PolyCollection:
+def _fill(ax: Axes, curve: xr.DataArray, foot: float, top: float, maps: AttentionMaps) -> None:
     values = curve.to_numpy().astype(float)
     edges = np.linspace(0.0, maps.grid.seconds, values.size + 1)
     heard = int(np.flatnonzero(np.isfinite(values))[-1]) + 1  # columns up to the padding, which comes last
@@ -210,7 +191,7 @@ def _fill(ax: Axes, curve: xr.DataArray, foot: float, top: float, maps: Attentio
     steps = np.append(values[:heard], values[heard - 1]) / (top or 1.0)
     # Where a curve falls below 0, as that of a word with a negative weight does, 0 is in the middle of its lane.
     zero, height = (foot - _LANE / 2, _LANE / 2) if (steps < 0).any() else (foot, _LANE)
-    return ax.fill_between(
+    ax.fill_between(
         edges[: heard + 1], zero - height * steps, zero, step="post",
         facecolor=MAP_COLOUR, alpha=0.55, edgecolor=MAP_COLOUR, linewidth=0.8, zorder=3,
     )  # fmt: skip

@@ -109,7 +109,7 @@ def edit_comparison(
 
 
 def _spectrogram(ax: Axes, values: np.ndarray, grid: SpectrogramGrid) -> AxesImage:
-    image = spectrogram(values, grid, ax=ax, colorbar=False)
+    (image,) = spectrogram(values, grid, ax=ax, colorbar=False).images
     label_axes(ax, grid, height=_HEIGHT, fontsize=FONTSIZE)
     return image
 
@@ -134,7 +134,7 @@ def _word(
         if below_zero:
             image = _signed(ax, heat.to_numpy(), grid, highest)
         else:
-            image = heatmap(heat, grid, spectrogram=under, highest=highest, colorbar=False, ax=ax)
+            image = heatmap(heat, grid, spectrogram=under, highest=highest, colorbar=False, ax=ax).images[-1]
             label_axes(ax, grid, height=_HEIGHT, fontsize=FONTSIZE)
         if ax is last:
             _bar(image, "attention")

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
 
 from attnviz.diagnosis import Diagnosis, Finding
 from attnviz.errors import MapsError
@@ -24,25 +20,7 @@ from attnviz.plots.style import (
 )
 
 
-@dataclass(frozen=True)
-class FailureArtists:
-    """What was drawn.
-
-    Attributes
-    ----------
-    axes : matplotlib.axes.Axes
-    marks : dict of str to Line2D
-        The sign's mark, by its name; what was not judged has none.
-    notes : list of Artist
-        Numbers beside the marks, from top to bottom.
-    """
-
-    axes: Axes
-    marks: dict[str, Line2D]
-    notes: list[Artist]
-
-
-def failures(diagnosis: Diagnosis, *, ax: Axes | None = None) -> FailureArtists:
+def failures(diagnosis: Diagnosis, *, ax: Axes | None = None) -> Axes:
     """Draw what a diagnosis looked at: a row a sign, faults to the right of the line.
 
     Each row has a scale of its own, from the best value (left) over its threshold (middle) to the worst (right);
@@ -53,11 +31,13 @@ def failures(diagnosis: Diagnosis, *, ax: Axes | None = None) -> FailureArtists:
     diagnosis : Diagnosis
         What `attnviz.diagnose` gave.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; None: a figure of its own (``artists.axes.figure``).
+        Where to draw; None: a figure of its own (``ax.figure``).
 
     Returns
     -------
-    FailureArtists
+    matplotlib.axes.Axes
+        Of its ``lines``, those labelled with the name of a sign are the marks; its ``texts`` are the numbers
+        beside them, from top to bottom.
 
     Raises
     ------
@@ -68,8 +48,8 @@ def failures(diagnosis: Diagnosis, *, ax: Axes | None = None) -> FailureArtists:
     --------
     >>> import attnviz
     >>> from attnviz.testing import example_maps
-    >>> artists = failures(attnviz.diagnose(example_maps(both=True)))
-    >>> len(artists.marks), artists.axes.get_title(loc="left")
+    >>> ax = failures(attnviz.diagnose(example_maps(both=True)))
+    >>> len(ax.texts), ax.get_title(loc="left")
     (8, 'no fault found')
     """
     judged = [one for one in diagnosis.findings if not one.unjudged]
@@ -79,16 +59,14 @@ def failures(diagnosis: Diagnosis, *, ax: Axes | None = None) -> FailureArtists:
     ax = own_axes(6.6, 1.5 + 0.3 * len(judged)) if ax is None else ax
     ax.axvspan(0.0, 1.08, facecolor=MAP_COLOUR, alpha=0.12, linewidth=0, zorder=0)
     ax.axvline(0.0, color="0.35", linewidth=1.0, zorder=2)
-    marks: dict[str, Line2D] = {}
-    notes: list[Artist] = []
     for row, finding in enumerate(judged):
         ax.axhline(row, color="0.85", linewidth=0.7, zorder=1)
-        (marks[finding.name],) = ax.plot(
+        ax.plot(
             [finding.threshold.position(finding.value)], [row], marker="D" if finding.found else "o",
             markersize=6.5, color=MAP_COLOUR if finding.found else CONTROL_COLOUR, markeredgecolor="white",
-            zorder=3,
+            zorder=3, label=finding.name,
         )  # fmt: skip
-        notes.append(_note(ax, row, finding))
+        _note(ax, row, finding)
     name_ticks(ax.yaxis, [one.name for one in judged], height_of(ax))
     ax.set(xlim=(-1.08, 1.08), ylim=(len(judged) - 0.5, -0.5))
     ax.set_xticks([-1, 0, 1], ["best", "threshold", "worst"], fontsize=FONTSIZE)
@@ -100,13 +78,13 @@ def failures(diagnosis: Diagnosis, *, ax: Axes | None = None) -> FailureArtists:
     found = len(diagnosis.found)
     title = "no fault found" if not found else f"{found} fault{'s' * (found > 1)} found (right of the line)"
     ax.set_title(title, fontsize=FONTSIZE + 1, loc="left", pad=4)
-    return FailureArtists(ax, marks, notes)
+    return ax
 
 
-def _note(ax: Axes, row: int, finding: Finding) -> Artist:
+def _note(ax: Axes, row: int, finding: Finding) -> None:
     limit = finding.threshold
     detail = f"  {finding.detail}" if finding.detail and finding.found else ""
-    return ax.annotate(
+    ax.annotate(
         readable(f"{finding.value:.3g}  (fault {limit.sign} {limit.value:g}){detail}", longest=44),
         (1.02, row), xycoords=("axes fraction", "data"), annotation_clip=False, va="center", ha="left",
         fontsize=FONTSIZE - 0.5, color=MAP_COLOUR if finding.found else "0.25", **text_style(),

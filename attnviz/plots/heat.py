@@ -17,6 +17,7 @@ from attnviz.audio.grid import SpectrogramGrid
 from attnviz.errors import MapsError
 from attnviz.plots.spectrogram import value_range
 from attnviz.plots.style import (
+    ATTENTION,
     FONTSIZE,
     extent,
     hatch_padding,
@@ -41,10 +42,10 @@ def heatmap(
     *,
     spectrogram: np.ndarray | xr.DataArray | None = None,
     highest: float | None = None,
-    cmap: str = "magma_r",
+    cmap: str = ATTENTION,
     colorbar: bool = True,
     ax: Axes | None = None,
-) -> AxesImage:
+) -> Axes:
     """Draw the heat map of one phrase, over the grey spectrogram where one is given.
 
     Parameters
@@ -64,12 +65,12 @@ def heatmap(
     colorbar : bool
         Whether the scale is drawn beside the map.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; None: a figure of its own (``image.figure``).
+        Where to draw; None: a figure of its own (``ax.figure``).
 
     Returns
     -------
-    matplotlib.image.AxesImage
-        The heat map; a spectrogram is the image before it in ``image.axes.images``.
+    matplotlib.axes.Axes
+        The last of its ``images`` is the heat map; a spectrogram is the one before it.
 
     Raises
     ------
@@ -80,8 +81,8 @@ def heatmap(
     --------
     >>> from attnviz.testing import example_maps
     >>> maps = example_maps()
-    >>> image = heatmap(maps.heatmap("rain"), maps.grid, spectrogram=maps.spectrogram[0, 0])
-    >>> image.axes.get_title(loc="left"), image.colorbar.ax.get_ylabel()
+    >>> ax = heatmap(maps.heatmap("rain"), maps.grid, spectrogram=maps.spectrogram[0, 0])
+    >>> ax.get_title(loc="left"), ax.images[-1].colorbar.ax.get_ylabel()
     ('rain', 'attention probability')
     """
     if heat.dims != ("freq", "time") or not heat.size or not np.isfinite(heat.to_numpy()).all():
@@ -104,7 +105,7 @@ def heatmap(
     ax.set_title(name, fontsize=FONTSIZE + 1, loc="left", pad=3, **text_style())
     if colorbar:
         scale_bar(ax, image, str(heat.attrs.get("long_name", "attention")), over=own > top)
-    return image
+    return ax
 
 
 def draw_heat(

@@ -24,7 +24,7 @@ def layer_heads(
     label: str | None = None,
     limits: tuple[float, float] | None = None,
     ax: Axes | None = None,
-) -> QuadMesh:
+) -> Axes:
     """Draw a score of layers and heads (or of layers and something else) as a matrix.
 
     Parameters
@@ -41,12 +41,13 @@ def layer_heads(
     limits : (float, float), optional
         Ends of the colour scale; None: from 0, or the lowest value where that is below, to the highest.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; None: a figure of its own (``image.figure``).
+        Where to draw; None: a figure of its own (``ax.figure``).
 
     Returns
     -------
-    matplotlib.collections.QuadMesh
-        Its array is (layer, head), in the order of the table; cells that have no value are masked, and grey.
+    matplotlib.axes.Axes
+        The array of its last collection is (layer, head), in the order of the table; cells that have no value are
+        masked, and grey.
 
     Raises
     ------
@@ -57,8 +58,8 @@ def layer_heads(
     --------
     >>> from attnviz.maps import attention_share
     >>> from attnviz.testing import example_maps
-    >>> image = layer_heads(attention_share(example_maps(heads=4), "rain"), label="attention share of 'rain'")
-    >>> image.get_array().shape
+    >>> ax = layer_heads(attention_share(example_maps(heads=4), "rain"), label="attention share of 'rain'")
+    >>> ax.collections[-1].get_array().shape
     (5, 4)
     """
     missing = [name for name in ("layer", across, value) if name not in table.columns]
@@ -72,13 +73,13 @@ def layer_heads(
     names = ["mean" if (across, one) == ("head", -1) else _name(one) for one in columns]
     if ax is None:
         ax = own_axes(2.6 + 0.42 * len(columns), 1.1 + 0.24 * len(layers))
-    image = _matrix(ax, values, [str(layer) for layer in layers], names, label or value.replace("_", " "), limits)
+    _matrix(ax, values, [str(layer) for layer in layers], names, label or value.replace("_", " "), limits)
     ax.set_ylabel("layer", fontsize=FONTSIZE + 1)
     ax.set_xlabel(across.replace("_", " "), fontsize=FONTSIZE + 1)
-    return image
+    return ax
 
 
-def word_overlap(matrix: xr.DataArray, *, ax: Axes | None = None) -> QuadMesh:
+def word_overlap(matrix: xr.DataArray, *, ax: Axes | None = None) -> Axes:
     """Draw how alike the heat maps of a prompt's words are.
 
     Parameters
@@ -86,12 +87,12 @@ def word_overlap(matrix: xr.DataArray, *, ax: Axes | None = None) -> QuadMesh:
     matrix : xarray.DataArray, dims (word, other)
         As `attnviz.maps.word_overlap` gives it. The scale is from 0 to 1, of a correlation from -1 to 1.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; None: a figure of its own (``image.figure``).
+        Where to draw; None: a figure of its own (``ax.figure``).
 
     Returns
     -------
-    matplotlib.collections.QuadMesh
-        Undefined cells are masked, and grey.
+    matplotlib.axes.Axes
+        The array of its last collection is the matrix; undefined cells are masked, and grey.
 
     Raises
     ------
@@ -102,8 +103,8 @@ def word_overlap(matrix: xr.DataArray, *, ax: Axes | None = None) -> QuadMesh:
     --------
     >>> from attnviz.maps import word_overlap as measured
     >>> from attnviz.testing import example_maps
-    >>> image = word_overlap(measured(example_maps(), measure="correlation"))
-    >>> image.get_clim()
+    >>> ax = word_overlap(measured(example_maps(), measure="correlation"))
+    >>> ax.collections[-1].get_clim()
     (-1.0, 1.0)
     """
     if matrix.ndim != 2 or len(set(matrix.shape)) != 1 or len(matrix) < 2:
@@ -115,7 +116,8 @@ def word_overlap(matrix: xr.DataArray, *, ax: Axes | None = None) -> QuadMesh:
         ax = own_axes(side + 1.4, side)
     signed = matrix.name == "correlation"
     label = str(matrix.attrs.get("long_name", "overlap"))
-    return _matrix(ax, values, names, names, label, (-1.0 if signed else 0.0, 1.0), diverging=signed)
+    _matrix(ax, values, names, names, label, (-1.0 if signed else 0.0, 1.0), diverging=signed)
+    return ax
 
 
 def _matrix(
@@ -127,7 +129,7 @@ def _matrix(
     limits: tuple[float, float] | None,
     *,
     diverging: bool = False,
-) -> QuadMesh:
+) -> None:
     if not values.count():
         raise MapsError(f"No value of {label!r} is a number, so there is nothing to draw.")
     low, high = limits or (min(0.0, float(values.min())), float(values.max()))
@@ -144,7 +146,6 @@ def _matrix(
     beyond = (float(values.min()) < low, float(values.max()) > high)
     extend = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}[beyond]
     scale_bar(ax, cells, label, extend=extend)
-    return cells
 
 
 def _name(column: object) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
-from matplotlib.image import AxesImage
 
 from attnviz.audio.grid import SpectrogramGrid
 from attnviz.errors import MapsError
 from attnviz.maps import AttentionMaps, Readout, step_activation, token_activation
 from attnviz.plots.heat import SIGNED, normed, scale_bar
 from attnviz.plots.style import (
+    ATTENTION,
     FONTSIZE,
     Scale,
     attention_colours,
@@ -35,7 +35,7 @@ def piano_roll(
     special_tokens: bool = False,
     scale: Scale = "shared",
     ax: Axes | None = None,
-) -> AxesImage:
+) -> Axes:
     """Draw when each token was attended to: a row a token, time across.
 
     Parameters
@@ -48,12 +48,12 @@ def piano_roll(
     scale : {"shared", "own"}
         All rows from 0 to the highest value of any, or each to its own highest. The colour bar says which.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; None: a figure of its own (``image.figure``).
+        Where to draw; None: a figure of its own (``ax.figure``).
 
     Returns
     -------
-    matplotlib.image.AxesImage
-        Its array is (token, time); columns of padding are masked, and grey.
+    matplotlib.axes.Axes
+        The array of its image is (token, time); columns of padding are masked, and grey.
 
     Raises
     ------
@@ -63,8 +63,8 @@ def piano_roll(
     Examples
     --------
     >>> from attnviz.testing import example_maps
-    >>> image = piano_roll(example_maps())
-    >>> [label.get_text() for label in image.axes.get_yticklabels()]
+    >>> ax = piano_roll(example_maps())
+    >>> [label.get_text() for label in ax.get_yticklabels()]
     ['a', 'dog', 'barks', ',', 'then', 'rain', 'falls']
     """
     check_scale(scale)
@@ -73,7 +73,8 @@ def piano_roll(
     )
     ax = own_axes(6.6, 1.2 + 0.19 * len(rows)) if ax is None else ax
     names = _token_names(rows)
-    return _roll(ax, rows, maps.grid, names, "token", scale=scale)
+    _roll(ax, rows, maps.grid, names, "token", scale=scale)
+    return ax
 
 
 def denoising_steps(
@@ -87,7 +88,7 @@ def denoising_steps(
     pool: str = "mean",
     scale: Scale = "shared",
     ax: Axes | None = None,
-) -> AxesImage:
+) -> Axes:
     """Draw when a phrase was attended to at each denoising step: the first step on top, time across.
 
     Parameters
@@ -101,12 +102,13 @@ def denoising_steps(
     scale : {"shared", "own"}
         All steps from 0 to the highest value of any, or each to its own highest. The colour bar says which.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; None: a figure of its own.
+        Where to draw; None: a figure of its own (``ax.figure``).
 
     Returns
     -------
-    matplotlib.image.AxesImage
-        Its array is (step, time); columns of padding are masked, and grey. Rows are named by their timesteps.
+    matplotlib.axes.Axes
+        The array of its image is (step, time); columns of padding are masked, and grey. Rows are named by their
+        timesteps.
 
     Raises
     ------
@@ -119,8 +121,8 @@ def denoising_steps(
     Examples
     --------
     >>> from attnviz.testing import example_maps
-    >>> image = denoising_steps(example_maps(steps=5), "rain falls")
-    >>> [label.get_text() for label in image.axes.get_yticklabels()]
+    >>> ax = denoising_steps(example_maps(steps=5), "rain falls")
+    >>> [label.get_text() for label in ax.get_yticklabels()]
     ['981', '736', '491', '246', '1']
     """
     check_scale(scale)
@@ -129,16 +131,16 @@ def denoising_steps(
     )
     ax = own_axes(6.6, min(4.5, 1.4 + 0.12 * len(rows))) if ax is None else ax
     names = [f"{timestep:.0f}" for timestep in rows["timestep"].to_numpy()]
-    image_drawn = _roll(ax, rows, maps.grid, names, "step", scale=scale)
+    _roll(ax, rows, maps.grid, names, "step", scale=scale)
     ax.set_ylabel(wrapped("timestep (first step on top)", height_of(ax)), fontsize=FONTSIZE + 1)
     words = phrase if isinstance(phrase, str) else maps.prompts[prompt_index][slice(*phrase)]
     ax.set_title(readable(words, longest=60), fontsize=FONTSIZE + 1, loc="left", pad=3, **text_style())
-    return image_drawn
+    return ax
 
 
 def _roll(
     ax: Axes, rows: xr.DataArray, grid: SpectrogramGrid, names: list[str], what: str, *, scale: Scale
-) -> AxesImage:
+) -> None:
     values = np.ma.masked_invalid(rows.to_numpy().astype(float))
     if values.mask.all():
         raise MapsError("No column of the maps holds audio: the clip is shorter than half a column.")
@@ -148,7 +150,7 @@ def _roll(
         values = values / np.where(top > 0, top, 1.0)
         quantity = f"share of each {what}'s own maximum"
     signed = bool((values < 0).any())
-    colours = attention_colours(SIGNED, 1.0) if signed else attention_colours("magma_r")
+    colours = attention_colours(SIGNED, 1.0) if signed else attention_colours(ATTENTION)
     image = ax.imshow(
         values, origin="upper", extent=(0.0, grid.seconds, len(rows) - 0.5, -0.5), aspect="auto",
         interpolation="nearest", cmap=colours, norm=normed(float(np.abs(values).max()) or 1.0, signed=signed),
@@ -158,7 +160,6 @@ def _roll(
     ax.grid(visible=False)
     ax.set_ylabel(what, fontsize=FONTSIZE + 1)
     scale_bar(ax, image, quantity)
-    return image
 
 
 def _token_names(rows: xr.DataArray) -> list[str]:

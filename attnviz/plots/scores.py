@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
 
 from attnviz.alignment.reading import MAP
 from attnviz.alignment.report import NAMES, method_name
@@ -24,7 +23,7 @@ from attnviz.plots.style import (
 _MARKERS = ("o", "s", "^", "v", "P", "X", "<", ">", "p", "h")
 
 
-def phrase_scores(table: pd.DataFrame, score: str = "roc_auc", *, ax: Axes | None = None) -> dict[str, Line2D]:
+def phrase_scores(table: pd.DataFrame, score: str = "roc_auc", *, ax: Axes | None = None) -> Axes:
     """Draw one score of every phrase, by the map and by each control, from a saved table.
 
     Intervals and pooled scores are of `attnviz.plots.alignment`, which takes the whole result.
@@ -37,12 +36,12 @@ def phrase_scores(table: pd.DataFrame, score: str = "roc_auc", *, ax: Axes | Non
     score : str
         A column of the table: ``"roc_auc"``, ``"pearson"``, ``"pointing"``, ...
     ax : matplotlib.axes.Axes, optional
-        Where to draw; None: a figure of its own.
+        Where to draw; None: a figure of its own (``ax.figure``).
 
     Returns
     -------
-    dict of str to matplotlib.lines.Line2D
-        The marks of each method.
+    matplotlib.axes.Axes
+        Of each method, in the order of the legend, one line holds the marks: ``ax.get_legend_handles_labels()``.
 
     Raises
     ------
@@ -54,7 +53,7 @@ def phrase_scores(table: pd.DataFrame, score: str = "roc_auc", *, ax: Axes | Non
     >>> import attnviz
     >>> from attnviz.testing import example_events, example_maps
     >>> result = attnviz.align(example_maps(), example_events())
-    >>> list(phrase_scores(result.table))
+    >>> phrase_scores(result.table).get_legend_handles_labels()[1]
     ['map', 'constant', 'energy', 'reversed']
     """
     missing = [name for name in ("phrase", "label", "method", "undefined", score) if name not in table.columns]
@@ -70,12 +69,11 @@ def phrase_scores(table: pd.DataFrame, score: str = "roc_auc", *, ax: Axes | Non
         )
     ax = own_axes(6.6, 1.3 + 0.26 * len(rows)) if ax is None else ax
     places = pd.Series(range(len(rows)), index=rows.index)
-    marks: dict[str, Line2D] = {}
     controls = [name for name in methods if name != MAP]
     for method in methods:
         own = method == MAP
         marker = "D" if own else _MARKERS[controls.index(method) % len(_MARKERS)]
-        (marks[method],) = ax.plot(
+        ax.plot(
             values[method].reindex(rows.index).to_numpy(dtype=float), places.to_numpy(), linestyle="none",
             marker=marker, markersize=6 if own else 5, color=MAP_COLOUR if own else "none",
             markeredgecolor="white" if own else CONTROL_COLOUR, markeredgewidth=0.8 if own else 1.1,
@@ -96,4 +94,4 @@ def phrase_scores(table: pd.DataFrame, score: str = "roc_auc", *, ax: Axes | Non
     )  # fmt: skip
     for text in legend.get_texts():
         text.set(**text_style())
-    return marks
+    return ax

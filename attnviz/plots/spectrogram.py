@@ -7,7 +7,6 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 
 from attnviz.audio.grid import SpectrogramGrid
 from attnviz.errors import MapsError
@@ -21,7 +20,7 @@ def spectrogram(
     ax: Axes | None = None,
     cmap: str | Colormap = "magma",
     colorbar: bool | None = None,
-) -> AxesImage:
+) -> Axes:
     """Draw a log-mel spectrogram.
 
     Parameters
@@ -33,7 +32,7 @@ def spectrogram(
         What second and what Hz it covers. Columns beyond the audio are hatched, and leave the colours alone.
         Values that are no numbers are blue, and the title says how many there are.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; None: a figure of its own (``image.figure``).
+        Where to draw; None: a figure of its own (``ax.figure``).
     cmap : str or Colormap
         Colours of the values.
     colorbar : bool, optional
@@ -41,8 +40,8 @@ def spectrogram(
 
     Returns
     -------
-    matplotlib.image.AxesImage
-        The image; ``.figure`` and ``.axes`` lead to the rest.
+    matplotlib.axes.Axes
+        Its one image is the spectrogram.
 
     Raises
     ------
@@ -53,8 +52,8 @@ def spectrogram(
     --------
     >>> from attnviz.testing import example_maps
     >>> maps = example_maps()
-    >>> image = spectrogram(maps.spectrogram[0, 0], maps.grid)
-    >>> image.axes.get_xlabel(), image.axes.get_ylabel()
+    >>> ax = spectrogram(maps.spectrogram[0, 0], maps.grid)
+    >>> ax.get_xlabel(), ax.get_ylabel()
     ('time (s)', 'frequency (Hz)')
     """
     values = np.asarray(log_mel, dtype=float)
@@ -85,7 +84,7 @@ def spectrogram(
         height = height_of(ax)
         bar = ax.figure.colorbar(image, ax=ax, pad=0.015, aspect=max(6.0, height / 0.13))
         bar.set_label(wrapped("log-mel magnitude (natural log)", height, 10.0))
-    return image
+    return ax
 
 
 def value_range(values: np.ndarray, padding: np.ndarray) -> tuple[float, float]:

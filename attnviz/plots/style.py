@@ -28,6 +28,9 @@ LINE_COLOURS = ("#0072b2", "#d55e00", "#007a5a", "#b5367a", "#8a6d00", "#3f3f3f"
 LINE_DASHES = ("-", "--", "-.", ":")
 """Lines differ in dash as well as in colour (after Okabe and Ito), to be told apart in grey."""
 
+ATTENTION = "magma_r"
+"""Colour map of attention, in every figure and in the report."""
+
 MAP_COLOUR, CONTROL_COLOUR = "#b5367a", "#5f7183"
 """The map's own marks, and those of what it is compared with; apart in grey, and for colour-blind readers."""
 

@@ -19,7 +19,7 @@ from attnviz.errors import MapsError
 from attnviz.maps import AttentionMaps, Readout
 from attnviz.plots.heat import checked, draw_heat, highest_of, is_signed, normed, scale_bar, see_through
 from attnviz.plots.spectrogram import spectrogram as draw_spectrogram
-from attnviz.plots.style import FONTSIZE, label_axes, readable, text_style
+from attnviz.plots.style import ATTENTION, FONTSIZE, label_axes, readable, text_style
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def word_maps(
     scale: Literal["shared", "own"] = "shared",
     spectrogram: bool | np.ndarray | xr.DataArray = True,
     beside: bool = False,
-    cmap: str = "magma_r",
+    cmap: str = ATTENTION,
     columns: int | None = None,
     width: float | None = None,
 ) -> Figure:
@@ -203,7 +203,7 @@ def _panels(
 
 
 def _draw_sound(ax: Axes, log_mel: np.ndarray, maps: AttentionMaps) -> None:
-    draw_spectrogram(log_mel, maps.grid, ax=ax, cmap="gray_r")
+    draw_spectrogram(log_mel, maps.grid, ax=ax)
     ax.set(xlabel="", ylabel="")
     ax.set_title("spectrogram", fontsize=9, loc="left", pad=3, style="italic")
 

@@ -145,17 +145,17 @@ def test_figures_draw_negative_maps_about_zero(negative):
         np.testing.assert_array_equal(image.get_array(), negative.heatmap(word))
     own = word_maps(negative, words=["barks"], scale="own").axes[0].images[-1]
     assert own.norm.vmax == pytest.approx(float(np.abs(negative.heatmap("barks").to_numpy()[:, :7]).max()))
-    image = heatmap(negative.heatmap("barks"), negative.grid)
+    (image,) = heatmap(negative.heatmap("barks"), negative.grid).images
     strongest = image.to_rgba(image.norm.vmin)
     assert image.norm.vmin < 0
     assert strongest[3] > 0.8 > image.to_rgba(0.0)[3]  # the most negative is opaque, 0 is not there
     for scale in ("shared", "own"):
-        roll = piano_roll(negative, scale=scale)
+        (roll,) = piano_roll(negative, scale=scale).images
         assert roll.norm.vmin == -roll.norm.vmax < 0
-    lanes = activations(negative, phrases=["dog", "barks"]).curves
+    lanes = activations(negative, phrases=["dog", "barks"]).collections
     dog, barks = (np.asarray(one.get_paths()[0].vertices)[:, 1] for one in lanes)
     assert np.all(np.abs(dog) <= 0.43 + 1e-9)  # each within its lane
     assert np.all(np.abs(barks - 1) <= 0.43 + 1e-9)
     assert np.ptp(barks) > 0.4
-    line = comparison({"barks": negative.activation("barks")})["barks"]
-    assert line.axes.get_ylim()[0] <= float(negative.activation("barks").min())
+    ax = comparison({"barks": negative.activation("barks")})
+    assert ax.get_ylim()[0] <= float(negative.activation("barks").min())

@@ -28,13 +28,9 @@ def drawn(figure: Figure) -> Figure:
     return figure
 
 
-def figure_of(artist: Any) -> Figure:
-    """The figure of whatever a figure function returned."""
-    if isinstance(artist, dict):
-        artist = next(iter(artist.values()))
-    if isinstance(artist, list):
-        artist = artist[0]
-    return artist if isinstance(artist, Figure) else getattr(artist, "axes", artist).figure
+def figure_of(result: Axes | Figure) -> Figure:
+    """The figure of what a figure function returned."""
+    return result if isinstance(result, Figure) else result.figure
 
 
 def seen_texts(figure: Figure) -> list[tuple[str, Any]]:
@@ -97,7 +93,7 @@ def _axes() -> Axes:
 
 def _draw(function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Figure:
     ax = _axes()
-    function(*arguments, ax=ax, **keywords)
+    assert function(*arguments, ax=ax, **keywords) is ax
     return ax.figure
 
 

@@ -5,7 +5,7 @@ import pytest
 from alignment_synthetic import COLUMNS, DOG, RAIN, event_rows, planted_maps, study
 from matplotlib import pyplot, rcParams
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.collections import PolyCollection
+from matplotlib.collections import PathCollection, PolyCollection
 from matplotlib.figure import Figure
 
 from attnviz.alignment import align
@@ -20,12 +20,15 @@ def result():
     return study("noise", clips=8, seed=1)
 
 
-def overlapping(artists):
+def points_of(ax):
+    return [one for one in ax.collections if isinstance(one, PathCollection)]
+
+
+def overlapping(axes):
     """Pairs of drawn texts that share room."""
-    figure = artists.axes.figure
+    figure = axes.figure
     FigureCanvasAgg(figure).draw()
-    axes = artists.axes
-    texts = [*axes.get_yticklabels(), axes.xaxis.label, axes._left_title, *artists.notes]
+    texts = [*axes.get_yticklabels(), axes.xaxis.label, axes._left_title, *axes.texts]
     boxes = [(text.get_text(), text.get_window_extent()) for text in texts if text.get_text()]
     width, height = figure.canvas.get_width_height()
     outside = [
@@ -36,26 +39,26 @@ def overlapping(artists):
 
 @pytest.mark.parametrize("score", SCORES)
 def test_every_phrase_is_a_point(result, score):
-    artists = alignment(result, score=score)
+    ax = alignment(result, score=score)
     table = result.table
     methods = [
         name for name in table["method"].unique() if table.loc[table["method"] == name, score].notna().any()
     ]
-    assert len(artists.points) == len(artists.means) == len(methods)
-    for method, points in zip(methods, artists.points, strict=True):
+    assert len(points_of(ax)) == len(ax.containers) == len(methods)
+    for method, points in zip(methods, points_of(ax), strict=True):
         across = np.sort(points.get_offsets()[:, 0])
         np.testing.assert_allclose(across, np.sort(table.loc[table["method"] == method, score]))
-    assert not overlapping(artists)
+    assert not overlapping(ax)
 
 
 def test_means_intervals_and_differences_are_the_pooled_ones(result):
-    artists = alignment(result)
+    ax = alignment(result)
     scores = result.pooled.scores.set_index(["method", "score"])
     energy = scores.loc[("energy", "roc_auc")]
-    line, _, (bar,) = artists.means[2].lines
+    line, _, (bar,) = ax.containers[2].lines
     assert line.get_xdata()[0] == pytest.approx(energy["value"])
     np.testing.assert_allclose(bar.get_segments()[0][:, 0], energy[["low", "high"]].to_numpy(float))
-    notes = [note.get_text() for note in artists.notes]
+    notes = [note.get_text() for note in ax.texts]
     rows = result.pooled.differences
     gap = rows[(rows["control"] == "energy") & (rows["score"] == "roc_auc")].iloc[0]
     assert len(notes) == 5
@@ -64,30 +67,30 @@ def test_means_intervals_and_differences_are_the_pooled_ones(result):
 
 
 def test_points_stay_within_their_row(result):
-    artists = alignment(result, score="pointing")  # many equal values
-    for row, points in enumerate(artists.points):
+    ax = alignment(result, score="pointing")  # many equal values
+    for row, points in enumerate(points_of(ax)):
         assert np.abs(points.get_offsets()[:, 1] - row).max() < 0.45
 
 
 def test_of_many_phrases_the_shape_reaches_from_the_lowest_to_the_highest(result):
-    assert not [one for one in alignment(result).axes.collections if isinstance(one, PolyCollection)]
+    assert not [one for one in alignment(result).collections if isinstance(one, PolyCollection)]
     many = study("noise", clips=12, seed=1)
-    artists = alignment(many)
-    shapes = [one for one in artists.axes.collections if isinstance(one, PolyCollection)]
+    ax = alignment(many)
+    shapes = [one for one in ax.collections if isinstance(one, PolyCollection)]
     values = many.table.groupby("method", sort=False)["roc_auc"]
     spread = [rows for _, rows in values if rows.nunique() > 1]  # the constant map has one value, and no shape
-    assert len(shapes) == len(spread) == len(artists.points) - 1
+    assert len(shapes) == len(spread) == len(points_of(ax)) - 1
     for shape, rows in zip(shapes, spread, strict=True):
         across = shape.get_paths()[0].vertices[:, 0]
         np.testing.assert_allclose([across.min(), across.max()], [rows.min(), rows.max()], atol=1e-6)
-    assert not overlapping(artists)
-    assert artists.axes.get_ylabel() == ""
+    assert not overlapping(ax)
+    assert ax.get_ylabel() == ""
 
 
 def test_draws_on_given_axes_and_leaves_no_trace(result):
     before = dict(rcParams)
     ax = Figure(figsize=(8, 4), layout="constrained").add_subplot()
-    assert alignment(result, ax=ax).axes is ax
+    assert alignment(result, ax=ax) is ax
     assert dict(rcParams) == before
     assert not pyplot.get_fignums()
 
@@ -97,10 +100,10 @@ def test_small_and_partly_undefined_results():
     maps = planted_maps({DOG: rng.random(COLUMNS), RAIN: rng.random(COLUMNS)})
     rows = event_rows(("dog barks", 0.1, 0.3), ("rain falls", 0, 0.72))
     given = align(maps, rows, controls={"random $w_0$": maps})
-    artists = alignment(given)
-    assert not overlapping(artists)
-    assert "1 over the whole clip" in artists.axes._left_title.get_text()
-    assert "random $w 0$" in [label.get_text() for label in artists.axes.get_yticklabels()]
+    ax = alignment(given)
+    assert not overlapping(ax)
+    assert "1 over the whole clip" in ax._left_title.get_text()
+    assert "random $w 0$" in [label.get_text() for label in ax.get_yticklabels()]
     with pytest.raises(MapsError, match="No phrase has a ROC-AUC: 1 of 1"):
         alignment(align(maps, event_rows(("dog barks", 0, 0.72))))
 

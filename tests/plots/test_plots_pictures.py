@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import json
-from inspect import isfunction
 
 import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib import pyplot
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from plots.plots_checks import FINGERPRINTS, differences, figure_of, fingerprint, pictures, text_faults
 
 import attnviz
@@ -32,12 +34,27 @@ def maps():
 
 def test_every_figure_has_its_picture(drawers):
     assert set(drawers) == set(NAMES)
-    assert set(NAMES) == {name for name in plots.__all__ if isfunction(getattr(plots, name))}
+    assert set(NAMES) == {name for name in plots.__all__ if inspect.isfunction(getattr(plots, name))}
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_figure_function_has_an_example(name):
     assert ">>> " in getattr(plots, name).__doc__
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_function_returns_the_axes_it_takes_or_the_figure_it_makes(name, drawers):
+    """What is declared; that the axes given are those returned, `pictures` asserts of each."""
+    signature = inspect.signature(getattr(plots, name), eval_str=True)
+    assert signature.return_annotation is (Axes if "ax" in signature.parameters else Figure)
+    assert isinstance(drawers[name](), Figure)
+
+
+def test_without_axes_it_is_a_figure_of_its_own(maps):
+    for name, draw in own_figures(maps).items():
+        result = draw()
+        assert isinstance(result, Axes | Figure), name
+        assert isinstance(result, Figure) or result.figure.axes[0] is result, name
 
 
 @pytest.mark.parametrize("name", NAMES)
