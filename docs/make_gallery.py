@@ -94,7 +94,7 @@ FIGURES = {
         "Seeds here; prompts, encoders, readouts or models just as well.",
         "plots.comparison({\n"
         '    "seed 0": maps.activation("rain falls"), "seed 1": other.activation("rain falls"),\n'
-        '}).figure',
+        "}).figure",
     ),
     "comparison_panels": (
         "Runs side by side, a panel a phrase",
@@ -109,7 +109,7 @@ FIGURES = {
     "phrase_scores": (
         "Scores of every phrase",
         "From a saved table, as `attnviz align` writes it.",
-        'plots.phrase_scores(attnviz.align(real, scene.events).table).figure',
+        "plots.phrase_scores(attnviz.align(real, scene.events).table).figure",
     ),
     "failures": (
         "Signs of failure",
