@@ -28,13 +28,19 @@ WIDTH = 1024
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """Which checkpoint, and where and how precisely it runs."""
+    """Which checkpoint, where and how precisely it runs, and whether its progress is shown."""
 
     model: str | None = None
     revision: str | None = None
     offline: bool = False
     device: str | None = None
     precision: str = "float32"
+    progress: bool = True
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What ``run.json`` says of it."""
+        return {name: value for name, value in asdict(self).items() if name != "progress"}
 
     def settle(self) -> tuple[torch.device, torch.dtype]:
         """Settle on which device and in which precision it runs, before anything is loaded.
@@ -75,6 +81,7 @@ class ModelChoice:
         """
         device, dtype = self.settle()
         pipe = load(self.model, revision=self.revision, torch_dtype=dtype, local_files_only=self.offline)
+        pipe.set_progress_bar_config(disable=not self.progress)
         return pipe.to(device)
 
 
@@ -143,11 +150,12 @@ class Written:
 
 @dataclass(frozen=True)
 class RunPlace:
-    """Where a run folder is to be; `special_tokens` and `overwrite` as for `attnviz.runs.save_run`."""
+    """Where a run folder is to be; the others as for `attnviz.runs.save_run`."""
 
     out: Path
     overwrite: bool
     special_tokens: bool = False
+    readout: str = "mean"
 
     def check(self) -> None:
         """Refuse the place before the long work begins.
@@ -188,7 +196,7 @@ class RunPlace:
         OutputError
             As `attnviz.runs.save_run`.
         """
-        whole = {"attnviz": attnviz.__version__, **record, "model": asdict(model), "warnings": list(warned)}
+        whole = {"attnviz": attnviz.__version__, **record, "model": model.record, "warnings": list(warned)}
         folder = save_run(
             self.out,
             audio,
@@ -196,6 +204,7 @@ class RunPlace:
             maps,
             whole,
             special_tokens=self.special_tokens,
+            readout=self.readout,
             overwrite=self.overwrite,
             **further,
         )

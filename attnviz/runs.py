@@ -16,13 +16,13 @@ from attnviz.audio import write_wav
 from attnviz.errors import OutputError
 from attnviz.events import write_tsv
 from attnviz.io.storage import whole_folder
-from attnviz.maps import AttentionMaps
-from attnviz.plots import spectrogram, word_maps
+from attnviz.maps import AttentionMaps, Readout
+from attnviz.plots import activations, spectrogram, word_maps
 
 _FILES = frozenset(
     {
         *("audio.wav", "run.json", "spectrogram.npz", "spectrogram.png", "tokens.csv", "words.png"),
-        *("events.tsv", "alignment.csv", "report.html"),
+        *("events.tsv", "activations.png", "alignment.csv", "report.html"),
         *("source.wav", "edit.png"),
     }
 )
@@ -39,6 +39,7 @@ def save_run(
     events: pd.DataFrame | None = None,
     alignment: pd.DataFrame | None = None,
     beside: Callable[[Path], object] | None = None,
+    readout: Readout = "mean",
     special_tokens: bool = False,
     overwrite: bool = False,
 ) -> Path:
@@ -46,7 +47,7 @@ def save_run(
 
     ``run.json`` (how it was made), ``audio.wav`` (16 kHz, 16 bits), ``spectrogram.npz`` (natural-log mel,
     time in s, frequency in Hz), ``spectrogram.png``, ``maps.zarr``, ``tokens.csv`` and ``words.png``; where there
-    are events, ``events.tsv``, and where they were scored, ``alignment.csv``.
+    are events, ``events.tsv`` and ``activations.png`` (each phrase's curve over its events), and where they were scored, ``alignment.csv``.
 
     Parameters
     ----------
@@ -67,6 +68,8 @@ def save_run(
     beside : callable, optional
         Writes further files of the run into the folder it is given: ``source.wav``, ``source.zarr`` and
         ``edit.png`` of an edit.
+    readout : str or FittedReadout
+        How layers become one map in the pictures, as for `AttentionMaps.heatmap`.
     special_tokens : bool
         Whether ``words.png`` shows the start and end tokens too.
     overwrite : bool
@@ -99,9 +102,12 @@ def save_run(
         figure.savefig(temporary / "spectrogram.png", dpi=150)
         maps.save(temporary / "maps.zarr")
         token_rows(maps).to_csv(temporary / "tokens.csv", index=False)
-        word_maps(maps, special_tokens=special_tokens).savefig(temporary / "words.png", dpi=150)
+        word_maps(maps, special_tokens=special_tokens, readout=readout).savefig(temporary / "words.png", dpi=150)
         if events is not None:
             write_tsv(events, temporary / "events.tsv")
+            curves = Figure(figsize=(9, 1.1 + 0.42 * events["label"].nunique()), layout="constrained")
+            activations(maps, events, readout=readout, ax=curves.subplots())
+            curves.savefig(temporary / "activations.png", dpi=150)
         if alignment is not None:
             alignment.to_csv(temporary / "alignment.csv", index=False)
         if beside is not None:

@@ -33,8 +33,8 @@ from attnviz.diagnosis import THRESHOLDS, Diagnosis  # noqa: E402
 from attnviz.explaining.randomizing import cascade, randomized  # noqa: E402
 from attnviz.maps import AttentionMaps  # noqa: E402
 from attnviz.pipelines import AuffusionPipeline  # noqa: E402
-from attnviz.sounds.phrases import PHRASES  # noqa: E402
 from attnviz.testing import write_adapter_checkpoint  # noqa: E402
+from attnviz.text.sounds import PHRASES  # noqa: E402
 from attnviz.training.vae import reconstruct  # noqa: E402
 
 OWN, PLANTED, SHUFFLED = KINDS = ("own", "planted", "shuffled")

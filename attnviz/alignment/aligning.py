@@ -12,13 +12,14 @@ from attnviz.alignment.phrases import phrase_events
 from attnviz.alignment.reading import How, audio_seconds, check_masks, read_phrase
 from attnviz.alignment.result import Alignment
 from attnviz.errors import MapsError
+from attnviz.events import Heard
 from attnviz.maps import AttentionMaps, Readout
 from attnviz.maps.settling import readout_name, settled
 
 
 def align(
     maps: AttentionMaps,
-    events: pd.DataFrame,
+    events: pd.DataFrame | Heard,
     *,
     controls: Mapping[str, AttentionMaps | Sequence[AttentionMaps]] | None = None,
     masks: xr.DataArray | None = None,
@@ -38,9 +39,11 @@ def align(
     ----------
     maps : AttentionMaps
         Maps of one clip.
-    events : pandas.DataFrame
-        Event table of that clip (`attnviz.events`). A phrase is found in the prompt by ``span``; where that is
-        missing by its ``label``, which must stand there exactly once. Where a column ``caption`` names the clip's
+    events : pandas.DataFrame or Hearing
+        Event table of that clip (`attnviz.events`), or what `attnviz.listen` heard in it: then every class that the
+        prompt names is scored, and what was heard beyond them is left out with a warning. A phrase is found in the
+        prompt by ``span``; where that is missing by its ``label``, which must stand there exactly once, as a phrase
+        or as the name of a class (``"Dog bark"`` in "a dog barks": `attnviz.text.sounds.find_label`). Where a column ``caption`` names the clip's
         captions, the rows of the prompt are taken: the others are for other maps. The column ``source`` names the
         source recording, the unit of the bootstrap; without it that is the clip. Events of no length are kept and
         not scored; ends up to 50 ms past the audio are cut; a label without times is a phrase that is silent.
@@ -85,7 +88,8 @@ def align(
 
     Examples
     --------
-    ``attnviz.align(maps, events, controls={"random weights": randomized}).summary()``
+    ``attnviz.align(maps, attnviz.listen(out.audios[0])).summary()``, or with controls
+    ``attnviz.align(maps, events, controls={"random weights": randomized})``.
     """
     maps.occurrences(prompt_index)  # refuses a prompt that is not there
     if masks is not None:

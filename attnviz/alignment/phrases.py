@@ -11,9 +11,11 @@ import pandas as pd
 
 from attnviz.alignment.scored_clips import union
 from attnviz.errors import EventsError, PromptError
-from attnviz.events import PAST_THE_END, event_table
+from attnviz.events import PAST_THE_END, Heard, events_of
+from attnviz.events.spans import quoted
 from attnviz.events.table import SHORTEST
-from attnviz.text.words import find_phrase
+from attnviz.text.sounds import find_label
+from attnviz.text.words import split_words
 
 ACTIVE_SHARE = 0.5
 """A column is active where events cover at least this share of it."""
@@ -112,13 +114,14 @@ class AlignedPhrase:
         return "" if self.active.any() else "shorter than half a column"
 
 
-def phrase_events(events: pd.DataFrame, caption: str, seconds: float) -> list[PhraseEvents]:
+def phrase_events(events: pd.DataFrame | Heard, caption: str, seconds: float) -> list[PhraseEvents]:
     """Find the phrases of one clip's caption that events name, in the caption's order.
 
     Parameters
     ----------
-    events : pandas.DataFrame
-        An event table of one clip. A row with a label and no times is a phrase that is silent.
+    events : pandas.DataFrame or Heard
+        An event table of one clip, or what was heard in it. A row with a label and no times is a phrase that is
+        silent.
     caption : str
         The caption.
     seconds : float
@@ -130,16 +133,15 @@ def phrase_events(events: pd.DataFrame, caption: str, seconds: float) -> list[Ph
         It is no event table, is of several clips or of other captions alone, passes the end of the clip by over
         50 ms, or names several source recordings for one phrase.
     PromptError
-        A label without a span is not in the caption exactly once.
+        A label without a span is not in the caption exactly once, as a phrase or as a class that it names.
     """
-    table = event_table(events)
+    table = events_of(events, caption)
     clips = sorted(set(table["clip"]))
     if len(clips) > 1:
         raise EventsError(
-            f"the events are of {len(clips)} clips, {clips[:5]}; maps are of one. Pick its rows, "
+            f"the events are of {len(clips)} clips, {quoted(clips)}; maps are of one. Pick its rows, "
             f"events[events['clip'] == {clips[0]!r}], and pool the results with Alignment.concat."
         )
-    table = _of_caption(table, caption)
     named = table[(table["label"] != "") | table["onset"].notna()]
     given = named["span"].tolist() if "span" in named.columns else [None] * len(named)
     spans = [
@@ -149,22 +151,8 @@ def phrase_events(events: pd.DataFrame, caption: str, seconds: float) -> list[Ph
     return [_of_rows(named[[one == span for one in spans]], span, seconds) for span in sorted(set(spans))]
 
 
-def _of_caption(table: pd.DataFrame, caption: str) -> pd.DataFrame:
-    """Return the rows of this caption, where the events name captions: a clip may have several."""
-    if "caption" not in table.columns:
-        return table
-    own = table["caption"].map(lambda text: text == caption or pd.isna(text) or text == "").astype(bool)
-    if len(table) and not own.any():
-        captions = list(dict.fromkeys(table["caption"]))
-        raise EventsError(
-            f"the events are of {len(captions)} captions, {captions[:5]}, and none of them is the prompt of the "
-            f"maps, {caption!r}. Make the maps with the caption as it stands there."
-        )
-    return table[own]
-
-
 def _span_of(label: str, caption: str, clip: str) -> tuple[int, int]:
-    spans = find_phrase(caption, label)
+    spans = find_label(caption, label)
     if len(spans) == 1:
         return spans[0]
     where = f"the event {label!r} of clip {clip!r}"
@@ -175,8 +163,9 @@ def _span_of(label: str, caption: str, clip: str) -> tuple[int, int]:
             "the column span, (start, end)."
         )
     raise PromptError(
-        f"{where} is not in the caption {caption!r}. Is the label a class name, not the caption's phrase? Rename "
-        "it, or give the phrase's characters in the column span, (start, end)."
+        f"{where} is not in the caption {caption!r}, as a phrase or as a class that it names; its words are "
+        f"{', '.join(word.text for word in split_words(caption))}. Rename the label to the caption's own words, or give "
+        "their characters in the column span, (start, end)."
     )
 
 
@@ -208,7 +197,7 @@ def _source(rows: pd.DataFrame, label: str, clip: str) -> str | None:
     sources = sorted({str(source) for source in rows["source"] if not (pd.isna(source) or source == "")})
     if len(sources) > 1:
         raise EventsError(
-            f"the events of {label!r} in clip {clip!r} come from {len(sources)} source recordings, {sources[:5]}; "
+            f"the events of {label!r} in clip {clip!r} come from {len(sources)} source recordings, {quoted(sources)}; "
             "a phrase has one. Join their names where the phrase is a mix of several."
         )
     return sources[0] if sources else None

@@ -3,55 +3,127 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
 from attnviz.commands.options import Readout
-from attnviz.terminal import console, printable, reported, say, warnings_shown
+from attnviz.terminal import announce, check_out, command, printable, rows, say, show
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from attnviz.alignment import Alignment
+    from attnviz.sounds import Hearing
 
 _FILE = "alignment.csv"
+_EVENTS = "events.tsv"
 
 
+@command
 def align(
     run: Annotated[Path, typer.Argument(help="Run folder, as generate and explain write it.")],
-    events: Annotated[Path, typer.Option("--events", "-e", help="Sound events of the run's clip, in a file.")],
+    events: Annotated[
+        Path | None,
+        typer.Option(
+            "--events",
+            "-e",
+            help=f"Sound events of the run's clip, in a file of any known format; the run's own {_EVENTS} if left out.",
+        ),
+    ] = None,
+    listen: Annotated[
+        bool,
+        typer.Option("--listen", help="Take what the bundled listener hears in the run's audio as the events."),
+    ] = False,
     clip: Annotated[str | None, typer.Option(help="Which clip of the file; needed where it has several.")] = None,
     readout: Readout = "mean",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help=f"Replace an existing {_FILE}.")] = False,
-) -> None:
-    """Score whether the maps of a run's words fall where their sounds are, beside controls."""
-    with reported(), warnings_shown():
-        from attnviz.alignment import align as score
-        from attnviz.events import read_events
-        from attnviz.io.storage import whole_or_nothing
-        from attnviz.maps import AttentionMaps
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help=f"Replace {_FILE}, and {_EVENTS} where it is another.")
+    ] = False,
+) -> dict[str, Any]:
+    """Score whether the maps of a run's words fall where their sounds are, beside controls.
 
-        # The place is looked at before the maps are read, and nothing is left there if they cannot be scored.
-        with whole_or_nothing(run / _FILE, overwrite=overwrite, replaceable=_is_alignment) as partial:
-            table = read_events(events, clip=clip)
-            _check_one_clip(table, events)
-            result = score(AttentionMaps.load(run / "maps.zarr"), table, readout=readout)
-            result.table.to_csv(partial, index=False)
-        _show(result)
-        say(f"\nWritten to {run / _FILE}")
+    A label is a phrase of the prompt, or a class that the prompt names ("Dog bark" in "a dog barks"). The events are
+    kept in the run, for figures and report.
+    """
+    check_out(run / _FILE, overwrite=overwrite)
+    announce("Reading maps and events")
+    from attnviz.alignment import align as score
+    from attnviz.events import events_of, is_tsv, write_tsv
+    from attnviz.io.storage import whole_or_nothing
+    from attnviz.maps import AttentionMaps
+
+    # The places are looked at before the maps are read, and nothing is left there if they cannot be scored.
+    with whole_or_nothing(run / _FILE, overwrite=overwrite, replaceable=_is_alignment) as partial:
+        given = _heard(run, events, clip) if listen else _read(run, events, clip)
+        maps = AttentionMaps.load(run / "maps.zarr")
+        table = events_of(given, maps.prompts[0])
+        result = score(maps, table, readout=readout)
+        result.table.to_csv(partial, index=False)
+        if not _is_kept(run, table):
+            with whole_or_nothing(run / _EVENTS, overwrite=overwrite, replaceable=is_tsv) as kept:
+                write_tsv(table, kept)
+    _show(result)
+    say(f"\nWritten to {run}: {_FILE}, {_EVENTS}")
+    return {
+        "run": run,
+        "files": [_FILE, _EVENTS],
+        "readout": result.readout,
+        "events": rows(table),
+        "phrases": rows(result.table),
+        "pooled": rows(result.pooled.scores),
+        "differences": rows(result.pooled.differences),
+    }
 
 
-def _check_one_clip(table: pd.DataFrame, path: Path) -> None:
+def _read(run: Path, events: Path | None, clip: str | None) -> pd.DataFrame:
+    """Read the events of one clip from a file, or those the run has."""
     from attnviz.errors import EventsError
+    from attnviz.events import read_events
+    from attnviz.events.spans import quoted
 
+    path = run / _EVENTS if events is None else events
+    if events is None and not path.exists():
+        raise EventsError(
+            f"{run} has no {_EVENTS}. Give a file with --events, or --listen to take what the bundled listener hears."
+        )
+    table = read_events(path, clip=clip)
     clips = list(dict.fromkeys(table["clip"]))
     if len(clips) > 1:
         raise EventsError(
-            f"{path} has the events of {len(clips)} clips, {clips[:5]}; a run is of one. Say which with --clip."
+            f"{path} has the events of {len(clips)} clips, {quoted(clips)}; a run is of one. Say which with --clip."
         )
+    return table
+
+
+def _heard(run: Path, events: Path | None, clip: str | None) -> Hearing:
+    """Listen to the run's audio."""
+    from attnviz.errors import EventsError
+
+    if events is not None or clip is not None:
+        raise EventsError(
+            f"--listen makes the events, and --{'clip' if events is None else 'events'} is about a file of them: "
+            "give one of the two."
+        )
+    from attnviz.sounds.listening import listen
+
+    hearing = listen(run / "audio.wav")
+    say(hearing.quality_line)
+    return hearing
+
+
+def _is_kept(run: Path, table: pd.DataFrame) -> bool:
+    """Say whether the run has these very events already."""
+    from attnviz.errors import EventsError
+    from attnviz.events import read_tsv
+
+    try:
+        kept = read_tsv(run / _EVENTS)
+    except EventsError:
+        return False
+    return kept.to_csv() == table.to_csv()
 
 
 def _is_alignment(path: Path) -> bool:
@@ -74,14 +146,14 @@ def _show(result: Alignment) -> None:
         scores = ("", "", "") if reason else (f"{auc:.3f}", f"{correlation:.3f}", f"{error:+.2f}")
         listed.add_row(escape(printable(label)), *scores, reason)
     if len(phrases):
-        console.print(listed)
+        show(listed)
     for line in report.opening(result):
         say(line)
     if result.counts["scored"]:
-        rows = report.score_rows(result.pooled)
-        pooled = Table("score", *map(escape, rows.columns))
-        for name, cells in rows.iterrows():
+        pooled_rows = report.score_rows(result.pooled)
+        pooled = Table("score", *map(escape, pooled_rows.columns))
+        for name, cells in pooled_rows.iterrows():
             pooled.add_row(str(name), *cells)
-        console.print(pooled)
+        show(pooled)
         for line in report.verdicts(result):
             say(line)

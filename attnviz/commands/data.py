@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from attnviz.terminal import reported, say, warnings_shown
+from attnviz.terminal import announce, check_out, command, say
 
 data = typer.Typer(no_args_is_help=True, help="Get the recordings that models are trained on.")
 
@@ -18,6 +18,7 @@ def main() -> None:
 
 
 @data.command()
+@command
 def esc10(
     out: Annotated[Path, typer.Argument(help="Folder to make.")],
     source: Annotated[
@@ -25,9 +26,12 @@ def esc10(
         typer.Option("--from", help="Folder or zip file of ESC-10; the public archive (40 MB) if left out."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing copy of ESC-10.")] = False,
-) -> None:
+) -> dict[str, Any]:
     """Download ESC-10, 400 recordings of ten classes, or take it from a copy; check it either way."""
-    with reported(), warnings_shown():
-        from attnviz.sounds import fetch_esc10
+    check_out(out, overwrite=overwrite)
+    announce("Getting ESC-10")
+    from attnviz.sounds import fetch_esc10
 
-        say(f"Written to {fetch_esc10(out, source=source, overwrite=overwrite)}")
+    folder = fetch_esc10(out, source=source, overwrite=overwrite)
+    say(f"Written to {folder}")
+    return {"out": folder}

@@ -22,7 +22,8 @@ from attnviz.commands.options import (
     Seed,
     Steps,
 )
-from attnviz.terminal import quieten_libraries, reported, say, warnings_shown
+from attnviz.commands.running import begun, written
+from attnviz.terminal import command, talk
 
 if TYPE_CHECKING:
     from attnviz.editing.requests import EditRequest, Sampling
@@ -60,6 +61,7 @@ Inverted = Annotated[Inversion, typer.Option(help="With a clip: how it is genera
 
 
 @edit.command()
+@command
 def swap(
     source: Annotated[str, typer.Argument(help="Prompt, for example 'a dog barks'.")],
     target: Annotated[str, typer.Argument(help="The same with other words in place of some: 'a cat meows'.")],
@@ -81,9 +83,9 @@ def swap(
     device: Device = None,
     precision: Precision = "float32",
     overwrite: ReplaceRun = False,
-) -> None:
+) -> dict[str, Any]:
     """Put other words in place of some, and keep when and where each sounds."""
-    _run(
+    return _run(
         lambda: _prompt_edit(
             ("swap", source, target), weight, cross_steps, self_steps, blend,
             _sampling(num_inference_steps, seed, guidance, negative),
@@ -94,6 +96,7 @@ def swap(
 
 
 @edit.command()
+@command
 def refine(
     source: Annotated[str, typer.Argument(help="Prompt, for example 'a dog barks'.")],
     target: Annotated[str, typer.Argument(help="The same with words added: 'a big dog barks loudly'.")],
@@ -115,9 +118,9 @@ def refine(
     device: Device = None,
     precision: Precision = "float32",
     overwrite: ReplaceRun = False,
-) -> None:
+) -> dict[str, Any]:
     """Add words to a prompt, and keep when and where the others sound."""
-    _run(
+    return _run(
         lambda: _prompt_edit(
             ("refine", source, target), weight, cross_steps, self_steps, blend,
             _sampling(num_inference_steps, seed, guidance, negative),
@@ -128,6 +131,7 @@ def refine(
 
 
 @edit.command()
+@command
 def reweight(
     prompt: Annotated[str, typer.Argument(help="Prompt, for example 'a dog barks while rain falls'.")],
     out: RunFolder,
@@ -148,9 +152,9 @@ def reweight(
     device: Device = None,
     precision: Precision = "float32",
     overwrite: ReplaceRun = False,
-) -> None:
+) -> dict[str, Any]:
     """Make words louder or softer: 1 changes nothing, 0 takes a word's attention away, below 0 turns it round."""
-    _run(
+    return _run(
         lambda: _prompt_edit(
             ("reweight", prompt, prompt), weight, cross_steps, self_steps, blend,
             _sampling(num_inference_steps, seed, guidance, negative),
@@ -161,6 +165,7 @@ def reweight(
 
 
 @edit.command()
+@command
 def inpaint(
     clip: Annotated[Path, typer.Argument(help="Audio file: WAV, FLAC or OGG; its first 10.24 s are taken.")],
     prompt: Annotated[str, typer.Argument(help="What is to be heard in the part that is drawn anew.")],
@@ -178,7 +183,7 @@ def inpaint(
     device: Device = None,
     precision: Precision = "float32",
     overwrite: ReplaceRun = False,
-) -> None:
+) -> dict[str, Any]:
     """Draw a span of a clip, a band of it, or the box of both anew; the rest stays the original waveform."""
 
     def request() -> EditRequest:
@@ -187,10 +192,11 @@ def inpaint(
         how = _sampling(num_inference_steps, seed, guidance, negative)
         return ClipEditRequest(clip, prompt, how, strength, span, band, inpaint=True)
 
-    _run(request, (model, revision, offline, device, precision), out, overwrite)
+    return _run(request, (model, revision, offline, device, precision), out, overwrite)
 
 
 @edit.command()
+@command
 def style(
     clip: Annotated[Path, typer.Argument(help="Audio file: WAV, FLAC or OGG; its first 10.24 s are taken.")],
     prompt: Annotated[str, typer.Argument(help="What is to be heard.")],
@@ -206,7 +212,7 @@ def style(
     device: Device = None,
     precision: Precision = "float32",
     overwrite: ReplaceRun = False,
-) -> None:
+) -> dict[str, Any]:
     """Turn a clip towards a prompt."""
 
     def request() -> EditRequest:
@@ -214,19 +220,17 @@ def style(
 
         return ClipEditRequest(clip, prompt, _sampling(num_inference_steps, seed, guidance, negative), strength)
 
-    _run(request, (model, revision, offline, device, precision), out, overwrite)
+    return _run(request, (model, revision, offline, device, precision), out, overwrite)
 
 
-def _run(request: Callable[[], EditRequest], model: tuple[Any, ...], out: Path, overwrite: bool) -> None:
-    with reported(), warnings_shown() as warned:
-        quieten_libraries()
-        from attnviz import jobs
-        from attnviz.editing.run import edit_to_run
+def _run(request: Callable[[], EditRequest], model: tuple[Any, ...], out: Path, overwrite: bool) -> dict[str, Any]:
+    begun(out, overwrite=overwrite)
+    from attnviz import jobs
+    from attnviz.editing.run import edit_to_run
 
-        place = jobs.RunPlace(out, overwrite=overwrite)
-        run = edit_to_run(request(), model=jobs.ModelChoice(*model), place=place, warned=warned)
-        say(repr(run.maps))
-        say(f"\nWritten to {run.folder}: {', '.join(run.files)}")
+    choice = jobs.ModelChoice(*model, progress=not talk().quiet)
+    place = jobs.RunPlace(out, overwrite=overwrite)
+    return written(edit_to_run(request(), model=choice, place=place, warned=talk().warned))
 
 
 def _sampling(num_inference_steps: int, seed: int, guidance: float, negative: str | None) -> Sampling:

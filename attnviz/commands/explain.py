@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,12 +14,14 @@ from attnviz.commands.options import (
     Model,
     Offline,
     Precision,
+    Readout,
     ReplaceRun,
     Revision,
     RunFolder,
     SpecialTokens,
 )
-from attnviz.terminal import quieten_libraries, reported, say, warnings_shown
+from attnviz.commands.running import begun, written
+from attnviz.terminal import command, rows, say, talk
 
 
 class Method(StrEnum):
@@ -30,6 +32,7 @@ class Method(StrEnum):
     PREDICTED = "predicted"
 
 
+@command
 def explain(
     clip: Annotated[Path, typer.Argument(help="Audio file: WAV, FLAC or OGG, of any length.")],
     caption: Annotated[str, typer.Argument(help="What is heard in it, for example 'a dog barks'.")],
@@ -37,6 +40,7 @@ def explain(
     events: Annotated[
         Path | None, typer.Option("--events", "-e", help="File of the clip's sound events, of any known format.")
     ] = None,
+    readout: Readout = "mean",
     model: Model = None,
     method: Annotated[
         Method,
@@ -77,36 +81,36 @@ def explain(
     device: Device = None,
     precision: Precision = "float32",
     overwrite: ReplaceRun = False,
-) -> None:
+) -> dict[str, Any]:
     """Map every word of a caption on a real clip, and score the maps where the clip's events are known."""
-    with reported(), warnings_shown() as warned:
-        quieten_libraries()
-        from attnviz import jobs
-        from attnviz.explaining.run import Explanation, explain_to_run
+    begun(out, overwrite=overwrite)
+    from attnviz import jobs
+    from attnviz.explaining.run import Explanation, explain_to_run
 
-        request = Explanation(
-            clip=clip,
-            prompt=caption,
-            events=events,
-            method=method.value,
-            timesteps=tuple(timestep or ()),
-            draws=draws,
-            seed=seed,
-            inversion_steps=inversion_steps,
-            look_timestep=look_timestep,
-            overlap=overlap,
-            normalize=not own_level,
-            randomize=int(randomize) if randomize is not None and randomize.isdecimal() else randomize or 0,
-            randomize_seed=randomize_seed,
-            keep=tuple(keep or ()),
-        )
-        run, alignment = explain_to_run(
-            request,
-            model=jobs.ModelChoice(model, revision, offline, device, precision),
-            place=jobs.RunPlace(out, overwrite=overwrite, special_tokens=special_tokens),
-            warned=warned,
-        )
-        say(repr(run.maps))
-        if alignment is not None:
-            say(f"\n{alignment.summary()}")
-        say(f"\nWritten to {run.folder}: {', '.join(run.files)}")
+    request = Explanation(
+        clip=clip,
+        prompt=caption,
+        events=events,
+        method=method.value,
+        timesteps=tuple(timestep or ()),
+        draws=draws,
+        seed=seed,
+        inversion_steps=inversion_steps,
+        look_timestep=look_timestep,
+        overlap=overlap,
+        normalize=not own_level,
+        randomize=int(randomize) if randomize is not None and randomize.isdecimal() else randomize or 0,
+        randomize_seed=randomize_seed,
+        keep=tuple(keep or ()),
+        readout=readout,
+    )
+    run, alignment = explain_to_run(
+        request,
+        model=jobs.ModelChoice(model, revision, offline, device, precision, progress=not talk().quiet),
+        place=jobs.RunPlace(out, overwrite=overwrite, special_tokens=special_tokens, readout=readout),
+        warned=talk().warned,
+    )
+    if alignment is not None:
+        say(f"{alignment.summary()}\n")
+    result = written(run)
+    return result if alignment is None else {**result, "phrases": rows(alignment.table)}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from attnviz.commands.options import Readout
-from attnviz.terminal import reported, say, warnings_shown
+from attnviz.terminal import InPart, announce, check_out, command, say
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,6 +21,7 @@ _COMPARISON = "comparison"
 _ENDINGS = ("pdf", "png")
 
 
+@command
 def figures(
     runs: Annotated[list[Path], typer.Argument(help="Run folders; several are compared, too.", metavar="RUN...")],
     style: Annotated[str, typer.Option(help="Sizes and type of the figures: paper.")] = "paper",
@@ -32,36 +33,53 @@ def figures(
         Path | None, typer.Option("--out", "-o", help="Folder to write; of one run RUN/figures where left out.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing figures.")] = False,
-) -> None:
-    """Draw the figures of a paper from saved runs, as PDF and PNG; no model is loaded."""
-    with reported(), warnings_shown():
-        from attnviz.errors import AttnVizError, OutputError
-        from attnviz.io.storage import check_free, whole_folder
-        from attnviz.plots.paper import STYLES, FigureSet
-        from attnviz.report.saved_run import read_saved_run
+) -> dict[str, Any]:
+    """Draw the figures of a paper from saved runs, as PDF and PNG; no model is loaded.
 
-        if style not in STYLES:
-            raise AttnVizError(f"--style {style} is unknown; there is {', '.join(STYLES)}.")
-        if out is None and len(runs) > 1:
-            raise OutputError(f"{len(runs)} runs need one folder for their figures: say which with --out.")
-        target = runs[0] / "figures" if out is None else out
-        if out is not None:
-            check_free(target, overwrite=overwrite, replaceable=is_figures)
-        sets = {}
-        for name, folder in _named(runs).items():
-            run = read_saved_run(folder)
-            spans = tuple(run.maps.tokens[0].phrase_span(phrase) for phrase in word or ())
-            for span in spans or [one.span for one in run.maps.occurrences(0)[:1]]:
-                run.maps.heatmap(span, readout=readout)  # or an error, before anything is drawn
-            sets[name] = FigureSet(run, STYLES[style], spans, readout, _diagnosis(run, readout))
-        with whole_folder(target, overwrite=overwrite, replaceable=is_figures) as partial:
-            for name, one in sets.items():
-                place = partial if len(sets) == 1 else partial / name
-                place.mkdir(exist_ok=True)
-                _draw_all(one, place, "" if len(sets) == 1 else f"{name}: ")
-            if len(sets) > 1:
-                _compare(sets, list(word or ()), partial, STYLES[style])
-        say(f"Written to {target}")
+    Ends with status 3 where a figure was left out, and says which, and why.
+    """
+    if out is None and len(runs) == 1:
+        check_out(runs[0] / "figures", overwrite=overwrite)
+    elif out is not None:
+        check_out(out, overwrite=overwrite)
+    announce("Reading the runs" if len(runs) > 1 else "Reading the run")
+    from attnviz.errors import AttnVizError, OutputError
+    from attnviz.io.storage import check_free, whole_folder
+    from attnviz.plots.paper import STYLES, FigureSet
+    from attnviz.report.saved_run import read_saved_run
+
+    if style not in STYLES:
+        raise AttnVizError(f"--style {style} is unknown; there is {', '.join(STYLES)}.")
+    if out is None and len(runs) > 1:
+        raise OutputError(f"{len(runs)} runs need one folder for their figures: say which with --out.")
+    target = runs[0] / "figures" if out is None else out
+    if out is not None:
+        check_free(target, overwrite=overwrite, replaceable=is_figures)
+    sets, left_out = {}, {}
+    for name, folder in _named(runs).items():
+        run = read_saved_run(folder)
+        spans = tuple(run.maps.tokens[0].phrase_span(phrase) for phrase in word or ())
+        for span in spans or [one.span for one in run.maps.occurrences(0)[:1]]:
+            run.maps.heatmap(span, readout=readout)  # or an error, before anything is drawn
+        prefix = f"{name}: " if len(runs) > 1 else ""
+        found, reason = _diagnosis(run, readout)
+        if found is None:
+            left_out[f"{prefix}diagnosis"] = reason
+        sets[name] = FigureSet(run, STYLES[style], spans, readout, found)
+    drawn: list[str] = []
+    with whole_folder(target, overwrite=overwrite, replaceable=is_figures) as partial:
+        for name, one in sets.items():
+            place = partial if len(sets) == 1 else partial / name
+            place.mkdir(exist_ok=True)
+            _draw_all(one, place, "" if len(sets) == 1 else f"{name}: ", drawn, left_out)
+        if len(sets) > 1:
+            _compare(sets, list(word or ()), partial, STYLES[style], drawn, left_out)
+    say(f"{', '.join(drawn)}\nWritten to {target}")
+    result = {"out": target, "figures": drawn, "left_out": left_out}
+    if left_out:
+        reasons = "\n".join(f"no figure {name}: {reason}" for name, reason in left_out.items())
+        raise InPart(f"{len(drawn)} figures were drawn, {len(left_out)} were left out.\n{reasons}", result)
+    return result
 
 
 def is_figures(path: Path) -> bool:
@@ -82,42 +100,49 @@ def _named(runs: list[Path]) -> dict[str, Path]:
         names = [f"{run.resolve().parent.name}-{run.resolve().name}" for run in runs]
     if len(set(names)) < len(names) or f"{_COMPARISON}.pdf" in names:
         raise OutputError(
-            f"The runs go by the names {names}, which do not tell them apart. Was one given twice? Rename others."
+            f"The runs go by the names {', '.join(names)}, which do not tell them apart. Was one given twice? Rename "
+            "others."
         )
     return dict(zip(names, runs, strict=True))
 
 
-def _diagnosis(run: SavedRun, readout: str) -> Diagnosis | None:
-    """Look for signs of failure, and say why where nothing can be looked for."""
+def _diagnosis(run: SavedRun, readout: str) -> tuple[Diagnosis | None, str]:
+    """Look for signs of failure; None and the reason where nothing can be looked for."""
     from attnviz.diagnosis import diagnose
     from attnviz.errors import MapsError
 
     try:
-        return diagnose(run.maps, readout=readout)
+        return diagnose(run.maps, readout=readout), ""
     except MapsError as error:
-        say(f"no figure 'diagnosis' of {run.folder}: {error}")
-        return None
+        return None, str(error)
 
 
-def _draw_all(figures: FigureSet, folder: Path, prefix: str) -> None:
-    """Write every figure the run has the material of, and say which it has not."""
-    from attnviz.errors import MapsError, PromptError
+def _draw_all(figures: FigureSet, folder: Path, prefix: str, drawn: list[str], left_out: dict[str, str]) -> None:
+    """Write every figure the run has the material of, and note why it has not that of others."""
+    from attnviz.errors import EventsError, MapsError, PromptError
 
-    drawn = []
+    before = len(drawn)
     for name, draw in figures.drawers().items():
         try:
             figure = draw()
-        except (MapsError, PromptError) as error:
-            say(f"{prefix}no figure {name!r}: {error}")
+        except (EventsError, MapsError, PromptError) as error:
+            left_out[f"{prefix}{name}"] = str(error)
             continue
         _save(figure, folder / name, figures.style)
-        drawn.append(name)
-    if not drawn:
-        raise MapsError(f"{figures.run.folder} has the material of no figure; the reasons stand above.")
-    say(f"{prefix}{', '.join(drawn)}")
+        drawn.append(f"{prefix}{name}")
+    if len(drawn) == before:
+        reasons = " ".join(dict.fromkeys(left_out.values()))
+        raise MapsError(f"{figures.run.folder} has the material of no figure. {reasons}")
 
 
-def _compare(sets: dict[str, FigureSet], phrases: list[str], folder: Path, style: Style) -> None:
+def _compare(
+    sets: dict[str, FigureSet],
+    phrases: list[str],
+    folder: Path,
+    style: Style,
+    drawn: list[str],
+    left_out: dict[str, str],
+) -> None:
     from attnviz.errors import MapsError
     from attnviz.plots import comparison_panels
 
@@ -126,10 +151,10 @@ def _compare(sets: dict[str, FigureSet], phrases: list[str], folder: Path, style
     try:
         figure = comparison_panels(maps, phrases, readout=readout, width=style.two)
     except MapsError as error:
-        say(f"no figure {_COMPARISON!r}: {error}")
+        left_out[_COMPARISON] = str(error)
         return
     _save(figure, folder / _COMPARISON, style)
-    say(_COMPARISON)
+    drawn.append(_COMPARISON)
 
 
 def _save(figure: Figure, path: Path, style: Style) -> None:

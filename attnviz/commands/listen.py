@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from attnviz.terminal import console, printable, reported, say, warnings_shown
+from attnviz.terminal import announce, check_out, command, printable, rows, say, show
 
 if TYPE_CHECKING:
     from attnviz.sounds.hearing import Hearing
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _STRONGEST = 3  # classes named on the terminal
 
 
+@command
 def listen(
     clip: Annotated[Path, typer.Argument(help="Audio file: WAV, FLAC or OGG.")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="TSV file of the events to write.")] = None,
@@ -28,31 +29,40 @@ def listen(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an existing TSV file of events.")
     ] = False,
-) -> None:
+) -> dict[str, Any]:
     """Find the sound events of a clip: which of ten classes sounds, and when."""
-    with reported(), warnings_shown():
-        from attnviz.events import is_tsv, write_tsv
-        from attnviz.io.storage import whole_or_nothing
-        from attnviz.sounds import listening
+    if out is not None:
+        check_out(out, overwrite=overwrite)
+    announce("Loading PyTorch and the listener")
+    from attnviz.events import is_tsv, write_tsv
+    from attnviz.io.storage import whole_or_nothing
+    from attnviz.sounds import listening
 
-        # The place is looked at before the clip is, and nothing is left there if the clip cannot be heard.
-        place = (
-            whole_or_nothing(out, overwrite=overwrite, replaceable=is_tsv) if out is not None else nullcontext()
-        )
-        with place as partial:
-            hearing = listening.listen(clip, model=model)
-            if partial is not None:
-                write_tsv(hearing.events, partial)
-        _show(hearing)
-        if out is not None:
-            say(f"\nWritten to {out}")
+    # The place is looked at before the clip is, and nothing is left there if the clip cannot be heard.
+    place = whole_or_nothing(out, overwrite=overwrite, replaceable=is_tsv) if out is not None else nullcontext()
+    with place as partial:
+        hearing = listening.listen(clip, model=model)
+        if partial is not None:
+            write_tsv(hearing.events, partial)
+    _show(hearing)
+    if out is not None:
+        say(f"\nWritten to {out}")
+    peaks = {str(name): float(hearing.peaks.sel(sound=name)) for name in hearing.probabilities["sound"].values}
+    return {
+        "clip": hearing.clip,
+        "seconds": hearing.seconds,
+        "events": rows(hearing.events),
+        "peaks": peaks,
+        "quality": hearing.quality,
+        "out": out,
+    }
 
 
 def _show(hearing: Hearing) -> None:
     table = Table("sound", "onset (s)", "offset (s)", title=escape(printable(hearing.clip)), title_justify="left")
     for label, onset, offset in zip(*(hearing.events[name] for name in ("label", "onset", "offset")), strict=True):
         table.add_row(escape(label), f"{onset:.2f}", f"{offset:.2f}")
-    console.print(table if len(hearing.events) else "No sound that the listener knows.")
+    show(table if len(hearing.events) else "No sound that the listener knows.")
     peaks = hearing.peaks
     named = ", ".join(f"{name} {float(peaks.sel(sound=name)):.2f}" for name in hearing.strongest(_STRONGEST))
     say(f"strongest: {named}")

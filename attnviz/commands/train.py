@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from attnviz.terminal import complain, quieten_libraries, reported, say, warnings_shown
+from attnviz.commands.options import complete
+from attnviz.terminal import announce, command, complain, quieten_libraries, say
+
+_SHIPPED = tuple(sorted(path.stem for path in (Path(__file__).parents[1] / "training" / "configs").glob("*.toml")))
 
 
 class Part(StrEnum):
@@ -20,6 +23,7 @@ class Part(StrEnum):
     LISTENER = "listener"
 
 
+@command
 def train(
     part: Annotated[Part, typer.Argument(help="What to train.")],
     data: Annotated[Path, typer.Option("--data", help="Folder of ESC-10; `attnviz data esc10` makes one.")],
@@ -28,7 +32,9 @@ def train(
         str | None,
         typer.Option(
             "--config",
-            help="TOML file, or auffusion: the paper's recipe. Left out: the one that ships for this part.",
+            help=f"TOML file, or one that ships: {', '.join(_SHIPPED)} (auffusion is the paper's recipe); that of the "
+            "part's name if left out.",
+            autocompletion=complete(*_SHIPPED),
         ),
     ] = None,
     cache: Annotated[
@@ -39,26 +45,27 @@ def train(
     threads: Annotated[
         int | None, typer.Option(min=1, max=1024, help="CPU threads; PyTorch's choice if left out.")
     ] = None,
-) -> None:
+) -> dict[str, Any]:
     """Train one part of the model; stop it when you like, and go on with --resume."""
-    with reported(), warnings_shown():
-        quieten_libraries()
-        import torch
+    announce("Loading PyTorch")
+    quieten_libraries()
+    import torch
 
-        from attnviz.errors import TrainingError
-        from attnviz.training.checkpoints import how_to_go_on
-        from attnviz.training.config import CONFIGS, read_config
-        from attnviz.training.loop import train as train_part
+    from attnviz.errors import TrainingError
+    from attnviz.training.checkpoints import how_to_go_on
+    from attnviz.training.config import CONFIGS, read_config
+    from attnviz.training.loop import train as train_part
 
-        shipped = {path.stem: path for path in CONFIGS.glob("*.toml")}
-        settings = read_config(shipped.get(config or part, config or part))
-        if settings.part != part:
-            raise TrainingError(f"{config} trains the {settings.part}, not the {part}.")
-        if threads is not None:
-            torch.set_num_threads(threads)
-        try:
-            model = train_part(settings, esc10=data, out=out, cache=cache, resume=resume, overwrite=overwrite)
-        except KeyboardInterrupt:
-            complain("Interrupted", how_to_go_on(out.expanduser()), "yellow")
-            raise typer.Exit(130) from None
-        say(f"Written to {model}")
+    shipped = {path.stem: path for path in CONFIGS.glob("*.toml")}
+    settings = read_config(shipped.get(config or part, config or part))
+    if settings.part != part:
+        raise TrainingError(f"{config} trains the {settings.part}, not the {part}.")
+    if threads is not None:
+        torch.set_num_threads(threads)
+    try:
+        model = train_part(settings, esc10=data, out=out, cache=cache, resume=resume, overwrite=overwrite)
+    except KeyboardInterrupt:
+        complain("Interrupted", how_to_go_on(out.expanduser()), "yellow")
+        raise typer.Exit(130) from None
+    say(f"Written to {model}")
+    return {"part": part.value, "model": model}

@@ -28,7 +28,7 @@ from attnviz.events.delimited import is_tsv, read_csv, read_tsv, write_csv, writ
 from attnviz.events.jams import read_jams, write_jams
 from attnviz.events.limits import PAST_THE_END, fit_to_clips
 from attnviz.events.reading import FORMATS, read_events
-from attnviz.events.spans import token_spans, with_spans
+from attnviz.events.spans import Heard, events_of, token_spans, with_spans
 from attnviz.events.table import OPTIONAL, REQUIRED, event_table, scorable
 
 __all__ = [
@@ -37,9 +37,11 @@ __all__ = [
     "PAST_THE_END",
     "REQUIRED",
     "ClipFiles",
+    "Heard",
     "clip_seconds",
     "column_activity",
     "event_table",
+    "events_of",
     "fit_to_clips",
     "is_tsv",
     "match_clips",

@@ -3,11 +3,64 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Protocol, runtime_checkable
 
 import pandas as pd
 
 from attnviz.errors import EventsError
 from attnviz.events.table import event_table
+
+
+@runtime_checkable
+class Heard(Protocol):
+    """What was heard in a clip, such as `attnviz.sounds.Hearing`: events of those classes that a caption names."""
+
+    def of_caption(self, caption: str) -> pd.DataFrame:
+        """Return the event table of the classes that a caption names, with their spans."""
+        ...
+
+
+def events_of(events: pd.DataFrame | Heard, caption: str) -> pd.DataFrame:
+    """Return the events that belong to one caption.
+
+    Parameters
+    ----------
+    events : pandas.DataFrame or Heard
+        An event table, or what a listener heard. Where a column ``caption`` names captions (a clip of AudioGrounding
+        has five), only the rows of this one are kept; rows that name none are, too.
+    caption : str
+        The caption.
+
+    Returns
+    -------
+    pandas.DataFrame
+        An event table.
+
+    Raises
+    ------
+    EventsError
+        It is no event table, its rows are of other captions alone, or the caption names no class that the listener
+        knows.
+    """
+    if isinstance(events, Heard):
+        return events.of_caption(caption)
+    table = event_table(events)
+    if "caption" not in table.columns:
+        return table
+    own = table["caption"].map(lambda text: text == caption or pd.isna(text) or text == "").astype(bool)
+    if len(table) and not own.any():
+        captions = list(dict.fromkeys(table["caption"]))
+        raise EventsError(
+            f"the events are of {len(captions)} captions, {quoted(captions)}, and none of them is the prompt of "
+            f"the maps, {caption!r}. Make the maps with the caption as it stands there."
+        )
+    return table[own].reset_index(drop=True)
+
+
+def quoted(names: Iterable[str], most: int = 5) -> str:
+    """Return names as a message shows them: the first few, in quotes, parted by commas."""
+    every = list(names)
+    return ", ".join(f"'{name}'" for name in every[:most]) + (", ..." if len(every) > most else "")
 
 
 def token_spans(caption: str, tokens: Iterable[str]) -> list[tuple[int, int]]:
@@ -59,7 +112,8 @@ def with_spans(table: pd.DataFrame, caption: str) -> pd.DataFrame:
     table : pandas.DataFrame
         An event table. A span that is given stays; a row without times and label needs none.
     caption : str
-        The caption that the labels are phrases of. Case is ignored, as is punctuation around a label.
+        The caption. A label is one of its phrases (case is ignored, as is punctuation around it), or a class that
+        it names (`attnviz.text.sounds.find_label`): ``"Dog bark"`` in "a dog barks".
 
     Returns
     -------
@@ -87,7 +141,7 @@ def with_spans(table: pd.DataFrame, caption: str) -> pd.DataFrame:
 
 
 def _place(row: int, label: str, span: tuple[int, int] | None, caption: str) -> tuple[int, int] | None:
-    from attnviz.text.words import find_phrase  # here: the room it is in takes seconds to import
+    from attnviz.text.sounds import find_label  # here: the room it is in takes seconds to import
 
     if span is not None:
         if span[1] > len(caption):
@@ -95,16 +149,16 @@ def _place(row: int, label: str, span: tuple[int, int] | None, caption: str) -> 
         return span
     if not label:
         return None
-    places = find_phrase(caption, label)
+    places = find_label(caption, label)
     if not places:
         raise EventsError(
-            f"row {row}: the label {label!r} is not in the caption {caption!r}. Is it the name of a class, or of "
-            "another caption? Give the words of the caption, or their span."
+            f"row {row}: the label {label!r} is not in the caption {caption!r}, as a phrase or as a class that it "
+            "names. Is it of another caption? Give the words of the caption as the label, or their span."
         )
     if len(places) > 1:
         raise EventsError(
-            f"row {row}: the label {label!r} is in the caption {caption!r} {len(places)} times, at {places}. Give "
-            "the span of the one that is meant."
+            f"row {row}: the label {label!r} is in the caption {caption!r} {len(places)} times, at "
+            f"{', '.join(f'{start}:{end}' for start, end in places)}. Give the span of the one that is meant."
         )
     return places[0]
 

@@ -13,7 +13,7 @@ import xarray as xr
 from attnviz.alignment import Alignment, align
 from attnviz.alignment.phrases import phrase_events
 from attnviz.audio import MEL, load_audio, peak_normalize
-from attnviz.events import read_events
+from attnviz.events import events_of, read_events
 from attnviz.explaining.reading import explain
 from attnviz.jobs import ModelChoice, RunPlace, Written, check_axes, check_mappable, check_prompt
 
@@ -36,6 +36,7 @@ class Explanation:
     randomize: int | str = 0
     randomize_seed: int | None = None
     keep: tuple[str, ...] = ()
+    readout: str = "mean"
 
     @property
     def record(self) -> dict[str, Any]:
@@ -47,7 +48,9 @@ class Explanation:
     def settings(self) -> dict[str, Any]:
         """What `attnviz.explain` is called with, beside pipeline, clip and caption."""
         settings = {
-            name: value for name, value in asdict(self).items() if name not in ("clip", "prompt", "events")
+            name: value
+            for name, value in asdict(self).items()
+            if name not in ("clip", "prompt", "events", "readout")
         }
         return {name: value for name, value in settings.items() if value not in (None, ())}
 
@@ -96,7 +99,7 @@ def explain_to_run(
     pipe = model.load()
     check_mappable(pipe, request.prompt)
     maps = explain(pipe, waveform, request.prompt, **request.settings)
-    alignment = None if events is None else align(maps, events)
+    alignment = None if events is None else align(maps, events, readout=request.readout)
     spectrogram = cast("xr.DataArray", maps.spectrogram)  # explain's maps have it always
     written = place.write(
         peak_normalize(waveform) if request.normalize else waveform,
@@ -112,7 +115,7 @@ def explain_to_run(
 
 
 def _checked_events(path: Path, request: Explanation, seconds: float) -> pd.DataFrame:
-    """Read the events of the clip, and refuse what could not be scored with the caption."""
-    events = read_events(path, clip=request.clip, seconds=seconds)
+    """Read the events of the clip that belong to the caption, and refuse what could not be scored with it."""
+    events = events_of(read_events(path, clip=request.clip, seconds=seconds), request.prompt)
     phrase_events(events, request.prompt, seconds)  # or an error, before the model works
     return events

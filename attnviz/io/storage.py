@@ -134,7 +134,9 @@ def _check_target(
     if not os.path.lexists(target):
         return
     if not overwrite:
-        raise OutputError(f"{path} exists already; give another path, or ask to overwrite it.")
+        raise OutputError(
+            f"{path} exists already; give another path, or overwrite it (--overwrite on the command line, overwrite=True in Python)."
+        )
     if not replaceable(target):
         raise OutputError(
             f"{path} exists and is not what this would write, so it is not replaced, even where overwriting is "

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from attnviz.errors import CheckpointError, UnknownSoundWarning
+from attnviz.text.sounds import ENDINGS
 
 FILE_NAME = "sounds.json"
 
@@ -56,10 +57,9 @@ def warn_of_unknown_sounds(prompts: Sequence[str], sounds: KnownSounds | None) -
     """
     if sounds is None:
         return
-    # As they are, or inflected: "crow" is in "crows" and "crowing", and not in "crowd".
     stems = "|".join(re.escape(stem) for words in sounds.values() for stem in words)
     for prompt in dict.fromkeys(prompts):
-        if not re.search(rf"\b(?:{stems})(?:s|es|ed|e|ing|er|ers)?\b", prompt.lower()):
+        if not re.search(rf"\b(?:{stems}){ENDINGS}\b", prompt.lower()):
             warnings.warn(
                 f"the prompt {prompt!r} names no sound that this model was trained on. "
                 f"It knows {len(sounds)}: {', '.join(sounds)}.",

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers.utils import BaseOutput
+
+from attnviz.audio import MEL, write_wav
+from attnviz.errors import AudioError
 
 
 @dataclass
@@ -29,3 +34,43 @@ class AuffusionOutput(BaseOutput):
     spectrograms: np.ndarray | None = None
     images: np.ndarray | None = None
     latents: torch.Tensor | None = None
+
+    @property
+    def sampling_rate(self) -> int:
+        """Samples a second of `audios`: 16 000."""
+        return MEL.sample_rate
+
+    def save(self, path: str | os.PathLike[str], index: int = 0) -> Path:
+        """Write one waveform as a WAV file: 16 bits, one channel.
+
+        Parameters
+        ----------
+        path : path-like
+            The file; one that is there is replaced.
+        index : int
+            Which of `audios`.
+
+        Returns
+        -------
+        pathlib.Path
+            `path`.
+
+        Raises
+        ------
+        AudioError
+            There is no such waveform: the pipeline was asked for latents alone, or made fewer.
+        OutputError
+            The file cannot be written.
+
+        Examples
+        --------
+        >>> out = AuffusionOutput(audios=[np.zeros(16_000, dtype=np.float32)])
+        >>> out.save("silence.wav").name, out.sampling_rate  # doctest: +SKIP
+        ('silence.wav', 16000)
+        """
+        if self.audios is None:
+            raise AudioError('There is no audio: output_type="latent" gives latents alone. Leave it out.')
+        if not 0 <= index < len(self.audios):
+            raise AudioError(f"There is no waveform {index}; there are {len(self.audios)}, from 0.")
+        write_wav(path, self.audios[index])
+        return Path(path)

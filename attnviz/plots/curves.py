@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch, Rectangle
 
 from attnviz.errors import MapsError
-from attnviz.events import event_table
+from attnviz.events import Heard, events_of
 from attnviz.maps import AttentionMaps, Readout
 from attnviz.plots.style import (
     EVENT_COLOUR,
@@ -28,7 +28,7 @@ from attnviz.plots.style import (
     width_of,
     wrapped,
 )
-from attnviz.text.words import find_phrase
+from attnviz.text.sounds import find_label
 
 _LANE = 0.86  # of the height between two phrases
 
@@ -42,7 +42,7 @@ class _Lane:
 
 def activations(
     maps: AttentionMaps,
-    events: pd.DataFrame | None = None,
+    events: pd.DataFrame | Heard | None = None,
     *,
     phrases: Iterable[str | tuple[int, int]] | None = None,
     prompt_index: int = 0,
@@ -57,9 +57,10 @@ def activations(
     Parameters
     ----------
     maps : AttentionMaps
-    events : pandas.DataFrame, optional
-        Event table of the clip. A label stands at its ``span`` in the prompt, or where its words are; one that is
-        not in the prompt has bars and no curve, and is marked as such.
+    events : pandas.DataFrame or Hearing, optional
+        Event table of the clip, of which rows of other captions are left out, or what `attnviz.listen` heard in it.
+        A label stands at its ``span`` in the prompt, or where its words or those of its class are; one that is not
+        in the prompt has bars and no curve, and is marked as such.
     phrases : iterable of str or (int, int), optional
         What is drawn; None: the phrases that the events name, or without events every word.
     prompt_index, sample, readout, pool
@@ -134,7 +135,7 @@ def activations(
 
 def _lanes(
     maps: AttentionMaps,
-    events: pd.DataFrame | None,
+    events: pd.DataFrame | Heard | None,
     phrases: Iterable[str | tuple[int, int]] | None,
     prompt_index: int,
 ) -> list[_Lane]:
@@ -151,7 +152,9 @@ def _lanes(
     return [_Lane(word.label, word.span, np.empty((0, 2))) for word in maps.occurrences(prompt_index)]
 
 
-def event_places(events: pd.DataFrame | None, text: str) -> dict[tuple[str, tuple[int, int] | None], np.ndarray]:
+def event_places(
+    events: pd.DataFrame | Heard | None, text: str
+) -> dict[tuple[str, tuple[int, int] | None], np.ndarray]:
     """Return onsets and offsets, ``(events, 2)`` in s, by label and its place in a prompt, in the prompt's order.
 
     A label that is not in the prompt, or is there more than once and has no span, has the place None, and is last.
@@ -163,11 +166,11 @@ def event_places(events: pd.DataFrame | None, text: str) -> dict[tuple[str, tupl
     """
     if events is None:
         return {}
-    table = event_table(events)
+    table = events_of(events, text)
     spans = table["span"] if "span" in table.columns else pd.Series([None] * len(table), dtype=object)
     found: dict[tuple[str, tuple[int, int] | None], list[tuple[float, float]]] = {}
     for label, span, onset, offset in zip(table["label"], spans, table["onset"], table["offset"], strict=True):
-        places = [span] if span else find_phrase(text, label) if label else []
+        places = [span] if span else find_label(text, label) if label else []
         if label:
             times = found.setdefault((label, places[0] if len(places) == 1 else None), [])
             times += [] if np.isnan(onset) else [(onset, offset)]

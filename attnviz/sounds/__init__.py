@@ -8,9 +8,9 @@ from attnviz.sounds.decoding import Decoding
 from attnviz.sounds.fetch import ARCHIVE_URL, fetch_esc10
 from attnviz.sounds.hearing import Hearing
 from attnviz.sounds.listener_model import Listener, ListenerConfig
-from attnviz.sounds.phrases import PHRASES, Phrases
 from attnviz.sounds.recordings import CLASSES, FOLDS, RECORDING_RATE, Recording, read_esc10
 from attnviz.sounds.scene import BACKGROUND, Scene, SceneSound
+from attnviz.text.sounds import PHRASES, Phrases
 
 __all__ = [
     "ARCHIVE_URL",

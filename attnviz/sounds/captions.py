@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from attnviz.sounds.phrases import PHRASES
+from attnviz.text.sounds import PHRASES
 
 _PREFIXES = ("", "", "", "the sound of ", "we hear ", "a recording of ")
 _ORDER = (", then ", " then ", ", and then ", ", followed by ", " followed by ", " before ")

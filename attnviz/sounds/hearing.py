@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
@@ -12,7 +13,9 @@ import pandas as pd
 import xarray as xr
 
 from attnviz.audio.settings import whole_number
-from attnviz.errors import EventsError
+from attnviz.errors import AttnVizWarning, EventsError
+from attnviz.events import event_table, with_spans
+from attnviz.text.sounds import find_label
 
 PEAK_SECONDS = 0.5
 _MOST_SHOWN = 20
@@ -80,9 +83,54 @@ class Hearing:
         """
         known = [str(name) for name in self.probabilities["sound"].values]
         if sound not in known:
-            raise EventsError(f"the listener knows no sound {sound!r}; it knows {known}.")
+            raise EventsError(f"the listener knows no sound {sound!r}; it knows {', '.join(known)}.")
         onsets = self.events.loc[self.events["label"] == sound, "onset"]
         return float(onsets.min()) if len(onsets) else None
+
+    def of_caption(self, caption: str) -> pd.DataFrame:
+        """Return the events of the classes that a caption names, each with its place in the caption.
+
+        Parameters
+        ----------
+        caption : str
+            What the clip was generated from, or what is said to be heard in it.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Event table with `span` and `caption`. A class that the caption names and that was not heard is a row
+            without times: a phrase that is silent.
+
+        Raises
+        ------
+        EventsError
+            The caption names no class that the listener knows, or one class in several places: which of them
+            sounded is not known then.
+
+        Warns
+        -----
+        AttnVizWarning
+            What was heard and is not named; it is left out.
+        """
+        known = [str(name) for name in self.probabilities["sound"].values]
+        named = [name for name in known if find_label(caption, name)]
+        if not named:
+            raise EventsError(
+                f"the caption {caption!r} names none of the sounds that the listener knows: {', '.join(known)}. "
+                "Give events of your own, an event table or a file of them."
+            )
+        others = self.events[~self.events["label"].isin(named)]
+        if len(others):
+            heard = (f"{row.label} {row.onset:.2f}-{row.offset:.2f} s" for row in others.itertuples())
+            warnings.warn(
+                f"the listener heard what the prompt does not name, which is left out: {', '.join(heard)}.",
+                AttnVizWarning,
+                stacklevel=2,
+            )
+        silent = [name for name in named if name not in set(self.events["label"])]
+        rows = self.events[self.events["label"].isin(named)].to_dict("records")
+        rows += [{"clip": self.clip, "label": name, "onset": None, "offset": None} for name in silent]
+        return with_spans(event_table(rows), caption)
 
     @property
     def quality_line(self) -> str:

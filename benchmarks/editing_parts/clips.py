@@ -16,7 +16,7 @@ from attnviz.editing.measures import mel_distance, seam_click
 from attnviz.pipelines import AuffusionAudioToAudioPipeline, AuffusionInpaintPipeline, AuffusionPipeline
 from attnviz.sounds import ComposerConfig, scenes
 from attnviz.sounds.listener_folder import TrainedListener
-from attnviz.sounds.phrases import PHRASES
+from attnviz.text.sounds import PHRASES
 from editing_parts.settings import PARTS, Settings
 from editing_parts.tasks import other_class
 

@@ -11,7 +11,7 @@ from bundled_parts.material import Prompt, prompts
 from attnviz.editing.prompt_edit import PromptEdit
 from attnviz.errors import PromptError
 from attnviz.sounds import CLASSES
-from attnviz.sounds.phrases import PHRASES
+from attnviz.text.sounds import PHRASES
 from editing_parts.settings import Settings
 
 Span = tuple[int, int]

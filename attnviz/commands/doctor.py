@@ -1,0 +1,33 @@
+"""``attnviz doctor``: a checkpoint examined."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from attnviz.commands.options import Device, Offline, Precision, Revision
+from attnviz.terminal import announce, command, quieten_libraries, say, show, talk
+
+
+@command
+def doctor(
+    model: Annotated[str | None, typer.Argument(help="Checkpoint folder, or hub name; left out: bundled.")] = None,
+    revision: Revision = None,
+    offline: Offline = False,
+    device: Device = None,
+    precision: Precision = "float32",
+) -> dict[str, Any]:
+    """Check a checkpoint: its files, its licence, and two steps of generation with capture."""
+    announce("Loading PyTorch")
+    quieten_libraries()
+    from attnviz import doctor as examining
+    from attnviz import jobs
+
+    found = {}
+    choice = jobs.ModelChoice(model, revision, offline, device, precision, progress=not talk().quiet)
+    for check, finding in examining.examine(choice):
+        say(f"{check:<12}  {finding}")
+        found[check] = finding
+    show("[green]This checkpoint works.[/]")
+    return {"works": True, "found": found}

@@ -1,0 +1,65 @@
+"""``attnviz generate``: audio from a prompt, with a map of every word."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from attnviz.commands.options import (
+    Device,
+    Guidance,
+    Keep,
+    Model,
+    Negative,
+    Offline,
+    Precision,
+    ReplaceRun,
+    Revision,
+    RunFolder,
+    Seed,
+    SpecialTokens,
+    Steps,
+)
+from attnviz.commands.running import begun, written
+from attnviz.terminal import command, talk
+
+
+@command
+def generate(
+    prompt: Annotated[str, typer.Argument(help="What is to be heard, for example 'a dog barks'.")],
+    out: RunFolder,
+    model: Model = None,
+    num_inference_steps: Steps = 50,
+    seed: Seed = 0,
+    guidance: Guidance = 7.5,
+    negative: Negative = None,
+    duration: Annotated[float, typer.Option(help="Seconds of audio, at most 10.24.")] = 10.0,
+    keep: Keep = None,
+    special_tokens: SpecialTokens = False,
+    revision: Revision = None,
+    offline: Offline = False,
+    device: Device = None,
+    precision: Precision = "float32",
+    overwrite: ReplaceRun = False,
+) -> dict[str, Any]:
+    """Generate audio from a prompt, with a map of every word on the spectrogram."""
+    begun(out, overwrite=overwrite)
+    from attnviz import jobs
+
+    request = jobs.Generation(
+        prompt=prompt,
+        num_inference_steps=num_inference_steps,
+        seed=seed,
+        guidance_scale=guidance,
+        negative_prompt=negative,
+        duration=duration,
+        keep=tuple(keep or ()),
+    )
+    run = jobs.generate(
+        request,
+        model=jobs.ModelChoice(model, revision, offline, device, precision, progress=not talk().quiet),
+        place=jobs.RunPlace(out, overwrite=overwrite, special_tokens=special_tokens),
+        warned=talk().warned,
+    )
+    return written(run)
