@@ -1,8 +1,15 @@
-"""attnviz: which sound each word of a prompt made, when and at which frequencies."""
+"""attnviz: which sound each word of a prompt made, when and at which frequencies.
+
+Submodules are imported on first use: ``attnviz.plots`` needs no import of its own. What attnviz does is logged
+under the name ``attnviz``: ``logging.basicConfig(); logging.getLogger("attnviz").setLevel("INFO")`` shows it.
+"""
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import logging
+import pkgutil
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0.dev0"
@@ -18,6 +25,8 @@ if TYPE_CHECKING:
         AuffusionOutput,
         AuffusionPipeline,
     )
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())  # silent unless the caller asks for it
 
 # Resolved on first use, so that `import attnviz` and the command line's --help need not wait for torch.
 _HOMES = {
@@ -56,10 +65,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'attnviz' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    if not name.startswith("_") and importlib.util.find_spec(f"{__name__}.{name}") is not None:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    submodules = (module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
+    return sorted({*globals(), *__all__, *submodules})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Collection
 from typing import Literal
@@ -20,6 +21,8 @@ from attnviz.sounds.listening import listen
 from attnviz.tracing import Trace
 
 __all__ = ["align", "explain", "listen", "load", "read_events", "trace"]
+
+_logger = logging.getLogger(__name__)
 
 
 def load(
@@ -66,6 +69,7 @@ def load(
     )
     if model is None:  # not where this machine keeps it
         pipe.register_to_config(_name_or_path=bundled.NAME, _revision=__version__)
+    _logger.info("loaded %s in %s", pipe.config["_name_or_path"], pipe.unet.dtype)
     return pipe
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,6 +19,8 @@ from attnviz.events import write_tsv
 from attnviz.io.storage import whole_folder
 from attnviz.maps import AttentionMaps, Readout
 from attnviz.plots import activations, spectrogram, word_maps
+
+_logger = logging.getLogger(__name__)
 
 _FILES = frozenset(
     {
@@ -47,7 +50,8 @@ def save_run(
 
     ``run.json`` (how it was made), ``audio.wav`` (16 kHz, 16 bits), ``spectrogram.npz`` (natural-log mel,
     time in s, frequency in Hz), ``spectrogram.png``, ``maps.zarr``, ``tokens.csv`` and ``words.png``; where there
-    are events, ``events.tsv`` and ``activations.png`` (each phrase's curve over its events), and where they were scored, ``alignment.csv``.
+    are events, ``events.tsv`` and ``activations.png`` (each phrase's curve over its events), and where they were
+    scored, ``alignment.csv``.
 
     Parameters
     ----------
@@ -112,6 +116,7 @@ def save_run(
             alignment.to_csv(temporary / "alignment.csv", index=False)
         if beside is not None:
             beside(temporary)
+    _logger.info("wrote the run %s", folder)
     return Path(folder)
 
 

@@ -45,7 +45,7 @@ class Talk:
 _TALK: ContextVar[Talk] = ContextVar("talk", default=Talk())  # noqa: B039  # of no command: never written to
 
 
-class InPart(Exception):
+class DoneInPartError(Exception):
     """A command did a part of what it was asked for; its result holds what, and what not."""
 
     def __init__(self, message: str, result: Mapping[str, Any]) -> None:
@@ -56,8 +56,9 @@ class InPart(Exception):
 def command(run: Callable[..., Mapping[str, Any]]) -> Callable[..., None]:
     """Make a command of a function that returns its result, of what JSON can hold, text by text as it goes.
 
-    The command has the options ``--quiet`` and ``--json`` too. It ends with status 1 where attnviz refuses something
-    (one message, no traceback), 3 where a part was done, 130 where it is interrupted; bugs show their traceback.
+    The command has the options ``--quiet`` and ``--json`` too. It ends with status 1 where attnviz refuses
+    something (one message, no traceback), 3 where a part was done, 130 where it is interrupted; bugs show their
+    traceback.
     """
 
     @functools.wraps(run)
@@ -210,7 +211,7 @@ def _reported() -> Iterator[None]:
     """Print attnviz's own errors as one message and stop with exit status 1; let bugs show their traceback."""
     try:
         yield
-    except InPart as part:
+    except DoneInPartError as part:
         _answer(part.result)
         complain("Done in part", str(part), "yellow")
         raise typer.Exit(IN_PART) from None

@@ -1,14 +1,20 @@
 from __future__ import annotations
 
+import functools
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
+import soundfile
 from alignment_synthetic import COLUMNS, DOG, GRID, RAIN, event_rows, planted_maps
+from sounds.sounds_listeners import certain_listener
 from typer.testing import CliRunner
 
 from attnviz.alignment import align as score
 from attnviz.cli import app
-from attnviz.events import write_tsv
+from attnviz.events import read_tsv, write_tsv
+from attnviz.sounds import listening
 
 ROWS = (("dog barks", 0.1, 0.3), ("rain falls", 0.2, 0.5), ("rain falls", 0.55, 0.6))
 
@@ -53,6 +59,7 @@ def test_scores_are_written_and_printed(run, events, maps):
     auc = wanted[(wanted["method"] == "map") & (wanted["label"] == "dog barks")]["roc_auc"].item()
     assert f"{auc:.3f}" in next(line for line in out.splitlines() if "dog barks" in line)
     assert "[red]run" in out
+    pd.testing.assert_frame_equal(read_tsv(run / "events.tsv"), read_tsv(events))  # the truth is kept in the run
 
 
 def test_an_existing_file_is_kept(run, events):
@@ -117,3 +124,65 @@ def test_a_folder_without_maps(tmp_path, events):
     assert result.exit_code == 1
     assert "maps.zarr" in result.stderr
     assert not list(empty.iterdir())
+
+
+@pytest.fixture
+def heard(run, tmp_path, monkeypatch):
+    """A run with audio, of which a listener hears what it is made to hear."""
+    soundfile.write(run / "audio.wav", 0.1 * np.random.default_rng(0).standard_normal(11_520), 16_000)
+
+    def hears(*classes):
+        certain_listener(*classes).save_pretrained(tmp_path / "listener")
+        monkeypatch.setattr(listening, "listen", functools.partial(listening.listen, model=tmp_path / "listener"))
+        return run
+
+    return hears
+
+
+def test_what_is_heard_is_scored_as_the_phrases_of_the_prompt(heard):
+    """Rain all the time; no dog; and sea waves, which the prompt does not name."""
+    run = heard("Rain", "Sea waves")
+    result = align(run, "--listen", "--json")
+    assert result.exit_code == 0, result.output
+    said = json.loads(result.stdout)
+    found = {row["label"]: row["undefined"] for row in said["phrases"] if row["method"] == "map"}
+    assert found == {"Dog bark": "silent in the clip", "Rain": "over the whole clip"}
+    assert "Sea waves 0.00-0.72 s" in "".join(said["warnings"])
+    kept = read_tsv(run / "events.tsv")
+    prompt = said["events"][0]["caption"]
+    assert {label: prompt[slice(*span)] for label, span in zip(kept["label"], kept["span"], strict=True)} == {
+        "Dog bark": "a dog barks",
+        "Rain": "rain",
+    }
+    assert align(run, "--overwrite").exit_code == 0  # the run's own events, as they were kept
+
+
+def test_events_that_name_classes_need_no_mapping(run, tmp_path, maps):
+    path = tmp_path / "events.tsv"
+    write_tsv(event_rows(("Dog_bark", 0.1, 0.3), ("Rain", 0.2, 0.5), ("Rain", 0.55, 0.6)), path)
+    assert align(run, "--events", path).exit_code == 0
+    written = pd.read_csv(run / "alignment.csv")
+    spans = dict(zip(written["label"], zip(written["start"], written["end"], strict=True), strict=True))
+    assert spans == {"Dog_bark": (0, 11), "Rain": (18, 22)}
+
+
+def test_which_events_are_meant_has_to_be_said(run, events):
+    for options in ((), ("--listen", "--events", events), ("--listen", "--clip", "x.wav")):
+        result = align(run, *options)
+        assert result.exit_code == 1
+        assert "--events" in result.stderr.replace("\n", " ") or "--clip" in result.stderr
+        assert [entry.name for entry in run.iterdir()] == ["maps.zarr"]
+
+
+def test_other_events_of_the_run_are_not_replaced_unasked(run, events, tmp_path):
+    assert align(run, "--events", events).exit_code == 0
+    (run / "alignment.csv").unlink()
+    other = tmp_path / "other.tsv"
+    write_tsv(event_rows(ROWS[0]), other)
+    before = (run / "events.tsv").read_bytes()
+    result = align(run, "--events", other)
+    assert result.exit_code == 1
+    assert "events.tsv exists already" in result.stderr
+    assert (run / "events.tsv").read_bytes() == before
+    assert not (run / "alignment.csv").exists()
+    assert align(run, "--events", other, "--overwrite").exit_code == 0

@@ -15,6 +15,8 @@ import attnviz
 from attnviz.audio import load_audio, peak_normalize
 from attnviz.cli import app
 from attnviz.events import read_events
+from attnviz.plots import activations
+from attnviz.report.saved_run import read_saved_run
 from attnviz.runs import is_run
 
 CAPTION = "a dog barks, then rain falls"
@@ -52,19 +54,33 @@ def explain(checkpoint):
 @pytest.fixture(scope="module")
 def run(folder, explain):
     out = folder / "deep" / "run"
-    given = [*QUICK, "--keep", "head", "--overlap", 5, "--seed", 3, "--randomize", 2, "--randomize-seed", 7]
+    given = [
+        *QUICK,
+        "--readout",
+        "auffusion",
+        "--keep",
+        "head",
+        "--overlap",
+        5,
+        "--seed",
+        3,
+        "--randomize",
+        2,
+        "--randomize-seed",
+        7,
+    ]
     result = explain(folder / "clip.wav", CAPTION, "--events", folder / "events.tsv", "--out", out, *given)
     assert result.exit_code == 0, result.output
     assert "ROC-AUC" in result.stdout
-    assert f"Written to {out}: alignment.csv, audio.wav, events.tsv, maps.zarr" in result.stdout
+    assert f"Written to {out}: activations.png, alignment.csv, audio.wav, events.tsv, maps.zarr" in result.stdout
     assert "2/2" in result.stderr  # looks, as they come
     return out
 
 
 def test_run_folder_is_whole(run, folder, checkpoint):
     assert sorted(path.name for path in run.iterdir()) == [
-        *("alignment.csv", "audio.wav", "events.tsv", "maps.zarr", "run.json", "spectrogram.npz"),
-        *("spectrogram.png", "tokens.csv", "words.png"),
+        *("activations.png", "alignment.csv", "audio.wav", "events.tsv", "maps.zarr", "run.json"),
+        *("spectrogram.npz", "spectrogram.png", "tokens.csv", "words.png"),
     ]
     assert is_run(run)
     assert [path.name for path in run.parent.iterdir()] == ["run"]  # no temporary folder is left
@@ -93,7 +109,7 @@ def test_events_and_scores_are_those_of_the_maps(run, folder):
     events = read_events(run / "events.tsv")
     pd.testing.assert_frame_equal(events, read_events(folder / "events.tsv"))
     maps = attnviz.AttentionMaps.load(run / "maps.zarr")
-    expected = attnviz.align(maps, events).table
+    expected = attnviz.align(maps, events, readout="auffusion").table
     scores = pd.read_csv(run / "alignment.csv")
     assert scores["label"].unique().tolist() == ["dog barks", "rain"]
     np.testing.assert_allclose(scores["roc_auc"], expected["roc_auc"])
@@ -154,6 +170,8 @@ def test_bad_requests_write_nothing_and_load_no_model(arguments, message, explai
         (["--overlap", "10"], "overlap=10"),
         (["--randomize", "attn"], "randomize='attn'"),
         (["--randomize-seed", "1"], "no block is randomised"),
+        (["--readout", "nosuch"], "There is no layer 'nosuch'"),
+        (["--readout", "fitted"], "is of the bundled model"),
     ],
 )
 def test_settings_that_cannot_be_write_nothing(options, message, explain, folder, tmp_path):
@@ -172,7 +190,15 @@ def test_of_several_captions_the_events_of_the_given_one(explain, data_dir, tmp_
     assert "none of them is the prompt of the maps, 'a cat meows'" in wrong.stderr
     result = explain(clip, caption, "--events", events, "--out", tmp_path / "run", *QUICK)
     assert result.exit_code == 0, result.output
-    assert len(read_events(tmp_path / "run" / "events.tsv")) == 49  # of the clip, whatever the caption
+    kept = read_events(tmp_path / "run" / "events.tsv")
+    assert set(kept["caption"]) == {caption}
+    assert 0 < len(kept) < 49  # of the clip there are 49, under five captions
+    run = read_saved_run(tmp_path / "run")
+    ax = activations(run.maps, run.events)  # no lane of another caption's words
+    assert [label.get_text() for label in ax.get_yticklabels()] == [
+        "a cat is meowing",
+        "a child is speaking",
+    ]
     scores = pd.read_csv(tmp_path / "run" / "alignment.csv")
     scored = scores[["label", "start", "end"]].drop_duplicates().to_numpy().tolist()
     assert scored == [["a cat is meowing", 0, 16], ["a child is speaking", 22, 41]]

@@ -106,11 +106,14 @@ def test_existing_figures_are_kept_unless_asked(run, coarse):
 
 def test_several_runs_are_compared(run, full, tmp_path, coarse):
     other = write_run(tmp_path / "other", make(captured(SMALL)))
-    result = figures(run, other, "--out", tmp_path / "set")
-    assert result.exit_code == 0, result.output
+    result = figures(run, other, "--out", tmp_path / "set", "--json")
+    assert result.exit_code == 3, result.output
     assert stems(tmp_path / "set") == ["[red]run", "comparison", "other"]
     assert stems(tmp_path / "set" / "[red]run") == ALL
-    assert "other: no figure 'steps': The steps were summed out" in result.stdout
+    assert "no figure other: steps: The steps were summed out" in result.stderr
+    said = json.loads(result.stdout)
+    assert {"comparison", "other: words"} < set(said["figures"])
+    assert "summed out" in said["left_out"]["other: steps"]
     assert not (run / "figures").exists()
 
 
@@ -121,21 +124,21 @@ def test_a_bare_run_says_what_it_lacks(tmp_path, coarse):
     (run / "audio.wav").unlink()
     (run / "spectrogram.npz").unlink()
     result = figures(run)
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == 3, result.output
     assert stems(run / "figures") == ["activations", "diagnosis", "layers", "tokens", "words"]
     for name, reason in (
         ("spectrogram", "no spectrogram"),
         ("overlap", "at least 2"),
         ("alignment", "attnviz align"),
     ):
-        assert re.search(f"no figure '{name}': .*{reason}", result.stdout)
+        assert re.search(f"no figure {name}: .*{reason}", result.stderr)
 
 
 def test_a_clip_of_no_column_has_no_diagnosis_and_says_so(tmp_path, coarse):
     run = write_run(tmp_path / "short", make(grid=type(GRID)(height=40, width=72, audio_seconds=0.001)))
     result = figures(run)
-    assert result.exit_code == 0, result.output
-    assert re.search("no figure 'diagnosis' of .*: No column of the maps holds audio", result.stdout)
+    assert result.exit_code == 3, result.output
+    assert re.search("no figure diagnosis: No column of the maps holds audio", result.stderr)
     assert "diagnosis" not in stems(run / "figures")
     bare = paper.FigureSet(read_saved_run(run), paper.STYLES["paper"])
     assert "diagnosis" not in bare.drawers()

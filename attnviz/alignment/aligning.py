@@ -40,13 +40,14 @@ def align(
     maps : AttentionMaps
         Maps of one clip.
     events : pandas.DataFrame or Hearing
-        Event table of that clip (`attnviz.events`), or what `attnviz.listen` heard in it: then every class that the
-        prompt names is scored, and what was heard beyond them is left out with a warning. A phrase is found in the
-        prompt by ``span``; where that is missing by its ``label``, which must stand there exactly once, as a phrase
-        or as the name of a class (``"Dog bark"`` in "a dog barks": `attnviz.text.sounds.find_label`). Where a column ``caption`` names the clip's
-        captions, the rows of the prompt are taken: the others are for other maps. The column ``source`` names the
-        source recording, the unit of the bootstrap; without it that is the clip. Events of no length are kept and
-        not scored; ends up to 50 ms past the audio are cut; a label without times is a phrase that is silent.
+        Event table of that clip (`attnviz.events`), or what `attnviz.listen` heard in it: then every class that
+        the prompt names is scored, and what was heard beyond them is left out with a warning. A phrase is found in
+        the prompt by ``span``; where that is missing by its ``label``, which must stand there exactly once, as a
+        phrase or as the name of a class (``"Dog bark"`` in "a dog barks", see `attnviz.text.sounds.find_label`).
+        Where a column ``caption`` names the clip's captions, the rows of the prompt are taken: the others are for
+        other maps. The column ``source`` names the source recording, the unit of the bootstrap; without it that is
+        the clip. Events of no length are kept and not scored; ends up to 50 ms past the audio are cut; a label
+        without times is a phrase that is silent.
     controls : mapping of str to AttentionMaps or sequence of them, optional
         Maps of the same clip made by other means, by name: of another caption, or of randomized weights (at least
         ten seeds: one alone says little). Each map of a sequence is a draw, and a phrase's score is their mean.

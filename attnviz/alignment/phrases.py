@@ -162,10 +162,11 @@ def _span_of(label: str, caption: str, clip: str) -> tuple[int, int]:
             f"{where} stands {len(spans)} times in the caption {caption!r}: {places}. Say which one is meant with "
             "the column span, (start, end)."
         )
+    words = ", ".join(word.text for word in split_words(caption))
     raise PromptError(
-        f"{where} is not in the caption {caption!r}, as a phrase or as a class that it names; its words are "
-        f"{', '.join(word.text for word in split_words(caption))}. Rename the label to the caption's own words, or give "
-        "their characters in the column span, (start, end)."
+        f"{where} is not in the caption {caption!r}, as a phrase or as a class that it names; its words are: "
+        f"{words}. Rename the label to the caption's own words, or "
+        "give their characters in the column span, (start, end)."
     )
 
 
@@ -197,7 +198,7 @@ def _source(rows: pd.DataFrame, label: str, clip: str) -> str | None:
     sources = sorted({str(source) for source in rows["source"] if not (pd.isna(source) or source == "")})
     if len(sources) > 1:
         raise EventsError(
-            f"the events of {label!r} in clip {clip!r} come from {len(sources)} source recordings, {quoted(sources)}; "
-            "a phrase has one. Join their names where the phrase is a mix of several."
+            f"the events of {label!r} in clip {clip!r} come from {len(sources)} source recordings, "
+            f"{quoted(sources)}; a phrase has one. Join their names where the phrase is a mix of several."
         )
     return sources[0] if sources else None

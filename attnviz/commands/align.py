@@ -30,7 +30,7 @@ def align(
         typer.Option(
             "--events",
             "-e",
-            help=f"Sound events of the run's clip, in a file of any known format; the run's own {_EVENTS} if left out.",
+            help=f"File of the clip's sound events, of any known format; the run's own {_EVENTS} if left out.",
         ),
     ] = None,
     listen: Annotated[
@@ -45,8 +45,8 @@ def align(
 ) -> dict[str, Any]:
     """Score whether the maps of a run's words fall where their sounds are, beside controls.
 
-    A label is a phrase of the prompt, or a class that the prompt names ("Dog bark" in "a dog barks"). The events are
-    kept in the run, for figures and report.
+    A label is a phrase of the prompt, or a class that the prompt names ("Dog bark" in "a dog barks"). The events
+    are kept in the run, for figures and report.
     """
     check_out(run / _FILE, overwrite=overwrite)
     announce("Reading maps and events")
@@ -87,13 +87,15 @@ def _read(run: Path, events: Path | None, clip: str | None) -> pd.DataFrame:
     path = run / _EVENTS if events is None else events
     if events is None and not path.exists():
         raise EventsError(
-            f"{run} has no {_EVENTS}. Give a file with --events, or --listen to take what the bundled listener hears."
+            f"{run} has no {_EVENTS}. Give a file with --events, or --listen to take what the bundled listener "
+            "hears."
         )
     table = read_events(path, clip=clip)
     clips = list(dict.fromkeys(table["clip"]))
     if len(clips) > 1:
         raise EventsError(
-            f"{path} has the events of {len(clips)} clips, {quoted(clips)}; a run is of one. Say which with --clip."
+            f"{path} has the events of {len(clips)} clips, {quoted(clips)}; a run is of one. Say which with "
+            "--clip."
         )
     return table
 

@@ -16,7 +16,7 @@ def diagnose(
     run: Annotated[Path, typer.Argument(help="Run folder, as generate, explain and edit write it.")],
     readout: Readout = "mean",
 ) -> dict[str, Any]:
-    """Say by name and number what is wrong with a run's maps or sound: uniform, alike for all words, silent, ..."""
+    """Say by name and number what is wrong with a run's maps or sound: uniform, alike for all words, silent."""
     announce("Reading the maps")
     from attnviz.diagnosis import diagnose as look
     from attnviz.report.saved_run import read_saved_run

@@ -50,6 +50,9 @@ Clip = Annotated[
 ]
 
 
+_Choice = tuple[str | None, str | None, bool, str | None, str]  # model, revision, offline, device, precision
+
+
 class Inversion(StrEnum):
     """How a real clip is generated again."""
 
@@ -223,7 +226,12 @@ def style(
     return _run(request, (model, revision, offline, device, precision), out, overwrite)
 
 
-def _run(request: Callable[[], EditRequest], model: tuple[Any, ...], out: Path, overwrite: bool) -> dict[str, Any]:
+def _run(
+    request: Callable[[], EditRequest],
+    model: _Choice,
+    out: Path,
+    overwrite: bool,
+) -> dict[str, Any]:
     begun(out, overwrite=overwrite)
     from attnviz import jobs
     from attnviz.editing.run import edit_to_run

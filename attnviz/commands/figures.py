@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from attnviz.commands.options import Readout
-from attnviz.terminal import InPart, announce, check_out, command, say
+from attnviz.terminal import DoneInPartError, announce, check_out, command, say
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -78,7 +78,9 @@ def figures(
     result = {"out": target, "figures": drawn, "left_out": left_out}
     if left_out:
         reasons = "\n".join(f"no figure {name}: {reason}" for name, reason in left_out.items())
-        raise InPart(f"{len(drawn)} figures were drawn, {len(left_out)} were left out.\n{reasons}", result)
+        raise DoneInPartError(
+            f"{len(drawn)} figures were drawn, {len(left_out)} were left out.\n{reasons}", result
+        )
     return result
 
 
@@ -100,8 +102,8 @@ def _named(runs: list[Path]) -> dict[str, Path]:
         names = [f"{run.resolve().parent.name}-{run.resolve().name}" for run in runs]
     if len(set(names)) < len(names) or f"{_COMPARISON}.pdf" in names:
         raise OutputError(
-            f"The runs go by the names {', '.join(names)}, which do not tell them apart. Was one given twice? Rename "
-            "others."
+            f"The runs go by the names {', '.join(names)}, which do not tell them apart. Was one given twice? "
+            "Rename others."
         )
     return dict(zip(names, runs, strict=True))
 

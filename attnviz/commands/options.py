@@ -15,7 +15,7 @@ _PRECISIONS = ("float32", "bfloat16", "float16")
 
 def complete(*names: str) -> Callable[[str], list[str]]:
     """Return what completes a word of the command line to one of the names."""
-    return lambda begun: [name for name in names if name.startswith(begun)]
+    return lambda incomplete: [name for name in names if name.startswith(incomplete)]
 
 
 Model = Annotated[
@@ -49,9 +49,9 @@ SpecialTokens = Annotated[bool, typer.Option("--special-tokens", help="Draw the 
 Readout = Annotated[
     str,
     typer.Option(
-        help="How layers become one map: mean (of all layers), auffusion (the authors' rule), fitted (layers weighed "
-        "by how well they found known sounds; of the bundled model alone), or one layer, such as down.0.0, mid.0 or "
-        "up.1.0.",
+        help="How layers become one map: mean (of all layers), auffusion (the authors' rule), fitted (layers "
+        "weighed by how well they found known sounds; of the bundled model alone), or one layer, such as "
+        "down.0.0, mid.0 or up.1.0.",
         autocompletion=complete(*_READOUTS),
     ),
 ]

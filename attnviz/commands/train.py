@@ -32,8 +32,8 @@ def train(
         str | None,
         typer.Option(
             "--config",
-            help=f"TOML file, or one that ships: {', '.join(_SHIPPED)} (auffusion is the paper's recipe); that of the "
-            "part's name if left out.",
+            help=f"TOML file, or one that ships: {', '.join(_SHIPPED)} (auffusion is the paper's recipe); that of "
+            "the part's name if left out.",
             autocompletion=complete(*_SHIPPED),
         ),
     ] = None,

@@ -26,8 +26,8 @@ def events_of(events: pd.DataFrame | Heard, caption: str) -> pd.DataFrame:
     Parameters
     ----------
     events : pandas.DataFrame or Heard
-        An event table, or what a listener heard. Where a column ``caption`` names captions (a clip of AudioGrounding
-        has five), only the rows of this one are kept; rows that name none are, too.
+        An event table, or what a listener heard. Where a column ``caption`` names captions (a clip of
+        AudioGrounding has five), only the rows of this one are kept; rows that name none are, too.
     caption : str
         The caption.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal, cast
 
@@ -22,6 +23,8 @@ from attnviz.keys import Tokens, check_pipeline, check_tokens, kept_positions, t
 from attnviz.maps import AttentionMaps, LayerAttention
 from attnviz.pipelines import inputs
 from attnviz.pipelines.sources import AudioSource
+
+_logger = logging.getLogger(__name__)
 
 
 @torch.no_grad()
@@ -154,6 +157,9 @@ def explain(
     blocks = randomized_blocks(pipe.unet, randomize)
     weight_seed = _checked_weight_seed(randomize_seed, blocks)
     clip = read_clip(audio, normalize=normalize, overlap=overlap, column=_coarsest_column(pipe))
+    _logger.info(
+        "explaining a clip in %d windows of %d looks each (%s)", len(clip.starts), len(chosen.timesteps), method
+    )
     recorder = AttentionRecorder(pipe.unet, keep=keep, max_bytes=max_bytes * WIDTH // clip.grid.width)
     try:
         keys, _ = pipe.encode_prompt(caption, pipe._execution_device, chosen.rows, False)

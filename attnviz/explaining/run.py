@@ -10,12 +10,17 @@ from typing import Any, cast
 import pandas as pd
 import xarray as xr
 
+from attnviz import provenance
 from attnviz.alignment import Alignment, align
 from attnviz.alignment.phrases import phrase_events
 from attnviz.audio import MEL, load_audio, peak_normalize
+from attnviz.capture import find_cross_attention
 from attnviz.events import events_of, read_events
 from attnviz.explaining.reading import explain
 from attnviz.jobs import ModelChoice, RunPlace, Written, check_axes, check_mappable, check_prompt
+from attnviz.maps.readouts import find_layer
+from attnviz.maps.settling import settled
+from attnviz.pipelines import AuffusionPipeline
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,7 @@ def explain_to_run(
     events = None if request.events is None else _checked_events(request.events, request, seconds)
     pipe = model.load()
     check_mappable(pipe, request.prompt)
+    _check_readout(pipe, request.readout)
     maps = explain(pipe, waveform, request.prompt, **request.settings)
     alignment = None if events is None else align(maps, events, readout=request.readout)
     spectrogram = cast("xr.DataArray", maps.spectrogram)  # explain's maps have it always
@@ -112,6 +118,12 @@ def explain_to_run(
         alignment=None if alignment is None else alignment.table,
     )
     return written, alignment
+
+
+def _check_readout(pipe: AuffusionPipeline, readout: str) -> None:
+    """Refuse a readout that the maps of this model will not have, before the model works."""
+    if isinstance(settled(readout, provenance.model(pipe)), str) and readout not in ("mean", "auffusion"):
+        find_layer(readout, [layer.name for layer in find_cross_attention(pipe.unet)])
 
 
 def _checked_events(path: Path, request: Explanation, seconds: float) -> pd.DataFrame:

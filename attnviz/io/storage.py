@@ -135,7 +135,8 @@ def _check_target(
         return
     if not overwrite:
         raise OutputError(
-            f"{path} exists already; give another path, or overwrite it (--overwrite on the command line, overwrite=True in Python)."
+            f"{path} exists already; give another path, or have it overwritten: --overwrite on the command line, "
+            "overwrite=True in Python."
         )
     if not replaceable(target):
         raise OutputError(

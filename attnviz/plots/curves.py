@@ -58,9 +58,9 @@ def activations(
     ----------
     maps : AttentionMaps
     events : pandas.DataFrame or Hearing, optional
-        Event table of the clip, of which rows of other captions are left out, or what `attnviz.listen` heard in it.
-        A label stands at its ``span`` in the prompt, or where its words or those of its class are; one that is not
-        in the prompt has bars and no curve, and is marked as such.
+        Event table of the clip, of which rows of other captions are left out, or what `attnviz.listen` heard in
+        it. A label stands at its ``span`` in the prompt, or where its words or those of its class are; one that is
+        not in the prompt has bars and no curve, and is marked as such.
     phrases : iterable of str or (int, int), optional
         What is drawn; None: the phrases that the events name, or without events every word.
     prompt_index, sample, readout, pool

@@ -128,9 +128,9 @@ class Hearing:
                 stacklevel=2,
             )
         silent = [name for name in named if name not in set(self.events["label"])]
-        rows = self.events[self.events["label"].isin(named)].to_dict("records")
-        rows += [{"clip": self.clip, "label": name, "onset": None, "offset": None} for name in silent]
-        return with_spans(event_table(rows), caption)
+        rows = event_table([{"clip": self.clip, "label": name, "onset": None, "offset": None} for name in silent])
+        own = self.events[self.events["label"].isin(named)]
+        return with_spans(pd.concat([own, rows], ignore_index=True) if silent else own, caption)
 
     @property
     def quality_line(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,8 @@ from attnviz.sounds.listener_model import Listener
 _WINDOW = 1024  # columns: the 10.24 s that the listener was trained on
 _OVERLAP = 256  # columns that neighbouring windows share: 2.56 s
 _CONTEXT = -(-MEL.pad // MEL.hop_length)  # hops around a window that its outermost columns look at
+
+_logger = logging.getLogger(__name__)
 
 
 def listen(
@@ -92,6 +95,7 @@ def listen(
     )
     clip = _clip_name(audio)
     events = _events(probabilities, decoding or trained.decoding, clip, seconds, step)
+    _logger.info("heard %d events in %.2f s of %s", len(events), seconds, clip)
     return Hearing(clip, seconds, probabilities, events, grid.column_seconds(frames), trained.quality)
 
 

@@ -1,0 +1,125 @@
+"""How every command talks: quiet, as JSON, at once, in words and not in Python, and to a shell that completes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+import typer
+from report.report_runs import small_maps, write_run
+from typer.testing import CliRunner
+
+from attnviz.cli import app
+from attnviz.training.config import CONFIGS
+
+
+def leaves(command, words=()):
+    if hasattr(command, "commands"):
+        for name, one in command.commands.items():
+            yield from leaves(one, (*words, name))
+    else:
+        yield words, command
+
+
+COMMANDS = dict(leaves(typer.main.get_command(app)))
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "200"})
+
+
+@pytest.fixture
+def run(tmp_path):
+    return write_run(tmp_path / "run", small_maps())
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_every_command_can_be_quiet_and_speak_json(words):
+    options = {flag for parameter in COMMANDS[words].params for flag in parameter.opts}
+    assert {"--quiet", "-q", "--json"} <= options
+
+
+def test_results_and_refusals_are_one_json_object(run, tmp_path):
+    result = invoke("diagnose", run, "--json")
+    assert result.exit_code == 0, result.output
+    said = json.loads(result.stdout)
+    assert (said["run"], said["warnings"]) == (str(run), [])
+    assert {"finding", "found", "value", "threshold"} <= set(said["findings"][0])
+    result = invoke("diagnose", tmp_path / "nosuch", "--json")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["error"] == "AttnVizError"
+    assert "AttnVizError" in result.stderr
+
+
+def test_a_quiet_command_says_nothing_but_errors(run, tmp_path):
+    result = invoke("diagnose", run, "-q")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
+    result = invoke("diagnose", tmp_path / "nosuch", "-q")
+    assert result.stdout == ""
+    assert "no run folder" in result.stderr
+
+
+def test_diagnose_says_what_was_found(run):
+    result = invoke("diagnose", run)
+    assert result.exit_code == 0, result.output
+    assert "signs found in the maps of" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("generate", "a dog"),
+        ("explain", "nosuch.wav", "a dog"),
+        ("edit", "swap", "a dog", "a cat"),
+        ("listen", "x.wav"),
+    ],
+    ids=" ".join,
+)
+def test_a_place_that_is_taken_is_refused_before_anything_is_imported(command, run):
+    code = f"""
+import sys
+from attnviz.cli import app
+try:
+    app({[*command, "--out", str(run)]!r})
+except SystemExit as end:
+    sys.exit(f"{{end.code}} {{sorted({{'torch', 'pandas', 'matplotlib'}} & set(sys.modules))}}")
+"""
+    start = time.monotonic()
+    ended = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert ended.stderr.splitlines()[-1] == "1 []"
+    assert "exists already" in ended.stderr
+    assert "--overwrite" in ended.stderr
+    assert time.monotonic() - start < 30  # the import of PyTorch alone may take longer
+
+
+def test_something_is_said_before_the_long_imports(tmp_path):
+    """The first line comes while PyTorch is not imported yet."""
+    code = """
+import sys
+from attnviz import terminal
+terminal.quieten_libraries = lambda: sys.exit(f"then {'torch' in sys.modules}")
+from attnviz.commands import running
+running.quieten_libraries = terminal.quieten_libraries
+from attnviz.cli import app
+app(["generate", "a dog", "--out", "run"])
+"""
+    ended = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False, capture_output=True, text=True)
+    assert ended.stderr.splitlines() == ["Loading PyTorch and the model ...", "then False"]
+
+
+def test_help_lists_what_can_be_chosen():
+    readouts = invoke("align", "--help").stdout
+    assert all(name in readouts for name in ("mean", "auffusion", "fitted", "layer"))
+    configs = " ".join(invoke("train", "--help").stdout.replace("│", " ").split())
+    assert all(path.stem in configs for path in CONFIGS.glob("*.toml"))
+
+
+def test_a_shell_completes_readouts(monkeypatch):
+    monkeypatch.setenv("_ATTNVIZ_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", "attnviz align run --readout f")
+    monkeypatch.setenv("COMP_CWORD", "4")
+    result = CliRunner().invoke(app, [], prog_name="attnviz")
+    assert result.stdout.split() == ["fitted"]

@@ -1,0 +1,39 @@
+"""``import attnviz``: light, with its submodules at hand, and silent unless its logger is listened to."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+
+def said(code):
+    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+
+
+def test_submodules_are_imported_on_first_use():
+    code = """
+import sys, attnviz
+assert not {"torch", "pandas", "matplotlib", "attnviz.events"} & set(sys.modules)
+print(attnviz.events.FORMATS[0], attnviz.testing.__name__, hasattr(attnviz, "nosuch"), hasattr(attnviz, "_nosuch"))
+print("plots" in dir(attnviz), "align" in dir(attnviz))
+from attnviz import nosuch
+"""
+    ended = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert ended.stdout.splitlines() == ["tsv attnviz.testing False False", "True True"]
+    assert ended.stderr.splitlines()[-1].startswith("ImportError: cannot import name 'nosuch' from 'attnviz'")
+
+
+def test_what_is_done_is_logged_and_not_printed():
+    code = """
+import sys, logging, numpy as np
+if "aloud" in sys.argv:
+    logging.basicConfig(); logging.getLogger("attnviz").setLevel("INFO")
+import attnviz
+attnviz.listen(np.random.default_rng(0).standard_normal(16_000).astype("float32") / 9)
+"""
+    for arguments, logged in ((["aloud"], True), ([], False)):
+        ended = subprocess.run(
+            [sys.executable, "-c", code, *arguments], check=True, capture_output=True, text=True
+        )
+        assert ended.stdout == ""
+        assert ("INFO:attnviz.sounds.listening:heard" in ended.stderr) == logged
