@@ -7,6 +7,7 @@ import inspect
 import json
 import math
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -41,6 +42,10 @@ class Talk:
     as_json: bool = False
     warned: list[str] = field(default_factory=list)
 
+
+_NAME = r"(?:'[^']*'|\"[^\"]*\")"
+_LIST = re.compile(rf"[\[(]({_NAME}(?:, {_NAME})*),?[\])]")
+"""A list or tuple of texts as Python shows it: messages of the library are read in Python, too."""
 
 _TALK: ContextVar[Talk] = ContextVar("talk", default=Talk())  # noqa: B039  # of no command: never written to
 
@@ -110,7 +115,7 @@ def announce(text: str) -> None:
 def complain(title: str, text: str, colour: str) -> None:
     """Print a warning or error on stderr, its title in colour."""
     complaints.print(f"[{colour}]{title}:[/] ", end="")
-    complaints.print(printable(text), markup=False, highlight=False, soft_wrap=True)
+    complaints.print(printable(_LIST.sub(r"\1", text)), markup=False, highlight=False, soft_wrap=True)
 
 
 def printable(text: str) -> str:

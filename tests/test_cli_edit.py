@@ -129,8 +129,9 @@ def test_inpainting_keeps_the_clip_outside_its_box(adapter_checkpoint, clip, tmp
 def test_style(adapter_checkpoint, clip, tmp_path):
     out = tmp_path / "style"
     arguments = ("--strength", 0.6, "--steps", 2, "--guidance", 1, "--model", adapter_checkpoint)
-    result = call("edit", "style", clip, "rain falls", "--out", out, *arguments)
+    result = call("edit", "style", clip, "rain falls", "--out", out, "--json", *arguments)
     assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["words"] == ["rain", "falls"]
     assert {path.name for path in out.iterdir()} == PLAIN_FILES
     assert json.loads((out / "run.json").read_text("utf-8"))["strength"] == 0.6
 

@@ -118,9 +118,11 @@ def test_events_and_scores_are_those_of_the_maps(run, folder):
 def test_other_methods_and_no_events(explain, folder, tmp_path):
     result = explain(
         *(folder / "short.flac", "rain", "--out", tmp_path / "run", "--method", "predicted"),
-        *(*QUICK, "--look-timestep", 5, "--own-level", "--special-tokens"),
+        *(*QUICK, "--look-timestep", 5, "--own-level", "--special-tokens", "--json", "--quiet"),
     )
     assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["words"] == ["rain"]
+    assert "1/1" not in result.stderr  # no progress
     assert not (tmp_path / "run" / "events.tsv").exists()
     said = json.loads((tmp_path / "run" / "run.json").read_text("utf-8"))["provenance"]
     assert (said["method"], said["look_timestep"], said["normalize"]) == ("predicted", 5, False)

@@ -13,6 +13,7 @@ from report.report_runs import small_maps, write_run
 from typer.testing import CliRunner
 
 from attnviz.cli import app
+from attnviz.terminal import complain
 from attnviz.training.config import CONFIGS
 
 
@@ -123,3 +124,8 @@ def test_a_shell_completes_readouts(monkeypatch):
     monkeypatch.setenv("COMP_CWORD", "4")
     result = CliRunner().invoke(app, [], prog_name="attnviz")
     assert result.stdout.split() == ["fitted"]
+
+
+def test_lists_are_shown_in_words(capsys):
+    complain("Error", "it knows ['rain', \"dog's\"] and ('a',), not [1, 2] or (a 'b')", "red")
+    assert capsys.readouterr().err == "Error: it knows 'rain', \"dog's\" and 'a', not [1, 2] or (a 'b')\n"

@@ -15,8 +15,8 @@ from sounds.sounds_listeners import Loudness, certain_listener, small_listener
 
 import attnviz
 from attnviz.audio import fit_width, log_mel, mel_to_image
-from attnviz.errors import AudioError, CheckpointError, EventsError
-from attnviz.events import read_tsv, write_tsv
+from attnviz.errors import AttnVizWarning, AudioError, CheckpointError, EventsError
+from attnviz.events import event_table, read_tsv, write_tsv
 from attnviz.sounds import CLASSES, Decoding, Hearing, listener_folder
 from attnviz.sounds.listening import _image, _windows
 
@@ -355,7 +355,7 @@ def test_first_onsets():
     events = [("a", 0.8, 1.2), ("a", 0.4, 0.6), ("b", 0.2, 0.3)]
     hearing = hearing_of({"a": [0.2], "b": [0.1], "c": [0.3]}, events)
     assert [hearing.onset(name) for name in "abc"] == [0.4, 0.2, None]
-    with pytest.raises(EventsError, match=r"no sound 'd'; it knows \['a', 'b', 'c'\]"):
+    with pytest.raises(EventsError, match=r"no sound 'd'; it knows a, b, c"):
         hearing.onset("d")
 
 
@@ -383,3 +383,26 @@ def test_events_of_a_file_whose_name_is_not_unicode(folder, tmp_path):
     events = attnviz.listen(path, model=folder).events
     write_tsv(events, tmp_path / "events.tsv")
     assert read_tsv(tmp_path / "events.tsv").equals(events)
+
+
+def heard(*rows, classes=("Dog bark", "Rain", "Sea waves")):
+    probabilities = xr.DataArray(
+        np.zeros((len(classes), 4), np.float32),
+        {"sound": list(classes), "time": np.arange(4.0)},
+        ("sound", "time"),
+    )
+    events = event_table([{"clip": "x", "label": a, "onset": b, "offset": c} for a, b, c in rows])
+    return Hearing("x", 4.0, probabilities, events, 1.0)
+
+
+def test_what_was_heard_finds_its_place_in_a_caption():
+    hearing = heard(("Dog bark", 0.5, 1.0), ("Sea waves", 1.0, 2.0))
+    with pytest.warns(AttnVizWarning, match=r"does not name, which is left out: Sea waves 1\.00-2\.00 s"):
+        table = hearing.of_caption("rain falls while a dog barks")
+    assert table[["label", "span"]].to_numpy().tolist() == [["Dog bark", (17, 28)], ["Rain", (0, 4)]]
+    assert table["onset"].tolist()[0] == 0.5
+    assert np.isnan(table["onset"].tolist()[1])  # named, and not heard
+    with pytest.raises(EventsError, match="names none of the sounds that the listener knows: Dog bark, Rain, Sea"):
+        hearing.of_caption("a violin plays")
+    with pytest.raises(EventsError, match="2 times, at 0:11, 21:30"):
+        heard(("Dog bark", 0.5, 1.0)).of_caption("a dog barks, another dog barks")
