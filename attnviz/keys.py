@@ -1,11 +1,13 @@
-"""Which token each key of a pipeline's cross-attention is, and which keys are kept."""
+"""What stands between capture and maps: which token each key is, which are kept, what a cell of a layer covers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
+from attnviz.capture import CapturedLayer
 from attnviz.errors import CaptureError
+from attnviz.maps import LayerAttention
 from attnviz.pipelines.mixin import AuffusionMixin
 from attnviz.text import TokenTable, clip_token_table
 
@@ -72,3 +74,33 @@ def kept_positions(tables: Sequence[TokenTable], tokens: Tokens) -> list[int]:
     """List the key positions kept, ascending: with ``"text"``, those that are not padding in every prompt."""
     rows = [table.rows if tokens == "all" else table.rows.query("kind != 'padding'") for table in tables]
     return sorted({int(position) for table in rows for position in table["position"]})
+
+
+def on_spectrogram(layers: Mapping[str, CapturedLayer], factor: int) -> Mapping[str, LayerAttention]:
+    """Hand captured layers on to `AttentionMaps.from_layers`, their strides in mel bands and spectrogram columns.
+
+    Parameters
+    ----------
+    layers : mapping of str to CapturedLayer
+        Each is looked up when it is asked for.
+    factor : int
+        Rows and columns of the spectrogram that one of the latents stands for.
+    """
+    return _OnSpectrogram(layers, factor)
+
+
+class _OnSpectrogram(Mapping[str, LayerAttention]):
+    def __init__(self, layers: Mapping[str, CapturedLayer], factor: int) -> None:
+        self._layers, self._factor = layers, factor
+
+    def __getitem__(self, name: str) -> LayerAttention:
+        layer = self._layers[name]
+        rows, columns = layer.stride
+        stride = (float(rows * self._factor), float(columns * self._factor))
+        return LayerAttention(layer.attention, layer.dims, layer.heads, stride)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._layers)
+
+    def __len__(self) -> int:
+        return len(self._layers)

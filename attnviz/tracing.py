@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Literal, Self, cast
+from typing import Any, Literal, Self
 
 import diffusers
 import numpy as np
@@ -24,8 +24,8 @@ from attnviz.capture import (
     Recording,
 )
 from attnviz.errors import MapsError, PromptError
-from attnviz.keys import Tokens, check_pipeline, check_tokens, kept_positions, token_table
-from attnviz.maps import AttentionMaps, LayerAttention
+from attnviz.keys import Tokens, check_pipeline, check_tokens, kept_positions, on_spectrogram, token_table
+from attnviz.maps import AttentionMaps
 from attnviz.pipelines.mixin import AuffusionMixin
 from attnviz.text import TokenTable
 
@@ -221,8 +221,7 @@ class Trace:
         factor = self.pipe.vae_scale_factor
         rows, columns = recording.latent_size
         return AttentionMaps.from_layers(
-            # The two rooms' layers have the same fields; maps copies each as it looks it up.
-            cast("Mapping[str, LayerAttention]", self._recorder.captured(recording)),
+            on_spectrogram(self._recorder.captured(recording), factor),
             tokens=run.tokens,
             positions=recording.conditioning.positions,
             timesteps=recording.timesteps,

@@ -63,31 +63,42 @@ def as_active(active: np.ndarray, curves: np.ndarray) -> np.ndarray:
     return rows.astype(bool)
 
 
-def column_means(values: np.ndarray, columns: int, weights: np.ndarray) -> np.ndarray:
-    """Return the weighted mean of the last axis's entries over each of `columns` equal shares of it.
+def column_means(values: np.ndarray, edges: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the weighted mean of the last axis's entries over each of some columns.
 
     Parameters
     ----------
     values : numpy.ndarray, shape (..., frames)
-    columns : int
+    edges : numpy.ndarray, shape (columns + 1,)
+        Where each column begins and the last ends, in frames; what lies outside the frames has no weight.
     weights : numpy.ndarray, shape (frames,)
         0 or above. A frame that lies in two columns counts in each by its part. Where a column has no weight
         the mean is NaN.
     """
     frames = values.shape[-1]
-    edges = np.linspace(0.0, frames, columns + 1)
     part = np.minimum(edges[1:, None], np.arange(frames) + 1) - np.maximum(edges[:-1, None], np.arange(frames))
     shares = np.maximum(part, 0.0) * weights
     total = shares.sum(axis=1)
-    return np.divide(values @ shares.T, total, out=np.full((*values.shape[:-1], columns), np.nan), where=total > 0)
+    return np.divide(
+        values @ shares.T, total, out=np.full((*values.shape[:-1], len(edges) - 1), np.nan), where=total > 0
+    )
 
 
-def stretched(values: np.ndarray, columns: int) -> np.ndarray:
-    """Return the last axis resampled linearly to `columns`, each standing for the same share of the whole."""
+def stretched(values: np.ndarray, columns: int, ratio: float | None = None) -> np.ndarray:
+    """Return the last axis resampled linearly to `columns`; its ends are held.
+
+    Parameters
+    ----------
+    values : numpy.ndarray, shape (..., have)
+    columns : int
+    ratio : float, optional
+        Width of a wanted column over that of one there is, both beginning at the same edge. None: so many columns
+        are as long as all there are.
+    """
     have = values.shape[-1]
-    if have == columns:
+    if have == columns and ratio in (None, 1.0):
         return values
-    at = (np.arange(columns) + 0.5) * have / columns - 0.5
+    at = (np.arange(columns) + 0.5) * (have / columns if ratio is None else ratio) - 0.5
     lower = np.clip(np.floor(at).astype(int), 0, have - 1)
     upper = np.minimum(lower + 1, have - 1)
     share = np.clip(at - lower, 0.0, 1.0)

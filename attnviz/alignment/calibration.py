@@ -15,6 +15,7 @@ from attnviz.alignment.reading import MAP, How, audio_seconds, read_phrase
 from attnviz.errors import MapsError
 from attnviz.maps import AttentionMaps, ReadoutPart
 from attnviz.maps.fitted import Range
+from attnviz.maps.layer import cells_of
 from attnviz.maps.weighing import part_curves
 
 Unit = tuple[str, str]
@@ -195,11 +196,11 @@ def _example(
     layers: Sequence[ReadoutPart],
 ) -> Example:
     heat = maps.heatmap(phrase.events.span)
-    shape = (int(heat.shape[0]), int(heat.shape[1]))
+    cells = cells_of(heat, maps.grid)
     columns = ~heat["padding"].to_numpy()
     arrays = {name: maps[name] for name in maps.layers}
     of_parts, of_layers = (
-        part_curves(arrays, heat.attrs["positions"], of, prompt_index=0, sample=0, shape=shape)[:, columns]
+        part_curves(arrays, heat.attrs["positions"], of, prompt_index=0, sample=0, target=cells)[:, columns]
         for of in (parts, layers)
     )
     return Example(phrase, _unit(phrase.events.source, phrase.events.clip), heard, of_parts, of_layers)

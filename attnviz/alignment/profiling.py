@@ -14,8 +14,9 @@ from attnviz.alignment.phrases import AlignedPhrase, PhraseEvents, phrase_events
 from attnviz.alignment.ranking import roc_auc
 from attnviz.alignment.reading import How, audio_seconds, read_phrase
 from attnviz.errors import MapsError
-from attnviz.maps import AttentionMaps, resize
-from attnviz.maps.readouts import pool_tokens
+from attnviz.maps import AttentionMaps
+from attnviz.maps.layer import cells_of
+from attnviz.maps.readouts import pool_tokens, resample
 from attnviz.maps.weighing import LayerReading
 
 MEAN = "mean"
@@ -163,6 +164,7 @@ def _phrase_columns(
 ) -> Iterator[dict[str, list[Any]]]:
     """Yield the scores of one phrase, layer by layer, and of the mean of all layers."""
     heat = maps.heatmap(events.span, prompt_index=prompt_index, sample=sample, pool=pool)
+    cells = cells_of(heat, maps.grid)
     total: np.ndarray | float = 0.0
     for name in maps.layers:
         reading = LayerReading.of(
@@ -171,7 +173,7 @@ def _phrase_columns(
         truth = read_phrase(maps, events, How(prompt_index, sample, name, pool), {}, None)
         yield _columns(truth, name, reading.heard, _blocks(reading, steps, pool))
         over_heads = reading.values.mean(axis=1, keepdims=True)
-        total = total + resize(over_heads, (int(heat.shape[0]), int(heat.shape[1]))) / len(maps.layers)
+        total = total + resample(over_heads, cells_of(maps[name], maps.grid), cells) / len(maps.layers)
     heard = ~heat["padding"].to_numpy()
     mean = LayerReading(MEAN, np.asarray(total), reading.timesteps, None, heard)
     truth = read_phrase(maps, events, How(prompt_index, sample, MEAN, pool), {}, None)

@@ -10,10 +10,12 @@ import xarray as xr
 
 from attnviz.alignment.arrays import column_means
 from attnviz.alignment.phrases import ACTIVE_SHARE, AlignedPhrase, Draws, PhraseEvents
-from attnviz.audio.grid import SpectrogramGrid
+from attnviz.audio.grid import CellGrid, SpectrogramGrid
 from attnviz.errors import MapsError
 from attnviz.events import column_activity
-from attnviz.maps import AttentionMaps, Readout, resize
+from attnviz.maps import AttentionMaps, Readout
+from attnviz.maps.layer import cells_of
+from attnviz.maps.readouts import resample
 from attnviz.text.words import find_phrase
 
 MAP = "map"
@@ -48,22 +50,23 @@ def read_phrase(
     heat = maps.heatmap(
         events.span, prompt_index=how.prompt_index, sample=how.sample, readout=how.readout, pool=how.pool
     )
+    cells = cells_of(heat, maps.grid)
     heard = ~heat["padding"].to_numpy()
     if not heard.any():
         raise MapsError(
             f"The audio is {maps.grid.audio_seconds:g} s long, and a column of the readout "
-            f"{heat.attrs['readout']!r} is {maps.grid.column_seconds(heat.shape[1]):g} s: no column holds audio. "
+            f"{heat.attrs['readout']!r} is {cells.column_seconds:g} s: no column holds audio. "
             "Read a finer layer."
         )
     found: dict[str, Draws] = {MAP: (heat.to_numpy().astype(np.float64),)}
     for name, others in controls.items():
         found[name] = tuple(
-            resize(other_heat, (heat.shape[0], heat.shape[1]))
+            resample(other_heat.to_numpy().astype(np.float64), cells_of(other_heat, maps.grid), cells)
             for other in others
             for other_heat in _control_heats(name, other, maps, events.span, how)
         )
-    envelope, picture = _energy(maps, how, heat.shape)
-    mask = _mask(events, masks, maps.grid, heat.shape)
+    envelope, picture = _energy(maps, how, cells)
+    mask = _mask(events, masks, cells)
     heats = {name: tuple(draw[:, heard] for draw in draws) for name, draws in found.items()}
     curves = {name: tuple(draw.mean(axis=0) for draw in draws) for name, draws in heats.items()}
     if picture is not None:
@@ -72,8 +75,8 @@ def read_phrase(
         events=events,
         sample=how.sample,
         seconds=audio_seconds(maps.grid),
-        column_seconds=maps.grid.column_seconds(heat.shape[1]),
-        share=column_activity(events.times[:, 0], events.times[:, 1], maps.grid, heat.shape[1])[heard],
+        column_seconds=cells.column_seconds,
+        share=column_activity(events.times[:, 0], events.times[:, 1], cells)[heard],
         curves=curves,
         energy=None if envelope is None else envelope[heard],
         mask=None if mask is None else mask[:, heard],
@@ -89,7 +92,7 @@ def audio_seconds(grid: SpectrogramGrid) -> float:
 
 def _control_heats(
     name: str, other: AttentionMaps, maps: AttentionMaps, span: tuple[int, int], how: How
-) -> list[np.ndarray]:
+) -> list[xr.DataArray]:
     """Return the phrase's heat map in a control's maps; in a caption that lacks it, those of all its words."""
     if other.grid != maps.grid:
         raise MapsError(
@@ -104,10 +107,7 @@ def _control_heats(
     if not spans:
         raise MapsError(f"The control {name!r} holds no map of a word.")
     return [
-        other.heatmap(one, prompt_index=prompt, sample=image, readout=how.readout, pool=how.pool)
-        .to_numpy()
-        .astype(np.float64)
-        for one in spans
+        other.heatmap(one, prompt_index=prompt, sample=image, readout=how.readout, pool=how.pool) for one in spans
     ]
 
 
@@ -120,35 +120,33 @@ def _counterpart(name: str, what: str, have: int, wanted: int, chosen: int) -> i
     return 0 if have == 1 else chosen
 
 
-def _energy(
-    maps: AttentionMaps, how: How, shape: tuple[int, ...]
-) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
+def _energy(maps: AttentionMaps, how: How, cells: CellGrid) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
     """Return the log energy of each column, summed over the bands, and of each cell."""
     if maps.spectrogram is None:
         return None, None
     log_mel = maps.spectrogram.isel(prompt=how.prompt_index, image=how.sample).to_numpy().astype(np.float64)
     energy = np.exp(2 * log_mel)
     audio = (~maps.grid.padding(log_mel.shape[1])).astype(np.float64)
-    by_band = column_means(energy, shape[1], audio)
+    by_band = column_means(energy, cells.frame_edges, audio)
     with np.errstate(invalid="ignore"):  # columns of padding are NaN, and are cut away
-        cells = column_means(by_band.T, shape[0], np.ones(len(log_mel))).T
-        return np.log(by_band.sum(axis=0)), np.log(cells)
+        by_cell = column_means(by_band.T, cells.band_edges, np.ones(len(log_mel))).T
+        return np.log(by_band.sum(axis=0)), np.log(by_cell)
 
 
-def _mask(
-    events: PhraseEvents, masks: xr.DataArray | None, grid: SpectrogramGrid, shape: tuple[int, ...]
-) -> np.ndarray | None:
+def _mask(events: PhraseEvents, masks: xr.DataArray | None, cells: CellGrid) -> np.ndarray | None:
     """Return the cells in which the sound is, padding included; None where that is not known."""
     if masks is not None and events.label in masks["source"].to_numpy():
         shares = masks.sel(source=events.label).to_numpy().astype(np.float64)
-        across = column_means(shares, shape[1], np.ones(shares.shape[1]))
-        return np.asarray(column_means(across.T, shape[0], np.ones(len(shares))).T >= ACTIVE_SHARE)
+        # Masks may be of another size than the spectrogram: their edges are shares of it.
+        bands, frames = shares.shape[0] / cells.grid.height, shares.shape[1] / cells.grid.width
+        across = column_means(shares, cells.frame_edges * frames, np.ones(shares.shape[1]))
+        return np.asarray(column_means(across.T, cells.band_edges * bands, np.ones(len(shares))).T >= ACTIVE_SHARE)
     if events.bands is None:
         return None
-    mask = np.zeros(shape, dtype=bool)
-    centres = grid.freq(shape[0])
+    mask = np.zeros(cells.shape, dtype=bool)
+    centres = cells.freq
     for onset, offset, low, high in events.bands:
-        there = column_activity([onset], [offset], grid, shape[1]) >= ACTIVE_SHARE
+        there = column_activity([onset], [offset], cells) >= ACTIVE_SHARE
         mask |= ((centres >= low) & (centres <= high))[:, None] & there
     return mask
 

@@ -1,7 +1,7 @@
 """Audio, spectrograms and the grid: what second and what Hz a cell is."""
 
 from attnviz.audio.files import load_audio, to_int16, write_wav
-from attnviz.audio.grid import SpectrogramGrid
+from attnviz.audio.grid import CellGrid, SpectrogramGrid
 from attnviz.audio.griffin_lim import griffin_lim
 from attnviz.audio.image import fit_width, image_to_mel, mel_to_image
 from attnviz.audio.mel import log_mel, peak_normalize
@@ -13,6 +13,7 @@ __all__ = [
     "LOG_CEILING",
     "LOG_FLOOR",
     "MEL",
+    "CellGrid",
     "HifiGan",
     "HifiGanConfig",
     "MelConfig",

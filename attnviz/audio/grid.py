@@ -18,7 +18,8 @@ class SpectrogramGrid:
     """What second and what Hz each row and column of the spectrogram image, or of a coarser grid over it, is.
 
     A coarser grid divides the image into equal shares: in time of its :attr:`seconds`, in frequency of the
-    mel axis from `fmin` to `fmax`. A cell's coordinate is the centre of its share.
+    mel axis from `fmin` to `fmax`. A cell's coordinate is the centre of its share. Grids of layers, whose cells
+    need not divide the image evenly, are :class:`CellGrid`.
 
     Parameters
     ----------
@@ -157,6 +158,41 @@ class SpectrogramGrid:
         times = self.time(columns)
         return np.zeros(times.shape, bool) if self.audio_seconds is None else times > self.audio_seconds
 
+    def cells(self, rows: int, columns: int, stride: tuple[float, float] | None = None) -> CellGrid:
+        """Return the grid of a layer over this image.
+
+        Parameters
+        ----------
+        rows, columns : int
+            Its cells.
+        stride : (float, float), optional
+            Mel bands and image columns from one cell to the next; None: the cells divide the image evenly.
+
+        Raises
+        ------
+        AudioError
+            No stride is given and the cells do not divide the image evenly, or the stride is not that of so many
+            cells.
+        """
+        counts = whole_number("rows", rows), whole_number("columns", columns)
+        sizes = self.height, self.width
+        if stride is None:
+            if any(size % count for size, count in zip(sizes, counts, strict=True)):
+                raise AudioError(
+                    f"{rows} x {columns} cells do not divide the image of {self.height} x {self.width} evenly, so "
+                    "what second and what Hz they are is not known without their stride: the mel bands and image "
+                    "columns from one cell to the next."
+                )
+            stride = (self.height / rows, self.width / columns)
+        for name, size, count, step in zip(("rows", "columns"), sizes, counts, stride, strict=True):
+            # The last cell may reach past the end, or leave a part of the image out, by less than itself.
+            if not (step > 0 and abs(count * step - size) < step):
+                raise AudioError(
+                    f"{count} {name} with a stride of {step:g} cover {count * step:g} of the image's {size}; they "
+                    "have to cover it to within one of them. Was the stride given in another unit?"
+                )
+        return CellGrid(self, (int(rows), int(columns)), (float(stride[0]), float(stride[1])))
+
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as a dictionary that JSON can hold."""
         return asdict(self)
@@ -178,3 +214,84 @@ class SpectrogramGrid:
         if missing or unknown:
             raise AudioError(f"a grid has exactly the fields {names}; missing: {missing}, unknown: {unknown}.")
         return cls(**values)
+
+
+@dataclass(frozen=True)
+class CellGrid:
+    """The cells of a layer over a spectrogram image; made by :meth:`SpectrogramGrid.cells`.
+
+    Convolutions with a stride of 2 round up: 61 columns become 31, and then 16. The cell `i` of a layer stands for
+    the image's columns from ``i * stride`` on, whatever their number, and the last one may reach past the image's
+    end. Rows count from the top of the image, so it is the lowest one that may reach below `fmin`.
+
+    Attributes
+    ----------
+    grid : SpectrogramGrid
+        The image.
+    shape : (int, int)
+        Rows and columns.
+    stride : (float, float)
+        Mel bands and image columns from one cell to the next.
+
+    Examples
+    --------
+    >>> cells = SpectrogramGrid(width=976).cells(4, 16, (64, 64))
+    >>> cells.time[-2:].round(2)
+    array([9.28, 9.92])
+    >>> bool(cells.padding[-1])  # its centre lies beyond the 9.76 s
+    True
+    """
+
+    grid: SpectrogramGrid
+    shape: tuple[int, int]
+    stride: tuple[float, float]
+
+    @property
+    def column_seconds(self) -> float:
+        """Seconds from one column to the next."""
+        return self.seconds / self.shape[1]
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that all columns stand for; the last may reach past the image."""
+        return self.shape[1] * self.stride[1] * self.grid.hop_length / self.grid.sample_rate
+
+    @property
+    def time(self) -> np.ndarray:
+        """Centres of the columns, ``(columns,)`` float64 seconds, ascending."""
+        return (np.arange(self.shape[1]) + 0.5) * self.seconds / self.shape[1]
+
+    @property
+    def time_edges(self) -> np.ndarray:
+        """Where each column begins and the last ends, ``(columns + 1,)`` float64 seconds."""
+        return np.linspace(0.0, self.seconds, self.shape[1] + 1)
+
+    @property
+    def freq(self) -> np.ndarray:
+        """Centres of the rows, ``(rows,)`` float64 Hz, ascending; one that lies below `fmin` stands at `fmin`."""
+        low, high = (float(librosa.hz_to_mel(hz, htk=False)) for hz in (self.grid.fmin, self.grid.fmax))
+        rows = self.shape[0]
+        bottom = self.bottom
+        centres = low + (high - low) * bottom + (np.arange(rows) + 0.5) * ((high - low) * (1 - bottom)) / rows
+        return np.asarray(librosa.mel_to_hz(np.maximum(centres, low), htk=False), dtype=np.float64)
+
+    @property
+    def bottom(self) -> float:
+        """Lower edge of the lowest row, as a share of the mel axis; below 0 where it reaches past it."""
+        return 1 - self.shape[0] * self.stride[0] / self.grid.height
+
+    @property
+    def band_edges(self) -> np.ndarray:
+        """Where each row begins and the last ends, ``(rows + 1,)`` float64 mel bands, from the lowest row up."""
+        return self.grid.height - self.stride[0] * np.arange(self.shape[0], -1, -1, dtype=np.float64)
+
+    @property
+    def frame_edges(self) -> np.ndarray:
+        """Where each column begins and the last ends, ``(columns + 1,)`` float64 image columns."""
+        return self.stride[1] * np.arange(self.shape[1] + 1, dtype=np.float64)
+
+    @property
+    def padding(self) -> np.ndarray:
+        """Columns whose centre lies beyond the audio, ``(columns,)`` bool."""
+        end = self.grid.seconds if self.grid.audio_seconds is None else self.grid.audio_seconds
+        return self.time > end

@@ -124,6 +124,38 @@ def find_self_attention(unet: nn.Module) -> list[AttentionLayer]:
     ]
 
 
+def block_strides(unet: nn.Module) -> dict[str, tuple[int, int]]:
+    """Return how many rows and columns of the latents a cell of each block stands for.
+
+    Parameters
+    ----------
+    unet : torch.nn.Module
+        A diffusers U-Net.
+
+    Returns
+    -------
+    dict of str to (int, int)
+        By the block's path (``"down_blocks.1"``). A stride-2 convolution halves a grid and rounds up, so a count
+        of cells does not say what a cell stands for; the modules passed on the way do.
+    """
+    strides: dict[str, tuple[int, int]] = {}
+    rows, columns = 1, 1
+    for number, block in enumerate(getattr(unet, "down_blocks", ())):
+        strides[f"down_blocks.{number}"] = (rows, columns)
+        for sampler in getattr(block, "downsamplers", None) or ():
+            step = getattr(sampler.conv, "stride", 1)
+            down, across = step if isinstance(step, tuple) else (step, step)
+            rows, columns = rows * down, columns * across
+    strides["mid_block"] = (rows, columns)
+    below = [stride for path, stride in strides.items() if path != "mid_block"]
+    for number, block in enumerate(getattr(unet, "up_blocks", ())):
+        strides[f"up_blocks.{number}"] = (rows, columns)
+        if getattr(block, "upsamplers", None):
+            # Up again to the grid that the skip connection was taken from.
+            rows, columns = max(stride for stride in below if stride < (rows, columns))
+    return strides
+
+
 def check_processor(path: str, attention: Attention) -> None:
     """Refuse an attention processor whose arithmetic is not known.
 

@@ -14,7 +14,12 @@ from torch.utils.hooks import RemovableHandle
 
 from attnviz.capture.conditioning import Branches, Conditioning
 from attnviz.capture.editing import AttentionEdit, AttentionEditor, edited_attention
-from attnviz.capture.layers import CrossAttentionLayer, find_cross_attention, find_self_attention
+from attnviz.capture.layers import (
+    CrossAttentionLayer,
+    block_strides,
+    find_cross_attention,
+    find_self_attention,
+)
 from attnviz.capture.observer import LayerObserver, Observation
 from attnviz.capture.probabilities import attention_probabilities, normalised
 from attnviz.capture.recording import Recording
@@ -245,7 +250,10 @@ class AttentionRecorder:
         ordered = tuple(name for name in _DIMS if name not in absent)
         split = store.array(layer.name).reshape([sizes[name] for name in stored])
         split = split.transpose([stored.index(name) for name in ordered])
-        return CapturedLayer(np.ascontiguousarray(split), ordered, layer.heads, layer.path)
+        stride = next(
+            stride for path, stride in block_strides(self.unet).items() if layer.path.startswith(f"{path}.")
+        )
+        return CapturedLayer(np.ascontiguousarray(split), ordered, layer.heads, layer.path, stride)
 
     def _remove(self) -> None:
         for handle in self._handles:

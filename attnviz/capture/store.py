@@ -27,12 +27,15 @@ class CapturedLayer:
         Number of heads of the layer.
     path : str
         Full path of the attention module in the U-Net.
+    stride : (int, int)
+        Rows and columns of the latents from one cell to the next.
     """
 
     attention: np.ndarray
     dims: tuple[str, ...]
     heads: int
     path: str
+    stride: tuple[int, int] = (1, 1)
 
 
 class AttentionStore:

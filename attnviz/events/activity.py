@@ -6,11 +6,11 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from attnviz.audio import SpectrogramGrid
+from attnviz.audio import CellGrid, SpectrogramGrid
 
 
 def column_activity(
-    onsets: Iterable[float], offsets: Iterable[float], grid: SpectrogramGrid, columns: int
+    onsets: Iterable[float], offsets: Iterable[float], grid: SpectrogramGrid | CellGrid, columns: int | None = None
 ) -> np.ndarray:
     """Return which share of each column is covered by events.
 
@@ -18,10 +18,10 @@ def column_activity(
     ----------
     onsets, offsets : iterable of float
         Seconds; events may overlap, and what lies outside the grid does not count.
-    grid : SpectrogramGrid
+    grid : SpectrogramGrid or CellGrid
         What second each column is.
-    columns : int
-        Equal shares of the grid's width.
+    columns : int, optional
+        Equal shares of a spectrogram's width; None: the spectrogram's own columns, or those of the cells.
 
     Returns
     -------
@@ -33,6 +33,8 @@ def column_activity(
     >>> column_activity([2.56, 5.12], [5.12, 6.4], SpectrogramGrid(), 4).tolist()
     [0.0, 1.0, 0.5, 0.0]
     """
+    if columns is None:
+        columns = grid.shape[1] if isinstance(grid, CellGrid) else grid.width
     edges = np.linspace(0.0, grid.seconds, columns + 1)
     covered = np.zeros_like(edges)  # seconds covered before each edge
     reached = 0.0

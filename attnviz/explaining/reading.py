@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Literal, cast
+from collections.abc import Collection, Sequence
+from typing import Any, Literal
 
 import diffusers
 import torch
@@ -19,8 +19,8 @@ from attnviz.explaining.randomizing import randomized, randomized_blocks
 from attnviz.explaining.schedule import TrainingSchedule
 from attnviz.explaining.settings import MethodName, checked_whole, settled_method
 from attnviz.explaining.windows import WIDTH, join_windows
-from attnviz.keys import Tokens, check_pipeline, check_tokens, kept_positions, token_table
-from attnviz.maps import AttentionMaps, LayerAttention
+from attnviz.keys import Tokens, check_pipeline, check_tokens, kept_positions, on_spectrogram, token_table
+from attnviz.maps import AttentionMaps
 from attnviz.pipelines import inputs
 from attnviz.pipelines.sources import AudioSource
 
@@ -171,8 +171,7 @@ def explain(
     finally:
         pipe.maybe_free_model_hooks()
     return AttentionMaps.from_layers(
-        # The two rooms' layers have the same fields; maps copies each as it looks it up.
-        cast("Mapping[str, LayerAttention]", layers),
+        on_spectrogram(layers, int(pipe.vae_scale_factor)),
         tokens=[table],
         positions=conditioning.positions,
         timesteps=chosen.timesteps,

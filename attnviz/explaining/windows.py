@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -124,7 +125,7 @@ def join_windows(
             shares = cross_fade(starts, columns)
             if name not in joined:
                 whole = np.zeros((*layer.attention.shape[:-1], shares.shape[1]), dtype=np.float32)
-                joined[name] = CapturedLayer(whole, layer.dims, layer.heads, layer.path)
+                joined[name] = replace(layer, attention=whole)
             first = starts[number] * columns // WIDTH
             part = slice(first, first + columns)
             joined[name].attention[..., part] += layer.attention * shares[number, part].astype(np.float32)

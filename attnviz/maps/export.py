@@ -12,6 +12,7 @@ import pandas as pd
 
 from attnviz.errors import MapsError
 from attnviz.io.storage import whole_or_nothing
+from attnviz.maps.layer import cells_of
 from attnviz.maps.reading import Phrase, activation_of
 from attnviz.maps.settling import Readout
 
@@ -199,13 +200,13 @@ def write_audacity(
         raise MapsError(_NO_WORDS)
     labels: list[tuple[float, float, str]] = []
     for text, phrase in named:
-        curve = maps.activation(
-            phrase, prompt_index=prompt_index, sample=sample, readout=readout, pool=pool
-        ).to_numpy()
+        heat = maps.heatmap(phrase, prompt_index=prompt_index, sample=sample, readout=readout, pool=pool)
+        curve = activation_of(heat, "time").to_numpy()
+        edges = cells_of(heat, maps.grid).time_edges
         strong = _strong(curve, threshold)
         name = " ".join(text.split())  # a tab or a line break would end the field
         for label, active in ((name, strong & (curve > 0)), (f"{name} (negative)", strong & (curve < 0))):
-            spans = _intervals(active, maps.grid.seconds, _audio_end(maps))
+            spans = _intervals(active, edges, _audio_end(maps))
             labels += [(start, end, label) for start, end in spans]
     table = pd.DataFrame(sorted(labels), columns=["start", "end", "label"])
     lines = [f"{start:.6f}\t{end:.6f}\t{label}\n" for start, end, label in sorted(labels)]
@@ -231,8 +232,7 @@ def _strong(curve: np.ndarray, threshold: float) -> np.ndarray:
     return magnitude >= threshold * magnitude.max()
 
 
-def _intervals(active: np.ndarray, seconds: float, audio_end: float) -> list[tuple[float, float]]:
+def _intervals(active: np.ndarray, edges: np.ndarray, audio_end: float) -> list[tuple[float, float]]:
     """Start and end, in seconds, of each run of True columns."""
     changes = np.flatnonzero(np.diff(np.concatenate([[False], active, [False]]).astype(int)))
-    edges = changes.reshape(-1, 2) * (seconds / active.size)
-    return [(float(start), float(min(end, audio_end))) for start, end in edges]
+    return [(float(start), float(min(end, audio_end))) for start, end in edges[changes.reshape(-1, 2)]]

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from attnviz.audio.grid import SpectrogramGrid
-from attnviz.errors import MapsError
+from attnviz.audio.grid import CellGrid, SpectrogramGrid
+from attnviz.errors import AudioError, MapsError
 from attnviz.text.tokens import TokenTable
 
 CAPTURED_DIMS = ("branch", "prompt", "image", "step", "head", "token", "row", "column")
@@ -39,11 +39,14 @@ class LayerAttention:
         first, the conditional half second.
     heads : int
         Number of heads of the layer, also when they were averaged.
+    stride : (float, float), optional
+        Mel bands and spectrogram columns from one cell to the next. None: the grid divides the spectrogram evenly.
     """
 
     attention: np.ndarray
     dims: tuple[str, ...]
     heads: int
+    stride: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -138,21 +141,38 @@ def label_layer(
             f"{name}: the attention holds NaN or infinite values. A float16 model that overflowed, or a "
             "damaged weight, is the usual cause; try bfloat16 or float32."
         )
-    rows, columns = attention.shape[-2:]
+    cells = _cells(name, layer, grid)
     dims = (*layer.dims[:-2], "freq", "time")
     sizes = dict(zip(dims, attention.shape, strict=True))
     return xr.Dataset(
-        {"attention": (dims, attention, {"long_name": "attention probability", **_facts(name, layer)})},
-        coords=_coordinates(sizes, labels, timesteps, grid, rows, columns),
+        {"attention": (dims, attention, {"long_name": "attention probability", **_facts(name, layer, cells)})},
+        coords=_coordinates(sizes, labels, timesteps, cells),
     )
 
 
-def _facts(name: str, layer: LayerAttention) -> dict[str, object]:
+def cells_of(array: xr.DataArray, grid: SpectrogramGrid) -> CellGrid:
+    """Return the grid of a layer's array, or of a heat map, whose attributes carry its stride."""
+    stride = array.attrs.get("stride")  # of a layer and of a heat map; an array of one's own may have none
+    return grid.cells(
+        array.sizes["freq"], array.sizes["time"], None if stride is None else (float(stride[0]), float(stride[1]))
+    )
+
+
+def _cells(name: str, layer: LayerAttention, grid: SpectrogramGrid) -> CellGrid:
+    rows, columns = layer.attention.shape[-2:]
+    try:
+        return grid.cells(rows, columns, layer.stride)
+    except AudioError as error:
+        raise MapsError(f"{name}: {error}") from error
+
+
+def _facts(name: str, layer: LayerAttention, cells: CellGrid) -> dict[str, object]:
     return {
         "layer": name,
         "place": place_of(name),
         "heads": int(layer.heads),
         "grid": [int(size) for size in layer.attention.shape[-2:]],
+        "stride": list(cells.stride),
     }
 
 
@@ -160,9 +180,7 @@ def _coordinates(
     sizes: dict[str, int],
     labels: TokenLabels,
     timesteps: Sequence[float],
-    grid: SpectrogramGrid,
-    rows: int,
-    columns: int,
+    cells: CellGrid,
 ) -> dict[str, object]:
     coords: dict[str, object] = {
         dim: np.arange(sizes[dim], dtype=np.int64) for dim in ("prompt", "image", "step", "head") if dim in sizes
@@ -175,16 +193,16 @@ def _coordinates(
     coords["token_text"] = (("prompt", "token"), labels.text)
     coords["token_kind"] = (("prompt", "token"), labels.kind)
     coords["token_encoder"] = ("token", labels.encoder)
-    coords.update(axes_of(grid, rows, columns))
+    coords.update(axes_of(cells))
     return coords
 
 
-def axes_of(grid: SpectrogramGrid, rows: int, columns: int) -> dict[str, object]:
-    """Coordinates of a rows x columns grid: ``freq`` (Hz), ``time`` (s) and ``padding`` (bool, along time)."""
+def axes_of(cells: CellGrid) -> dict[str, object]:
+    """Coordinates of a grid: ``freq`` (Hz), ``time`` (s) and ``padding`` (bool, along time)."""
     return {
-        "freq": ("freq", grid.freq(rows), {"units": "Hz", "long_name": "frequency"}),
-        "time": ("time", grid.time(columns), {"units": "s", "long_name": "time"}),
-        "padding": ("time", grid.padding(columns), {"long_name": "beyond the audio"}),
+        "freq": ("freq", cells.freq, {"units": "Hz", "long_name": "frequency"}),
+        "time": ("time", cells.time, {"units": "s", "long_name": "time"}),
+        "padding": ("time", cells.padding, {"long_name": "beyond the audio"}),
     }
 
 

@@ -84,6 +84,9 @@ def _check_same(first: xr.DataTree, other: xr.DataTree, index: int) -> None:
         kept = [{dim: size for dim, size in ds.sizes.items() if dim != "image"} for ds in (a, b)]
         if kept[0] != kept[1]:
             refuse(f"what was captured of {name}", *kept)
+        strides = [list(ds["attention"].attrs["stride"]) for ds in (a, b)]
+        if strides[0] != strides[1]:
+            refuse(f"stride of {name}", *strides)
         for dim in ("token", "step", "head"):
             if dim in a.dims and not np.array_equal(a[dim], b[dim]):
                 refuse(f"{dim}s of {name}", a[dim].to_numpy().tolist(), b[dim].to_numpy().tolist())

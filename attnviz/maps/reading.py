@@ -214,27 +214,23 @@ class ReadableMaps(MapsContents):
             raise MapsError(f"grid={grid!r} is unknown; it is 'finest' or 'image'.")
         chosen = settled(readout, self.provenance)
         layers = {name: self[name] for name in self.layers}
-        shape = None if grid == "finest" else (self.grid.height, self.grid.width)
+        target = None if grid == "finest" else self.grid.cells(self.grid.height, self.grid.width)
         if isinstance(chosen, FittedReadout):
             read = weighted_maps(
-                layers, positions, prompt_index=prompt_index, sample=sample, readout=chosen, pool=pool, shape=shape
-            )
+                layers, positions, prompt_index=prompt_index, sample=sample, readout=chosen, pool=pool,
+                grid=self.grid, target=target,
+            )  # fmt: skip
         else:
             levels = [(int(rows), int(columns)) for rows, columns in self.tree.attrs["levels"]]
             read = token_maps(
-                layers,
-                positions,
-                prompt_index=prompt_index,
-                sample=sample,
-                readout=chosen,
-                shape=shape,
-                levels=levels,
-            )
+                layers, positions, prompt_index=prompt_index, sample=sample, readout=chosen, grid=self.grid,
+                target=target, levels=levels,
+            )  # fmt: skip
         heat = pool_tokens(read.values, pool).astype(np.float32)
         return xr.DataArray(
             heat,
             dims=("freq", "time"),
-            coords=axes_of(self.grid, *heat.shape),
+            coords=axes_of(read.cells),
             name="heatmap",
             attrs={
                 "long_name": read.quantity,
@@ -245,6 +241,7 @@ class ReadableMaps(MapsContents):
                 "readout": readout_name(chosen),
                 "pool": pool,
                 "layers": list(read.layers),
+                "stride": list(read.cells.stride),
             },
         )
 

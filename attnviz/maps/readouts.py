@@ -14,8 +14,9 @@ from functools import lru_cache
 import numpy as np
 import xarray as xr
 
+from attnviz.audio.grid import CellGrid, SpectrogramGrid
 from attnviz.errors import MapsError
-from attnviz.maps.layer import short_name
+from attnviz.maps.layer import cells_of, short_name
 
 POOLS = ("mean", "max", "first", "last")
 PROBABILITY = "attention probability"
@@ -32,6 +33,8 @@ class TokenMaps:
     ----------
     values : numpy.ndarray, float64, shape (tokens, rows, columns)
         Row 0 is the lowest frequency.
+    cells : CellGrid
+        What second and what Hz they are.
     layers : tuple of str
         Layers that were read.
     quantity : str
@@ -39,6 +42,7 @@ class TokenMaps:
     """
 
     values: np.ndarray
+    cells: CellGrid
     layers: tuple[str, ...]
     quantity: str
 
@@ -50,7 +54,8 @@ def token_maps(
     prompt_index: int,
     sample: int,
     readout: str,
-    shape: Level | None,
+    grid: SpectrogramGrid,
+    target: CellGrid | None,
     levels: Sequence[Level],
 ) -> TokenMaps:
     """Read the maps of some tokens.
@@ -65,7 +70,9 @@ def token_maps(
         Which prompt, and which of its samples (images), both from 0.
     readout : str
         ``"mean"``, ``"auffusion"``, or a layer's name.
-    shape : (rows, columns) or None
+    grid : SpectrogramGrid
+        The maps' grid.
+    target : CellGrid or None
         Grid of the result; None: the finest among the layers read.
     levels : sequence of (rows, columns)
         All grids of the model, finest first.
@@ -77,6 +84,8 @@ def token_maps(
     """
     names = _layers_of(readout, layers, levels)
     native = [_native(layers[name], positions, prompt_index, sample) for name in names]
+    cells = [cells_of(layers[name], grid) for name in names]
+    chosen = finest(cells) if target is None else target
     if readout == "auffusion":
         # One level: the layers share their grid. Each token is divided by its own maximum there,
         # before any resizing, over all of its cells, as the authors do. The magnitude is taken, so
@@ -84,10 +93,9 @@ def token_maps(
         mean = np.mean(native, axis=0)
         highest = np.abs(mean).max(axis=(-2, -1), keepdims=True)
         relative = np.divide(mean, highest, out=np.zeros_like(mean), where=highest > 0)
-        values = relative if shape is None else resize(relative, shape)
-        return TokenMaps(values, names, OWN_SHARE)
-    target = shape or max((values.shape[-2:] for values in native), key=lambda size: size[0] * size[1])
-    return TokenMaps(np.mean([resize(values, target) for values in native], axis=0), names, PROBABILITY)
+        return TokenMaps(resample(relative, cells[0], chosen), chosen, names, OWN_SHARE)
+    values = np.mean([resample(one, own, chosen) for one, own in zip(native, cells, strict=True)], axis=0)
+    return TokenMaps(values, chosen, names, PROBABILITY)
 
 
 def pool_tokens(values: np.ndarray, pool: str) -> np.ndarray:
@@ -132,7 +140,7 @@ def find_layer(name: str, names: Sequence[str]) -> str:
 
 
 def resize(values: np.ndarray, shape: Level) -> np.ndarray:
-    """Resize the last two axes bilinearly.
+    """Resize the last two axes bilinearly, each taken to divide the same whole evenly.
 
     The same numbers as ``torch.nn.functional.interpolate(mode="bilinear", align_corners=False)``, in float64.
 
@@ -144,17 +152,63 @@ def resize(values: np.ndarray, shape: Level) -> np.ndarray:
     """
     if values.shape[-2:] == tuple(shape):
         return values
-    down = _bilinear(values.shape[-2], shape[0])
-    across = _bilinear(values.shape[-1], shape[1])
+    down, across = (
+        linear_weights(size, wanted, size / wanted) for size, wanted in zip(values.shape[-2:], shape, strict=True)
+    )
     return down @ values @ across.T
 
 
-@lru_cache(maxsize=64)
-def _bilinear(size: int, wanted: int) -> np.ndarray:
-    """Weights, shape (wanted, size), of linear interpolation between cell centres; the edges are held."""
-    centre = np.maximum((np.arange(wanted) + 0.5) * (size / wanted) - 0.5, 0.0)
-    lower = np.minimum(np.floor(centre).astype(int), size - 1)
-    upper = np.minimum(lower + 1, size - 1)
+def resample(values: np.ndarray, source: CellGrid, target: CellGrid) -> np.ndarray:
+    """Bring the last two axes from one grid of a spectrogram to another: bilinear between the centres of cells.
+
+    Columns that hold audio are made of columns that do: what a layer has in its padding takes no part in them.
+    Columns of padding are made of all. Edges are held.
+
+    Parameters
+    ----------
+    values : numpy.ndarray, shape (..., rows, columns)
+        Row 0 is the lowest frequency.
+    source, target : CellGrid
+        Grids over the same spectrogram.
+    """
+    if source == target:
+        return values
+    (rows, columns), (rows_wanted, columns_wanted) = source.shape, target.shape
+    # Cells count from the top of the image, and rows from the lowest frequency: both are turned over.
+    down = linear_weights(rows, rows_wanted, target.stride[0] / source.stride[0])[::-1, ::-1]
+    heard = max(1, int((~source.padding).sum()))  # the audio begins in the first column, however short it is
+    across = linear_weights(
+        columns, columns_wanted, target.stride[1] / source.stride[1], heard, int((~target.padding).sum())
+    )
+    return down @ values @ across.T
+
+
+def finest(grids: Sequence[CellGrid]) -> CellGrid:
+    """Return the grid of the most cells, the first of equals."""
+    return max(grids, key=lambda cells: cells.shape[0] * cells.shape[1])
+
+
+@lru_cache(maxsize=128)
+def linear_weights(
+    size: int, wanted: int, ratio: float, heard: int | None = None, heard_wanted: int | None = None
+) -> np.ndarray:
+    """Return weights, shape (wanted, size), of linear interpolation between cell centres; the edges are held.
+
+    Parameters
+    ----------
+    size, wanted : int
+        Cells there are, and cells wanted.
+    ratio : float
+        Width of a wanted cell, in cells there are; both begin at the same edge.
+    heard, heard_wanted : int, optional
+        Cells, from the first on, that hold audio: the wanted ones of these are made of these alone.
+    """
+    limit = np.full(wanted, size - 1)
+    if heard is not None:
+        limit[:heard_wanted] = heard - 1
+    centre = np.clip((np.arange(wanted) + 0.5) * ratio - 0.5, 0.0, limit)
+    lower = np.floor(centre).astype(int)
+    upper = np.minimum(lower + 1, limit)
     share = centre - lower
     weights = np.zeros((wanted, size))
     row = np.arange(wanted)

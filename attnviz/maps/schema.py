@@ -16,7 +16,9 @@ from attnviz.maps.layer import LayerAttention, TokenLabels, axes_of, label_layer
 from attnviz.text.tokens import TokenTable
 
 FORMAT = "attnviz maps"
-VERSION = 1
+VERSION = 2
+READ = (1, 2)
+"""Versions that are read. The first did not keep the stride of layers."""
 
 ATTRIBUTES = (
     "format", "version", "layers", "levels", "branch", "timesteps", "complete", "tokens", "grid", "provenance",
@@ -81,6 +83,33 @@ def build_tree(
     if spectrogram is not None:
         groups["/spectrogram"] = spectrogram
     return xr.DataTree.from_dict(groups)
+
+
+def with_strides(attrs: Mapping[str, Any], layers: Mapping[str, xr.Dataset]) -> dict[str, xr.Dataset]:
+    """Return the layers of a file of version 1 with their strides, where grids divide the spectrogram evenly.
+
+    Raises
+    ------
+    MapsError
+        A grid does not: the times that were saved with it are off, and its stride is not known.
+    """
+    grid = SpectrogramGrid.from_dict(json.loads(attrs["grid"]))
+    rows, columns = attrs["levels"][0]
+    found = {}
+    for name, dataset in layers.items():
+        own_rows, own_columns = dataset["attention"].shape[-2:]
+        halved = {rows / own_rows, columns / own_columns}
+        even = grid.height % own_rows == 0 and grid.width % own_columns == 0
+        # 5 x 9 cells become 2 x 3 in two halvings: 3 divides 9, but no cell stands for 3 of them.
+        if not even or len(halved) > 1 or not float(np.log2(halved.pop())).is_integer():
+            raise MapsError(
+                f"{name} was saved by a version of attnviz that did not keep the stride of layers, and its grid "
+                f"of {own_rows} x {own_columns} is no even part of {rows} x {columns}: the times saved with it "
+                "are off. Make the maps again."
+            )
+        stride = [grid.height / own_rows, grid.width / own_columns]
+        found[name] = dataset.assign(attention=dataset["attention"].assign_attrs(stride=stride))
+    return found
 
 
 def root_attributes(tree: xr.DataTree) -> dict[str, Any]:
@@ -160,6 +189,6 @@ def _label_spectrogram(spectrogram: np.ndarray, sizes: Mapping[Any, int], grid: 
     if not np.isfinite(log_mel).all():
         raise MapsError("The spectrogram holds NaN or infinite values.")
     coords: dict[str, object] = {dim: np.arange(sizes[dim], dtype=np.int64) for dim in ("prompt", "image")}
-    coords.update(axes_of(grid, grid.height, grid.width))
+    coords.update(axes_of(grid.cells(grid.height, grid.width)))
     named = {"long_name": "log-mel magnitude", "units": "natural log"}
     return xr.Dataset({"log_mel": (("prompt", "image", "freq", "time"), log_mel, named)}, coords=coords)

@@ -18,17 +18,19 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from attnviz.errors import MapsError
+from attnviz.errors import AttnVizError, MapsError
 from attnviz.io.storage import whole_or_nothing
 from attnviz.maps.layer import BRANCHES
 from attnviz.maps.schema import (
     ATTRIBUTES,
     FORMAT,
+    READ,
     VERSION,
     build_tree,
     layer_datasets,
     root_attributes,
     spectrogram_dataset,
+    with_strides,
 )
 
 _ROOT = "zarr.json"
@@ -85,6 +87,12 @@ def read_tree(path: str | os.PathLike[str]) -> xr.DataTree:
                 f"{path} is damaged: {name} {problem} (a lost or altered file, or NaN written into it). "
                 "Copy or make the maps again."
             )
+    if attrs["version"] < VERSION:
+        try:
+            layers = with_strides(attrs, layers)  # the grid may be damaged, too
+        except AttnVizError as error:
+            raise MapsError(f"{path}: {error}") from error
+        attrs["version"] = VERSION
     return build_tree(attrs, layers, spectrogram)
 
 
@@ -105,10 +113,11 @@ def _root_attributes(folder: Path) -> dict[str, Any]:
         raise MapsError(f"{folder} is damaged: {_ROOT} cannot be read ({_first_line(error)}).") from error
     if kind != FORMAT:
         raise MapsError(f"{folder} is a zarr store of something else: its format is {kind!r}, not {FORMAT!r}.")
-    if version != VERSION:
+    if version not in READ:
+        known = " and ".join(map(str, READ))
         raise MapsError(
-            f"{folder} is of format version {version!r}; this attnviz reads version {VERSION}. "
-            "Was it written by a newer attnviz?"
+            f"{folder} is of format version {version!r}; this attnviz reads version {known}. Was it written by a "
+            "newer attnviz?"
         )
     missing = [key for key in (*ATTRIBUTES, "checksums") if key not in attrs]
     if missing:

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
+from attnviz.audio.grid import CellGrid, SpectrogramGrid
 from attnviz.errors import MapsError
 from attnviz.maps.fitted import FittedReadout, Range, ReadoutPart
-from attnviz.maps.readouts import Level, TokenMaps, picked_tokens, pool_tokens, resize
+from attnviz.maps.layer import cells_of
+from attnviz.maps.readouts import TokenMaps, finest, picked_tokens, pool_tokens, resample
 
 OWN_MEAN = "times the phrase's own mean"
 
@@ -127,13 +129,14 @@ def weighted_maps(
     sample: int,
     readout: FittedReadout,
     pool: str,
-    shape: Level | None,
+    grid: SpectrogramGrid,
+    target: CellGrid | None,
 ) -> TokenMaps:
     """Read the one map of some tokens together as a fitted readout weighs it.
 
     Parameters
     ----------
-    layers, positions, prompt_index, sample, shape
+    layers, positions, prompt, image, grid, target
         As for `readouts.token_maps`.
     readout : FittedReadout
     pool : str
@@ -156,15 +159,15 @@ def weighted_maps(
             "Is it of another model, or was the selection narrowed?"
         )
     total: np.ndarray | float = 0.0
-    grids = [(int(layers[name].shape[-2]), int(layers[name].shape[-1])) for name in readout.layers]
-    target = shape or max(grids, key=lambda size: size[0] * size[1])
+    cells = {name: cells_of(layers[name], grid) for name in readout.layers}
+    chosen = finest(list(cells.values())) if target is None else target
     for name in readout.layers:
         reading = LayerReading.of(name, layers[name], positions, prompt_index=prompt_index, sample=sample)
         own = [part for part in readout.parts if part.layer == name]
         # Weighed on the layer's own grid: resizing is linear, and done once.
         weighed = sum(part.weight * reading.part(pool, part.head, part.timesteps) for part in own)
-        total = total + resize(np.asarray(weighed), target)
-    return TokenMaps(np.asarray(total)[None], readout.layers, OWN_MEAN)
+        total = total + resample(np.asarray(weighed), cells[name], chosen)
+    return TokenMaps(np.asarray(total)[None], chosen, readout.layers, OWN_MEAN)
 
 
 def part_curves(
@@ -174,7 +177,7 @@ def part_curves(
     *,
     prompt_index: int,
     sample: int,
-    shape: Level,
+    target: CellGrid,
 ) -> np.ndarray:
     """Return each part's activation of a phrase, ``(parts, columns)``: what a readout of that part alone gives.
 
@@ -194,7 +197,7 @@ def part_curves(
             )
             readings[part.layer] = reading
         heat = readings[part.layer].part("mean", part.head, part.timesteps)
-        curves.append(resize(heat, shape).mean(axis=0))
+        curves.append(resample(heat, cells_of(layers[part.layer], target.grid), target).mean(axis=0))
     return np.array(curves)
 
 

@@ -188,7 +188,8 @@ def _within(
 
 def _fill(ax: Axes, curve: xr.DataArray, foot: float, top: float, maps: AttentionMaps) -> None:
     values = curve.to_numpy().astype(float)
-    edges = np.linspace(0.0, maps.grid.seconds, values.size + 1)
+    column = curve.attrs["stride"][1] * maps.grid.hop_length / maps.grid.sample_rate
+    edges = np.arange(values.size + 1) * column
     heard = int(np.flatnonzero(np.isfinite(values))[-1]) + 1  # columns up to the padding, which comes last
     # A column's value holds from its left edge to its right, that of the last one heard, too.
     steps = np.append(values[:heard], values[heard - 1]) / (top or 1.0)

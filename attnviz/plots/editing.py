@@ -11,8 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from attnviz.audio.grid import SpectrogramGrid
+from attnviz.audio.grid import CellGrid, SpectrogramGrid
 from attnviz.errors import MapsError
+from attnviz.maps.layer import cells_of
 from attnviz.plots.heat import SIGNED, heatmap
 from attnviz.plots.spectrogram import spectrogram, value_range
 from attnviz.plots.style import FONTSIZE, extent, hatch_padding, label_axes, readable, text_style
@@ -92,7 +93,7 @@ def edit_comparison(
     for image in images:
         image.set_clim(low, high)
     _bar(images[1], "log-mel")
-    _difference(axes[0, 2], after - before, grid, "log-mel")
+    _difference(axes[0, 2], after - before, grid.cells(*before.shape), grid, "log-mel")
     for row, word in zip(axes[1:], words, strict=True):
         _word(row, word, (before, after), grid)
     for ax, title in zip(axes[0], (*titles, f"{titles[1]} less {titles[0]}"), strict=True):
@@ -123,7 +124,7 @@ def _word(
             f"The word {word.new or word.old!r} has {len(maps)} maps of the shapes "
             f"{[heat.shape for heat in maps]}; one or two of one shape are drawn."
         )
-    heard = [heat.to_numpy()[:, ~grid.padding(heat.shape[1])] for heat in maps]
+    heard = [heat.to_numpy()[:, ~heat["padding"].to_numpy()] for heat in maps]
     highest = max(float(np.abs(values).max(initial=0.0)) for values in heard) or 1.0
     below_zero = any(float(values.min(initial=0.0)) < 0 for values in heard)  # of a word with a negative weight
     last = row[1] if word.after is not None else row[0]
@@ -132,7 +133,7 @@ def _word(
             ax.set_visible(False)
             continue
         if below_zero:
-            image = _signed(ax, heat.to_numpy(), grid, highest)
+            image = _signed(ax, heat.to_numpy(), cells_of(heat, grid), grid, highest)
         else:
             image = heatmap(heat, grid, spectrogram=under, highest=highest, colorbar=False, ax=ax).images[-1]
             label_axes(ax, grid, height=_HEIGHT, fontsize=FONTSIZE)
@@ -142,23 +143,23 @@ def _word(
     if len(maps) < 2:
         row[2].set_visible(False)
         return
-    _difference(row[2], maps[1].to_numpy() - maps[0].to_numpy(), grid, "attention")
+    _difference(row[2], maps[1].to_numpy() - maps[0].to_numpy(), cells_of(maps[0], grid), grid, "attention")
     _title(row[2], "difference")
 
 
-def _difference(ax: Axes, values: np.ndarray, grid: SpectrogramGrid, quantity: str) -> None:
-    most = float(np.abs(values[:, ~grid.padding(values.shape[1])]).max(initial=0.0)) or 1.0
-    _bar(_signed(ax, values, grid, most), f"{quantity} difference")
+def _difference(ax: Axes, values: np.ndarray, cells: CellGrid, grid: SpectrogramGrid, quantity: str) -> None:
+    most = float(np.abs(values[:, ~cells.padding]).max(initial=0.0)) or 1.0
+    _bar(_signed(ax, values, cells, grid, most), f"{quantity} difference")
 
 
-def _signed(ax: Axes, values: np.ndarray, grid: SpectrogramGrid, most: float) -> AxesImage:
+def _signed(ax: Axes, values: np.ndarray, cells: CellGrid, grid: SpectrogramGrid, most: float) -> AxesImage:
     """Draw values of either sign, white at 0."""
     image = ax.imshow(
-        values, origin="lower", extent=extent(grid), aspect="auto", interpolation="nearest", cmap=SIGNED,
+        values, origin="lower", extent=extent(cells), aspect="auto", interpolation="nearest", cmap=SIGNED,
         vmin=-most, vmax=most,
     )  # fmt: skip
     label_axes(ax, grid, height=_HEIGHT, fontsize=FONTSIZE)
-    hatch_padding(ax, grid, grid.padding(values.shape[1]))
+    hatch_padding(ax, cells, cells.padding)
     return image
 
 

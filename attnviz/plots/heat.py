@@ -15,6 +15,7 @@ from matplotlib.image import AxesImage
 
 from attnviz.audio.grid import SpectrogramGrid
 from attnviz.errors import MapsError
+from attnviz.maps.layer import cells_of
 from attnviz.plots.spectrogram import value_range
 from attnviz.plots.style import (
     ATTENTION,
@@ -127,8 +128,9 @@ def draw_heat(
     if beneath is not None:
         low, high = value_range(beneath, grid.padding(beneath.shape[1]))
         ax.imshow(beneath, cmap=_BENEATH, vmin=low, vmax=high, **where)
-    image = ax.imshow(heat.to_numpy(), cmap=colours, norm=norm, **where)
-    hatch_padding(ax, grid, heat["padding"].to_numpy())
+    cells = cells_of(heat, grid)
+    image = ax.imshow(heat.to_numpy(), cmap=colours, norm=norm, **where | {"extent": extent(cells)})
+    hatch_padding(ax, cells, heat["padding"].to_numpy())
     return image
 
 

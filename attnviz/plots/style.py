@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from attnviz.audio.grid import SpectrogramGrid
+from attnviz.audio.grid import CellGrid, SpectrogramGrid
 from attnviz.errors import MapsError
 
 Scale = Literal["shared", "own"]
@@ -139,9 +139,9 @@ def mel_position(grid: SpectrogramGrid, hz: float | np.ndarray) -> np.ndarray:
     return np.interp(hz, at, share)
 
 
-def extent(grid: SpectrogramGrid) -> tuple[float, float, float, float]:
+def extent(grid: SpectrogramGrid | CellGrid) -> tuple[float, float, float, float]:
     """Edges of an image over the whole grid: seconds across, shares of the mel axis upwards."""
-    return (0.0, grid.seconds, 0.0, 1.0)
+    return (0.0, grid.seconds, grid.bottom if isinstance(grid, CellGrid) else 0.0, 1.0)
 
 
 def label_axes(ax: Axes, grid: SpectrogramGrid, *, height: float, fontsize: float) -> None:
@@ -170,7 +170,7 @@ def label_axes(ax: Axes, grid: SpectrogramGrid, *, height: float, fontsize: floa
     ax.tick_params(labelsize=fontsize, length=2.5, pad=2)
 
 
-def hatch_padding(ax: Axes, grid: SpectrogramGrid, padding: Iterable[bool]) -> None:
+def hatch_padding(ax: Axes, grid: SpectrogramGrid | CellGrid, padding: Iterable[bool]) -> None:
     """Grey and hatch the columns that lie beyond the audio.
 
     Parameters

@@ -89,7 +89,7 @@ def on_columns_of(main: Alignment, others: Mapping[str, Alignment]) -> dict[str,
     return {
         name: Alignment(
             tuple(
-                replace(ours, curves=_resampled(theirs, len(ours.share)), seeds={}, mask=None, heats={})
+                replace(ours, curves=_resampled(theirs, ours), seeds={}, mask=None, heats={})
                 for ours, theirs in zip(main.phrases, other.phrases, strict=True)
             ),
             name,
@@ -98,8 +98,9 @@ def on_columns_of(main: Alignment, others: Mapping[str, Alignment]) -> dict[str,
     }
 
 
-def _resampled(phrase: AlignedPhrase, columns: int) -> dict[str, tuple[np.ndarray, ...]]:
-    return {MAP: tuple(stretched(curve, columns) for curve in phrase.curves[MAP])}
+def _resampled(phrase: AlignedPhrase, like: AlignedPhrase) -> dict[str, tuple[np.ndarray, ...]]:
+    columns, ratio = len(like.share), like.column_seconds / phrase.column_seconds
+    return {MAP: tuple(stretched(curve, columns, ratio) for curve in phrase.curves[MAP])}
 
 
 def phrase_scores(results: Mapping[str, Alignment], score: str = "roc_auc") -> pd.DataFrame:

@@ -218,12 +218,14 @@ def test_bad_arrays(call, message):
 
 def test_column_means_weigh_parts():
     values, weights = np.array([1.0, 2.0, 3.0]), np.array([1.0, 1.0, 0.0])
-    np.testing.assert_allclose(column_means(values, 2, np.ones(3)), [4 / 3, 8 / 3])
-    np.testing.assert_allclose(column_means(values, 2, weights), [4 / 3, 2.0])
-    assert np.isnan(column_means(values, 3, weights)[2])
+    np.testing.assert_allclose(column_means(values, np.array([0, 1.5, 3]), np.ones(3)), [4 / 3, 8 / 3])
+    np.testing.assert_allclose(column_means(values, np.array([0, 1.5, 3]), weights), [4 / 3, 2.0])
+    assert np.isnan(column_means(values, np.arange(4), weights)[2])
     rng = np.random.default_rng(0)
     many = rng.random((2, 35))
-    np.testing.assert_allclose(column_means(many, 5, np.ones(35)), many.reshape(2, 5, 7).mean(axis=2))
+    np.testing.assert_allclose(
+        column_means(many, np.linspace(0, 35, 6), np.ones(35)), many.reshape(2, 5, 7).mean(axis=2)
+    )
 
 
 def test_stretching_keeps_a_line():

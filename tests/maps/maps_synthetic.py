@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -74,8 +75,13 @@ def captured(
     both: bool = False,
     tokens: int = 16,
     seed: int = 0,
+    latents: tuple[int, int] | None = None,
 ) -> dict[str, LayerAttention]:
-    """Captured layers of random probabilities (they sum to 1 over the tokens)."""
+    """Captured layers of random probabilities (they sum to 1 over the tokens).
+
+    A cell of the latents, by default the finest grid, is 8 mel bands and 8 columns of the spectrogram.
+    """
+    latents = latents or max(grids.values(), key=lambda size: size[0] * size[1])
     rng = np.random.default_rng(seed)
     sizes = {"branch": 2 if both else None, "prompt": prompts, "image": images, "step": steps, "head": heads}
     kept = {dim: size for dim, size in sizes.items() if size is not None}
@@ -84,8 +90,17 @@ def captured(
         logits = rng.normal(size=(*kept.values(), tokens, rows, columns))
         weights = np.exp(2 * logits)
         attention = (weights / weights.sum(axis=-3, keepdims=True)).astype(np.float32)
-        layers[name] = LayerAttention(attention, (*kept, "token", "row", "column"), heads or 4)
+        dims = (*kept, "token", "row", "column")
+        layers[name] = LayerAttention(attention, dims, heads or 4, stride_of((rows, columns), latents))
     return layers
+
+
+def stride_of(size: tuple[int, int], latents: tuple[int, int]) -> tuple[float, float]:
+    """Bands and columns of the spectrogram in a cell of a grid that was halved some times, rounding up."""
+    wanted = [latents]
+    while wanted[-1] != size:
+        wanted.append((-(-wanted[-1][0] // 2), -(-wanted[-1][1] // 2)))
+    return (8.0 * 2 ** (len(wanted) - 1),) * 2
 
 
 def make(layers: dict[str, LayerAttention] | None = None, **changes: object) -> AttentionMaps:
@@ -98,7 +113,27 @@ def make(layers: dict[str, LayerAttention] | None = None, **changes: object) -> 
         "grid": GRID,
         "provenance": {"model": "tiny", "steps": 3, "guidance": 7.5, "seed": 0},
     }
-    return AttentionMaps.from_layers(layers, **{**settings, **changes})  # type: ignore[arg-type]
+    settings |= changes
+    return AttentionMaps.from_layers(_over(settings["grid"], layers), **settings)  # type: ignore[arg-type]
+
+
+def _over(grid: SpectrogramGrid, layers: dict[str, LayerAttention]) -> dict[str, LayerAttention]:
+    """Give layers whose cells would not cover a spectrogram of another size strides that do."""
+    layer = max(layers.values(), key=lambda one: one.attention.size if one.stride else 0)
+    if layer.stride is None:
+        return layers
+    sizes = (grid.height, grid.width)
+    covered = [count * step for count, step in zip(layer.attention.shape[-2:], layer.stride, strict=True)]
+    factors = [
+        1.0 if abs(have - size) < step else size / have
+        for have, size, step in zip(covered, sizes, layer.stride, strict=True)
+    ]
+    return {
+        name: one
+        if one.stride is None
+        else replace(one, stride=(one.stride[0] * factors[0], one.stride[1] * factors[1]))
+        for name, one in layers.items()
+    }
 
 
 def inside(folder: Path) -> list[str]:

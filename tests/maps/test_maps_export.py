@@ -23,7 +23,7 @@ def of_curve(curve, prompt="dog rain", **changes):
     layers = {
         "down_blocks.0.attentions.0": LayerAttention(attention, ("prompt", "image", "token", "row", "column"), 1)
     }
-    grid = SpectrogramGrid(height=8, width=10 * len(curve), audio_seconds=changes.pop("audio_seconds", None))
+    grid = SpectrogramGrid(height=9, width=10 * len(curve), audio_seconds=changes.pop("audio_seconds", None))
     return make(layers, tokens=[table(prompt)], grid=grid, **changes)
 
 
@@ -167,7 +167,7 @@ def test_labels_stand_in_the_order_of_time_and_are_one_line_each(tmp_path):
     layers = {
         "down_blocks.0.attentions.0": LayerAttention(attention, ("prompt", "image", "token", "row", "column"), 1)
     }
-    grid = SpectrogramGrid(height=8, width=100)
+    grid = SpectrogramGrid(height=9, width=100)
     maps = make(layers, tokens=[table("dog\t\n🐕 rain")], grid=grid)
     maps.to_audacity(tmp_path / "words.txt")
     assert [label for *_, label in read_labels(tmp_path / "words.txt")] == ["🐕", "dog"]

@@ -55,13 +55,16 @@ def by_hand(layers, readout, rows, columns, pool):
             for position in BARKS
         ]
         heat = {"mean": np.mean, "max": np.max}[pool](tokens, axis=0)
-        width = heat.shape[1]
-        heard = [column for column in range(width) if (column + 0.5) * 0.72 / width <= 0.6]
+        stride = layers[part.layer].stride[0]
+        heard = [column for column in range(heat.shape[1]) if (column + 0.5) * stride * 0.01 <= 0.6]
         heat = heat / heat[:, heard].mean()
-        at_rows = (np.arange(rows) + 0.5) * heat.shape[0] / rows - 0.5
-        at_columns = (np.arange(columns) + 0.5) * width / columns - 0.5
+        cell = 8.0 if rows == 5 else 1.0
+        at_rows = (np.arange(rows) + 0.5) * cell / stride - 0.5
+        at_columns = (np.arange(columns) + 0.5) * cell / stride - 0.5
         places = np.meshgrid(at_rows, at_columns, indexing="ij")
-        total += part.weight * map_coordinates(heat, places, order=1, mode="nearest")
+        within = map_coordinates(heat[:, heard], places, order=1, mode="nearest")
+        beyond = map_coordinates(heat, places, order=1, mode="nearest")
+        total += part.weight * np.where((np.arange(columns) + 0.5) * cell * 0.01 <= 0.6, within, beyond)
     return total[::-1]
 
 
@@ -90,7 +93,9 @@ def test_one_layer_is_that_layer_on_another_scale(maps):
 
 def test_layers_alone_need_no_heads_or_steps(layers, maps):
     summed = {
-        name: LayerAttention(layer.attention.mean(axis=(2, 3)), ("prompt", "image", "token", "row", "column"), 4)
+        name: LayerAttention(
+            layer.attention.mean(axis=(2, 3)), ("prompt", "image", "token", "row", "column"), 4, layer.stride
+        )
         for name, layer in layers.items()
     }
     np.testing.assert_allclose(
@@ -174,7 +179,7 @@ def test_a_narrowed_selection_is_named(maps):
 def test_a_clip_shorter_than_half_a_column(layers):
     short = make(layers, grid=dataclasses.replace(GRID, audio_seconds=0.1))
     assert np.isfinite(short.heatmap("dog", readout=part(DOWN))).all()
-    with pytest.raises(MapsError, match=r"No column of mid_block.attentions.0 holds audio.* 0.12 s"):
+    with pytest.raises(MapsError, match=r"No column of mid_block.attentions.0 holds audio.* 0.16 s"):
         short.heatmap("dog", readout=part(MID))
 
 

@@ -31,9 +31,11 @@ def test_rows_are_flipped_once_so_that_frequency_ascends():
     for name, layer in layers.items():
         np.testing.assert_array_equal(maps[name].to_numpy(), layer.attention[..., ::-1, :])
         assert np.all(np.diff(maps[name]["freq"]) > 0)
-        np.testing.assert_array_equal(maps[name]["freq"], GRID.freq(SMALL[name][0]))
-        np.testing.assert_array_equal(maps[name]["time"], GRID.time(SMALL[name][1]))
-        np.testing.assert_array_equal(maps[name]["padding"], GRID.padding(SMALL[name][1]))
+        assert maps[name].attrs["stride"] == list(layer.stride)
+    finest = maps[FINEST]  # its cells divide the spectrogram evenly; of the others see test_maps_strides
+    np.testing.assert_array_equal(finest["freq"], GRID.freq(5))
+    np.testing.assert_array_equal(finest["time"], GRID.time(9))
+    np.testing.assert_array_equal(finest["padding"], GRID.padding(9))
     heat = maps.heatmap("dog", readout=FINEST)
     assert heat.sel(freq=slice(1000, 4000)).sizes["freq"] > 0
 

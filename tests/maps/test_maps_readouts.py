@@ -8,7 +8,7 @@ import librosa
 import numpy as np
 import pytest
 import torch
-from maps.maps_synthetic import GRID, PROMPT, SMALL, captured, make, sd_grids, table
+from maps.maps_synthetic import GRID, PROMPT, SMALL, captured, make, sd_grids, stride_of, table
 from scipy.ndimage import map_coordinates
 
 from attnviz.audio.grid import SpectrogramGrid
@@ -21,21 +21,39 @@ DOG, BARKS = [2], [3, 4]  # key positions: "bark" and "s" are two tokens
 # ---- oracles ---------------------------------------------------------------------------------------------
 
 
-def bilinear_by_hand(image: np.ndarray, rows: int, columns: int) -> np.ndarray:
+def bilinear_by_hand(
+    image: np.ndarray, rows: int, columns: int, ratio: tuple[float, float] | None = None
+) -> np.ndarray:
     """Linear interpolation between cell centres, the edge held: scipy's, at literal coordinates."""
-    at_rows = (np.arange(rows) + 0.5) * image.shape[0] / rows - 0.5
-    at_columns = (np.arange(columns) + 0.5) * image.shape[1] / columns - 0.5
+    down, across = ratio or (image.shape[0] / rows, image.shape[1] / columns)
+    at_rows = (np.arange(rows) + 0.5) * down - 0.5
+    at_columns = (np.arange(columns) + 0.5) * across - 0.5
     return map_coordinates(
         image.astype(float), np.meshgrid(at_rows, at_columns, indexing="ij"), order=1, mode="nearest"
     )
 
 
-def mean_by_hand(layers: dict[str, LayerAttention], positions: list[int], rows: int, columns: int) -> np.ndarray:
-    """DAAM's rule on the captured arrays, image orientation; flipped at the very end."""
+def on_grid(layer: LayerAttention, image: np.ndarray, grid: SpectrogramGrid, cell: float, shape) -> np.ndarray:
+    """A layer's map on cells of `cell` x `cell` of the spectrogram, image orientation, from its own centres.
+
+    What is beyond the audio is read as it is; what is within is read without the columns beyond.
+    """
+    stride = layer.stride[0] / cell
+    ratio = (1 / stride, 1 / stride)
+    end = grid.seconds if grid.audio_seconds is None else grid.audio_seconds
+    own = (np.arange(image.shape[1]) + 0.5) * layer.stride[1] * 0.01 <= end
+    wanted = (np.arange(shape[1]) + 0.5) * cell * 0.01 <= end
+    return np.where(wanted, bilinear_by_hand(image[:, own], *shape, ratio), bilinear_by_hand(image, *shape, ratio))
+
+
+def mean_by_hand(
+    layers: dict[str, LayerAttention], positions: list[int], rows: int, columns: int, cell: float = 8.0
+) -> np.ndarray:
+    """The mean of all layers on the captured arrays, image orientation; flipped at the very end."""
     total = np.zeros((rows, columns))
     for layer in layers.values():
         for position in positions:
-            total += bilinear_by_hand(layer.attention[0, 0, position], rows, columns)
+            total += on_grid(layer, layer.attention[0, 0, position], GRID, cell, (rows, columns))
     return total[::-1] / len(layers) / len(positions)
 
 
@@ -76,7 +94,7 @@ def test_mean_readout_vs_by_hand(phrase, positions):
     heat = make(layers).heatmap(phrase)
     np.testing.assert_allclose(heat, mean_by_hand(layers, positions, 5, 9), rtol=1e-6)
     np.testing.assert_allclose(
-        make(layers).heatmap(phrase, grid="image"), mean_by_hand(layers, positions, 40, 72), rtol=1e-6
+        make(layers).heatmap(phrase, grid="image"), mean_by_hand(layers, positions, 40, 72, 1.0), rtol=1e-6
     )
 
 
@@ -158,7 +176,7 @@ def summed_out(layers: dict[str, LayerAttention]) -> dict[str, LayerAttention]:
         axes = tuple(layer.dims.index(dim) for dim in ("step", "head") if dim in layer.dims)
         dims = tuple(dim for dim in layer.dims if dim not in ("step", "head"))
         mean = layer.attention.astype(float).mean(axis=axes).astype(np.float32)
-        out[name] = LayerAttention(mean, dims, layer.heads)
+        out[name] = LayerAttention(mean, dims, layer.heads, layer.stride)
     return out
 
 
@@ -189,7 +207,15 @@ def test_all_tokens_together_sum_to_one():
 
 
 def test_flipping_the_image_mirrors_frequency_and_nothing_else():
-    layers = captured(SMALL)
+    even = {name: (rows - rows % 2 + 2, columns) for name, (rows, columns) in SMALL.items()}  # no row reaches out
+    layers = {
+        name: dataclasses.replace(layer, stride=(40 / even[name][0], layer.stride[1]))
+        for name, layer in captured(SMALL).items()
+    }
+    layers = {
+        name: dataclasses.replace(layer, attention=np.repeat(layer.attention, 2, -2)[..., : even[name][0], :])
+        for name, layer in layers.items()
+    }
     upside_down = {
         name: dataclasses.replace(layer, attention=layer.attention[..., ::-1, :]) for name, layer in layers.items()
     }
@@ -213,7 +239,8 @@ def test_of_both_branches_the_conditional_one_is_read():
     layers = captured(SMALL, both=True)
     maps = make(layers)
     conditional = {
-        name: LayerAttention(layer.attention[1], layer.dims[1:], layer.heads) for name, layer in layers.items()
+        name: LayerAttention(layer.attention[1], layer.dims[1:], layer.heads, layer.stride)
+        for name, layer in layers.items()
     }
     np.testing.assert_array_equal(maps.heatmap("dog"), make(conditional).heatmap("dog"))
     unconditional = maps.select(branch="unconditional")
@@ -296,7 +323,7 @@ def test_auffusion_without_its_level_raises_also_after_narrowing():
     with pytest.raises(MapsError, match="one grid only"):
         make(captured(one)).heatmap("dog", readout="auffusion")
     some = {"down_blocks.1.attentions.0": (3, 5), "mid_block.attentions.0": (2, 3)}
-    told = make(captured(some), levels=[(5, 9), (3, 5), (2, 3)])
+    told = make(captured(some, latents=(5, 9)), levels=[(5, 9), (3, 5), (2, 3)])
     assert told.heatmap("dog", readout="auffusion").shape == (3, 5)
 
 
@@ -339,11 +366,11 @@ def test_audio_shorter_than_half_a_column_has_no_activation_and_no_warning(recwa
 # ---- the pulse -------------------------------------------------------------------------------------------
 
 
-def plant(rows: int, columns: int, grid: SpectrogramGrid, seconds: float, hz: float) -> np.ndarray:
+def plant(rows: int, columns: int, stride: float, grid: SpectrogramGrid, seconds: float, hz: float) -> np.ndarray:
     """A blob at a second and a frequency, as the flat positions of a layer see it: row 0 on top."""
     low, high, at = (float(librosa.hz_to_mel(f)) for f in (grid.fmin, grid.fmax, hz))
-    height = 1 - (np.arange(rows) + 0.5) / rows
-    across = (np.arange(columns) + 0.5) / columns
+    height = 1 - (np.arange(rows) + 0.5) * stride / grid.height
+    across = (np.arange(columns) + 0.5) * stride / grid.width
     mel, when = (at - low) / (high - low), seconds / grid.seconds
     blob = np.exp(-0.5 * (((height[:, None] - mel) / 0.08) ** 2 + ((across[None] - when) / 0.03) ** 2))
     return (0.9 * blob + 0.001).reshape(-1)
@@ -353,11 +380,14 @@ def pulse_maps(size: tuple[int, int], seconds: float, hz: float, fold) -> tuple[
     grid = SpectrogramGrid(height=8 * size[0], width=8 * size[1])
     layers = {}
     for name, (rows, columns) in sd_grids(*size).items():
-        positions = plant(rows, columns, grid, seconds, hz)
+        stride = stride_of((rows, columns), size)
+        positions = plant(rows, columns, stride[0], grid, seconds, hz)
         attention = np.full((1, 1, 16, rows * columns), 1e-3)
         attention[0, 0, 4 if size[0] == 1 else 2] = positions
         folded = attention.reshape(1, 1, 16, *fold(rows, columns))
-        layers[name] = LayerAttention(folded, ("prompt", "image", "token", "row", "column"), 8)
+        if folded.shape[-2:] != (rows, columns):
+            stride = (grid.height / folded.shape[-2], grid.width / folded.shape[-1])
+        layers[name] = LayerAttention(folded, ("prompt", "image", "token", "row", "column"), 8, stride)
     return make(layers, grid=grid), grid
 
 
@@ -370,16 +400,16 @@ def check_pulse(maps: AttentionMaps, grid: SpectrogramGrid, seconds: float, hz: 
         cells = 0.51 if readout in maps.layers else 1.0
         heat = maps.heatmap("dog", readout=readout)
         peak = heat.stack(cell=("freq", "time")).idxmax("cell").item()
-        rows, columns = heat.shape
+        bands, frames = heat.attrs["stride"]
         mel = [float(librosa.hz_to_mel(f)) for f in (peak[0], hz, grid.fmin, grid.fmax)]
-        assert abs(mel[0] - mel[1]) <= cells * (mel[3] - mel[2]) / rows, (readout, peak)
-        assert abs(peak[1] - seconds) <= cells * grid.column_seconds(columns), (readout, peak)
+        assert abs(mel[0] - mel[1]) <= cells * (mel[3] - mel[2]) * bands / grid.height, (readout, peak)
+        assert abs(peak[1] - seconds) <= cells * frames * 0.01, (readout, peak)
         assert float(maps.activation("dog", readout=readout).idxmax()) == peak[1]
         other = maps.heatmap("rain", readout=readout)
         assert float(other.max() - other.min()) < 1e-6
 
 
-PULSES = [(0.2, 150.0), (0.45, 3000.0), (0.8, 6500.0), (0.28, 700.0)]
+PULSES = [(0.2, 150.0), (0.45, 3000.0), (0.8, 6500.0), (0.28, 700.0), (0.95, 1500.0)]
 
 
 @pytest.mark.parametrize("size", [(32, 128), (25, 57)])
