@@ -114,10 +114,12 @@ def make(layers: dict[str, LayerAttention] | None = None, **changes: object) -> 
         "provenance": {"model": "tiny", "steps": 3, "guidance": 7.5, "seed": 0},
     }
     settings |= changes
-    return AttentionMaps.from_layers(_over(settings["grid"], layers), **settings)  # type: ignore[arg-type]
+    if "grid" in changes:
+        layers = over(changes["grid"], layers)
+    return AttentionMaps.from_layers(layers, **settings)  # type: ignore[arg-type]
 
 
-def _over(grid: SpectrogramGrid, layers: dict[str, LayerAttention]) -> dict[str, LayerAttention]:
+def over(grid: SpectrogramGrid, layers: dict[str, LayerAttention]) -> dict[str, LayerAttention]:
     """Give layers whose cells would not cover a spectrogram of another size strides that do."""
     layer = max(layers.values(), key=lambda one: one.attention.size if one.stride else 0)
     if layer.stride is None:
