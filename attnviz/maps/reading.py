@@ -45,7 +45,8 @@ class ReadableMaps(MapsContents):
         prompt_index, sample : int
             Which prompt, and which of its samples (images), both from 0.
         readout : str or FittedReadout
-            ``"mean"``: every layer resized to the finest grid, then averaged (DAAM's rule). ``"auffusion"``: the
+            ``"mean"``: every layer resized to the finest grid, then averaged (after DAAM; `attnviz.maps.readouts`
+            says what differs). ``"auffusion"``: the
             down and up layers of the second-finest grid averaged, then each token divided by its own maximum
             (the authors' rule: every word looks equally present). A layer's name: that layer. A `FittedReadout`:
             its weights; ``"fitted"``: the one that ships with the bundled model.

@@ -1,8 +1,14 @@
 """Readouts: how layers, heads and denoiser calls become one map of a token.
 
-``"mean"`` is DAAM's rule (every layer resized to the finest grid, then averaged), ``"auffusion"`` the rule of
-Auffusion's authors, and a layer's name reads that layer alone. Weights that were fitted are in
-`attnviz.maps.weighing`.
+``"mean"`` averages all layers, each of which is averaged over its heads and denoiser calls and resized bilinearly
+to the finest grid, ``"auffusion"`` is the rule of Auffusion's authors, and a layer's name reads that layer alone.
+Weights that were fitted are in `attnviz.maps.weighing`.
+
+Notes
+-----
+Differences of ``"mean"`` from DAAM (Tang et al., arXiv 2210.04885), whose idea it is: DAAM resizes bicubically,
+sums pairs of layer and head, so that a layer of more heads has more weight, and leaves out the middle block and
+the coarsest level. Here resizing is bilinear, every layer counts once, and all layers count.
 """
 
 from __future__ import annotations
