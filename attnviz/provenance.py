@@ -1,16 +1,19 @@
-"""How a pipeline call was made, read from the pipeline while it runs."""
+"""How a pipeline call was made, read from the pipeline while it runs; what acted is in `attnviz.identity`."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any
 
 import diffusers
+import numpy as np
 import torch
 import transformers
+from PIL.Image import Image
 
 import attnviz
+from attnviz import bundled
+from attnviz.identity import Acting, Digests, active_adapters, input_digest
 
 
 def settings(pipe: Any, guided: bool, negative_prompt: str | list[str] | None) -> dict[str, Any]:
@@ -33,11 +36,12 @@ def settings(pipe: Any, guided: bool, negative_prompt: str | list[str] | None) -
     """
     return {
         **model(pipe),
-        "guidance_scale": float(pipe.guidance_scale) if guided else None,
+        "guidance_scale": _guidance_scale(pipe, guided),
         "guidance_rescale": float(getattr(pipe, "guidance_rescale", 0.0)),
         "negative_prompt": negative_prompt,
-        "clip_skip": pipe.clip_skip,
-        "cross_attention_kwargs": pipe.cross_attention_kwargs,
+        "clip_skip": getattr(pipe, "clip_skip", None),
+        "cross_attention_kwargs": _plain(getattr(pipe, "cross_attention_kwargs", None)),
+        "settings": _own_settings(pipe),
     }
 
 
@@ -52,7 +56,7 @@ def model(pipe: Any) -> dict[str, Any]:
         "scheduler_config": {
             name: value for name, value in pipe.scheduler.config.items() if not name.startswith("_")
         },
-        "adapters": adapters(pipe.unet),
+        "adapters": active_adapters(pipe.unet),
         "versions": {
             "attnviz": attnviz.__version__,
             "diffusers": diffusers.__version__,
@@ -62,15 +66,23 @@ def model(pipe: Any) -> dict[str, Any]:
     }
 
 
-def adapters(unet: torch.nn.Module) -> dict[str, list[float]]:
-    """Map each active adapter of a U-Net (LoRA) to its scales over the layers, each listed once."""
-    scales: dict[str, set[float]] = {}
-    for module in unet.modules():
-        scaling, active = getattr(module, "scaling", None), getattr(module, "active_adapters", None)
-        if isinstance(scaling, Mapping) and isinstance(active, list):
-            for name in set(active) & set(scaling):
-                scales.setdefault(name, set()).add(float(scaling[name]))
-    return {name: sorted(values) for name, values in sorted(scales.items())}
+def acting(pipe: Any) -> Acting:
+    """Observe what acts on a pipeline's denoiser, and on what conditions it, call by call.
+
+    Left out are the parts whose results the denoiser is given, or whose work begins when its own is done: text and
+    image encoders, the vocoder. The VAE counts by its weights: it encodes clips and draws spectrograms.
+    """
+    parts = {name: part for name, part in pipe.components.items() if isinstance(part, torch.nn.Module)}
+    called = {name: part for name, part in parts.items() if name not in _GIVING}
+    return Acting(called, {name: part for name, part in parts.items() if name == "vae"})
+
+
+def completed(settings: Mapping[str, Any], acted: Mapping[str, Any]) -> dict[str, Any]:
+    """Join settings and what acted; a model is called bundled only where the weights are those that ship."""
+    made = {**settings, **acted}
+    if made["model"] == bundled.NAME and made["weights"].get("unet") != bundled.unet_digest(made["dtype"]):
+        made["model"] = f"{bundled.NAME}, with other weights"
+    return made
 
 
 def seeds(generator: torch.Generator | list[torch.Generator] | None) -> list[int | None]:
@@ -80,11 +92,49 @@ def seeds(generator: torch.Generator | list[torch.Generator] | None) -> list[int
 
 
 def digest(tensor: Any) -> str | None:
-    """Shorten a tensor's numbers to a fingerprint; None where there is no tensor."""
+    """Digest a tensor, of equal neighbours along the first axis one; None where there is no tensor."""
+    if isinstance(tensor, list) and tensor and all(isinstance(each, torch.Tensor | Image) for each in tensor):
+        tensor = torch.stack([torch.as_tensor(np.asarray(each)) for each in tensor])
+    elif isinstance(tensor, np.ndarray | Image):
+        tensor = torch.as_tensor(np.asarray(tensor))
     if not isinstance(tensor, torch.Tensor):
         return None
-    numbers = tensor.detach().to("cpu", torch.float32).contiguous().numpy()
-    return hashlib.sha256(numbers.tobytes()).hexdigest()[:16]
+    return input_digest(tensor, Digests())
+
+
+# Parts whose results the denoiser is given, or that work when it is done.
+_GIVING = {
+    *("vae", "vocoder", "text_encoder", "conditioner", "image_encoder", "safety_checker"),
+    *("depth_estimator", "image_normalizer", "prior", "prior_text_encoder"),
+}
+# Of the call's own attributes: what is recorded already, or says how far it is.
+_NO_SETTINGS = {"duration", "num_timesteps", "interrupt", "guidance_scale", "guidance_rescale", "clip_skip"}
+_NO_SETTINGS |= {"cross_attention_kwargs", "eta"}
+
+
+def _guidance_scale(pipe: Any, guided: bool) -> float | None:
+    """Guidance in effect, with an unconditional branch or by an embedding of a distilled U-Net; None for none."""
+    embedded = getattr(pipe.unet.config, "time_cond_proj_dim", None) is not None
+    return float(pipe.guidance_scale) if guided or embedded else None
+
+
+def _own_settings(pipe: Any) -> dict[str, Any]:
+    """Settings of the call that a pipeline keeps for its loop, as diffusers does: ``_pag_scale`` and the like."""
+    kept = {
+        name.lstrip("_"): value
+        for name, value in vars(pipe).items()
+        if name.startswith("_") and isinstance(value, int | float | str) and not name.startswith("__")
+    }
+    return {name: value for name, value in sorted(kept.items()) if name not in _NO_SETTINGS}
+
+
+def _plain(value: Any) -> Any:
+    """Values that JSON can hold; a tensor by its digest."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return digest(value) if isinstance(value, torch.Tensor) else value
 
 
 def _is_fresh(generator: torch.Generator) -> bool:

@@ -40,6 +40,7 @@ class _Run:
     tokens: list[TokenTable]
     audio_seconds: float | None
     settings: dict[str, Any] = field(default_factory=dict)
+    acted: dict[str, Any] | None = None
     log_mels: np.ndarray | None = None
     maps: AttentionMaps | None = None
 
@@ -72,6 +73,7 @@ class Trace:
         self._tokens = tokens
         self._edit = edit
         self._recorder = AttentionRecorder(pipe.unet, keep=keep, branch=branch, max_bytes=max_bytes, edit=edit)
+        self._acting = provenance.acting(pipe)
         self._runs: list[_Run] = []
         self._exit = ExitStack()
 
@@ -79,10 +81,12 @@ class Trace:
         """Start observing: all cross-attention layers, or none."""
         with ExitStack() as stack:
             stack.enter_context(self._recorder)
+            stack.enter_context(self._acting)
             for owner, name, before, after in (
                 (self.pipe, "encode_prompt", None, self._after_encode_prompt),
                 (self.pipe, "prepare_latents", self._before_prepare_latents, None),
                 (self.pipe, "prepare_mask_latents", self._before_prepare_mask_latents, None),
+                (self.pipe, "prepare_depth_map", self._before_prepare_depth_map, None),
                 (self.pipe, "prepare_extra_step_kwargs", self._note("eta"), None),
                 (self.pipe, "get_timesteps", self._note("strength"), None),
                 (self.pipe.vae, "decode", None, self._after_decode),
@@ -98,7 +102,8 @@ class Trace:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Stop observing, whatever ended the block. What was seen until then is kept."""
-        self._exit.close()
+        with self._exit:
+            self._note_what_acted()
 
     @property
     def coverage(self) -> tuple[int, int]:
@@ -144,6 +149,11 @@ class Trace:
     def _seen(self) -> list[_Run]:
         return [run for run in self._runs if run.recording.timesteps]
 
+    def _note_what_acted(self) -> None:
+        """Keep what acted on a call that is over, or interrupted."""
+        if self._runs and self._runs[-1].acted is None:
+            self._runs[-1].acted = self._acting.record
+
     def _under_way(self) -> _Run | None:
         """The run of the call under way: None between calls, when what is observed is not the pipeline's."""
         return self._runs[-1] if self._runs and not self._runs[-1].recording.ended else None
@@ -155,6 +165,8 @@ class Trace:
                 "The pipeline was called with prompt_embeds alone, so which word each key is is not known. Pass "
                 "the prompt itself."
             )
+        self._note_what_acted()
+        self._acting.begin()
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         embeds, negative = result
         guided = bool(arguments.get("do_classifier_free_guidance"))
@@ -184,6 +196,10 @@ class Trace:
         if run := self._under_way():
             run.settings["mask"] = provenance.digest(arguments.get("mask"))
 
+    def _before_prepare_depth_map(self, arguments: Arguments) -> None:
+        if run := self._under_way():
+            run.settings |= {name: provenance.digest(arguments.get(name)) for name in ("image", "depth_map")}
+
     def _note(self, name: str) -> Callable[[Arguments], None]:
         def note(arguments: Arguments) -> None:
             if run := self._under_way():
@@ -201,6 +217,7 @@ class Trace:
             run.log_mels = image_to_mel((images[:, 0].float() / 2 + 0.5).clamp(0, 1)).cpu().numpy()
 
     def _before_the_end(self, arguments: Arguments) -> None:
+        self._note_what_acted()
         self._recorder.end()
 
     def _after_finish(self, arguments: Arguments, result: Any) -> None:
@@ -227,7 +244,10 @@ class Trace:
             timesteps=recording.timesteps,
             grid=SpectrogramGrid(height=rows * factor, width=columns * factor, audio_seconds=run.audio_seconds),
             spectrogram=_by_prompt(run.log_mels, recording.conditioning),
-            provenance={**run.settings, "steps": recording.expected_calls},
+            provenance=provenance.completed(
+                {**run.settings, "steps": recording.expected_calls},
+                self._acting.record if run.acted is None else run.acted,
+            ),
             complete=recording.complete,
         )
 

@@ -165,9 +165,10 @@ def explain(
         keys, _ = pipe.encode_prompt(caption, pipe._execution_device, chosen.rows, False)
         table = token_table(pipe, caption)
         conditioning = Conditioning(keys, None, 1, kept_positions([table], tokens), draws=chosen.rows)
-        with randomized(pipe.unet, blocks, weight_seed):
+        with randomized(pipe.unet, blocks, weight_seed), provenance.acting(pipe) as acting:
             windows = look_at_windows(pipe, clip, chosen, schedule, recorder, conditioning)
             layers = join_windows(windows, clip.starts)
+            acted = acting.record
     finally:
         pipe.maybe_free_model_hooks()
     return AttentionMaps.from_layers(
@@ -177,19 +178,22 @@ def explain(
         timesteps=chosen.timesteps,
         grid=clip.grid,
         spectrogram=clip.log_mel[None, None],
-        provenance={
-            **provenance.model(pipe),
-            **chosen.settings,
-            "normalize": normalize,
-            "windows": [start * MEL.hop_length / MEL.sample_rate for start in clip.starts],
-            "overlap": float(overlap),
-            "randomized": {"blocks": blocks, "seed": weight_seed} if blocks else None,
-            "image": provenance.digest(clip.pixels),
-            "keep": sorted(recorder.keep),
-            "tokens": tokens,
-            "branch": recorder.branch,
-            "steps": len(chosen.timesteps),
-        },
+        provenance=provenance.completed(
+            {
+                **provenance.model(pipe),
+                **chosen.settings,
+                "normalize": normalize,
+                "windows": [start * MEL.hop_length / MEL.sample_rate for start in clip.starts],
+                "overlap": float(overlap),
+                "randomized": {"blocks": blocks, "seed": weight_seed} if blocks else None,
+                "image": provenance.digest(clip.pixels),
+                "keep": sorted(recorder.keep),
+                "tokens": tokens,
+                "branch": recorder.branch,
+                "steps": len(chosen.timesteps),
+            },
+            acted,
+        ),
     )
 
 

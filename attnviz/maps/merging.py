@@ -30,6 +30,12 @@ _NAMES = {
     "grid": "grid (size, sample rate or audio length)",
     "complete": "completeness (one run was interrupted)",
 }
+_ACTING = {
+    "weights": "weights as they act: other weights, or a LoRA that is on, off or fused",
+    "state": "what else acts in the modules: FreeU, attention processors, adapters' scales, hooks",
+    "inputs": "what the modules were given: embeddings, masks, a control image, its scale, guidance by embedding",
+}
+"""What the digests of `attnviz.identity` are of."""
 _ABSENT = "(absent)"
 
 
@@ -74,7 +80,9 @@ def _check_same(first: xr.DataTree, other: xr.DataTree, index: int) -> None:
     settings = [json.loads(tree.attrs["provenance"]) for tree in (first, other)]
     difference = _first_difference(*settings)
     if difference is not None:
-        refuse(*difference)
+        field, a, b = difference
+        kind = _ACTING.get(field.partition(".")[0])
+        refuse(f"{field} ({kind})" if kind else field, a, b)
     for field, name in _NAMES.items():
         a, b = (tree.attrs.get(field, _ABSENT) for tree in (first, other))
         if a != b:

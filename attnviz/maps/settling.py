@@ -40,11 +40,11 @@ def settled(readout: Readout, provenance: Mapping[str, Any]) -> Readout:
         )
     if readout != FITTED:
         return readout
-    if provenance.get("model") != bundled.NAME:
+    if not is_of_bundled(provenance):
         raise MapsError(
-            f"readout='fitted' is of the bundled model, and these maps are of {provenance.get('model')!r}: "
-            "weights of one model say nothing of another's layers. Fit one with attnviz.alignment.fit_readout, "
-            "and give that."
+            f"readout='fitted' is of the bundled model, and these maps are of {provenance.get('model')!r} "
+            f"(weights {_unet_weights(provenance)}): weights of one model say nothing of another's layers. Fit one "
+            "with attnviz.alignment.fit_readout, and give that."
         )
     if not BUNDLED.is_file():
         raise MapsError(
@@ -52,6 +52,18 @@ def settled(readout: Readout, provenance: Mapping[str, Any]) -> Readout:
             "layer, or fit one with attnviz.alignment.fit_readout."
         )
     return FittedReadout.load(BUNDLED)
+
+
+def is_of_bundled(provenance: Mapping[str, Any]) -> bool:
+    """Whether maps are of the bundled model, by the digest of its U-Net's weights as well as by name."""
+    if provenance.get("model") != bundled.NAME:
+        return False
+    return _unet_weights(provenance) == bundled.unet_digest(provenance.get("dtype", "float32"))
+
+
+def _unet_weights(provenance: Mapping[str, Any]) -> Any:
+    weights = provenance.get("weights")
+    return weights.get("unet") if isinstance(weights, Mapping) else None
 
 
 def readout_name(readout: Readout) -> str:

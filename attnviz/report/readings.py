@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from attnviz import bundled
 from attnviz.errors import MapsError
 from attnviz.maps import AttentionMaps
 from attnviz.maps.layer import short_name
-from attnviz.maps.settling import BUNDLED, FITTED
+from attnviz.maps.settling import BUNDLED, FITTED, is_of_bundled
 from attnviz.report.quantised import array_text, quantise
 
 _NAMED = {
@@ -135,7 +134,7 @@ def read_all(maps: AttentionMaps, items: Sequence[Item], *, prompt_index: int, s
 
 
 def _readouts(maps: AttentionMaps) -> list[str]:
-    fitted = [FITTED] if maps.provenance.get("model") == bundled.NAME and BUNDLED.is_file() else []
+    fitted = [FITTED] if is_of_bundled(maps.provenance) and BUNDLED.is_file() else []
     return ["mean", *fitted, "auffusion", *maps.layers]
 
 

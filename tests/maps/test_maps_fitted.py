@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from maps.maps_synthetic import GRID, SMALL, captured, inside, make
 from scipy.ndimage import map_coordinates
 
+from attnviz import bundled
 from attnviz.errors import AttnVizError, MapsError, OutputError
 from attnviz.maps import AttentionMaps, FittedReadout, LayerAttention, ReadoutPart, settling
 
@@ -20,6 +21,7 @@ DOWN, MIDDLE = "down_blocks.0.attentions.0", "down_blocks.1.attentions.0"
 MID, UP = "mid_block.attentions.0", "up_blocks.2.attentions.0"
 TIMESTEPS = [981.0, 501.0, 1.0]
 BARKS = [3, 4]  # "bark" and "s" are two tokens
+OF_BUNDLED = {"model": "bundled", "dtype": "float32", "weights": {"unet": bundled.unet_digest()}}
 WHOLE = FittedReadout((ReadoutPart(DOWN, 0.75), ReadoutPart(MIDDLE, 0.25)))
 FINE = FittedReadout(
     (
@@ -189,20 +191,23 @@ def test_a_clip_shorter_than_half_a_column(layers):
 def test_fitted_is_of_the_bundled_model(layers, tmp_path, monkeypatch):
     FINE.save(tmp_path / "readout.json")
     monkeypatch.setattr(settling, "BUNDLED", tmp_path / "readout.json")
-    bundled = make(layers, provenance={"model": "bundled"})
-    heat = bundled.heatmap("dog", readout="fitted")
-    np.testing.assert_array_equal(heat, bundled.heatmap("dog", readout=FINE))
+    maps = make(layers, provenance=OF_BUNDLED)
+    heat = maps.heatmap("dog", readout="fitted")
+    np.testing.assert_array_equal(heat, maps.heatmap("dog", readout=FINE))
     assert heat.attrs["readout"] == FINE.name
     with pytest.raises(MapsError, match="these maps are of 'tiny'"):
         make(layers).heatmap("dog", readout="fitted")
     with pytest.raises(MapsError, match="these maps are of None"):
         make(layers, provenance={}).heatmap("dog", readout="fitted")
+    for weights in ({"unet": "0" * 16}, {"vae": OF_BUNDLED["weights"]["unet"]}, None):
+        with pytest.raises(MapsError, match="of the bundled model"):
+            make(layers, provenance={**OF_BUNDLED, "weights": weights}).heatmap("dog", readout="fitted")
 
 
 def test_fitted_where_none_ships(layers, tmp_path, monkeypatch):
     monkeypatch.setattr(settling, "BUNDLED", tmp_path / "readout.json")
     with pytest.raises(MapsError, match="holds no fitted readout"):
-        make(layers, provenance={"model": "bundled"}).heatmap("dog", readout="fitted")
+        make(layers, provenance=OF_BUNDLED).heatmap("dog", readout="fitted")
 
 
 @pytest.mark.parametrize("given", [None, 3, WHOLE.parts[0]])

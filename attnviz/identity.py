@@ -1,0 +1,462 @@
+"""What acted on a denoiser: digests of its weights, of all else in its modules that acts, and of its inputs.
+
+A list of known settings is never complete: a fused LoRA, FreeU, a control image or another tool's hook change what
+a model computes, and no setting says so. Two runs are runs of one model where these digests agree:
+
+weights
+    Parameters and buffers, as they act: of an adapter (LoRA) only what is active and not merged counts.
+state
+    Whatever else the modules hold: their classes and attributes (FreeU's factors, a layer's number of heads),
+    attention processors, and hooks or replaced ``forward`` methods with the values in their closures.
+inputs
+    What each call got, but the latents and what is computed from them.
+
+Digests depend on values, types and shapes, not on memory layout, device or number of images.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import itertools
+import json
+import types
+import weakref
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from enum import Enum
+from typing import Any, Self
+
+import numpy as np
+import torch
+from diffusers import ConfigMixin
+from torch import nn
+from torch.utils.hooks import RemovableHandle
+
+_CHUNK = 1 << 16
+_SAMPLE = 256
+_INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+_DEPTH = 8
+# What torch keeps in every module; parameters, buffers, children and hooks are gone through on their own.
+_OF_TORCH = frozenset(vars(nn.Module())) - {"training"}
+# What peft and accelerate note about what they put in; it acts through the layers, which are gone through.
+_NOTED = frozenset({"peft_config", "_hf_peft_config_loaded", "_old_forward"})
+_HOOKS = ("_forward_pre_hooks", "_forward_hooks")
+# What observes, and moves weights about, changes no arithmetic.
+_PASSIVE = ("attnviz.", "accelerate.")
+
+
+def tensor_digest(tensor: torch.Tensor) -> str:
+    """Digest a tensor's values, type and shape.
+
+    Parameters
+    ----------
+    tensor : torch.Tensor
+        On any device; it is read there, and little more than a number for each 65 536 values leaves it.
+
+    Returns
+    -------
+    str
+        16 hexadecimal digits, the same on every device and in every memory layout.
+
+    Notes
+    -----
+    The bits of each 65 536 values, read as integers, are multiplied by fixed odd numbers and added up modulo 2^64,
+    and SHA-256 is taken of the sums. This is a multilinear hash: two tensors collide with a probability of about
+    2^-63, unless they were made to.
+    """
+    if hasattr(tensor, "__tensor_flatten__"):  # a tensor made of others (quantised, for one)
+        names, made = tensor.__tensor_flatten__()
+        inner = [tensor_digest(getattr(tensor, name)) for name in names]
+        return _of_text(json.dumps([_name(type(tensor)), repr(made), inner]))
+    tensor = tensor.detach()
+    heading = f"{tensor.dtype} {tuple(tensor.shape)}".encode()
+    bits = _bits(tensor if tensor.numel() > _SAMPLE else tensor.cpu())
+    factors = _factors(bits.device)
+    sums = []
+    whole = len(bits) // _CHUNK * _CHUNK
+    for rows in bits[:whole].view(-1, _CHUNK).split(64):
+        sums.append((rows.to(torch.int64) * factors).sum(dim=1))
+    rest = bits[whole:].to(torch.int64)
+    sums.append((rest * factors[: len(rest)]).sum(dim=0, keepdim=True))
+    return hashlib.sha256(heading + torch.cat(sums).cpu().numpy().tobytes()).hexdigest()[:16]
+
+
+def _bits(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor's values in their logical order, flat, as integers of the same size."""
+    if tensor.is_complex():
+        tensor = torch.view_as_real(tensor.resolve_conj())
+    flat = tensor.contiguous().flatten()
+    return flat.view(torch.uint8 if flat.dtype == torch.bool else _INTEGERS[flat.element_size()])
+
+
+class Digests:
+    """Digests of tensors, each computed once for as long as the tensor is alive and unchanged.
+
+    Whether it changed is told by its place in memory, by the version that torch counts up with each change in
+    place, and by about 256 of its values: a change through ``.data``, as peft fuses a LoRA, leaves the other two
+    alone.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, bool], tuple[weakref.ref[torch.Tensor], State, list[str]]] = {}
+
+    def __call__(self, tensor: torch.Tensor) -> str:
+        """Return the `tensor_digest` of the whole."""
+        return self._digested(tensor, by_row=False)[0]
+
+    def rows(self, tensor: torch.Tensor) -> list[str]:
+        """Return the digest of each row along the first axis; of equal neighbours, once."""
+        return self._digested(tensor, by_row=tensor.ndim > 0)
+
+    def _digested(self, tensor: torch.Tensor, *, by_row: bool) -> list[str]:
+        key, state = (id(tensor), by_row), _state(tensor)
+        known = self._known.get(key)
+        if known is not None and known[0]() is tensor and known[1] == state:
+            return known[2]
+        digests = [tensor_digest(row) for row in tensor] if by_row else [tensor_digest(tensor)]
+        digests = [digest for digest, _ in itertools.groupby(digests)]
+        self._known[key] = (weakref.ref(tensor, lambda _: self._known.pop(key, None)), state, digests)
+        return digests
+
+
+State = tuple[int, int, bytes]
+"""Place in memory, version, and some values of a tensor."""
+
+
+def _state(tensor: torch.Tensor) -> State:
+    if hasattr(tensor, "__tensor_flatten__"):
+        return 0, 0, tensor_digest(tensor).encode()
+    version = -1 if tensor.is_inference() else tensor._version  # inference mode counts none
+    values = tensor.detach()
+    dense = values.is_contiguous() or (
+        values.ndim == 4 and values.is_contiguous(memory_format=torch.channels_last)
+    )
+    if dense:  # in the order they lie in memory, which copies nothing
+        step = max(1, values.numel() // _SAMPLE)
+        values = values.as_strided((len(range(0, values.numel(), step)),), (step,))
+    return tensor.data_ptr(), version, _bits(values).cpu().numpy().tobytes()
+
+
+def weights_digest(module: nn.Module, digests: Digests) -> str | None:
+    """Digest the parameters and buffers of a module as they act, by name; None where one cannot be read.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        With adapters of peft (LoRA) or without. An adapter that is disabled, not active or merged into the weights
+        below it does not count, so that a LoRA loaded and disabled leaves the digest as it was.
+    digests : Digests
+    """
+    return named_digest(dict(_acting_tensors(module, "")), digests)
+
+
+def named_digest(tensors: Mapping[str, torch.Tensor | None], digests: Digests) -> str | None:
+    """Digest tensors by their names, in any order; None where one of them is None. See `weights_digest`."""
+    lines = []
+    for name, tensor in sorted(tensors.items()):
+        if tensor is None:
+            return None
+        lines.append(f"{name} {digests(tensor)}\n")
+    return _of_text("".join(lines))
+
+
+def state_digest(module: nn.Module, digests: Digests) -> str:
+    """Digest what a module computes with beside its weights: classes, attributes, processors and hooks.
+
+    Attributes of attnviz's own hooks and processors, and accelerate's that only move weights, are left out. What a
+    function reads from a global variable, or what a compiled extension holds, is not seen.
+    """
+    described = [[path, *_described_module(each, digests)] for path, each in _acting_modules(module, "")]
+    return _of_text(json.dumps(described))
+
+
+def input_digest(value: Any, digests: Digests) -> str:
+    """Digest what a module is called with: tensors, numbers, text, and lists and mappings of them.
+
+    Of a tensor the rows along the first axis are digested, equal neighbours once: several images of one prompt
+    give what one image gives.
+    """
+    return _of_text(json.dumps(_described_input(value, digests)))
+
+
+def active_adapters(module: nn.Module) -> dict[str, list[float]]:
+    """Map each adapter (LoRA) that acts, and is not merged into the weights, to its scales over the layers."""
+    scales: dict[str, set[float]] = {}
+    for layer in module.modules():
+        for name, scale in _acting_adapters(layer).items():
+            scales.setdefault(name, set()).add(scale)
+    return {name: sorted(values) for name, values in sorted(scales.items())}
+
+
+class Acting:
+    """Observes what acts on some modules over the calls of one run after another; a context manager.
+
+    Parameters
+    ----------
+    modules : mapping of str to torch.nn.Module
+        What is called while a run goes on: the denoiser, and what conditions it (a ControlNet, an adapter).
+    weighed : mapping of str to torch.nn.Module
+        What else has a part in the result: of it the weights alone count.
+
+    Notes
+    -----
+    Weights and state are digested at the first call of a run and at its end; what differs then is listed as both.
+    """
+
+    def __init__(self, modules: Mapping[str, nn.Module], weighed: Mapping[str, nn.Module]) -> None:
+        self._modules, self._weighed = dict(modules), dict(weighed)
+        self._digests = Digests()
+        self._handles: list[RemovableHandle] = []
+        self.begin()
+
+    def begin(self) -> None:
+        """Start anew: another run."""
+        self._inputs: dict[str, list[str]] = {}
+        self._first: dict[str, dict[str, str | None]] = {}
+
+    def __enter__(self) -> Self:
+        """Put a hook before and after each module."""
+        with ExitStack() as stack:
+            stack.callback(self._remove)
+            for name, module in self._modules.items():
+                before = functools.partial(self._before, name, _names_of(module))
+                self._handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
+                self._handles.append(module.register_forward_hook(functools.partial(self._after, name)))
+            stack.pop_all()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Take the hooks out again."""
+        self._remove()
+
+    @property
+    def record(self) -> dict[str, dict[str, Any]]:
+        """``weights``, ``state`` and ``inputs``: a digest for each module called since `begin`, by name."""
+        last = {name: self._acting(name) for name in self._first}
+        both: dict[str, dict[str, Any]] = {
+            kind: {
+                name: each[kind] if each[kind] == last[name][kind] else [each[kind], last[name][kind]]
+                for name, each in self._first.items()
+            }
+            for kind in ("weights", "state")
+        }
+        for name, module in self._weighed.items():
+            both["weights"][name] = weights_digest(module, self._digests)
+        return {**both, "inputs": {name: _of_text(" ".join(calls)) for name, calls in self._inputs.items()}}
+
+    def _before(
+        self, name: str, names: list[str], module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        given = {**dict(zip(names, args, strict=False)), **kwargs}
+        derived = _DERIVED | (_OF_CONTROLNET if "controlnet" in self._modules else set())
+        acting = {key: value for key, value in given.items() if key not in derived and value is not None}
+        self._inputs.setdefault(name, []).append(input_digest(acting, self._digests))
+
+    def _after(self, name: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        # After the call, when offloading has brought the weights to where they are fast to read.
+        if name not in self._first:
+            self._first[name] = self._acting(name)
+
+    def _acting(self, name: str) -> dict[str, str | None]:
+        module = self._modules[name]
+        return {
+            "weights": weights_digest(module, self._digests),
+            "state": state_digest(module, self._digests),
+        }
+
+    def _remove(self) -> None:
+        while self._handles:
+            self._handles[-1].remove()
+            self._handles.pop()
+
+
+# The latents and what is computed from them depend on the seed.
+_DERIVED = {"sample", "return_dict"}
+_OF_CONTROLNET = {"down_block_additional_residuals", "mid_block_additional_residual"}
+
+
+def _names_of(module: nn.Module) -> list[str]:
+    return list(inspect.signature(module.forward).parameters)
+
+
+def _of_text(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@functools.lru_cache(maxsize=8)
+def _factors(device: torch.device) -> torch.Tensor:
+    """Odd 64-bit numbers that look random (splitmix64 of their place)."""
+    with np.errstate(over="ignore"):
+        z = (np.arange(1, _CHUNK + 1, dtype=np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        z = (z ^ (z >> np.uint64(31))) | np.uint64(1)
+    return torch.from_numpy(z.view(np.int64)).to(device)
+
+
+# Adapters ---------------------------------------------------------------------------------------------
+
+
+def _is_adapted(module: nn.Module) -> bool:
+    """Whether a module is a layer of peft around another: a LoRA and its kin."""
+    return hasattr(module, "base_layer") and hasattr(module, "adapter_layer_names")
+
+
+def _acting_adapters(module: nn.Module) -> dict[str, float]:
+    """Map the adapters of a layer that act in its forward pass to their scale."""
+    if not _is_adapted(module) or module.disable_adapters or module.merged_adapters:
+        return {}  # once one is merged, peft's layers run the layer below alone
+    scaling: Mapping[str, float] = getattr(module, "scaling", {})
+    there = {name for kind in module.adapter_layer_names for name in getattr(module, kind, {})}
+    return {name: float(scaling.get(name, 1.0)) for name in module.active_adapters if name in there}
+
+
+def _acting_children(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Module]]:
+    """Give the children that act, a layer below an adapter under the adapter's own path."""
+    lead = f"{path}." if path else ""
+    if not _is_adapted(module):
+        yield from ((f"{lead}{name}", child) for name, child in module.named_children())
+        return
+    acting = _acting_adapters(module)
+    for kind in module.adapter_layer_names:
+        own = getattr(module, kind, None)
+        for name in acting:
+            if isinstance(own, nn.ModuleDict) and name in own:
+                yield f"{lead}{kind}.{name}", own[name]
+
+
+def _acting_modules(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Module]]:
+    if _is_adapted(module):
+        yield from _acting_modules(module.base_layer, path)
+        if not _acting_adapters(module):
+            return
+    yield path, module
+    for place, child in _acting_children(module, path):
+        yield from _acting_modules(child, place)
+
+
+def _acting_tensors(module: nn.Module, path: str) -> Iterator[tuple[str, torch.Tensor | None]]:
+    for place, each in _acting_modules(module, path):
+        for name, tensor in (*each._parameters.items(), *each._buffers.items()):
+            if tensor is not None:
+                yield f"{place}.{name}".removeprefix("."), _in_memory(each, name, tensor)
+        if _is_adapted(each):  # adapters that are tensors and no modules (lora_embedding_A)
+            for kind in each.adapter_layer_names:
+                own = getattr(each, kind, None)
+                for name in _acting_adapters(each):
+                    if isinstance(own, nn.ParameterDict) and name in own:
+                        yield f"{place}.{kind}.{name}", own[name]
+
+
+def _in_memory(module: nn.Module, name: str, tensor: torch.Tensor) -> torch.Tensor | None:
+    """A tensor that can be read: that of accelerate's map where sequential offloading left a placeholder."""
+    if not tensor.is_meta:
+        return tensor
+    offloaded = getattr(getattr(module, "_hf_hook", None), "weights_map", None)
+    return None if offloaded is None else offloaded[name]
+
+
+# Descriptions -----------------------------------------------------------------------------------------
+
+
+def _described_module(module: nn.Module, digests: Digests) -> list[Any]:
+    if _is_adapted(module):
+        return [_name(type(module)), sorted(_acting_adapters(module).items())]
+    own = {name: value for name, value in vars(module).items() if name not in _OF_TORCH | _NOTED}
+    if isinstance(module, ConfigMixin):
+        own["_internal_dict"] = _settings(module.config)
+    hooks = [list(vars(module)[kind].values()) for kind in _HOOKS]
+    return [
+        _name(type(module)),
+        # None is what FreeU, for one, leaves behind when it is taken off.
+        [
+            [name, _described(value, digests, ())]
+            for name, value in sorted(own.items())
+            if value is not None and not _passive(value)
+        ],
+        [[_described(hook, digests, ()) for hook in each if not _passive(hook)] for each in hooks],
+    ]
+
+
+def _passive(value: object) -> bool:
+    """Whether a hook, processor or method is one that only observes, or moves weights."""
+    value = getattr(value, "__func__", value)
+    value = value.func if isinstance(value, functools.partial) else value
+    kind = value if isinstance(value, types.FunctionType) else type(value)
+    return kind.__module__.startswith(_PASSIVE)
+
+
+def _name(kind: Any) -> str:
+    return f"{getattr(kind, '__module__', '')}.{getattr(kind, '__qualname__', kind)}"
+
+
+def _described(value: Any, digests: Digests, inside: tuple[int, ...]) -> Any:
+    """Write a value so that JSON can hold it; `inside` are the objects it was reached through."""
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float | complex | bytes | np.generic | Enum | torch.dtype | torch.Size):
+        return repr(value)
+    if isinstance(value, torch.Tensor):
+        return "placeholder" if value.is_meta else digests(value)
+    if isinstance(value, np.ndarray):
+        return [str(value.dtype), value.shape, hashlib.sha256(np.ascontiguousarray(value)).hexdigest()]
+    if isinstance(value, type | types.BuiltinFunctionType):
+        return _name(value)
+    if id(value) in inside or len(inside) >= _DEPTH:
+        return _name(type(value))
+
+    def go_on(each: Any) -> Any:
+        return _described(each, digests, (*inside, id(value)))
+
+    if isinstance(value, Mapping):
+        return [[str(key), go_on(item)] for key, item in sorted(value.items(), key=_by_key)]
+    if isinstance(value, list | tuple):
+        return [go_on(each) for each in value]
+    if isinstance(value, set | frozenset):
+        return sorted(json.dumps(go_on(each)) for each in value)
+    if isinstance(value, functools.partial):
+        return [go_on(value.func), go_on(value.args), go_on(value.keywords)]
+    if isinstance(value, types.MethodType):
+        return [go_on(value.__func__), go_on(value.__self__)]
+    if isinstance(value, types.FunctionType):
+        code = value.__code__
+        cells = [cell.cell_contents for cell in value.__closure__ or () if _is_filled(cell)]
+        return [_name(value), code.co_code.hex(), go_on(code.co_consts), go_on(value.__defaults__), go_on(cells)]
+    if isinstance(value, types.CodeType):
+        return [value.co_name, value.co_code.hex(), go_on(value.co_consts)]
+    if isinstance(value, nn.Module):  # its own state would lead back here, where a method of its own is hooked
+        return [_name(type(value)), weights_digest(value, digests)]
+    if isinstance(value, ConfigMixin):  # pipelines and schedulers: what else they hold changes with every step
+        return [_name(type(value)), go_on(_settings(value.config))]
+    if isinstance(value, torch.device | torch.Generator | weakref.ref) or _passive(value):
+        return _name(type(value))
+    return [_name(type(value)), go_on(getattr(value, "__dict__", {}))]
+
+
+def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration without where it came from."""
+    return {name: value for name, value in config.items() if not name.startswith("_")}
+
+
+def _by_key(item: tuple[Any, Any]) -> str:
+    return str(item[0])
+
+
+def _is_filled(cell: types.CellType) -> bool:
+    try:
+        _ = cell.cell_contents
+    except ValueError:  # of a variable that has no value yet
+        return False
+    return True
+
+
+def _described_input(value: Any, digests: Digests) -> Any:
+    if isinstance(value, torch.Tensor):
+        return digests.rows(value)
+    if isinstance(value, Mapping):
+        return [[str(key), _described_input(item, digests)] for key, item in sorted(value.items(), key=_by_key)]
+    if isinstance(value, list | tuple):
+        return [_described_input(each, digests) for each in value]
+    return _described(value, digests, ())
