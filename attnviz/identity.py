@@ -299,12 +299,12 @@ def _factors(device: torch.device) -> torch.Tensor:
 # Adapters ---------------------------------------------------------------------------------------------
 
 
-def _is_adapted(module: nn.Module) -> bool:
+def _is_adapted(module: Any) -> bool:
     """Whether a module is a layer of peft around another: a LoRA and its kin."""
     return hasattr(module, "base_layer") and hasattr(module, "adapter_layer_names")
 
 
-def _acting_adapters(module: nn.Module) -> dict[str, float]:
+def _acting_adapters(module: Any) -> dict[str, float]:
     """Map the adapters of a layer that act in its forward pass to their scale."""
     if not _is_adapted(module) or module.disable_adapters or module.merged_adapters:
         return {}  # once one is merged, peft's layers run the layer below alone
@@ -313,7 +313,7 @@ def _acting_adapters(module: nn.Module) -> dict[str, float]:
     return {name: float(scaling.get(name, 1.0)) for name in module.active_adapters if name in there}
 
 
-def _acting_children(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Module]]:
+def _acting_children(module: Any, path: str) -> Iterator[tuple[str, nn.Module]]:
     """Give the children that act, a layer below an adapter under the adapter's own path."""
     lead = f"{path}." if path else ""
     if not _is_adapted(module):
@@ -327,7 +327,7 @@ def _acting_children(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Mod
                 yield f"{lead}{kind}.{name}", own[name]
 
 
-def _acting_modules(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Module]]:
+def _acting_modules(module: Any, path: str) -> Iterator[tuple[str, nn.Module]]:
     if _is_adapted(module):
         yield from _acting_modules(module.base_layer, path)
         if not _acting_adapters(module):
@@ -338,6 +338,7 @@ def _acting_modules(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Modu
 
 
 def _acting_tensors(module: nn.Module, path: str) -> Iterator[tuple[str, torch.Tensor | None]]:
+    each: Any
     for place, each in _acting_modules(module, path):
         for name, tensor in (*each._parameters.items(), *each._buffers.items()):
             if tensor is not None:
@@ -401,7 +402,7 @@ def _described(value: Any, digests: Digests, inside: tuple[int, ...]) -> Any:
     if isinstance(value, torch.Tensor):
         return "placeholder" if value.is_meta else digests(value)
     if isinstance(value, np.ndarray):
-        return [str(value.dtype), value.shape, hashlib.sha256(np.ascontiguousarray(value)).hexdigest()]
+        return [str(value.dtype), value.shape, hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()]
     if isinstance(value, type | types.BuiltinFunctionType):
         return _name(value)
     if id(value) in inside or len(inside) >= _DEPTH:

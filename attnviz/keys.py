@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
+import diffusers
+
 from attnviz.capture import CapturedLayer
 from attnviz.errors import CaptureError
 from attnviz.maps import LayerAttention
@@ -41,15 +43,29 @@ def check_pipeline(pipe: Any, what: str) -> None:
     CaptureError
         Naming its class, and what is expected.
     """
-    if (
-        getattr(pipe, "unet", None) is None
-        or not hasattr(pipe, "encode_prompt")
-        or hasattr(pipe, "text_encoder_2")
-    ):
+    if reason := _why_not(pipe):
         raise CaptureError(
-            f"{type(pipe).__name__} cannot be {what}: a pipeline with a U-Net and one text encoder or "
+            f"{type(pipe).__name__} cannot be {what}: {reason}. A pipeline with a U-Net and one text encoder or "
             "conditioner is expected, such as AuffusionPipeline or StableDiffusionPipeline."
         )
+
+
+def _why_not(pipe: Any) -> str | None:
+    """Say why the calls of a pipeline cannot be observed truthfully; None where they can."""
+    unet = getattr(pipe, "unet", None)
+    if unet is None:
+        return "it has no U-Net"
+    if not hasattr(pipe, "encode_prompt") or hasattr(pipe, "text_encoder_2"):
+        return "it has several text encoders, or does not say what it conditions its U-Net on (encode_prompt)"
+    if isinstance(unet, diffusers.ModelMixin) and not isinstance(unet, diffusers.UNet2DConditionModel):
+        return f"its U-Net is a {type(unet).__name__}, and the axes of a UNet2DConditionModel are known"
+    if not hasattr(type(pipe), "guidance_scale"):
+        return "it does not say its guidance scale while it runs, so how its maps were made would not be known"
+    if hasattr(type(pipe), "do_perturbed_attention_guidance"):
+        return "perturbed-attention guidance adds a third branch, whose rows are not told apart"
+    if hasattr(type(pipe), "get_views"):
+        return "it calls its U-Net for several views a step, whose maps do not lie on one grid"
+    return None
 
 
 def token_table(pipe: Any, prompt: str) -> TokenTable:

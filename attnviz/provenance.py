@@ -123,7 +123,7 @@ def _own_settings(pipe: Any) -> dict[str, Any]:
     kept = {
         name.lstrip("_"): value
         for name, value in vars(pipe).items()
-        if name.startswith("_") and isinstance(value, int | float | str) and not name.startswith("__")
+        if name.startswith("_") and isinstance(value, int | float | str) and not isinstance(value, bool)
     }
     return {name: value for name, value in sorted(kept.items()) if name not in _NO_SETTINGS}
 

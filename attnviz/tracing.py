@@ -203,7 +203,8 @@ class Trace:
     def _note(self, name: str) -> Callable[[Arguments], None]:
         def note(arguments: Arguments) -> None:
             if run := self._under_way():
-                run.settings[name] = float(arguments[name])
+                value = arguments.get(name)
+                run.settings[name] = None if value is None else float(value)  # latent consistency has no eta
 
         return note
 

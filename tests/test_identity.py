@@ -18,6 +18,7 @@ import attnviz
 from attnviz import bundled, identity
 from attnviz.errors import MapsError
 from attnviz.identity import Digests, input_digest, state_digest, tensor_digest, weights_digest
+from attnviz.maps import FittedReadout
 from attnviz.testing.models import make_unet
 
 PROMPT = "a dog barks, then rain falls"
@@ -353,6 +354,12 @@ def test_the_bundled_model_is_known_by_its_weights(dtype):
         other.heatmap("dog", readout="fitted")
     with pytest.raises(MapsError, match="model"):
         attnviz.AttentionMaps.merge([maps, other])
+
+
+def test_the_shipped_readout_is_of_the_shipped_weights():
+    maps = FittedReadout.load(bundled.FOLDER / "readout.json").provenance["maps"]
+    if "weights" in maps:  # fitted before digests were kept: nothing to compare with
+        assert maps["weights"]["unet"] == bundled.unet_digest(maps["dtype"])
 
 
 def test_digests_cost_little_beside_a_generation():

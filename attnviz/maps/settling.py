@@ -43,7 +43,7 @@ def settled(readout: Readout, provenance: Mapping[str, Any]) -> Readout:
     if not is_of_bundled(provenance):
         raise MapsError(
             f"readout='fitted' is of the bundled model, and these maps are of {provenance.get('model')!r} "
-            f"(weights {_unet_weights(provenance)}): weights of one model say nothing of another's layers. Fit one "
+            f"(weights {_unet_weights(provenance)}): one model's weights say nothing of another's layers. Fit one "
             "with attnviz.alignment.fit_readout, and give that."
         )
     if not BUNDLED.is_file():
