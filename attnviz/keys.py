@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -57,6 +58,8 @@ def _why_not(pipe: Any) -> str | None:
         return "it has no U-Net"
     if not hasattr(pipe, "encode_prompt") or hasattr(pipe, "text_encoder_2"):
         return "it has several text encoders, or does not say what it conditions its U-Net on (encode_prompt)"
+    if not {"prompt", "do_classifier_free_guidance"} <= inspect.signature(pipe.encode_prompt).parameters.keys():
+        return "its encode_prompt is not called with the prompt, as Stable Diffusion's is"
     if isinstance(unet, diffusers.ModelMixin) and not isinstance(unet, diffusers.UNet2DConditionModel):
         return f"its U-Net is a {type(unet).__name__}, and the axes of a UNet2DConditionModel are known"
     if not hasattr(type(pipe), "guidance_scale"):
