@@ -84,8 +84,6 @@ def token_table(pipe: Any, prompt: str) -> TokenTable:
     conditioner = getattr(pipe, "conditioner", None)
     if conditioner is not None:
         return conditioner.token_table(prompt, warn=warn)
-    if hasattr(pipe, "maybe_convert_prompt"):  # textual inversion may stand for several tokens
-        prompt = pipe.maybe_convert_prompt(prompt, pipe.tokenizer)
     return clip_token_table(pipe.tokenizer, prompt, warn=warn)
 
 

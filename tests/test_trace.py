@@ -185,6 +185,30 @@ def test_both_encoders_have_their_own_keys(two):
     np.testing.assert_allclose(maps.heatmap("barks"), pooled, atol=1e-6)
 
 
+def test_text_leaves_padding_out_and_nothing_else(two):
+    with attnviz.trace(two) as text:
+        two(PROMPT, generator=seeded(), **SMALL)
+    with attnviz.trace(two, tokens="all") as everything:
+        two(PROMPT, generator=seeded(), **SMALL)
+    table = text.maps.tokens[0].rows
+    layer, whole = (trace.maps["mid_block.attentions.0"] for trace in (text, everything))
+    assert layer["token"].to_numpy().tolist() == table.query("kind != 'padding'")["position"].tolist()
+    kinds = layer["token_kind"][0].to_numpy().tolist()
+    assert (kinds.count("start"), kinds.count("end")) == (1, 2)  # T5 has no start token
+    np.testing.assert_array_equal(layer, whole.sel(token=layer["token"]))
+
+
+def test_spectrograms_are_by_prompt_and_then_by_sample(pipe):
+    call = {"width": 200, "num_inference_steps": 1, "guidance_scale": 1.0, "num_images_per_prompt": 2}
+    with attnviz.trace(pipe) as trace:
+        output = pipe([PROMPT, "rain"], generator=seeded(), **call)
+    assert len({array.tobytes() for array in output.spectrograms}) == 4
+    for prompt in range(2):
+        for sample in range(2):
+            expected = output.spectrograms[2 * prompt + sample]
+            np.testing.assert_array_equal(trace.maps.spectrogram.values[prompt, sample], expected)
+
+
 def test_over_long_prompt(pipe):
     prompt = "a dog barks and " * 60 + "thunder rolls"
     with attnviz.trace(pipe) as trace, pytest.warns(TruncationWarning, match="thunder"):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from diffusers import SchedulerMixin
 
 from attnviz.errors import AttnVizError, CheckpointError
 from attnviz.pipelines import inputs
@@ -37,6 +38,16 @@ def check_arguments(own: Callable[..., Any], diffusers_call: Callable[..., Any],
     AttnVizError
         Naming the argument, and the one that was likely meant.
     """
+    for name in ("eta", "guidance_rescale"):
+        if name in given and not inputs.is_finite(given[name]):
+            raise AttnVizError(f"{name}={given[name]!r} is not a finite number.")
+    generator = given.get("generator")
+    listed = generator if isinstance(generator, list) else [generator]
+    if generator is not None and not all(isinstance(each, torch.Generator) for each in listed):
+        raise AttnVizError(
+            f"generator={generator!r} is not a torch.Generator, nor a list of them; for a seed, "
+            "torch.Generator().manual_seed(5) is meant."
+        )
     theirs = _named(diffusers_call) - _INSTEAD.keys()
     for name in given:
         if name in theirs:
@@ -58,6 +69,11 @@ def check_parts(initialiser: Callable[..., Any], parts: Mapping[str, Any], repla
     for name in replaced:
         if name not in names:
             raise CheckpointError(_unknown(name, sorted(names), "part"))
+    scheduler = replaced.get("scheduler")
+    if scheduler is not None and not isinstance(scheduler, SchedulerMixin):
+        raise CheckpointError(
+            f"scheduler={scheduler!r} is a {type(scheduler).__name__}; one of diffusers is expected."
+        )
     if foreign := sorted(parts.keys() - names):
         raise CheckpointError(
             f"A pipeline with the parts {', '.join(foreign)} cannot become an Auffusion pipeline; one of Stable "

@@ -6,6 +6,9 @@ import math
 from numbers import Integral, Real
 from typing import Any
 
+import diffusers
+import transformers
+
 from attnviz.audio import MEL
 from attnviz.errors import AttnVizError, AudioError, PromptError
 
@@ -117,7 +120,7 @@ def check_duration(duration: float | None, width: int, default: float) -> float:
     most = width * MEL.hop_length / MEL.sample_rate
     if duration is None:
         return min(default, most)
-    if not _is_finite(duration) or not 0 < duration <= most:
+    if not is_finite(duration) or not 0 < duration <= most:
         raise AudioError(
             f"duration={duration!r} is not a number of seconds in (0, {most:g}], which is what {width} columns "
             "hold. Was it given in milliseconds or samples?"
@@ -147,7 +150,7 @@ def check_strength(strength: float) -> float:
     AttnVizError
         Naming the strength and the range.
     """
-    if not _is_finite(strength) or not 0 <= strength <= 1:
+    if not is_finite(strength) or not 0 <= strength <= 1:
         raise AttnVizError(f"strength={strength!r} is not a number in [0, 1]. Was it given in percent?")
     return float(strength)
 
@@ -160,11 +163,33 @@ def check_guidance(guidance_scale: float) -> float:
     AttnVizError
         Naming it, and what is usual.
     """
-    if not _is_finite(guidance_scale):
+    if not is_finite(guidance_scale):
         raise AttnVizError(
             f"guidance_scale={guidance_scale!r} is not a finite number; usual are 1 (no guidance) to 15."
         )
     return float(guidance_scale)
+
+
+def check_clip_skip(clip_skip: Any, encoder: Any) -> None:
+    """Refuse to skip what is not a number of layers that the text encoder has, or where diffusers cannot skip any.
+
+    Raises
+    ------
+    PromptError
+        Naming it, and the limit.
+    """
+    if clip_skip is None:
+        return
+    layers = encoder.config.num_hidden_layers
+    if not _is_whole(clip_skip) or not 0 <= clip_skip <= layers:
+        raise PromptError(
+            f"clip_skip={clip_skip!r} is not a whole number from 0 to {layers}, the layers of the text encoder."
+        )
+    if not hasattr(encoder, "text_model"):  # where diffusers looks for the last norm
+        raise PromptError(
+            f"clip_skip={clip_skip!r} cannot be done: diffusers {diffusers.__version__} does not find the last layer "
+            f"in the text encoder of transformers {transformers.__version__}. Leave it out."
+        )
 
 
 def check_count(name: str, count: int) -> int:
@@ -184,7 +209,8 @@ def _is_whole(value: Any) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
-def _is_finite(value: Any) -> bool:
+def is_finite(value: Any) -> bool:
+    """Whether a value is a finite number."""
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 

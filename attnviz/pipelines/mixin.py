@@ -172,6 +172,48 @@ class AuffusionMixin(DiffusionPipeline):
         pipe.register_to_config(_name_or_path=config.get("_name_or_path", ""), _revision=config.get("_revision"))
         return pipe
 
+    def load_lora_weights(self, weights: Any, adapter_name: str | None = None, **settings: Any) -> None:
+        """Attach a LoRA, all of it or nothing; parameters as for ``StableDiffusionPipeline.load_lora_weights``.
+
+        Raises
+        ------
+        CheckpointError
+            In the adapter layout, if the LoRA changes a text encoder too: it is one of another model.
+        """
+        if self.conditioner is not None:
+            read = {
+                name: value for name, value in settings.items() if name not in ("hotswap", "low_cpu_mem_usage")
+            }
+            state, *_ = self.lora_state_dict(dict(weights) if isinstance(weights, dict) else weights, **read)
+            if others := [name for name in state if name.startswith("text_encoder")]:
+                raise CheckpointError(
+                    f"The LoRA changes a text encoder of Stable Diffusion ({len(others)} tensors, first "
+                    f"{others[0]}), and a checkpoint in the adapter layout has encoders of its own. Pass its "
+                    "unet.* tensors alone."
+                )
+        before = set(getattr(self.unet, "peft_config", {}))
+        try:
+            super().load_lora_weights(weights, adapter_name=adapter_name, **settings)
+        except BaseException:
+            if half := sorted(set(getattr(self.unet, "peft_config", {})) - before):
+                self.unet.delete_adapters(half)
+            raise
+
+    def load_textual_inversion(self, *arguments: Any, **settings: Any) -> None:
+        """Add words to the text encoder; parameters as for ``StableDiffusionPipeline.load_textual_inversion``.
+
+        Raises
+        ------
+        CheckpointError
+            In the adapter layout, whose encoders it has no embeddings for.
+        """
+        if self.conditioner is not None:
+            raise CheckpointError(
+                "A textual inversion is for the text encoder of the plain layout; this checkpoint is in the "
+                "adapter layout, and has encoders of its own."
+            )
+        super().load_textual_inversion(*arguments, **settings)
+
     def encode_prompt(
         self,
         prompt: str | list[str] | None,
@@ -212,6 +254,7 @@ class AuffusionMixin(DiffusionPipeline):
         if negative_prompt_embeds is not None or not do_classifier_free_guidance:
             negatives = None
         if self.conditioner is None:
+            inputs.check_clip_skip(clip_skip, self.text_encoder)
             seen = dict.fromkeys([*(prompt or ()), *(each for each in negatives or () if each.strip())])
             for each in seen:
                 clip_token_table(self.tokenizer, each)  # warns of words that are cut off, by name

@@ -16,14 +16,17 @@ from transformers import CLIPTokenizer, PreTrainedModel
 
 from attnviz.audio import MEL, HifiGan
 from attnviz.errors import AttnVizWarning, CheckpointError
-from attnviz.text.encoders import check_vocabulary, load_tokenizer
-from attnviz.text.weights import read_json
+from attnviz.pipelines import inputs
+from attnviz.text.encoders import check_vocabulary, load_tokenizer, position_limit
+from attnviz.text.tokenize import CLIP_LENGTH
+from attnviz.text.weights import check_layers, read_json
 
 # What diffusers, transformers and their parsers raise on files that are missing or damaged.
 DAMAGE = (
     OSError,
     ValueError,
     RuntimeError,
+    ArithmeticError,
     KeyError,
     TypeError,
     AttributeError,
@@ -45,7 +48,7 @@ def read_model(kind: type[Any], folder: Path, dtype: torch.dtype) -> Any:
         Naming the folder, and what is missing, malformed or does not fit.
     """
     expect_folder(folder, f"a {kind.__name__}: config.json and weights (.safetensors or .bin)")
-    _expect_object(folder / "config.json", f"the configuration of a {kind.__name__}")
+    check_layers(folder, _expect_object(folder / "config.json", f"the configuration of a {kind.__name__}"))
     arguments: dict[str, Any] = {
         "dtype" if issubclass(kind, transformers.PreTrainedModel) else "torch_dtype": dtype,
         # Said outright, because diffusers otherwise prints that it falls back to .bin. Either way tensors only.
@@ -137,6 +140,8 @@ def read_tokenizer(folder: Path, encoder: PreTrainedModel) -> CLIPTokenizer:
     """
     tokenizer = load_tokenizer(folder, CLIPTokenizer)
     check_vocabulary(tokenizer, encoder, folder.name)
+    # Diffusers pads to the tokenizer's limit, which a file may leave out or set beyond what the encoder has.
+    tokenizer.model_max_length = min(tokenizer.model_max_length, position_limit(encoder) or CLIP_LENGTH)
     return tokenizer
 
 
@@ -175,6 +180,11 @@ def check_fit(parts: dict[str, Any], width: int, source: str) -> None:
         Naming the two files that disagree.
     """
     unet, vae = parts["unet"].config, parts["vae"].config
+    if not inputs.is_finite(vae.scaling_factor) or vae.scaling_factor <= 0:
+        raise CheckpointError(
+            f"vae/config.json has the scaling_factor {vae.scaling_factor!r}; a positive number is expected, "
+            "such as 0.18215."
+        )
     if unet.cross_attention_dim != width:
         raise CheckpointError(
             f"unet/config.json attends to embeddings {unet.cross_attention_dim} wide, and {source} gives {width}: "

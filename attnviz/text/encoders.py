@@ -15,7 +15,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING, 
 from transformers.utils import logging
 
 from attnviz.errors import CheckpointError
-from attnviz.text.weights import read_json, read_weights
+from attnviz.text.weights import check_layers, read_json, read_weights
 
 WEIGHT_FILES = (
     "model.safetensors",
@@ -84,6 +84,7 @@ def load_encoder(folder: str | Path, torch_dtype: torch.dtype | None = None) -> 
         raise CheckpointError(
             f"{path} does not name the encoder's class in architectures, got {architectures!r}; known: {_KNOWN}"
         )
+    check_layers(folder, raw)
     try:
         with quiet():
             config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)

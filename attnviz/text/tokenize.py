@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
+import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -119,7 +122,10 @@ def tokenize(
     tokenizer *adds* are start and end.
     """
     check_prompt(prompt, allow_empty=allow_empty)
-    start, text, end = _parts(tokenizer, prompt)
+    written, origin = _expanded(tokenizer, prompt)
+    start, text, end = _parts(tokenizer, written)
+    if origin is not None:
+        text = [_at_origin(token, origin) for token in text]
     limits = [max_length, tokenizer.model_max_length] + ([] if limit is None else [limit])
     room = min(limits) - len(start) - len(end)
     if room < 1:
@@ -281,6 +287,42 @@ def _parts(tokenizer: Any, prompt: str) -> tuple[list[_Token], list[_Token], lis
         label = name if kind != "text" or name == "▁" else " "
         tokens.append(_Token(token_id, label, *(span if has_span else (-1, -1)), kind))
     return tokens[:first], tokens[first:last], tokens[last:]
+
+
+def _expanded(tokenizer: Any, prompt: str) -> tuple[str, list[tuple[int, int]] | None]:
+    """Write out textual inversions of several vectors, as diffusers does: ``<x>`` as ``<x> <x>_1 <x>_2``.
+
+    Returns
+    -------
+    text : str
+        What is tokenised.
+    origin : list of (int, int) or None
+        For each of its characters, the span of the prompt it stands for; None where nothing was written out.
+    """
+    added = getattr(tokenizer, "added_tokens_encoder", {})
+    several = [token for token in added if f"{token}_1" in added and token in prompt]
+    if not several:
+        return prompt, None
+    pieces: list[str] = []
+    origin: list[tuple[int, int]] = []
+    at = 0
+    for found in re.finditer("|".join(map(re.escape, sorted(several, key=len, reverse=True))), prompt):
+        token = found.group()
+        more = itertools.takewhile(added.__contains__, (f"{token}_{i}" for i in itertools.count(1)))
+        vectors = " ".join([token, *more])
+        pieces += [prompt[at : found.start()], vectors]
+        origin += [(i, i + 1) for i in range(at, found.start())] + [found.span()] * len(vectors)
+        at = found.end()
+    pieces.append(prompt[at:])
+    origin += [(i, i + 1) for i in range(at, len(prompt))]
+    return "".join(pieces), origin
+
+
+def _at_origin(token: _Token, origin: Sequence[tuple[int, int]]) -> _Token:
+    """A token of what was written out, where it stands in the prompt: each vector of a word has its span."""
+    if token.start < 0:
+        return token
+    return dataclasses.replace(token, start=origin[token.start][0], end=origin[token.end - 1][1])
 
 
 def _first_character(tokens: Sequence[_Token], length: int) -> int:

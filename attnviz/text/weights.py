@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from attnviz.errors import CheckpointError
@@ -30,6 +30,37 @@ def read_json(path: Path, expected: str) -> Any:
         raise CheckpointError(f"{path} {reason}; expected {expected}") from error
     except ValueError as error:
         raise CheckpointError(f"{path} is not JSON ({error}); expected {expected}") from error
+
+
+def check_layers(folder: Path, config: dict[str, Any]) -> None:
+    """Refuse a configuration of more layers than the weights beside it can fill, before a model is made of it.
+
+    Raises
+    ------
+    CheckpointError
+        Naming the field, and how many tensors there are.
+    """
+    files = [path for path in folder.iterdir() if path.suffix in (".safetensors", ".bin", ".pt")]
+    most = sum(_most_tensors(path) for path in files)
+    for name, value in config.items():
+        counts = value if isinstance(value, list) else [value]
+        for count in counts:
+            if "layers" in name and isinstance(count, int) and files and count > most:
+                raise CheckpointError(
+                    f"{folder / 'config.json'} asks for {count} layers ({name}), and the weights beside it hold "
+                    f"no more than {most} tensors. Is it damaged?"
+                )
+
+
+def _most_tensors(path: Path) -> int:
+    """Tensors in a file of weights, by its header; of a pickle, no more than its bytes can be."""
+    if path.suffix != ".safetensors":
+        return path.stat().st_size // 4
+    try:
+        with safe_open(path, framework="pt") as file:
+            return len(file.keys())
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is damaged ({error})") from error
 
 
 def read_weights(folder: Path, names: Sequence[str], expected: str) -> dict[str, torch.Tensor]:

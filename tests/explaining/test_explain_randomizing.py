@@ -70,6 +70,19 @@ def test_every_weight_is_in_one_block(unet):
     assert untouched == constant  # biases of zeros and gains of ones have no order
 
 
+def test_the_normalisation_before_the_output_goes_with_the_output(unet):
+    """Its gains are all 1 until it is trained, and a shuffle of ones cannot be seen."""
+    with torch.no_grad():
+        unet.conv_norm_out.weight.copy_(torch.arange(16.0))
+        unet.conv_norm_out.bias.copy_(torch.arange(16.0))
+    before = weights_of(unet)
+    with randomized(unet, ["conv_out"], seed=0):
+        changed = set(before) - same(before, weights_of(unet))
+    assert {"conv_norm_out.weight", "conv_norm_out.bias", "conv_out.weight"} <= changed
+    with randomized(unet, BLOCKS[1:], seed=0):
+        assert {"conv_norm_out.weight", "conv_norm_out.bias"} <= same(before, weights_of(unet))
+
+
 def test_values_stay_and_their_order_goes(unet):
     before = weights_of(unet)
     with randomized(unet, BLOCKS, seed=0):

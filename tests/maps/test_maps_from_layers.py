@@ -14,6 +14,13 @@ from attnviz.maps import AttentionMaps, LayerAttention
 FINEST = "down_blocks.0.attentions.0"
 
 
+def test_levels_are_ordered_by_cells_and_not_by_rows():
+    maps = make(captured(SMALL), levels=[(2, 40), (40, 1), (6, 3)])
+    cells = [rows * columns for rows, columns in maps.tree.attrs["levels"]]
+    assert maps.tree.attrs["levels"][:2] == [[2, 40], [5, 9]]
+    assert cells == sorted(cells, reverse=True)
+
+
 def test_dims_are_always_in_the_same_order():
     layers = captured(SMALL, prompts=2, images=3, steps=2, heads=4, both=True)
     maps = make(layers, tokens=[table(PROMPT), table("wind")], timesteps=[9.0, 9.0])

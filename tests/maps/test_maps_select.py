@@ -42,6 +42,17 @@ def test_steps_and_heads_narrow_what_is_averaged():
     )
 
 
+def test_steps_keep_the_runs_order_whatever_order_is_asked_for():
+    layers = captured(SMALL, steps=3)
+    picked = make(layers).select(steps=[2, 0])
+    assert picked.timesteps == [981.0, 1.0]
+    for name in SMALL:
+        assert picked[name]["step"].to_numpy().tolist() == [0, 2]
+        assert picked[name]["timestep"].to_numpy().tolist() == [981.0, 1.0]
+        expected = layers[name].attention[:, :, [0, 2]][..., ::-1, :]
+        np.testing.assert_array_equal(picked[name], expected)
+
+
 def test_arrays_are_shared_where_nothing_is_picked_out():
     maps = make()
     same = maps.select(layers=maps.layers)
