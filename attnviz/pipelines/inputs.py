@@ -187,8 +187,8 @@ def check_clip_skip(clip_skip: Any, encoder: Any) -> None:
         )
     if not hasattr(encoder, "text_model"):  # where diffusers looks for the last norm
         raise PromptError(
-            f"clip_skip={clip_skip!r} cannot be done: diffusers {diffusers.__version__} does not find the last layer "
-            f"in the text encoder of transformers {transformers.__version__}. Leave it out."
+            f"clip_skip={clip_skip!r} cannot be done: diffusers {diffusers.__version__} does not find the last "
+            f"layer in the text encoder of transformers {transformers.__version__}. Leave it out."
         )
 
 
