@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,8 @@ import numpy as np
 import yaml
 
 from attnviz import bundled
+from attnviz.errors import AttnVizError
+from attnviz.io.json_files import parse_json
 from attnviz.jobs import Generation, ModelChoice
 from attnviz.pipelines import checkpoints
 
@@ -88,8 +89,8 @@ def _in_card(card: str) -> str:
 
 def _in_index(index: str) -> str:
     try:
-        stated = json.loads(index)
-    except (ValueError, RecursionError):
+        stated = parse_json(index, "model_index.json")
+    except AttnVizError:
         return ""
     return _joined(stated.get("license")) if isinstance(stated, dict) else ""
 

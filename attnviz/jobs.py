@@ -18,7 +18,7 @@ from attnviz.keys import token_table
 from attnviz.maps import AttentionMaps
 from attnviz.pipelines import AuffusionPipeline, calls, inputs
 from attnviz.pipelines.mixin import DEFAULT_SECONDS
-from attnviz.runs import is_run, save_run
+from attnviz.runs import RUN, save_run
 from attnviz.text.words import split_words
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -165,7 +165,7 @@ class RunPlace:
         OutputError
             If the folder cannot be written, or is there and may not be replaced.
         """
-        check_free(self.out, overwrite=self.overwrite, replaceable=is_run)
+        check_free(self.out, overwrite=self.overwrite, kind=RUN)
 
     def write(
         self,

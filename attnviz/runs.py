@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,22 +14,21 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from attnviz.audio import write_wav
-from attnviz.errors import OutputError
+from attnviz.errors import AttnVizError, OutputError
 from attnviz.events import write_tsv
+from attnviz.io.json_files import as_json, read_json
+from attnviz.io.ownership import Kind, why_not_ours
 from attnviz.io.storage import whole_folder
 from attnviz.maps import AttentionMaps, Readout
 from attnviz.plots import activations, spectrogram, word_maps
 
 _logger = logging.getLogger(__name__)
 
-_FILES = frozenset(
-    {
-        *("audio.wav", "run.json", "spectrogram.npz", "spectrogram.png", "tokens.csv", "words.png"),
-        *("events.tsv", "activations.png", "alignment.csv", "report.html"),
-        *("source.wav", "edit.png"),
-    }
+_FILES = (
+    *("audio.wav", "run.json", "spectrogram.npz", "spectrogram.png", "tokens.csv", "words.png"),
+    *("events.tsv", "activations.png", "alignment.csv", "report.html"),
+    *("source.wav", "edit.png"),
 )
-_FOLDERS = frozenset({"maps.zarr", "source.zarr", "figures"})
 
 
 def save_run(
@@ -90,9 +89,9 @@ def save_run(
         If the folder exists and `overwrite` is not set, or cannot be written, or the record cannot be JSON.
         Nothing half-written is left.
     """
-    with whole_folder(folder, overwrite=overwrite, replaceable=is_run) as temporary:
+    with whole_folder(folder, overwrite=overwrite, kind=RUN) as temporary:
         run = {**record, "provenance": maps.provenance, "complete": maps.complete}
-        (temporary / "run.json").write_bytes(_json(run))
+        (temporary / "run.json").write_bytes(as_json(run, "run.json", error=OutputError))
         write_wav(temporary / "audio.wav", audio)
         np.savez_compressed(
             temporary / "spectrogram.npz",
@@ -126,18 +125,20 @@ def is_run(folder: Path) -> bool:
     A run folder has a ``run.json`` that names the attnviz that wrote it, and no entry that a run has not: what
     somebody laid beside a run, or another program's ``run.json``, is not deleted.
     """
-    if not folder.is_dir():
-        return False
-    entries = list(folder.iterdir())
-    if not entries:
-        return True
-    if any(entry.name not in (_FOLDERS if entry.is_dir() else _FILES) for entry in entries):
-        return False
+    return why_not_ours(folder, RUN) is None
+
+
+def names_attnviz(folder: Path) -> bool:
+    """Say whether a folder has a ``run.json`` that names the attnviz that wrote it."""
     try:
-        record = json.loads((folder / "run.json").read_bytes())
-    except (OSError, ValueError, RecursionError):
+        record = read_json(folder / "run.json")
+    except AttnVizError:
         return False
     return isinstance(record, dict) and "attnviz" in record
+
+
+RUN = Kind("run", signed=names_attnviz, names="|".join(map(re.escape, _FILES)), manifest=False)
+"""A run folder: ``run.json`` says whose it is, its files have fixed names, and each folder in it says its own."""
 
 
 def token_rows(maps: AttentionMaps) -> pd.DataFrame:
@@ -145,15 +146,3 @@ def token_rows(maps: AttentionMaps) -> pd.DataFrame:
     tables = [table.rows.assign(prompt=index) for index, table in enumerate(maps.tokens)]
     rows = pd.concat(tables, ignore_index=True)
     return rows[["prompt", *rows.columns.drop("prompt")]]
-
-
-def _json(run: Mapping[str, Any]) -> bytes:
-    """Write a record as JSON that every reader takes: UTF-8, and no NaN."""
-    try:
-        # A path that is not UTF-8 is escaped, as JSON has it, not refused after all the work.
-        text = json.dumps(run, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-        return text.encode("utf-8", errors="backslashreplace")
-    except (TypeError, ValueError) as error:
-        raise OutputError(
-            f"run.json holds text, finite numbers, lists and dicts, and the record given is not that: {error}."
-        ) from error

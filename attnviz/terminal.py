@@ -197,7 +197,7 @@ def check_out(out: Path, *, overwrite: bool) -> None:
     from attnviz.io.storage import check_free
 
     # Whether what is there may be replaced is looked at where its kind is known.
-    check_free(out, overwrite=overwrite, replaceable=lambda _: True)
+    check_free(out, overwrite=overwrite)
 
 
 def _quieten_imports() -> None:

@@ -276,7 +276,9 @@ def test_refused_before_the_model_runs(steps, message, adapter_checkpoint, attnv
     [
         ({}, True),
         ({"run.json": '{"attnviz": "0.1"}'}, True),
-        ({"run.json": '{"attnviz": "0.1"}', "audio.wav": "", "maps.zarr/a": "", "figures/f.png": ""}, True),
+        ({"run.json": '{"attnviz": "0.1"}', "audio.wav": "", "events.tsv": "", "maps.zarr/a": ""}, False),
+        ({"run.json": '{"attnviz": "0.1"}', "figures/holiday.png": ""}, False),
+        ({"run.json": '{"attnviz": "0.1"}', "audio.wav": "", "events.tsv": ""}, True),
         ({"run.json": '{"attnviz": "0.1"}', "thesis.tex": ""}, False),
         ({"run.json": '{"attnviz": "0.1"}', "audio.wav/thesis.tex": ""}, False),
         ({"run.json": '{"experiment": 3}'}, False),

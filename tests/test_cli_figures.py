@@ -65,7 +65,7 @@ def figures(*arguments):
 
 
 def stems(folder):
-    return sorted({path.stem for path in folder.iterdir()})
+    return sorted({path.stem for path in folder.iterdir()} - {"attnviz"})
 
 
 def test_the_whole_set_is_written(run):
@@ -73,7 +73,7 @@ def test_the_whole_set_is_written(run):
     assert result.exit_code == 0, result.output
     folder = run / "figures"
     assert sorted(path.name for path in folder.iterdir()) == sorted(
-        f"{n}.{e}" for n in ALL for e in ("pdf", "png")
+        ["attnviz.json", *(f"{n}.{e}" for n in ALL for e in ("pdf", "png"))]
     )
     assert "no figure" not in result.stdout
     assert f"Written to {folder}" in result.stdout
@@ -98,10 +98,16 @@ def test_existing_figures_are_kept_unless_asked(run, coarse):
         assert result.exit_code == 1
         assert "exists" in result.stderr
         assert [path.name for path in (run / "figures").iterdir()] == ["notes.txt"]
-    (run / "figures" / "notes.txt").rename(run / "figures" / "old.png")
-    result = figures(run, "--word", "rain", "--overwrite")
-    assert result.exit_code == 0, result.output
-    assert stems(run / "figures") == ALL
+    shutil.rmtree(run / "figures")
+    for options in ((), ("--overwrite", "--word", "rain")):
+        assert figures(run, *options).exit_code == 0
+        assert stems(run / "figures") == ALL
+    for name in ("holiday.png", "thesis.pdf"):
+        (run / "figures" / name).write_text("mine")
+        result = figures(run, "--overwrite")
+        assert f"holds {name}, which attnviz did not write" in result.stderr.replace("\n", " ")
+        assert (run / "figures" / name).read_text() == "mine"
+        (run / "figures" / name).unlink()
 
 
 def test_several_runs_are_compared(run, full, tmp_path, coarse):

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from attnviz.errors import OutputError
+from attnviz.io.ownership import Kind
 from attnviz.io.storage import check_free, whole_folder
 
-
-def anything(path):
-    return True
+ANY = Kind("any", signed=lambda folder: True, names=".*", manifest=False)
+NONE = Kind("none")
 
 
 def names(folder):
@@ -19,7 +19,7 @@ def names(folder):
 
 
 def test_new_folder_appears_only_when_whole(tmp_path):
-    with whole_folder(tmp_path / "a" / "run", overwrite=False, replaceable=anything) as temporary:
+    with whole_folder(tmp_path / "a" / "run", overwrite=False, kind=ANY) as temporary:
         (temporary / "file").write_text("1")
         assert names(tmp_path / "a") == [temporary.name]
     assert names(tmp_path / "a") == ["run"]
@@ -28,7 +28,7 @@ def test_new_folder_appears_only_when_whole(tmp_path):
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_failure_leaves_nothing(tmp_path, error):
-    with pytest.raises(error), whole_folder(tmp_path / "run", overwrite=False, replaceable=anything) as temporary:
+    with pytest.raises(error), whole_folder(tmp_path / "run", overwrite=False, kind=ANY) as temporary:
         (temporary / "file").touch()
         raise error
     assert names(tmp_path) == []
@@ -39,7 +39,7 @@ def test_failing_overwrite_keeps_the_old_one(tmp_path):
     (tmp_path / "run" / "old").touch()
     with (
         pytest.raises(OutputError, match="No space"),
-        whole_folder(tmp_path / "run", overwrite=True, replaceable=anything) as temporary,
+        whole_folder(tmp_path / "run", overwrite=True, kind=ANY) as temporary,
     ):
         (temporary / "new").touch()
         raise OSError(28, "No space left on device")
@@ -50,7 +50,7 @@ def test_failing_overwrite_keeps_the_old_one(tmp_path):
 def test_overwrite_replaces_all(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "old").touch()
-    with whole_folder(tmp_path / "run", overwrite=True, replaceable=anything) as temporary:
+    with whole_folder(tmp_path / "run", overwrite=True, kind=ANY) as temporary:
         (temporary / "new").touch()
     assert names(tmp_path) == ["run"]
     assert names(tmp_path / "run") == ["new"]
@@ -69,7 +69,7 @@ def test_a_failing_swap_puts_the_old_one_back(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "rename", fail_for_the_new_one)
     with (
         pytest.raises(OutputError, match="Input/output"),
-        whole_folder(tmp_path / "run", overwrite=True, replaceable=anything) as temporary,
+        whole_folder(tmp_path / "run", overwrite=True, kind=ANY) as temporary,
     ):
         (temporary / "new").touch()
     assert names(tmp_path) == ["run"]
@@ -79,18 +79,22 @@ def test_a_failing_swap_puts_the_old_one_back(tmp_path, monkeypatch):
 def test_refusals(tmp_path):
     (tmp_path / "file").touch()
     (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "mine").touch()
     for path, overwrite, message in [
-        ("file", True, "not what this would write"),
+        ("file", True, "is a file and not a folder"),
         ("run", False, "exists already"),
-        ("run", True, "not what this would write"),
+        ("run", True, "holds no file that says"),
         ("file/below", False, "Cannot write"),
-        ("\0", False, "no path"),
+        ("\0", False, "null character"),
     ]:
         with pytest.raises(OutputError, match=message):
-            check_free(tmp_path / path, overwrite=overwrite, replaceable=lambda _: False)
-    for path in ("", "/"):
-        with pytest.raises(OutputError, match="names nothing"):
-            check_free(path, overwrite=True, replaceable=anything)
+            check_free(tmp_path / path, overwrite=overwrite, kind=NONE)
+    for path, message in (
+        *(("", "is empty"), ("/", "names nothing"), ("x" * 5000, "too long"), ("~nosuch/x", "unknown user")),
+        (None, "a path is"),
+    ):
+        with pytest.raises(OutputError, match=message):
+            check_free(path, overwrite=True, kind=ANY)
     assert names(tmp_path) == ["file", "run"]
 
 
@@ -100,12 +104,12 @@ def test_a_place_that_cannot_be_written_is_known_beforehand(tmp_path, monkeypatc
 
     monkeypatch.setattr(Path, "mkdir", refuse)
     with pytest.raises(OutputError, match="Permission denied"):
-        check_free(tmp_path / "deep" / "run", overwrite=False, replaceable=anything)
+        check_free(tmp_path / "deep" / "run", overwrite=False, kind=ANY)
 
 
 def test_new_files_are_readable_by_others(tmp_path):
     """Not so with tempfile, whose folders only their owner may enter."""
-    with whole_folder(tmp_path / "run", overwrite=False, replaceable=anything):
+    with whole_folder(tmp_path / "run", overwrite=False, kind=ANY):
         pass
     (tmp_path / "ordinary").mkdir()
     assert (tmp_path / "run").stat().st_mode == (tmp_path / "ordinary").stat().st_mode

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,8 +22,10 @@ from attnviz.audio.vocoder_files import (
     read_config,
     read_weights,
 )
-from attnviz.errors import AudioError, CheckpointError, OutputError
-from attnviz.io.storage import write_whole
+from attnviz.errors import AudioError, CheckpointError
+from attnviz.io.json_files import as_json
+from attnviz.io.paths import checked_path
+from attnviz.io.storage import files_into
 
 _SLOPE = 0.1  # of every leaky ReLU but the last
 _LAST_SLOPE = 0.01  # torch's default, which is what the original falls back to before conv_post
@@ -210,7 +211,7 @@ class HifiGan(nn.Module):
             A file is missing or damaged, is a pickle with more than tensors in it (nothing in it is run), or
             its tensors are not those that ``config.json`` describes. The message names the file.
         """
-        root = Path(folder)
+        root = checked_path(folder, "the folder of a vocoder", CheckpointError)
         config = read_config(root)
         path, state = read_weights(root)
         dtype = torch.float32 if torch_dtype is None else torch_dtype
@@ -228,16 +229,11 @@ class HifiGan(nn.Module):
         OutputError
             The folder or a file cannot be written.
         """
-        root = Path(folder)
-        try:
-            root.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"the folder {root} cannot be made: {error.strerror or error}.") from error
         state = fold_weight_norm({name: tensor.detach().cpu() for name, tensor in self.state_dict().items()})
         plain = {name: tensor.contiguous() for name, tensor in state.items()}
-        write_whole(root / WEIGHTS_NAME, safetensors.torch.save(plain, metadata={"format": "pt"}))
-        text = json.dumps(self.config.to_dict(), indent=2, ensure_ascii=False) + "\n"
-        write_whole(root / CONFIG_NAME, text.encode())
+        with files_into(folder) as root:
+            (root / WEIGHTS_NAME).write_bytes(safetensors.torch.save(plain, metadata={"format": "pt"}))
+            (root / CONFIG_NAME).write_bytes(as_json(self.config.to_dict(), CONFIG_NAME))
 
 
 def _check_tensors(path: Path, given: Mapping[str, torch.Tensor], needed: Mapping[str, torch.Tensor]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import re
 import struct
@@ -15,6 +14,7 @@ import torch
 
 from attnviz.audio.vocoder_config import HifiGanConfig
 from attnviz.errors import CheckpointError
+from attnviz.io.json_files import read_json
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "vocoder.safetensors"
@@ -44,15 +44,8 @@ _LOAD_ERRORS = (
 def read_config(folder: Path) -> HifiGanConfig:
     """Read ``config.json``; CheckpointError names the file and what was expected of it."""
     path = folder / CONFIG_NAME
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CheckpointError(
-            f"{path} cannot be read ({error.strerror}); a vocoder folder holds {CONFIG_NAME} and "
-            f"{WEIGHTS_NAME} or {PUBLISHED_NAME}."
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not JSON: {error}") from error
+    hint = f"A vocoder folder holds {CONFIG_NAME} and {WEIGHTS_NAME} or {PUBLISHED_NAME}."
+    values = read_json(path, error=CheckpointError, hint=hint)
     try:
         return HifiGanConfig.from_dict(values)
     except CheckpointError as error:

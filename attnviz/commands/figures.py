@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from attnviz.commands.options import Readout
+from attnviz.io.ownership import Kind
 from attnviz.terminal import DoneInPartError, announce, check_out, command, say
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from attnviz.report.saved_run import SavedRun
 
 _COMPARISON = "comparison"
-_ENDINGS = ("pdf", "png")
+FIGURES = Kind("figures")
 
 
 @command
@@ -54,7 +55,7 @@ def figures(
         raise OutputError(f"{len(runs)} runs need one folder for their figures: say which with --out.")
     target = runs[0] / "figures" if out is None else out
     if out is not None:
-        check_free(target, overwrite=overwrite, replaceable=is_figures)
+        check_free(target, overwrite=overwrite, kind=FIGURES)
     sets, left_out = {}, {}
     for name, folder in _named(runs).items():
         run = read_saved_run(folder)
@@ -67,7 +68,7 @@ def figures(
             left_out[f"{prefix}diagnosis"] = reason
         sets[name] = FigureSet(run, STYLES[style], spans, readout, found)
     drawn: list[str] = []
-    with whole_folder(target, overwrite=overwrite, replaceable=is_figures) as partial:
+    with whole_folder(target, overwrite=overwrite, kind=FIGURES) as partial:
         for name, one in sets.items():
             place = partial if len(sets) == 1 else partial / name
             place.mkdir(exist_ok=True)
@@ -82,15 +83,6 @@ def figures(
             f"{len(drawn)} figures were drawn, {len(left_out)} were left out.\n{reasons}", result
         )
     return result
-
-
-def is_figures(path: Path) -> bool:
-    """Say whether a folder holds figures as this command writes them, and nothing else."""
-    if not path.is_dir():
-        return False
-    return all(
-        is_figures(entry) if entry.is_dir() else entry.suffix.lstrip(".") in _ENDINGS for entry in path.iterdir()
-    )
 
 
 def _named(runs: list[Path]) -> dict[str, Path]:

@@ -56,8 +56,9 @@ def train(
     from attnviz.training.config import CONFIGS, read_config
     from attnviz.training.loop import train as train_part
 
+    wanted = part if config is None else config  # an empty text is no configuration
     shipped = {path.stem: path for path in CONFIGS.glob("*.toml")}
-    settings = read_config(shipped.get(config or part, config or part))
+    settings = read_config(shipped.get(wanted, wanted))
     if settings.part != part:
         raise TrainingError(f"{config} trains the {settings.part}, not the {part}.")
     if threads is not None:

@@ -8,11 +8,11 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from attnviz.errors import MapsError
+from attnviz.io.json_files import as_json, parse_json, read_json
 from attnviz.io.storage import whole_or_nothing
 from attnviz.maps.schema import provenance_text
 
@@ -139,9 +139,9 @@ class FittedReadout:
             If `path` exists (and `overwrite` is off, or it is no file), or cannot be written to.
         """
         values = {"format": FORMAT, "version": VERSION, "parts": [asdict(part) for part in self.parts]}
-        text = json.dumps({**values, "provenance": self.provenance}, indent=1)
+        content = as_json({**values, "provenance": self.provenance}, path, error=MapsError, indent=1)
         with whole_or_nothing(path, overwrite=overwrite) as partial:
-            partial.write_text(text + "\n", encoding="utf-8", newline="\n")
+            partial.write_bytes(content)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> FittedReadout:
@@ -153,23 +153,14 @@ class FittedReadout:
             There is no such file, or it is no readout: other JSON, a field missing, unknown or of another kind,
             a newer version.
         """
+        values = read_json(path, error=MapsError, hint="A fitted readout was to be read from it.")
         try:
-            text = Path(path).expanduser().read_text(encoding="utf-8")
-        except FileNotFoundError as error:
-            raise MapsError(f"there is no readout at {path}.") from error
-        except (OSError, ValueError, RuntimeError) as error:  # bytes that are no text; an unknown user's home
-            raise MapsError(f"the readout {path} cannot be read: {error}.") from error
-        try:
-            return cls._from_text(text)
+            return cls._from_values(values)
         except MapsError as error:
             raise MapsError(f"{path} is no fitted readout: {error}") from error
 
     @classmethod
-    def _from_text(cls, text: str) -> FittedReadout:
-        try:
-            values = json.loads(text, parse_constant=_no_constant)
-        except (ValueError, RecursionError) as error:
-            raise MapsError(f"it is no JSON: {error}.") from error
+    def _from_values(cls, values: object) -> FittedReadout:
         if not isinstance(values, dict) or values.get("format") != FORMAT:
             raise MapsError(f'"format": "{FORMAT}" is missing. Is it another file?')
         if values.get("version") != VERSION:
@@ -195,10 +186,7 @@ def checked_range(values: object) -> Range:
 
 def _plain(provenance: Mapping[str, Any]) -> dict[str, Any]:
     """Copy provenance as a file would give it back."""
-    try:
-        return dict(json.loads(provenance_text(dict(provenance)), parse_constant=_no_constant))
-    except ValueError as error:
-        raise MapsError(f"provenance must be made of values that JSON can hold: {error}.") from error
+    return dict(parse_json(provenance_text(dict(provenance)), "provenance", error=MapsError))
 
 
 def _part(number: int, values: object) -> ReadoutPart:
@@ -225,7 +213,3 @@ def _number(name: str, value: object) -> float:
     if not math.isfinite(number):
         raise MapsError(f"{name} is {value!r}; a finite number is needed.")
     return number
-
-
-def _no_constant(text: str) -> float:
-    raise ValueError(f"{text} is no number of JSON")

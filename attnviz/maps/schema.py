@@ -145,7 +145,7 @@ def provenance_text(provenance: Mapping[str, Any]) -> str:
     """
     try:
         return json.dumps(provenance, default=_plain, ensure_ascii=False)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise MapsError(
             f"provenance must be made of JSON values (text, numbers, lists, dicts): {error}."
         ) from error

@@ -19,6 +19,9 @@ import numpy as np
 import xarray as xr
 
 from attnviz.errors import AttnVizError, MapsError
+from attnviz.io.json_files import read_json
+from attnviz.io.ownership import is_store
+from attnviz.io.paths import checked_path
 from attnviz.io.storage import whole_or_nothing
 from attnviz.maps.layer import BRANCHES
 from attnviz.maps.schema import (
@@ -56,13 +59,13 @@ def write_tree(tree: xr.DataTree, path: str | os.PathLike[str], *, overwrite: bo
     attrs = root_attributes(tree)
     attrs["checksums"] = json.dumps(_checksums(attrs, layers, spectrogram))
     on_disk = build_tree(attrs, {name: _for_disk(dataset) for name, dataset in layers.items()}, spectrogram)
-    with whole_or_nothing(path, overwrite=overwrite, replaceable=_is_store) as partial:
+    with whole_or_nothing(path, overwrite=overwrite, replaceable=is_store) as partial:
         on_disk.to_zarr(partial, mode="w-", zarr_format=3, consolidated=False)
 
 
 def read_tree(path: str | os.PathLike[str]) -> xr.DataTree:
     """Read a tree into memory and check it; see `AttentionMaps.load`."""
-    folder = Path(path)
+    folder = checked_path(path, "the folder of maps", MapsError)
     attrs = _root_attributes(folder)
     try:
         # zarr only warns of a folder that lost its metadata; the checksums below make an error of it.
@@ -107,9 +110,9 @@ def _root_attributes(folder: Path) -> dict[str, Any]:
             f"{folder} holds no maps: {_ROOT} is missing. Is it another folder, or an interrupted copy?"
         )
     try:
-        attrs = json.loads(root.read_text(encoding="utf-8"))["attributes"]
+        attrs = read_json(root, error=MapsError)["attributes"]
         kind, version = attrs.get("format"), attrs.get("version")
-    except _UNREADABLE as error:
+    except (MapsError, *_UNREADABLE) as error:
         raise MapsError(f"{folder} is damaged: {_ROOT} cannot be read ({_first_line(error)}).") from error
     if kind != FORMAT:
         raise MapsError(f"{folder} is a zarr store of something else: its format is {kind!r}, not {FORMAT!r}.")
@@ -123,10 +126,6 @@ def _root_attributes(folder: Path) -> dict[str, Any]:
     if missing:
         raise MapsError(f"{folder} is damaged: {_ROOT} lacks {', '.join(missing)}.")
     return dict(attrs)
-
-
-def _is_store(path: Path) -> bool:
-    return path.is_dir() and ((path / _ROOT).is_file() or not any(path.iterdir()))
 
 
 def _for_disk(dataset: xr.Dataset) -> xr.Dataset:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from pathlib import Path
@@ -16,31 +15,18 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from transformers import CLIPTextModel
 
 from attnviz.errors import CheckpointError
+from attnviz.io.json_files import as_json
+from attnviz.io.ownership import Kind
+from attnviz.io.paths import checked_path
 from attnviz.io.storage import whole_folder
 from attnviz.pipelines import parts as read
-from attnviz.pipelines.known_sounds import FILE_NAME as SOUNDS_NAME
 from attnviz.pipelines.known_sounds import write_known_sounds
 from attnviz.text import TextConditioner
 
 _HUB_NAME = re.compile(r"[\w][\w.-]*/[\w.-]+")
 _HUB_FILES = ["*.json", "*.txt", "*.model", "*.md", "LICENSE*", "*.safetensors", "*.bin", "*.pt"]
 
-# What a published checkpoint has beside the folders that condition_config.json names.
-_ENTRIES = {
-    "condition_config.json",
-    "feature_extractor",
-    "image_encoder",
-    "model_index.json",
-    "safety_checker",
-    "scheduler",
-    SOUNDS_NAME,
-    "text_encoder",
-    "tokenizer",
-    "unet",
-    "vae",
-    "vocoder",
-}
-_FURNITURE = re.compile(r"README\.md|LICENSE(\.\w+)?|\.gitattributes|\.DS_Store")
+CHECKPOINT = Kind("checkpoint")
 
 
 def locate(
@@ -169,19 +155,6 @@ def check_dtype(torch_dtype: Any) -> None:
     )
 
 
-def is_checkpoint(folder: Path) -> bool:
-    """Say whether a folder holds a checkpoint and nothing else, or nothing, so that one may replace it."""
-    if not folder.is_dir():
-        return False
-    entries = {path.name for path in folder.iterdir()}
-    if not entries:
-        return True
-    known = _ENTRIES | _named_folders(folder / "condition_config.json")
-    return (folder / "unet" / "config.json").is_file() and all(
-        name in known or _FURNITURE.fullmatch(name) for name in entries
-    )
-
-
 def save_components(pipe: Any, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
     """Write a pipeline's parts in its layout, whole or not at all.
 
@@ -193,7 +166,7 @@ def save_components(pipe: Any, folder: str | os.PathLike[str], *, overwrite: boo
         If the folder exists and `overwrite` is not set, or cannot be written.
     """
     _refuse_lora(pipe)
-    with whole_folder(folder, overwrite=overwrite, replaceable=is_checkpoint) as temporary:
+    with whole_folder(folder, overwrite=overwrite, kind=CHECKPOINT) as temporary:
         pipe.unet.save_pretrained(temporary / "unet")
         pipe.vae.save_pretrained(temporary / "vae")
         pipe.scheduler.save_pretrained(temporary / "scheduler")
@@ -224,7 +197,7 @@ def _write_model_index(pipe: Any, folder: Path) -> None:
         "unet": ["diffusers", type(pipe.unet).__name__],
         "vae": ["diffusers", type(pipe.vae).__name__],
     }
-    (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+    (folder / "model_index.json").write_bytes(as_json(index, "model_index.json"))
 
 
 def _write_feature_extractor(pipe: Any, folder: Path) -> None:
@@ -245,19 +218,5 @@ def _refuse_lora(pipe: Any) -> None:
             )
 
 
-def _named_folders(path: Path) -> set[str]:
-    """Folders a condition_config.json names; none where it cannot be read."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return {entry[key] for entry in content for key in ("text_encoder_name", "condition_adapter_name")}
-    except (OSError, ValueError, KeyError, TypeError):
-        return set()
-
-
 def _as_path(path: Any, name: str) -> Path:
-    if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
-        raise CheckpointError(f"{name}={path!r} is a {type(path).__name__}; expected is a path or a name.")
-    try:
-        return Path(path).expanduser()
-    except RuntimeError as error:
-        raise CheckpointError(f"{name}={os.fspath(path)!r} names the home of an unknown user.") from error
+    return checked_path(path, name, CheckpointError)

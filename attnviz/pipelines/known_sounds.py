@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from attnviz.errors import CheckpointError, UnknownSoundWarning
+from attnviz.io.json_files import as_json, read_json
 from attnviz.text.sounds import ENDINGS
 
 FILE_NAME = "sounds.json"
@@ -29,10 +29,7 @@ def read_known_sounds(folder: Path) -> KnownSounds | None:
     path = folder / FILE_NAME
     if not path.exists():
         return None
-    try:
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read as JSON: {error}") from error
+    content: Any = read_json(path, error=CheckpointError)
     if not isinstance(content, dict) or not content or not all(map(_are_words, content.values())):
         raise CheckpointError(
             f'{path} does not say which sounds the model knows; expected is {{"Dog bark": ["dog", "bark"], ...}}.'
@@ -44,7 +41,7 @@ def write_known_sounds(sounds: KnownSounds | None, folder: Path) -> None:
     """Write ``sounds.json`` where there are any."""
     if sounds is not None:
         content = {name: list(stems) for name, stems in sounds.items()}
-        (folder / FILE_NAME).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        (folder / FILE_NAME).write_bytes(as_json(content, FILE_NAME))
 
 
 def warn_of_unknown_sounds(prompts: Sequence[str], sounds: KnownSounds | None) -> None:

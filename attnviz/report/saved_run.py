@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import zipfile
 from dataclasses import dataclass
@@ -15,6 +14,8 @@ import pandas as pd
 from attnviz.audio import load_audio
 from attnviz.errors import AttnVizError, EventsError, MapsError
 from attnviz.events import read_events
+from attnviz.io.json_files import read_json
+from attnviz.io.paths import checked_path
 from attnviz.maps import AttentionMaps
 
 _SCORED = ("phrase", "label", "method", "undefined")
@@ -63,7 +64,7 @@ def read_saved_run(folder: str | os.PathLike[str]) -> SavedRun:
     AttnVizError
         The folder is no run folder, or one of its files is damaged; the message names the file.
     """
-    place = Path(folder)
+    place = checked_path(folder, "the run folder")
     record = _record(place)
     maps = AttentionMaps.load(place / "maps.zarr")
     log_mel = _log_mel(place / "spectrogram.npz", maps)
@@ -80,16 +81,13 @@ def read_saved_run(folder: str | os.PathLike[str]) -> SavedRun:
 
 def _record(folder: Path) -> dict[str, Any]:
     path = folder / "run.json"
-    try:
-        record = json.loads(path.read_bytes())
-    except FileNotFoundError as error:
+    if not path.exists():
         state = "there is no run.json in it" if folder.is_dir() else "there is no such folder"
         raise AttnVizError(
             f"{folder} is no run folder: {state}. A run folder is what attnviz generate and attnviz explain write "
             "with --out."
-        ) from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise AttnVizError(f"{path} cannot be read as JSON: {error}. Was it changed by hand?") from error
+        )
+    record = read_json(path, hint="Was it changed by hand?")
     if not isinstance(record, dict) or "attnviz" not in record:
         raise AttnVizError(f"{path} does not name the attnviz that wrote it: is it another program's run?")
     return record

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from numbers import Real
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from scipy.ndimage import median_filter
 
 from attnviz.errors import CheckpointError, EventsError
+from attnviz.io.json_files import as_json, read_json
 from attnviz.io.storage import write_whole
 
 DECODING_NAME = "decoding.json"
@@ -152,7 +151,7 @@ class Decoding:
         OutputError
             It cannot be written.
         """
-        write_whole(Path(folder) / DECODING_NAME, (json.dumps(asdict(self), indent=2) + "\n").encode())
+        write_whole(Path(folder) / DECODING_NAME, as_json(asdict(self), DECODING_NAME))
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Decoding:
@@ -165,14 +164,14 @@ class Decoding:
         """
         path = Path(folder) / DECODING_NAME
         names = [item.name for item in fields(cls)]
+        if not path.exists():
+            return cls()
+        values = read_json(path, error=CheckpointError)
         try:
-            values: Any = json.loads(path.read_text(encoding="utf-8"))
             if not isinstance(values, dict) or set(values) - set(names):
                 raise CheckpointError(f"{path} is no decoding; it may have {names} and nothing else.")
             return cls(**values)
-        except FileNotFoundError:
-            return cls()
-        except (OSError, ValueError, EventsError) as error:
+        except (ValueError, EventsError) as error:
             raise CheckpointError(f"{path} cannot be used: {error}") from error
 
 

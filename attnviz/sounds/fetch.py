@@ -14,7 +14,9 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from attnviz.errors import AttnVizWarning, AudioError
+from attnviz.errors import AttnVizWarning, AudioError, OutputError
+from attnviz.io.ownership import Kind
+from attnviz.io.paths import checked_path
 from attnviz.io.storage import check_free, whole_folder
 from attnviz.sounds.recordings import (
     CLASSES,
@@ -31,6 +33,7 @@ ARCHIVE_URL = f"https://github.com/karoldvl/ESC-10/archive/{ARCHIVE_COMMIT}.zip"
 
 _TIMEOUT = 60.0  # seconds without a byte
 _CHUNK = 1 << 20
+_ESC10 = Kind("ESC-10")
 _DOCUMENTS = ("README.md", "LICENSE")
 
 
@@ -73,23 +76,19 @@ def fetch_esc10(
     in two folds. Not checked is a checksum of the archive, which the service packs anew at each request: its
     address names the commit. Only recordings, README.md and LICENSE are taken from the source.
     """
-    place = Path(target).expanduser().absolute()
-    check_free(place, overwrite=overwrite, replaceable=_is_esc10)
-    with whole_folder(place, overwrite=overwrite, replaceable=_is_esc10) as folder:
+    place = checked_path(target, "the folder for ESC-10", OutputError).absolute()
+    check_free(place, overwrite=overwrite, kind=_ESC10)
+    with whole_folder(place, overwrite=overwrite, kind=_ESC10) as folder:
         if source is None:
             _unpack_address(ARCHIVE_URL, folder)
         elif isinstance(source, str) and re.match(r"[a-z]+://", source):
             _unpack_address(source, folder)
         else:
-            _take(Path(source).expanduser(), folder)
+            _take(checked_path(source, "the source of ESC-10", AudioError), folder)
         left_out = _check(folder, str(source or ARCHIVE_URL), every_fold=source is None)
     if left_out:
         warnings.warn(f"{source} has no recordings of folds {left_out}.", AttnVizWarning, stacklevel=2)
     return place
-
-
-def _is_esc10(folder: Path) -> bool:
-    return folder.is_dir() and ((folder / class_folder(1)).is_dir() or not any(folder.iterdir()))
 
 
 def _take(source: Path, folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,6 +10,7 @@ from typing import Any
 
 from attnviz import bundled
 from attnviz.errors import CheckpointError
+from attnviz.io.json_files import read_json
 from attnviz.sounds.decoding import Decoding
 from attnviz.sounds.listener_model import Listener
 
@@ -94,13 +94,13 @@ def read_quality(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
         The file is damaged, or a score is not in [0, 1].
     """
     path = Path(folder) / QUALITY_NAME
+    if not path.exists():
+        return None
+    quality = read_json(path, error=CheckpointError)
     try:
-        quality = json.loads(path.read_text(encoding="utf-8"))
         scores = [quality["frame_map"], quality["psds1"], *quality["ap"].values()]
         if not isinstance(quality["fold"], int) or not all(0 <= score <= 1 for score in scores):
             raise ValueError("fold is a whole number, and scores are in [0, 1]")
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path} cannot be used: {type(error).__name__}: {error}.") from error
     return quality

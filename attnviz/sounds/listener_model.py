@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 from typing import Any
 
 import safetensors.torch
@@ -14,8 +12,10 @@ import torch
 from torch import nn
 
 from attnviz.audio import MEL
-from attnviz.errors import AudioError, CheckpointError, OutputError
-from attnviz.io.storage import write_whole
+from attnviz.errors import AudioError, CheckpointError
+from attnviz.io.json_files import as_json, read_json
+from attnviz.io.paths import checked_path
+from attnviz.io.storage import files_into
 from attnviz.sounds.recordings import CLASSES
 
 CONFIG_NAME = "config.json"
@@ -178,9 +178,10 @@ class Listener(nn.Module):
         CheckpointError
             A file is missing or damaged, or the weights are not those the configuration describes.
         """
-        root = Path(folder)
+        root = checked_path(folder, "the folder of a listener", CheckpointError)
+        hint = f"{root} holds no listener that can be read."
         try:
-            config = ListenerConfig.from_dict(json.loads((root / CONFIG_NAME).read_text(encoding="utf-8")))
+            config = ListenerConfig.from_dict(read_json(root / CONFIG_NAME, error=CheckpointError, hint=hint))
             state = safetensors.torch.load_file(root / WEIGHTS_NAME)
             # Without memory for its own weights: a damaged configuration may ask for any size.
             with torch.device("meta"):
@@ -207,14 +208,10 @@ class Listener(nn.Module):
         OutputError
             The folder cannot be written.
         """
-        root = Path(folder)
-        try:
-            root.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"Cannot write {root}: {error.strerror or error}.") from error
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
-        write_whole(root / WEIGHTS_NAME, safetensors.torch.save(state, metadata={"format": "pt"}))
-        write_whole(root / CONFIG_NAME, (json.dumps(asdict(self.config), indent=2) + "\n").encode())
+        with files_into(folder) as root:
+            (root / WEIGHTS_NAME).write_bytes(safetensors.torch.save(state, metadata={"format": "pt"}))
+            (root / CONFIG_NAME).write_bytes(as_json(asdict(self.config), CONFIG_NAME))
 
 
 def _is_whole(value: object) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 from dataclasses import asdict
 from pathlib import Path
@@ -13,8 +12,11 @@ import numpy as np
 import soundfile
 
 from attnviz.audio import MEL, load_audio, write_wav
-from attnviz.errors import AudioError
+from attnviz.errors import AudioError, OutputError
 from attnviz.events import write_jams, write_tsv
+from attnviz.io.json_files import as_json, read_json
+from attnviz.io.ownership import Kind
+from attnviz.io.paths import checked_path
 from attnviz.io.storage import whole_folder
 from attnviz.sounds.config import ComposerConfig
 from attnviz.sounds.scene import BACKGROUND, Scene, SceneSound, add_up
@@ -22,17 +24,19 @@ from attnviz.sounds.scene import BACKGROUND, Scene, SceneSound, add_up
 _FORMAT = 1
 _LSB = 1 / 32768
 
+SCENE = Kind("scene")
+
 
 def save_scene(scene: Scene, folder: str | os.PathLike[str], *, stems: bool, overwrite: bool) -> Path:
     """Write a scene; see :meth:`Scene.save`."""
     if stems and scene.stems is None:
         raise AudioError(f"scene {scene.name} has no stems to save; it was loaded without.")
-    target = Path(folder).expanduser().absolute()
-    with whole_folder(target, overwrite=overwrite, replaceable=is_scene) as place:
+    target = checked_path(folder, "the folder of a scene", OutputError).absolute()
+    with whole_folder(target, overwrite=overwrite, kind=SCENE) as place:
         write_wav(place / scene.name, scene.mixture)
         write_tsv(scene.events, place / "events.tsv")
         write_jams(scene.events, place / "events.jams", seconds=scene.config.seconds)
-        (place / "scene.json").write_text(json.dumps(_content(scene, stems), indent=1), encoding="utf-8")
+        (place / "scene.json").write_bytes(as_json(_content(scene, stems), "scene.json", indent=1))
         if stems and scene.stems is not None:
             (place / "stems").mkdir()
             for name, stem in zip(_stem_names(len(scene.sounds)), scene.stems, strict=True):
@@ -42,18 +46,10 @@ def save_scene(scene: Scene, folder: str | os.PathLike[str], *, stems: bool, ove
     return target
 
 
-def is_scene(folder: Path) -> bool:
-    """Say whether a folder holds a scene, or nothing, so that a scene may replace it."""
-    return folder.is_dir() and ((folder / "scene.json").is_file() or not any(folder.iterdir()))
-
-
 def load_scene(folder: str | os.PathLike[str]) -> Scene:
     """Read a scene; see :meth:`Scene.load`."""
-    place = Path(folder).expanduser()
-    try:
-        content = json.loads((place / "scene.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise AudioError(f"{place} holds no scene: its scene.json cannot be read ({error}).") from error
+    place = checked_path(folder, "the folder of a scene", AudioError)
+    content = read_json(place / "scene.json", error=AudioError, hint=f"So {place} holds no scene.")
     try:
         if content["format"] != _FORMAT:
             raise AudioError(f"{place} holds a scene of format {content['format']!r}; {_FORMAT} can be read.")

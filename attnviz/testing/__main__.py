@@ -9,7 +9,7 @@ import typer
 
 from attnviz.errors import AttnVizError
 from attnviz.io.storage import whole_folder
-from attnviz.pipelines.checkpoints import is_checkpoint
+from attnviz.pipelines.checkpoints import CHECKPOINT
 from attnviz.testing import write_adapter_checkpoint, write_plain_checkpoint
 
 
@@ -20,7 +20,7 @@ def main(
 ) -> None:
     """Write a tiny random-weight checkpoint in a published layout: its audio is noise, its maps mean nothing."""
     try:
-        with whole_folder(folder, overwrite=overwrite, replaceable=is_checkpoint) as temporary:
+        with whole_folder(folder, overwrite=overwrite, kind=CHECKPOINT) as temporary:
             (write_plain_checkpoint if plain else write_adapter_checkpoint)(temporary)
     except AttnVizError as error:
         typer.echo(f"{type(error).__name__}: {error}", err=True)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from attnviz.errors import CheckpointError
+from attnviz.io.json_files import as_json
+from attnviz.io.storage import files_into
 from attnviz.text.weights import read_json, read_weights
 
 WEIGHT_FILES = ("condition_adapter.safetensors", "condition_adapter.pt", "condition_adapter.bin")
@@ -90,8 +91,7 @@ class Adapter(torch.nn.Module):
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write ``config.json`` and ``condition_adapter.safetensors``."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.json").write_text(json.dumps(self.config, indent=2) + "\n", encoding="utf-8")
         state = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
-        save_file(state, folder / WEIGHT_FILES[0], metadata={"format": "pt"})
+        with files_into(folder) as place:
+            (place / "config.json").write_bytes(as_json(self.config, "config.json"))
+            (place / WEIGHT_FILES[0]).write_bytes(save(state, metadata={"format": "pt"}))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +11,8 @@ import torch
 from transformers import PreTrainedModel
 
 from attnviz.errors import CheckpointError, PromptError
+from attnviz.io.json_files import as_json
+from attnviz.io.storage import files_into
 from attnviz.text.adapter import Adapter
 from attnviz.text.encoders import (
     check_vocabulary,
@@ -210,15 +211,14 @@ class TextConditioner(torch.nn.Module):
         folder : str or Path
             Root of the checkpoint; made if it does not exist.
         """
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         entries = [asdict(spec) for spec in self.specs]
-        (folder / CONFIG_NAME).write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
-        for spec, encoder, tokenizer, adapter, _ in self._parts():
-            with quiet():
-                encoder.save_pretrained(folder / spec.text_encoder_name)
-                tokenizer.save_pretrained(folder / spec.text_encoder_name)
-            adapter.save_pretrained(folder / spec.condition_adapter_name)
+        with files_into(folder) as root:
+            (root / CONFIG_NAME).write_bytes(as_json(entries, CONFIG_NAME))
+            for spec, encoder, tokenizer, adapter, _ in self._parts():
+                with quiet():
+                    encoder.save_pretrained(root / spec.text_encoder_name)
+                    tokenizer.save_pretrained(root / spec.text_encoder_name)
+                adapter.save_pretrained(root / spec.condition_adapter_name)
 
     def _parts(self) -> Iterator[tuple[ConditionSpec, Any, Any, Any, int | None]]:
         """Yield specification, encoder, tokenizer, adapter and position limit of each encoder."""

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from attnviz.errors import MapsError, PromptError
+from attnviz.io.json_files import parse_json
 from attnviz.text.words import find_phrase, fold, split_words
 
 KINDS = ("start", "text", "end", "padding")
@@ -204,10 +205,7 @@ class TokenTable:
             If the text is not such a table: not JSON, another format, a missing column, a wrong type,
             columns of different lengths, a span outside the prompt.
         """
-        try:
-            content = json.loads(text)
-        except (TypeError, ValueError) as error:
-            raise MapsError(f"a token table is JSON text, and this is not ({error}): a damaged file?") from error
+        content = parse_json(text, "a token table", error=MapsError, hint="Is the file damaged?")
         _check_content(content)
         columns = content["rows"]
         rows = make_rows(list(zip(*(columns[name] for name in COLUMNS), strict=True)))

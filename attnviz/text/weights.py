@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from attnviz.errors import CheckpointError
+from attnviz.io import json_files
 
 
 def read_json(path: Path, expected: str) -> Any:
@@ -23,13 +23,7 @@ def read_json(path: Path, expected: str) -> Any:
     CheckpointError
         If the file is missing or is not JSON; says what was `expected` in it.
     """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        reason = "is missing" if not path.exists() else f"cannot be read ({error.strerror})"
-        raise CheckpointError(f"{path} {reason}; expected {expected}") from error
-    except ValueError as error:
-        raise CheckpointError(f"{path} is not JSON ({error}); expected {expected}") from error
+    return json_files.read_json(path, error=CheckpointError, hint=f"Expected {expected}.")
 
 
 # A model of so many layers is made in no time, and then it is said which weights are missing.

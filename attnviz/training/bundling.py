@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -14,7 +13,8 @@ from safetensors import SafetensorError
 
 from attnviz.bundled import NAME
 from attnviz.errors import TrainingError
-from attnviz.io.storage import whole_folder
+from attnviz.io.json_files import as_json, read_json
+from attnviz.io.storage import make_parents, whole_or_nothing
 from attnviz.training.vae import ENCODER
 
 #: What of a run's model goes into the checkpoint, by the part that was trained.
@@ -68,9 +68,13 @@ def bundle(runs: Mapping[str, str | os.PathLike[str]], out: str | os.PathLike[st
         raise TrainingError(f"no trained part at {', '.join(missing)}. Has the training come to its end?")
     if "unet" in runs:
         _check_latents(Path(runs["unet"]) / "model" / "vae", sources.get("vae", target / "vae"))
-    with whole_folder(target, overwrite=True, replaceable=Path.is_dir) as temporary:
+    make_parents(target)
+    # All that is in the checkpoint is copied, so that nothing of anybody's is lost.
+    with whole_or_nothing(target, overwrite=True, replaceable=_is_checkpoint) as temporary:
         if target.is_dir():
-            shutil.copytree(target, temporary, dirs_exist_ok=True)
+            shutil.copytree(target, temporary)
+        else:
+            temporary.mkdir()
         for part, run in runs.items():
             if _goes_on(Path(run) / "config.json"):
                 _keep_before(temporary / "training", part)
@@ -88,8 +92,17 @@ def bundle(runs: Mapping[str, str | os.PathLike[str]], out: str | os.PathLike[st
     return sorted(sources)
 
 
+def _is_checkpoint(folder: Path) -> bool:
+    """Say whether a folder holds parts of a checkpoint, or nothing."""
+    if not folder.is_dir():
+        return False
+    known = {name.partition("/")[0] for names in _TAKEN.values() for name in names}
+    entries = {path.name for path in folder.iterdir()}
+    return not entries or not known.isdisjoint(entries)
+
+
 def _goes_on(config: Path) -> bool:
-    model = json.loads(config.read_text(encoding="utf-8")).get("model", {})
+    model = read_json(config, error=TrainingError).get("model", {})
     return NAME in (model.get("checkpoint"), model.get("pretrained"))
 
 
@@ -118,10 +131,10 @@ def _encoder(path: Path) -> dict[str, torch.Tensor]:
 
 def _forget_place(path: Path) -> None:
     """Take out what diffusers and transformers note of where a model was read from: a folder of one machine."""
-    values = json.loads(path.read_text(encoding="utf-8"))
+    values = read_json(path, error=TrainingError)
     if isinstance(values, dict) and not _OF_A_PLACE.isdisjoint(values):
         kept = {name: value for name, value in values.items() if name not in _OF_A_PLACE}
-        path.write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        path.write_bytes(as_json(kept, path.name))
 
 
 def _halved(path: Path) -> dict[str, torch.Tensor]:

@@ -5,24 +5,27 @@ Tensors are safetensors and everything else is JSON: reading a checkpoint runs n
 
 from __future__ import annotations
 
-import json
 import re
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 from safetensors import SafetensorError
 
-from attnviz.errors import OutputError, TrainingError
+from attnviz.errors import TrainingError
+from attnviz.io.json_files import as_json, read_json
+from attnviz.io.leftovers import remove, temporary_path
 from attnviz.io.storage import whole_folder
 from attnviz.training.config import TrainingConfig
-from attnviz.training.run_folder import CONFIG_NAME, differences, write_config
+from attnviz.training.run_folder import CHECKPOINT, CONFIG_NAME, differences, write_config
 from attnviz.training.state import TrainingState
 
 _TENSORS, _NUMBERS = "state.safetensors", "state.json"
+_DAMAGE = (
+    *(OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError),
+    *(TrainingError, SafetensorError),
+)
 _NAME = re.compile(r"step-(\d{7,})")
 
 
@@ -54,16 +57,13 @@ def save_checkpoint(
     numbers = state.numbers()
     if state.accelerator.is_main_process:
         target = run / "checkpoints" / f"step-{step:07d}"
-        with (
-            whole_folder(target, overwrite=True, replaceable=_is_checkpoint) as temporary,
-            tensors_written(target),
-        ):
+        with whole_folder(target, overwrite=True, kind=CHECKPOINT) as temporary:
             safetensors.torch.save_file(state.tensors(), temporary / _TENSORS)
             _write_json(temporary / _NUMBERS, {"circumstances": circumstances, "state": numbers})
             write_config(temporary, config)
         for old in list_checkpoints(run)[: -config.keep_checkpoints]:
             # Renamed first, so that what a kill leaves of it is not taken for a checkpoint.
-            shutil.rmtree(old.rename(old.with_name(f".{old.name}.removed")), ignore_errors=True)
+            remove(old.rename(temporary_path(old, "removed")))
     state.accelerator.wait_for_everyone()
 
 
@@ -76,12 +76,12 @@ def load_checkpoint(folder: Path, state: TrainingState, circumstances: Mapping[s
         The checkpoint is damaged, or of other modules, or was made under other circumstances.
     """
     try:
-        content = json.loads((folder / _NUMBERS).read_text(encoding="utf-8"))
+        content = read_json(folder / _NUMBERS, error=TrainingError)
         changed = differences(content["circumstances"], circumstances)
         tensors = safetensors.torch.load_file(folder / _TENSORS)
         if not changed:
             state.restore(tensors, content["state"])
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
+    except _DAMAGE as error:
         others = [path.name for path in list_checkpoints(folder.parent.parent) if path != folder]
         then = f"resume goes on from {others[-1]}" if others else "there is no other: resume begins anew"
         raise TrainingError(
@@ -116,21 +116,12 @@ def how_to_go_on(run: Path) -> str:
     return f"The last checkpoint is of step {step_of(checkpoints[-1])}; resume {run} to go on from there."
 
 
-@contextmanager
-def tensors_written(target: Path) -> Iterator[None]:
-    """Turn what safetensors raises when a file cannot be written into OutputError."""
-    try:
-        yield
-    except SafetensorError as error:
-        raise OutputError(f"Cannot write {target}: {_first_line(error)}. Is the disk full?") from error
-
-
 def _is_checkpoint(folder: Path) -> bool:
     return (folder / CONFIG_NAME).is_file()
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    path.write_bytes(as_json(content, path.name))
 
 
 def _first_line(error: BaseException) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from attnviz.errors import AudioError, TrainingError
+from attnviz.io.json_files import read_toml
 from attnviz.sounds import FOLDS, ComposerConfig
 from attnviz.training.settings import above, plain, read_settings, within
 
@@ -187,12 +187,7 @@ def read_config(path: str | os.PathLike[str]) -> TrainingConfig:
     TrainingError
         No such file, no TOML, or settings that are none; the message names the file and the key.
     """
-    try:
-        values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise TrainingError(f"the configuration {path} cannot be read: {error.strerror or error}.") from error
-    except ValueError as error:
-        raise TrainingError(f"{path} is not TOML: {error}.") from error
+    values = read_toml(path, error=TrainingError, hint="The configuration of a training was to be read from it.")
     try:
         return TrainingConfig.from_dict(values)
     except TrainingError as error:

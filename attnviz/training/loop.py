@@ -10,6 +10,7 @@ import torch
 from accelerate.utils import set_seed
 
 from attnviz.errors import TrainingError
+from attnviz.io.paths import checked_path
 from attnviz.io.storage import whole_folder
 from attnviz.training.batches import Batches, step_seed, to_device
 from attnviz.training.checkpoints import (
@@ -17,13 +18,12 @@ from attnviz.training.checkpoints import (
     load_checkpoint,
     save_checkpoint,
     step_of,
-    tensors_written,
 )
 from attnviz.training.config import TrainingConfig
 from attnviz.training.metrics import MetricsLog, progress_bar
 from attnviz.training.part import Batch, Part
 from attnviz.training.parts import make_part
-from attnviz.training.run_folder import begin_run, tidy_run
+from attnviz.training.run_folder import MODEL, SAMPLES, begin_run, tidy_run
 from attnviz.training.scene_store import SceneStore
 from attnviz.training.setup import from_the_main, make_accelerator, open_scenes, told_once, where_to_begin
 from attnviz.training.state import Learner, TrainingState
@@ -75,7 +75,8 @@ def train(
     Under ``accelerate launch`` with several processes each takes `batch_size` other scenes a step, their
     gradients are averaged, and the first one writes.
     """
-    run, cache = Path(out).expanduser(), Path(cache).expanduser()
+    run = checked_path(out, "the run folder", TrainingError)
+    cache = checked_path(cache, "the folder that keeps scenes", TrainingError)
     accelerator = make_accelerator(config)
     checkpoint = from_the_main(accelerator, lambda: where_to_begin(run, config, resume, overwrite))
     if checkpoint is not None and step_of(checkpoint) == config.steps and (run / "model").is_dir():
@@ -151,8 +152,7 @@ class _Training:
         if self.accelerator.is_main_process:
             with (
                 self.state.averaged(),
-                whole_folder(model, overwrite=True, replaceable=Path.is_dir) as temporary,
-                tensors_written(model),
+                whole_folder(model, overwrite=True, kind=MODEL) as temporary,
             ):
                 self.part.export(temporary)
         self.accelerator.wait_for_everyone()
@@ -207,7 +207,7 @@ class _Training:
             return
         samples, device = self.run / "samples" / f"step-{step:07d}", self.accelerator.device
         with self.state.averaged():
-            with whole_folder(samples, overwrite=True, replaceable=Path.is_dir) as temporary:
+            with whole_folder(samples, overwrite=True, kind=SAMPLES) as temporary:
                 self.part.sample(self.held_out or self.scenes, temporary, device)
             measured = self.part.validate(self.held_out, device) if self.held_out is not None else {}
         self.log.add(step, {f"validation_{name}": value for name, value in measured.items()})

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from attnviz.errors import OutputError, TrainingError
+from attnviz.errors import AttnVizError, OutputError, TrainingError
+from attnviz.io.json_files import as_json, read_json
+from attnviz.io.leftovers import clear, find_leftovers, remove
+from attnviz.io.ownership import Kind, why_not_ours
 from attnviz.io.storage import check_free, whole_folder
 from attnviz.training.config import FREE, PARTS, TrainingConfig
 
@@ -29,12 +30,12 @@ def check_run(run: Path, config: TrainingConfig, *, resume: bool, overwrite: boo
         raise TrainingError("a run is either resumed or overwritten, not both; leave one of them out.")
     if resume and is_run(run):
         check_same_config(run, config)
-    elif resume and run.exists() and not _replaceable(run):
+    elif resume and run.exists() and why_not_ours(run, TRAINING) is not None:
         raise OutputError(f"{run} exists and holds no training to go on with. Is the path right?")
     elif is_run(run) and not overwrite:
         raise OutputError(f"{run} holds a training already; resume it, overwrite it, or give another path.")
     else:
-        check_free(run, overwrite=overwrite, replaceable=_replaceable)
+        check_free(run, overwrite=overwrite, kind=TRAINING)
 
 
 def begin_run(run: Path, config: TrainingConfig, *, overwrite: bool) -> None:
@@ -45,18 +46,19 @@ def begin_run(run: Path, config: TrainingConfig, *, overwrite: bool) -> None:
     OutputError
         It cannot be written, or is there and must not be replaced.
     """
-    with whole_folder(run, overwrite=overwrite, replaceable=_replaceable) as temporary:
+    with whole_folder(run, overwrite=overwrite, kind=TRAINING) as temporary:
         write_config(temporary, config)
 
 
 def tidy_run(run: Path, step: int) -> None:
     """Remove what was written after `step`, and what a killed process left half-written."""
     for path in (run / "samples").glob("step-*"):
-        if int(path.name.removeprefix("step-")) > step:
-            shutil.rmtree(path, ignore_errors=True)
-    for folder in (run / "samples", run / "checkpoints"):
-        for path in folder.glob(".step-*"):
-            shutil.rmtree(path, ignore_errors=True)
+        number = path.name.removeprefix("step-")
+        if number.isdecimal() and int(number) > step and why_not_ours(path, SAMPLES) is None:
+            remove(path)
+    for leftover in find_leftovers(run):
+        if leftover.dead:
+            clear(leftover)
 
 
 def check_same_config(run: Path, config: TrainingConfig) -> None:
@@ -69,8 +71,8 @@ def check_same_config(run: Path, config: TrainingConfig) -> None:
     """
     path = run / CONFIG_NAME
     try:
-        before = TrainingConfig.from_dict(json.loads(path.read_text(encoding="utf-8"))).to_dict()
-    except (OSError, ValueError, TrainingError) as error:
+        before = TrainingConfig.from_dict(read_json(path, error=TrainingError)).to_dict()
+    except TrainingError as error:
         raise TrainingError(f"the configuration {path} cannot be read: {error}") from error
     now = config.to_dict()
     changed = differences(
@@ -92,20 +94,37 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
 def write_config(folder: Path, config: TrainingConfig) -> None:
     """Write a configuration into a folder."""
-    (folder / CONFIG_NAME).write_text(json.dumps(config.to_dict(), indent=2) + "\n", encoding="utf-8")
+    (folder / CONFIG_NAME).write_bytes(as_json(config.to_dict(), CONFIG_NAME))
 
 
 def is_run(folder: Path) -> bool:
     """Say whether a folder is a run's: its ``config.json`` is a training's, and not, say, a model's."""
     try:
-        content = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = read_json(folder / CONFIG_NAME)
+    except AttnVizError:
         return False
     return isinstance(content, dict) and content.get("part") in PARTS and "steps" in content
 
 
-def _replaceable(folder: Path) -> bool:
-    return is_run(folder) or (folder.is_dir() and not any(folder.iterdir()))
+def _is_in_run(folder: Path) -> bool:
+    return any(is_run(run) for run in (folder.parent, folder.parent.parent))
+
+
+_ANYTHING = r"(?s:.*)"  # in folders of trainings that were begun before these held attnviz.json
+
+MODEL, SAMPLES = (Kind(name, signed=_is_in_run, names=_ANYTHING) for name in ("model", "samples"))
+"""The folders in a training that are written again where it is resumed from an earlier step."""
+
+CHECKPOINT = Kind(
+    "training checkpoint", signed=is_run, names=r"config\.json|state\.json|state\.safetensors", manifest=False
+)
+TRAINING = Kind(
+    "training",
+    signed=is_run,
+    names=rf"config\.json|metrics\.csv|(model|samples/step-\d+)/{_ANYTHING}|checkpoints/step-\d+/({CHECKPOINT.names})",
+    manifest=False,
+)
+"""A training's run: ``config.json`` says whose it is, and its files have fixed names."""
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -22,6 +22,9 @@ from rich.progress import track
 
 from attnviz.audio import MEL, log_mel, mel_to_image, to_int16
 from attnviz.errors import TrainingError
+from attnviz.io.json_files import as_json, read_json
+from attnviz.io.ownership import Kind
+from attnviz.io.paths import checked_path
 from attnviz.io.storage import whole_folder
 from attnviz.sounds import CLASSES, ComposerConfig, Recording, compose, read_esc10
 
@@ -110,7 +113,7 @@ class SceneStore:
         }
         digest = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:12]
         names = "-".join(map(str, sorted(set(folds))))
-        folder = Path(cache).expanduser() / f"scenes-{names}-{digest}"
+        folder = checked_path(cache, "the folder that keeps scenes", TrainingError) / f"scenes-{names}-{digest}"
         if not folder.is_dir():
             _compose_all(folder, recordings, count, seed, composer, processes)
         return cls._read(folder, _shapes(count, composer))
@@ -120,9 +123,9 @@ class SceneStore:
         try:
             # Not np.load, which takes other kinds of file, too.
             arrays = {name: np.lib.format.open_memmap(folder / f"{name}.npy", mode="r") for name in shapes}
-            content = json.loads((folder / "scenes.json").read_text(encoding="utf-8"))
+            content = read_json(folder / "scenes.json", error=TrainingError)
             captions, sounds = list(content["captions"]), list(content["sounds"])
-        except (OSError, EOFError, ValueError, LookupError, TypeError) as error:
+        except (OSError, EOFError, ValueError, LookupError, TypeError, TrainingError) as error:
             raise TrainingError(
                 f"the scenes in {folder} cannot be read ({error}); remove it to have it made anew."
             ) from error
@@ -158,7 +161,7 @@ def _compose_all(
     captions: list[str] = []
     sounds: list[list[dict[str, Any]]] = []
     with (
-        whole_folder(folder, overwrite=False, replaceable=lambda _: False) as temporary,
+        whole_folder(folder, overwrite=False, kind=Kind("scenes")) as temporary,
         ExitStack() as stack,
     ):
         files = {
@@ -177,7 +180,7 @@ def _compose_all(
             captions += texts
             sounds += heard
         content = {"captions": captions, "sounds": sounds}
-        (temporary / "scenes.json").write_text(json.dumps(content) + "\n", encoding="utf-8")
+        (temporary / "scenes.json").write_bytes(as_json(content, "scenes.json", indent=None))
 
 
 @contextmanager

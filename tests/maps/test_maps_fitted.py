@@ -298,7 +298,7 @@ def test_saving_is_whole_or_not_at_all(tmp_path):
 
 
 def test_no_file(tmp_path):
-    with pytest.raises(MapsError, match="there is no readout at"):
+    with pytest.raises(MapsError, match="is missing"):
         FittedReadout.load(tmp_path / "r.json")
     with pytest.raises(MapsError, match="cannot be read"):
         FittedReadout.load(tmp_path)
@@ -335,7 +335,7 @@ def changed_part(**values):
         (changed_part(weights=1), r"unknown: \['weights'\]"),
         (changed_part(weight="1.0"), "finite number"),
         (changed_part(weight=0.9), "sum to 0.9"),
-        (changed_part(weight=math.nan), "no JSON"),
+        (changed_part(weight=math.nan), "not JSON"),
         (changed_part(head=0.5), "head"),
         (changed_part(timesteps=[1, 2, 3]), "first, last"),
     ],
@@ -377,7 +377,7 @@ def test_garbage_is_refused_by_our_own_errors(tmp_path_factory, data):
 def test_deep_nesting_is_refused(tmp_path):
     path = tmp_path / "r.json"
     path.write_text("[" * 100_000)
-    with pytest.raises(MapsError, match="no JSON"):
+    with pytest.raises(MapsError, match="nests deeper"):
         FittedReadout.load(path)
 
 

@@ -12,8 +12,9 @@ import torch
 
 import attnviz
 from attnviz.errors import CheckpointError, OutputError
+from attnviz.io.ownership import why_not_ours
 from attnviz.pipelines import AuffusionInpaintPipeline
-from attnviz.pipelines.checkpoints import is_checkpoint
+from attnviz.pipelines.checkpoints import CHECKPOINT
 from attnviz.testing import write_plain_checkpoint
 
 
@@ -29,7 +30,7 @@ def test_feature_extractor_is_written_back(plain, tmp_path):
     pipe = AuffusionInpaintPipeline.from_pipe(attnviz.load(plain))
     pipe.save_pretrained(tmp_path / "saved")
     assert (tmp_path / "saved/feature_extractor/preprocessor_config.json").read_text() == content
-    assert is_checkpoint(tmp_path / "saved")
+    assert why_not_ours(tmp_path / "saved", CHECKPOINT) is None
     attnviz.load(tmp_path / "saved").save_pretrained(tmp_path / "saved", overwrite=True)
 
 
@@ -48,17 +49,17 @@ def test_attached_lora_is_refused_not_lost(adapter_checkpoint, tmp_path):
     assert not torch.equal(after["mid_block.attentions.0.transformer_blocks.0.attn2.to_q.weight"], before)
 
 
-def test_foreign_folder_is_no_checkpoint(adapter_checkpoint, plain_checkpoint, tmp_path):
-    assert is_checkpoint(adapter_checkpoint)
-    assert is_checkpoint(plain_checkpoint)
-    mine = shutil.copytree(adapter_checkpoint, tmp_path / "mine")
-    (mine / "README.md").touch()
-    assert is_checkpoint(mine)
-    (mine / "thesis.tex").touch()
-    assert not is_checkpoint(mine)
-    with pytest.raises(OutputError, match="not replaced"):
-        attnviz.load(adapter_checkpoint).save_pretrained(mine, overwrite=True)
-    assert (mine / "thesis.tex").exists()
+def test_a_checkpoint_of_others_is_not_replaced(adapter_checkpoint, tmp_path):
+    pipe = attnviz.load(adapter_checkpoint)
+    published = shutil.copytree(adapter_checkpoint, tmp_path / "published")
+    with pytest.raises(OutputError, match="no file that says"):
+        pipe.save_pretrained(published, overwrite=True)
+    pipe.save_pretrained(tmp_path / "mine")
+    pipe.save_pretrained(tmp_path / "mine", overwrite=True)
+    (tmp_path / "mine" / "README.md").touch()
+    with pytest.raises(OutputError, match=r"holds README\.md, which attnviz did not write"):
+        pipe.save_pretrained(tmp_path / "mine", overwrite=True)
+    assert (tmp_path / "mine" / "README.md").exists()
 
 
 @pytest.mark.parametrize("files", [["vocab.json"], ["merges.txt"], ["vocab.json", "merges.txt"]])

@@ -26,7 +26,7 @@ def saved(scene, tmp_path):
 def test_without_stems(scene, tmp_path):
     folder = scene.save(tmp_path / "in" / "scene")
     assert sorted(path.name for path in folder.iterdir()) == [
-        "events.jams", "events.tsv", "scene-1-2.wav", "scene.json",
+        "attnviz.json", "events.jams", "events.tsv", "scene-1-2.wav", "scene.json",
     ]  # fmt: skip
     again = Scene.load(folder)
     assert (again.caption, again.sounds, again.seed, again.config, again.name) == (
