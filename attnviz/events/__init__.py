@@ -27,9 +27,11 @@ from attnviz.events.clips import ClipFiles, clip_seconds, match_clips
 from attnviz.events.delimited import is_tsv, read_csv, read_tsv, write_csv, write_tsv
 from attnviz.events.jams import read_jams, write_jams
 from attnviz.events.limits import PAST_THE_END, fit_to_clips
+from attnviz.events.raven import read_raven
 from attnviz.events.reading import FORMATS, read_events
 from attnviz.events.spans import Heard, events_of, token_spans, with_spans
 from attnviz.events.table import OPTIONAL, REQUIRED, event_table, scorable
+from attnviz.events.textgrid import read_textgrid
 
 __all__ = [
     "FORMATS",
@@ -50,6 +52,8 @@ __all__ = [
     "read_csv",
     "read_events",
     "read_jams",
+    "read_raven",
+    "read_textgrid",
     "read_tsv",
     "scorable",
     "token_spans",

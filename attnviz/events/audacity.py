@@ -1,4 +1,4 @@
-r"""Event tables as Audacity label tracks.
+r"""Event tables as label tracks: Audacity's, and the text files of scaper and sed_eval, which are the same.
 
 A line a label: start and end in seconds and the text, separated by tabs. A second line, which begins with a
 backslash, may give the band: ``\``, low and high in Hz, -1 where that side is undefined.
@@ -12,11 +12,14 @@ from pathlib import Path
 import pandas as pd
 
 from attnviz.errors import EventsError
-from attnviz.events.files import FilePath, Parsed, one_clip, parsed, read_text, write_text
+from attnviz.events.files import Parsed, one_clip, parsed, read_text, write_text
+from attnviz.events.numbers import as_number, as_seconds, check_one_mark
 from attnviz.events.table import event_table
+from attnviz.io.paths import FilePath
 
 _CONTINUED = "\\"
 _UNDEFINED = -1.0
+_NEEDED = "a label has a start, an end and a text, separated by tabs; times are seconds, 1.5, or a clock's, 0:01.5"
 
 
 def write_audacity(table: pd.DataFrame, path: FilePath) -> None:
@@ -54,12 +57,12 @@ def write_audacity(table: pd.DataFrame, path: FilePath) -> None:
 
 
 def read_audacity(path: FilePath, *, clip: str | None = None) -> pd.DataFrame:
-    """Read an Audacity label track.
+    """Read an Audacity label track, or a text file of scaper or sed_eval.
 
     Parameters
     ----------
     path : path-like
-        The file that Audacity exported.
+        The file. Times are seconds with a decimal point or comma, or a clock's, ``0:01.5``.
     clip : str, optional
         Name of the clip, which the file does not say; left out: the file's own name without its ending.
 
@@ -72,7 +75,7 @@ def read_audacity(path: FilePath, *, clip: str | None = None) -> pd.DataFrame:
     Raises
     ------
     EventsError
-        No such file, no label track, or a value that cannot be; with the file and its line.
+        No such file, no label track, or a field that cannot be; with the file and its line.
     """
     return parse_audacity(read_text(path), path, clip).table
 
@@ -82,6 +85,7 @@ def parse_audacity(text: str, path: FilePath, clip: str | None = None) -> Parsed
     name = Path(path).stem if clip is None else clip
     rows: list[dict[str, object]] = []
     lines: list[int] = []
+    times: list[str] = []
     for number, ending in enumerate(text.split("\n"), start=1):
         line = ending.removesuffix("\r")
         if line.startswith(_CONTINUED):
@@ -91,6 +95,8 @@ def parse_audacity(text: str, path: FilePath, clip: str | None = None) -> Parsed
         elif line.strip():
             rows.append({"clip": name} | _label(line, path, number))
             lines.append(number)
+            times += line.split("\t")[:2] if line.count("\t") > 1 else line.split("\t")[:1]
+    check_one_mark(times, path)
     banded = any("low" in row for row in rows)
     if banded:
         rows = [{"low": None, "high": None} | row for row in rows]
@@ -100,35 +106,32 @@ def parse_audacity(text: str, path: FilePath, clip: str | None = None) -> Parsed
 def starts_as_label(line: str) -> bool:
     """Say whether a line begins with a time and a tab, as a label does."""
     start, tab, _ = line.partition("\t")
-    return bool(tab) and _float(start) is not None
+    return bool(tab) and as_seconds(start) is not None
 
 
 def _label(line: str, path: FilePath, number: int) -> dict[str, object]:
-    start, *rest = line.split("\t", 2)
-    onset = _float(start)
+    start, *rest = line.split("\t")
+    onset = as_seconds(start)
     if onset is None or not rest:
+        raise EventsError(f"{path}: line {number} is {line[:60]!r}; {_NEEDED}.")
+    offset = as_seconds(rest[0])
+    if offset is None and len(rest) == 1 and not rest[0][:1].isdigit() and rest[0][:1] not in ("", "-", "+", "."):
+        return {"label": rest[0], "onset": onset, "offset": onset}  # a point, as Audacity 1 wrote it
+    if offset is None:
+        raise EventsError(f"{path}: line {number}: the end is {rest[0][:40]!r}, which is no time; {_NEEDED}.")
+    if len(rest) > 2:
         raise EventsError(
-            f"{path}: line {number} is {line[:60]!r}; a label has a start and an end in seconds and a text, "
-            "separated by tabs."
+            f"{path}: line {number} is {line[:60]!r}, with {len(rest) + 1} fields; {_NEEDED}. Has the label a "
+            "tab in it? Put a space there."
         )
-    offset = _float(rest[0])
-    if offset is None:  # a label at a point may have one time only
-        return {"label": "\t".join(rest), "onset": onset, "offset": onset}
     return {"label": rest[1] if len(rest) > 1 else "", "onset": onset, "offset": offset}
 
 
 def _band(line: str, path: FilePath, number: int) -> dict[str, object]:
-    cells = [_float(cell) for cell in line.split("\t")[1:]]
+    cells = [as_number(cell) for cell in line.split("\t")[1:]]
     if len(cells) != 2 or None in cells:
         raise EventsError(f"{path}: line {number} is {line[:60]!r}; a band has a low and a high frequency in Hz.")
     low, high = (0.0 if cell is None else cell for cell in cells)
     if high in (_UNDEFINED, low):
         return {"low": None, "high": None}
     return {"low": 0.0 if low == _UNDEFINED else low, "high": high}
-
-
-def _float(text: str) -> float | None:
-    try:
-        return None if "_" in text else float(text)
-    except ValueError:
-        return None

@@ -15,9 +15,10 @@ from typing import Any
 import pandas as pd
 
 from attnviz.errors import EventsError
-from attnviz.events.files import FilePath, Parsed, parse_json, parsed, read_text
+from attnviz.events.files import Parsed, parse_json, parsed, read_text
 from attnviz.events.spans import token_spans
 from attnviz.events.table import shown
+from attnviz.io.paths import FilePath
 
 _COLUMNS = ("audiocap_id", "filename", "caption", "tokens", "soundtag", "start_word", "timestamps")
 

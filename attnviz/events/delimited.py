@@ -4,20 +4,48 @@ from __future__ import annotations
 
 import csv
 import io
+import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from attnviz.errors import EventsError
-from attnviz.events.files import FilePath, Parsed, parsed, read_text, write_text
+from attnviz.events.files import Parsed, parsed, read_text, write_text
+from attnviz.events.numbers import as_number, as_seconds, check_one_mark
 from attnviz.events.table import REQUIRED, event_table
+from attnviz.io.paths import FilePath
 
 _FIRST = ("filename", "onset", "offset", "event_label")  # DESED's, which is what is written
 _DESED = {"filename": "clip", "event_label": "label"}
 _AUDIOSET = {"segment_id": "clip", "start_time_seconds": "onset", "end_time_seconds": "offset"}
 _STYLES: tuple[dict[str, str], ...] = (_DESED, _AUDIOSET, {})  # the last: the names of the event table itself
 _ABSENT = "NOT_PRESENT"  # in AudioSet-strong's framed files: the class was listened for, and is not there
-_KINDS = {"\t": "tab-separated", ",": "comma-separated"}
+_KINDS = {"\t": "tab-separated", ",": "comma-separated", ";": "semicolon-separated"}
+_TIMES, _BAND = ("onset", "offset", "duration"), ("low", "high")
+_MISSING = ("", "nan", "na", "n/a")
+_UNIT = re.compile(r"\s*[(\[](\w+)[)\]]\s*$")
+_SCALES = {"ms": 1e-3, "msec": 1e-3, "milliseconds": 1e-3, "min": 60.0, "khz": 1e3}
+_KNOWN = {  # what else files call the columns, in lower case; the first that is there is taken
+    "clip": ("clip", "filename", "file_name", "file", "audio_file", "audio_filename", "audio", "segment_id"),
+    "label": (
+        "label",
+        "event_label",
+        "event",
+        "class",
+        "annotation",
+        "text",
+        "name",
+        "tag",
+        "category",
+        "species",
+    ),
+    "onset": ("onset", "start", "start_time", "start_time_seconds", "begin", "begin_time", "onset_time"),
+    "offset": ("offset", "end", "end_time", "end_time_seconds", "stop", "stop_time", "offset_time"),
+    "duration": ("duration", "event_duration"),
+    "low": ("low", "low_freq", "low_frequency", "min_freq", "min_frequency"),
+    "high": ("high", "high_freq", "high_frequency", "max_freq", "max_frequency"),
+}
 
 
 def write_tsv(table: pd.DataFrame, path: FilePath) -> None:
@@ -62,9 +90,13 @@ def read_tsv(path: FilePath) -> pd.DataFrame:
     Parameters
     ----------
     path : path-like
-        A file with the columns of DESED (``filename``, ``onset``, ``offset``, ``event_label``), of
-        AudioSet-strong (``segment_id``, ``start_time_seconds``, ``end_time_seconds``, ``label``) or of the event
-        table; further columns may follow, in any order. It may be compressed with gzip.
+        A file whose first line names its columns, as DESED does (``filename``, ``onset``, ``offset``,
+        ``event_label``), AudioSet-strong (``segment_id``, ``start_time_seconds``, ``end_time_seconds``,
+        ``label``) or the event table. Other usual names are known, too, in any case: ``Start``, ``End Time (s)``,
+        ``Duration``, ``File``, ``Class``, ``Low Freq (Hz)``, ... Times are seconds with a decimal point or comma,
+        with a unit (``1.5s``, a column ``Start (ms)``), or a clock's (``0:01.5``). Without a column for it, the
+        clip is the file's own name without its ending. Further columns may follow, in any order. The file may be
+        compressed with gzip.
 
     Returns
     -------
@@ -76,18 +108,18 @@ def read_tsv(path: FilePath) -> pd.DataFrame:
     EventsError
         No such file, a column is missing, or a value cannot be; with the file and, for a value, its line.
     """
-    return parse_delimited(read_text(path), path, "\t").table
+    return parse_delimited(read_text(path), path, separator="\t").table
 
 
 def read_csv(path: FilePath) -> pd.DataFrame:
-    """Read comma-separated events; otherwise as :func:`read_tsv`.
+    """Read comma-separated events, or semicolon-separated ones; otherwise as :func:`read_tsv`.
 
     Raises
     ------
     EventsError
         As :func:`read_tsv`.
     """
-    return parse_delimited(read_text(path), path, ",").table
+    return parse_delimited(read_text(path), path, separator=",").table
 
 
 def is_tsv(path: FilePath) -> bool:
@@ -99,39 +131,117 @@ def is_tsv(path: FilePath) -> bool:
         return file.read(len(begin)) == begin
 
 
-def parse_delimited(text: str, path: FilePath, separator: str) -> Parsed:
+def parse_delimited(text: str, path: FilePath, clip: str | None = None, *, separator: str) -> Parsed:
     """Return the events of a text in columns."""
-    kind = _KINDS[separator]
-    header, rows, lines = _cells(text, path, separator)
-    names = [name.strip() for name in header]
-    styles = [style for style in _STYLES if {style.get(name, name) for name in names} >= set(REQUIRED)]
-    if not styles:
-        raise EventsError(
-            f"{path} has the columns {names[:12]}; needed are those of DESED {list(_FIRST)}, of AudioSet-strong "
-            f"{[*_AUDIOSET, 'label']} or {list(REQUIRED)}. Is the first line a header, and is the file {kind}?"
-        )
-    columns = [styles[0].get(name, name) for name in names]
-    twice = sorted({name for name in columns if columns.count(name) > 1})
-    if twice:
-        raise EventsError(f"{path} has more than one column for each of {twice}: {names[:12]}.")
-    for row, line in zip(rows, lines, strict=True):
-        if len(row) > len(columns):
-            raise EventsError(f"{path}: line {line} has {len(row)} cells; the header has {len(columns)}.")
-        row.extend([""] * (len(columns) - len(row)))  # trailing separators are often lost
-    frame = pd.DataFrame(rows, columns=columns, dtype=str)
+    table = read_cells(text, path, separator)
+    columns = _columns(table.names, path, _KINDS[separator])
+    frame = table.frame(path, columns)
     if "present" in columns and (frame["present"] == _ABSENT).any():
-        line = lines[int((frame["present"] == _ABSENT).argmax())]
+        line = table.lines[int((frame["present"] == _ABSENT).argmax())]
         raise EventsError(
             f"{path}: line {line} says {_ABSENT}: the file lists what was not heard, too, and its rows are no "
             "events. AudioSet-strong's events are in the files without 'framed' in their name."
         )
+    table.read_numbers(frame, path)
+    if "duration" in columns and "offset" not in columns:
+        frame["offset"] = frame["onset"] + frame.pop("duration")
+    named = "clip" in columns
+    if not named:
+        frame["clip"] = Path(path).stem if clip is None else clip
     if "span" in columns:
         frame["span"] = pd.Series([_parse_span(cell) for cell in frame["span"]], dtype=object)
-    return parsed(frame, path, lambda row: f"line {lines[row]}")
+    return parsed(frame, path, lambda row: f"line {table.lines[row]}", names_clips=named)
 
 
-def _cells(text: str, path: FilePath, separator: str) -> tuple[list[str], list[list[str]], list[int]]:
+@dataclass(frozen=True)
+class Cells:
+    """A text in columns: names from its header, rows of cells, and the line on which each row begins."""
+
+    names: list[str]
+    rows: list[list[str]]
+    lines: list[int]
+
+    def frame(self, path: FilePath, columns: list[str]) -> pd.DataFrame:
+        """Return the rows as text below names of columns."""
+        for row, line in zip(self.rows, self.lines, strict=True):
+            if len(row) > len(columns):
+                raise EventsError(
+                    f"{path}: line {line} has {len(row)} cells; the header has {len(columns)}. Has a label, or a "
+                    "number, the separator in it? Put it between quotation marks, or separate columns by tabs."
+                )
+            row.extend([""] * (len(columns) - len(row)))  # trailing separators are often lost
+        return pd.DataFrame(self.rows, columns=columns, dtype=str)
+
+    def read_numbers(self, frame: pd.DataFrame, path: FilePath, times: tuple[str, ...] = _TIMES) -> None:
+        """Turn times into seconds and frequencies into Hz, by what the header says of their units."""
+        timed = [name for name in times if name in frame.columns]
+        check_one_mark((cell for name in timed for cell in frame[name]), path)
+        for place, name in enumerate(frame.columns):
+            if name in (*timed, *_BAND):
+                scale = _SCALES.get(_unit(self.names[place]), 1.0)
+                frame[name] = [
+                    self._number(cell, name, line, path, scale)
+                    for cell, line in zip(frame[name], self.lines, strict=True)
+                ]
+
+    def _number(self, cell: str, name: str, line: int, path: FilePath, scale: float) -> float | None:
+        if cell.strip().lower() in _MISSING:
+            return None
+        number = as_number(cell) if name in _BAND else as_seconds(cell)
+        if number is None:
+            needed = "a number of Hz" if name in _BAND else "a number of seconds, 1.5, or a clock's time, 0:01.5,"
+            raise EventsError(f"{path}: line {line}: {name} is {cell[:40]!r}; {needed} is needed.")
+        return number * scale if scale != 1 else number
+
+
+def column_name(name: str) -> str:
+    """Return a column's name as it is compared: lower case, words joined by ``_``, without its unit."""
+    return re.sub(r"[\s_-]+", "_", _UNIT.sub("", name).strip().lower())
+
+
+def _unit(name: str) -> str:
+    found = _UNIT.search(name)
+    return found[1].lower() if found else ""
+
+
+def _columns(header: list[str], path: FilePath, kind: str) -> list[str]:
+    """Return what each column is: a name of the event table, or its own."""
+    names = [name.strip() for name in header]
+    exact = next((style for style in _STYLES if {style.get(name, name) for name in names} >= set(REQUIRED)), None)
+    if exact is not None:
+        columns = [exact.get(name, name) for name in names]
+    else:
+        columns = list(names)
+        plain = [column_name(name) for name in names]
+        for meant, known in _KNOWN.items():
+            chosen = next((name for name in known if name in plain), None)
+            if chosen is not None:
+                columns[plain.index(chosen)] = meant
+    missing = [name for name in ("onset", "offset", "label") if name not in columns]
+    if "duration" in columns and missing == ["offset"]:
+        missing = []
+    if missing:
+        if any(as_seconds(name) is not None for name in names):
+            raise EventsError(
+                f"{path}: line 1 is {names[:8]}, which holds a number and so is no header; a first line "
+                "that names the columns is needed, for example: filename, onset, offset, event_label."
+            )
+        wanted = "; ".join(f"{name} ({', '.join(_KNOWN[name][:4])})" for name in missing)
+        raise EventsError(
+            f"{path} has the columns {names[:12]}; there is none for {wanted}. Is the first line a header, and is "
+            f"the file {kind}?"
+        )
+    twice = sorted({name for name in columns if columns.count(name) > 1})
+    if twice:
+        raise EventsError(f"{path} has more than one column for each of {twice}: {names[:12]}.")
+    return columns
+
+
+def read_cells(text: str, path: FilePath, separator: str) -> Cells:
     """Return the header, the rows that are not blank, and the line on which each begins."""
+    first = text.lstrip("\r\n").partition("\n")[0]
+    if separator == "," and first.count(";") > first.count(","):
+        separator = ";"  # as spreadsheets write it where the comma is decimal
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     rows, lines, before = [], [], 0
     try:
@@ -147,7 +257,7 @@ def _cells(text: str, path: FilePath, separator: str) -> tuple[list[str], list[l
         ) from error
     if not rows:
         raise EventsError(f"{path} is not a {_KINDS[separator]} table: it has no header.")
-    return rows[0], rows[1:], lines[1:]
+    return Cells(rows[0], rows[1:], lines[1:])
 
 
 def _write(table: pd.DataFrame, path: FilePath, separator: str) -> None:

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import json
-import os
 import re
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from attnviz.errors import EventsError
 from attnviz.events.table import Place, checked_table
+from attnviz.io import json_files
+from attnviz.io.paths import FilePath, checked_path
 from attnviz.io.storage import write_whole
-
-FilePath = str | os.PathLike[str]
 
 _GZIP = b"\x1f\x8b"
 _BEGINNINGS = {  # files that are taken for event files by mistake
@@ -27,8 +26,6 @@ _BEGINNINGS = {  # files that are taken for event files by mistake
     b"OggS": "an OGG audio file",
     b"ID3": "an MP3 audio file",
     b"PK\x03\x04": "a zip archive or a spreadsheet (.xlsx)",
-    b"\xff\xfe": "text in UTF-16",
-    b"\xfe\xff": "text in UTF-16",
     b"\x89PNG": "a PNG image",
     b"\x89HDF": "an HDF5 file",
 }
@@ -37,10 +34,11 @@ _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 @dataclass(frozen=True)
 class Parsed:
-    """An event table, and where in its file each row stands."""
+    """An event table, where in its file each row stands, and whether the file names its clips."""
 
     table: pd.DataFrame
     place: Place
+    names_clips: bool = True
 
 
 def read_text(path: FilePath) -> str:
@@ -49,19 +47,22 @@ def read_text(path: FilePath) -> str:
     Raises
     ------
     EventsError
-        The file cannot be read, is empty or is no UTF-8 text; with what it looks like instead.
+        The file cannot be read, is empty or is text neither in UTF-8 nor, marked as such, in UTF-16; with
+        what it looks like instead.
     """
     try:
-        content = Path(path).read_bytes()
+        content = checked_path(path, "the path of an event file", EventsError).read_bytes()
         if content.startswith(_GZIP):
             content = gzip.decompress(content)
     except (OSError, EOFError, ValueError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or error
         raise EventsError(f"events cannot be read from {path}: {reason}.") from error
+    wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
-        text = content.decode("utf-8-sig")
+        text = content.decode("utf-16" if wide else "utf-8-sig")
     except UnicodeDecodeError as error:
-        raise EventsError(f"events cannot be read from {path}: it is not UTF-8 text{_looks(content)}.") from error
+        kind = "UTF-16" if wide else "UTF-8"
+        raise EventsError(f"events cannot be read from {path}: it is not {kind} text{_looks(content)}.") from error
     if not text.strip("\0 \t\r\n"):
         raise EventsError(f"events cannot be read from {path}: it is an empty file.")
     return text
@@ -69,20 +70,19 @@ def read_text(path: FilePath) -> str:
 
 def parse_json(text: str, path: FilePath) -> Any:
     """Return the content of a JSON file, or raise :class:`EventsError`."""
-    try:
-        content = json.loads(text)
-        again = json.dumps(content, ensure_ascii=False) if "\\u" in text else ""
-    except (ValueError, RecursionError) as error:
-        raise EventsError(f"{path} is not a JSON file: {error}.") from error
+    content = json_files.parse_json(text, path, error=EventsError, constants=True)  # JAMS writes NaN
+    again = json.dumps(content, ensure_ascii=False) if "\\u" in text else ""
     if _LONE_SURROGATE.search(again):
         raise EventsError(f"{path} holds half a Unicode character (a surrogate); it cannot be text.")
     return content
 
 
-def parsed(rows: pd.DataFrame | Iterable[Mapping[str, Any]], path: FilePath, place: Place) -> Parsed:
+def parsed(
+    rows: pd.DataFrame | Iterable[Mapping[str, Any]], path: FilePath, place: Place, *, names_clips: bool = True
+) -> Parsed:
     """Return the checked table of a file's rows; what is wrong is told with the file and the place in it."""
     try:
-        return Parsed(checked_table(rows, place), place)
+        return Parsed(checked_table(rows, place), place, names_clips)
     except EventsError as error:
         raise EventsError(f"{path}: {error}") from error
 

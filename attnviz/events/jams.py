@@ -11,11 +11,13 @@ import numpy as np
 import pandas as pd
 
 from attnviz.errors import EventsError
-from attnviz.events.files import FilePath, Parsed, one_clip, parse_json, parsed, read_text, write_text
+from attnviz.events.files import Parsed, one_clip, parse_json, parsed, read_text, write_text
 from attnviz.events.table import event_table, shown
+from attnviz.io.paths import FilePath
 
 _JAMS_VERSION = "0.3.5"
 _NAMESPACE = "segment_open"
+_SCAPER = "scaper"
 
 
 def write_jams(table: pd.DataFrame, path: FilePath, *, seconds: float) -> None:
@@ -75,7 +77,10 @@ def write_jams(table: pd.DataFrame, path: FilePath, *, seconds: float) -> None:
 
 
 def read_jams(path: FilePath) -> pd.DataFrame:
-    """Read the ``segment_open`` annotations of a JAMS file.
+    """Read the ``segment_open`` annotations of a JAMS file or, where it has none, scaper's.
+
+    Of a soundscape that scaper made, the foreground events are read, as in the text file that scaper writes beside
+    it; the background sounds throughout.
 
     Returns
     -------
@@ -86,26 +91,29 @@ def read_jams(path: FilePath) -> pd.DataFrame:
     Raises
     ------
     EventsError
-        No such file, not JAMS, no annotation of that namespace, or a value that cannot be.
+        No such file, not JAMS, no annotation of those namespaces, or a value that cannot be.
     """
     return parse_jams(read_text(path), path).table
 
 
-def parse_jams(text: str, path: FilePath) -> Parsed:
+def parse_jams(text: str, path: FilePath, clip: str | None = None) -> Parsed:
     """Return the events of a JAMS text."""
     content = parse_json(text, path)
     try:
-        clip = _text(content["file_metadata"].get("title") or Path(path).stem)
+        title = _text(content["file_metadata"].get("title") or "")
         names = [_text(one["namespace"]) for one in content["annotations"]]
-        found = [one for one in content["annotations"] if one["namespace"] == _NAMESPACE]
-        rows = [row for annotation in found for row in _segments(annotation)]
+        wanted, read = (_NAMESPACE, _segments) if _NAMESPACE in names else (_SCAPER, _soundscape)
+        found = [one for one in content["annotations"] if one["namespace"] == wanted]
+        rows = [row for annotation in found for row in read(annotation)]
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise EventsError(f"{path} is not a JAMS file: {type(error).__name__}: {error}.") from error
     if not found:
-        raise EventsError(f"{path} has no {_NAMESPACE} annotation; it has {sorted(set(names))}.")
+        raise EventsError(f"{path} has no {_NAMESPACE} or {_SCAPER} annotation; it has {sorted(set(names))}.")
     if not rows:
         rows = [{"label": "", "onset": None, "offset": None}]
-    return parsed([{"clip": clip} | row for row in rows], path, lambda row: f"segment {row + 1}")
+    name = title or (Path(path).stem if clip is None else clip)
+    rows = [{"clip": name} | row for row in rows]
+    return parsed(rows, path, lambda row: f"segment {row + 1}", names_clips=bool(title))
 
 
 def _segments(annotation: dict[str, Any]) -> list[dict[str, Any]]:
@@ -121,6 +129,15 @@ def _segments(annotation: dict[str, Any]) -> list[dict[str, Any]]:
         if row.get("span") is not None:
             row["span"] = tuple(row["span"])
         rows.append(row)
+    return rows
+
+
+def _soundscape(annotation: dict[str, Any]) -> list[dict[str, Any]]:
+    rows = []
+    for item in annotation["data"]:
+        onset, duration, value = float(item["time"]), float(item["duration"]), item["value"]
+        if _text(value["role"]) == "foreground":
+            rows.append({"label": _text(value["label"]), "onset": onset, "offset": onset + duration})
     return rows
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path, PurePath
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -16,21 +15,33 @@ from attnviz.events.audacity import parse_audacity, starts_as_label
 from attnviz.events.audiogrounding import parse_audiogrounding
 from attnviz.events.clips import clip_named
 from attnviz.events.delimited import parse_delimited
-from attnviz.events.files import FilePath, Parsed, read_text
+from attnviz.events.files import Parsed, parse_json, read_text
 from attnviz.events.jams import parse_jams
 from attnviz.events.limits import Seconds, fitted_table, warn_of_counts
+from attnviz.events.raven import looks_like_raven, parse_raven
+from attnviz.events.textgrid import looks_like_textgrid, parse_textgrid
+from attnviz.io.paths import FilePath
 
-Format = Literal["tsv", "csv", "audiogrounding", "audacity", "jams"]
+Format = Literal["tsv", "csv", "audiogrounding", "audacity", "jams", "raven", "textgrid"]
 
-_PARSERS: dict[str, Callable[[str, FilePath], Parsed]] = {
+_PARSERS: dict[str, Callable[[str, FilePath, str | None], Parsed]] = {
     "tsv": partial(parse_delimited, separator="\t"),
     "csv": partial(parse_delimited, separator=","),
-    "audiogrounding": parse_audiogrounding,
+    "audiogrounding": lambda text, path, _: parse_audiogrounding(text, path),
     "audacity": parse_audacity,
     "jams": parse_jams,
+    "raven": parse_raven,
+    "textgrid": parse_textgrid,
 }
 FORMATS = tuple(_PARSERS)
-_SUFFIXES = {".tsv": "tsv", ".csv": "csv", ".jams": "jams", ".txt": "audacity", ".json": "audiogrounding"}
+_SUFFIXES = {
+    ".tsv": "tsv",
+    ".csv": "csv",
+    ".jams": "jams",
+    ".txt": "audacity",
+    ".json": "audiogrounding",
+    ".textgrid": "textgrid",
+}
 
 
 def read_events(
@@ -41,15 +52,26 @@ def read_events(
     Parameters
     ----------
     path : path-like
-        TSV or CSV as DESED and AudioSet-strong write them, AudioGrounding (JSON, versions 1 and 2), an Audacity
-        label track, or JAMS; plain or compressed with gzip.
+        Text in UTF-8 or UTF-16, plain or compressed with gzip:
+
+        - TSV or CSV with a header: DESED, AudioSet-strong, and other names of columns (`read_tsv`);
+        - an Audacity label track, or a text file of scaper or sed_eval (`read_audacity`);
+        - JAMS, scaper's too (`read_jams`);
+        - AudioGrounding, versions 1 and 2 (`read_audiogrounding`);
+        - a selection table of Raven (`read_raven`);
+        - a TextGrid of Praat (`read_textgrid`).
+
+        Times are seconds with a decimal point or comma (one of them throughout), with a unit (``1.5s``,
+        ``1500 ms``), or a clock's (``0:01.5``, ``1:00:01.5``). A field that is anything else is an error, with
+        the file and the line.
     clip : str or path-like, optional
         The one clip whose events are wanted: its name, in any of the forms that data sets give it (``ID_30.wav``
-        is ``YID_30.000_40.000.wav``), or the path of its audio. Rows keep the name that the file gives. A label
-        track names no clip; there this is the name, or else the file's own without its ending.
+        is ``YID_30.000_40.000.wav``), or the path of its audio. Rows keep the name that the file gives. Label
+        tracks, TextGrids and tables without a column of clips name none; there this is the name, or else the
+        file's own without its ending.
     seconds : float or mapping of str to float, optional
         Length of the clip, or clip -> length; left out: what names of clips tell.
-    format : {"tsv", "csv", "audiogrounding", "audacity", "jams"}, optional
+    format : {"tsv", "csv", "audiogrounding", "audacity", "jams", "raven", "textgrid"}, optional
         Left out: what the file's content looks like.
 
     Returns
@@ -73,10 +95,10 @@ def read_events(
     text = read_text(path)
     kind = _checked_format(text, path, format)
     name = None if clip is None else PurePath(clip).name
-    found = parse_audacity(text, path, name) if kind == "audacity" else _PARSERS[kind](text, path)
+    found = _PARSERS[kind](text, path, name)
     rows = np.arange(len(found.table))
     try:
-        if name is not None and kind != "audacity":
+        if name is not None and found.names_clips:
             wanted = clip_named(name, list(dict.fromkeys(found.table["clip"])))
             rows = np.flatnonzero(found.table["clip"] == wanted)
         kept = found.table.iloc[rows].reset_index(drop=True)
@@ -109,17 +131,19 @@ def _looks_like(text: str) -> str | None:
     first = text.lstrip("\r\n").partition("\n")[0]
     if first.lstrip()[:1] in ("{", "["):
         return _json_kind(text)
+    if looks_like_textgrid(text):
+        return "textgrid"
     if starts_as_label(first):
         return "audacity"
     if "\t" in first:
-        return "tsv"
-    return "csv" if "," in first else None
+        return "raven" if looks_like_raven(first) else "tsv"
+    return "csv" if "," in first or ";" in first else None
 
 
 def _json_kind(text: str) -> str | None:
     try:
-        content: Any = json.loads(text)
-    except (ValueError, RecursionError):
+        content = parse_json(text, "the file")
+    except EventsError:
         return None
     if isinstance(content, dict):
         return "jams" if "annotations" in content else "audiogrounding" if "soundtag" in content else None

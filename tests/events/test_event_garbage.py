@@ -23,13 +23,15 @@ from attnviz.events import (
     read_csv,
     read_events,
     read_jams,
+    read_raven,
+    read_textgrid,
     read_tsv,
     with_spans,
     write_csv,
     write_tsv,
 )
 
-READERS = (read_audacity, read_audiogrounding, read_csv, read_jams, read_tsv)
+READERS = (read_audacity, read_audiogrounding, read_csv, read_jams, read_raven, read_textgrid, read_tsv)
 NUMBERS = st.one_of(st.integers(-3, 12), st.floats(), st.sampled_from([10**30, 10**400, -1, 1e308]))
 LEAVES = (
     st.none() | st.booleans() | NUMBERS | st.text(max_size=6) | st.sampled_from(["dog", "0.5", "\ud800", "nan"])

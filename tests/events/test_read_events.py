@@ -44,6 +44,22 @@ def write_grounding(table, path):
 WRITERS["audiogrounding"] = write_grounding
 
 
+def write_raven(table, path):
+    event = table.iloc[0]
+    header = "Selection\tView\tBegin Time (s)\tEnd Time (s)\tBegin File\tAnnotation\n"
+    line = f"1\tWaveform 1\t{event['onset']}\t{event['offset']}\t{NAME}\tdog\n"
+    path.write_text(header + line + line.replace("Waveform", "Spectrogram"))
+
+
+def write_textgrid(table, path):
+    event = table.iloc[0]
+    tier = f'"IntervalTier" "tier" 0 2 3 0 {event["onset"]} "" {event["onset"]} {event["offset"]} "dog" 1.5 2 ""'
+    path.write_text(f'"ooTextFile"\n"TextGrid"\n0\n2\n<exists>\n1\n{tier}')
+
+
+WRITERS |= {"raven": write_raven, "textgrid": write_textgrid}
+
+
 @pytest.mark.parametrize("kind", FORMATS)
 def test_every_format_is_known_by_its_content(tmp_path, kind):
     path = tmp_path / "events.dat"  # a suffix that tells nothing
@@ -60,9 +76,9 @@ def test_every_format_is_known_by_its_content(tmp_path, kind):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("x.json", "{broken", r"x\.json is not a JSON file"),
+        ("x.json", "{broken", r"x\.json is not JSON that"),
         ("x.json", '{"a": 1}', "has no audiocap_id; is it AudioGrounding"),
-        ("x.jams", "{broken", "not a JSON file"),
+        ("x.jams", "{broken", "not JSON that"),
         ("x.tsv", "words", "Is the first line a header"),
         ("x.csv", "time;label\n", "Is the first line a header"),
         ("x", "words", "looks like no event file: it begins 'words'"),

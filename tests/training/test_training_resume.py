@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import torch
 from training.training_toys import toy_config
 
 from attnviz.errors import OutputError, TrainingError
+from attnviz.io.leftovers import temporary_path
 from attnviz.training import loop
 from attnviz.training.checkpoints import list_checkpoints
 from attnviz.training.run_folder import tidy_run
@@ -146,7 +148,7 @@ def test_killed_process(toy_training, tmp_path):
         process.kill()
         process.communicate()
     # What a kill amid writing leaves behind.
-    (run / "checkpoints" / ".step-0000009.1234abcd.partial").mkdir()
+    left_by_the_dead(run / "checkpoints" / "step-0000009", "partial").mkdir()
     with (run / "metrics.csv").open("a") as file:
         file.write("9,1.0,lo")
     config = toy_config(steps=40)
@@ -161,10 +163,17 @@ def test_killed_process(toy_training, tmp_path):
     assert not list((run / "checkpoints").glob(".*"))
 
 
+def left_by_the_dead(target, role):
+    """The temporary path of a process that has ended."""
+    path = temporary_path(target, role)
+    return path.with_name(path.name.replace(f"-{os.getpid()}-", "-999999999-"))
+
+
 def test_later_samples_and_leftovers_are_removed(tmp_path):
-    for name in ("samples/step-0000002", "samples/step-0000004", "samples/.step-0000005.ab.partial",
-                 "checkpoints/step-0000002", "checkpoints/.step-0000001.removed"):  # fmt: skip
+    for name in ("samples/step-0000002", "samples/step-0000004", "checkpoints/step-0000002"):
         (tmp_path / name).mkdir(parents=True)
+    left_by_the_dead(tmp_path / "samples" / "step-0000005", "partial").mkdir()
+    left_by_the_dead(tmp_path / "checkpoints" / "step-0000001", "removed").mkdir()
     tidy_run(tmp_path, 3)
     left = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.glob("*/*"))
     assert left == ["checkpoints/step-0000002", "samples/step-0000002"]
@@ -234,8 +243,7 @@ def test_how_often_things_are_written_may_change(toy_training, tmp_path):
 
 def test_other_scenes_are_refused(toy_training, monkeypatch, tmp_path):
     toy_training(toy_config())
-    (tmp_path / "run" / "model" / "toy.safetensors").unlink()
-    (tmp_path / "run" / "model").rmdir()
+    shutil.rmtree(tmp_path / "run" / "model")
     with pytest.raises(TrainingError, match=r"validation_scenes was '' and is 'toy'"):
         toy_training(toy_config(), held_out=True, resume=True)
 
