@@ -8,6 +8,7 @@ import typer
 
 from attnviz.commands.align import align
 from attnviz.commands.bundle import bundle
+from attnviz.commands.clean import clean
 from attnviz.commands.data import data
 from attnviz.commands.diagnose import diagnose
 from attnviz.commands.doctor import doctor
@@ -44,4 +45,5 @@ for _command in (generate, listen, align, explain, report, figures, diagnose, do
 app.add_typer(edit, name="edit")
 app.command()(train)
 app.command()(bundle)
+app.command()(clean)
 app.add_typer(data, name="data")

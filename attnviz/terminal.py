@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import io
 import json
 import math
 import os
@@ -68,6 +69,7 @@ def command(run: Callable[..., Mapping[str, Any]]) -> Callable[..., None]:
 
     @functools.wraps(run)
     def wrapped(*args: Any, quiet: bool, as_json: bool, **kwargs: Any) -> None:
+        print_whatever()
         talk = Talk(quiet, as_json)
         token = _TALK.set(talk)
         try:
@@ -87,6 +89,13 @@ def command(run: Callable[..., Mapping[str, Any]]) -> Callable[..., None]:
     )
     wrapped.__annotations__ = {name: one.annotation for name, one in wrapped.__signature__.parameters.items()}  # type: ignore[attr-defined]
     return wrapped
+
+
+def print_whatever() -> None:
+    """Let no character end a command: what the terminal's encoding has not is printed escaped."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def talk() -> Talk:

@@ -14,10 +14,14 @@ import torch
 
 from attnviz.audio.mel import checked_audio
 from attnviz.audio.settings import MEL, whole_number
+from attnviz.audio.truncation import missing_bytes, missing_samples
 from attnviz.errors import AudioError
+from attnviz.io.paths import checked_path
 from attnviz.io.storage import write_whole
 
 _FULL_SCALE = 32768  # 2**15: the magnitude that 16 bits give the value 1.0
+_BITS_24, _BITS_32 = 2**23, 2**31
+_LOUDEST = 100.0  # 40 dB above full scale
 _MOST_CHANNELS = 64  # more than this is samples in the place of channels
 
 
@@ -33,8 +37,9 @@ def load_audio(
     ----------
     source : path, numpy.ndarray or torch.Tensor
         A WAV, FLAC, OGG (or other libsndfile) file of any sample rate and number of channels; or samples,
-        ``(samples,)`` or ``(samples, channels)``: floating point is taken as it is, integers are divided by
-        their full scale.
+        ``(samples,)`` or ``(samples, channels)``: floating point is taken as it is; int16 and int8 are divided
+        by their full scale, as is uint8 around 128. Of int32 and int64 the values tell: those beyond 2**23 are of
+        32 bits, and anything smaller could be of 16, 24 or 32 bits, so it is refused.
     sample_rate : int
         Samples a second wanted.
     source_rate : int, optional
@@ -48,7 +53,9 @@ def load_audio(
     Raises
     ------
     AudioError
-        No such file, not an audio file, no samples, NaN, or an array of another shape or type.
+        No such file, not an audio file, one that breaks off before the end that it states (MP3 without a Xing
+        or Info tag states none), no samples, NaN, an array of another shape or type, or values whose full scale
+        cannot be told.
     """
     sample_rate = whole_number("sample_rate", sample_rate)
     if isinstance(source, (np.ndarray, torch.Tensor)):
@@ -61,7 +68,7 @@ def load_audio(
             raise AudioError(
                 f"source_rate is {source_rate}, but {where} states its own sample rate: leave it out."
             )
-        samples, rate = _from_file(Path(source), where)
+        samples, rate = _from_file(checked_path(source, "the path of an audio file", AudioError), where)
     else:
         raise AudioError(f"audio is a {type(source).__name__}; a path, a numpy array or a torch tensor is needed.")
     if samples.size == 0:
@@ -82,10 +89,19 @@ def _from_file(path: Path, where: str) -> tuple[np.ndarray, int]:
         raise AudioError(f"there is no {where}. Is the path relative to another folder?") from error
     except (OSError, ValueError) as error:
         raise AudioError(f"{where} cannot be opened: {error}.") from error
+    damage = missing_bytes(content.getvalue())
     try:
-        samples, rate = soundfile.read(content, dtype="float32", always_2d=True)
+        with soundfile.SoundFile(content) as file:
+            stated, rate = file.frames, file.samplerate
+            samples = file.read(dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, TypeError, ValueError, MemoryError) as error:
         raise AudioError(f"{where} is not audio that can be read (WAV, FLAC and OGG can): {error}") from error
+    damage = damage or missing_samples(content.getvalue(), stated, len(samples))
+    if damage is not None:
+        raise AudioError(
+            f"{where} breaks off: {damage}. Was it copied or downloaded only in part? To use what is there, have "
+            "another program write it anew."
+        )
     return samples, int(rate)
 
 
@@ -101,10 +117,35 @@ def _from_array(source: np.ndarray | torch.Tensor) -> np.ndarray:
     if source.dtype == np.uint8:  # the one unsigned format of audio files, silent at 128
         return (source.astype(np.float32) - 128) / 128
     if np.issubdtype(source.dtype, np.signedinteger):
-        return (source / (float(np.iinfo(source.dtype).max) + 1)).astype(np.float32)
+        return (source / _full_scale(source)).astype(np.float32)
     if np.issubdtype(source.dtype, np.floating):
+        _check_level(source)
         return source.astype(np.float32)
     raise AudioError(f"the audio array has the type {source.dtype}; floating point or signed integers are needed.")
+
+
+def _full_scale(source: np.ndarray) -> float:
+    """Return the magnitude of 1.0. NumPy makes int64 of any list, so that the container alone says nothing."""
+    if source.dtype.itemsize <= 2:
+        return float(np.iinfo(source.dtype).max) + 1
+    peak = max(-int(source.min()), int(source.max())) if source.size else 0
+    if peak == 0:
+        return 1.0
+    if _BITS_24 < peak <= _BITS_32:
+        return float(_BITS_32)
+    raise AudioError(
+        f"the audio array is {source.dtype} with a peak of {peak}, which does not tell its full scale: 16, 24 or "
+        "32 bits? Give int16, audio.astype(numpy.int16), or floating point in [-1, 1], audio / 32768 for 16 bits."
+    )
+
+
+def _check_level(samples: np.ndarray) -> None:
+    peak = float(np.abs(samples[np.isfinite(samples)]).max(initial=0.0))
+    if peak > _LOUDEST:
+        raise AudioError(
+            f"the audio array is {samples.dtype} with a peak of {peak:g}; floating-point samples are in [-1, 1]. "
+            "Are they those of 16 bits? Then divide them by 32768."
+        )
 
 
 def to_int16(audio: np.ndarray) -> np.ndarray:

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from attnviz.audio import load_audio
+from attnviz.audio.ogg import ogg_damage
 from attnviz.errors import AttnVizWarning, AudioError
 from attnviz.sounds.attribution import attributions
 from attnviz.sounds.audibility import FRAME_SECONDS, frame_levels
-from attnviz.sounds.ogg import ogg_damage
 
 CLASSES = (
     "Dog bark",

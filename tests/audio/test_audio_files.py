@@ -230,7 +230,7 @@ def test_a_file_that_is_none_is_refused_by_name(tmp_path: Path) -> None:
     for value in (np.nan, np.inf):
         with pytest.raises(AudioError, match=r"bad.wav holds samples that are NaN"):
             load_audio(_wav(tmp_path, np.array([0.0, value, 0.5])))
-    with pytest.raises(AudioError, match="cannot be opened"):
+    with pytest.raises(AudioError, match="null character"):
         load_audio("a\0b.wav")
 
 

@@ -177,7 +177,8 @@ item []:
 """
 SHORT = (
     'File type = "ooTextFile"\nObject class = "TextGrid"\n\n0\n2.5\n<exists>\n2\n"IntervalTier"\n'
-    '"Mary ""M"" 1"\n0\n2.5\n2\n0\n1.5\n""\n1.5\n2.5\n"a ""big"" dog 3"\n"TextTier"\n"bell"\n0\n2.5\n1\n0.25\n"ding"\n'
+    '"Mary ""M"" 1"\n0\n2.5\n2\n0\n1.5\n""\n1.5\n2.5\n'
+    '"a ""big"" dog 3"\n"TextTier"\n"bell"\n0\n2.5\n1\n0.25\n"ding"\n'
 )
 
 

@@ -60,7 +60,7 @@ def test_the_pipeline_warns_once_a_call_and_keeps_the_file(knowing, tmp_path):
     assert AuffusionPipeline.from_pipe(pipe).known_sounds == pipe.known_sounds
     pipe.save_pretrained(tmp_path / "again")
     assert read_known_sounds(tmp_path / "again") == {"Dog bark": ("dog", "bark")}
-    pipe.save_pretrained(knowing, overwrite=True)  # a folder with the file in it is a checkpoint
+    pipe.save_pretrained(tmp_path / "again", overwrite=True)  # the file is one of a checkpoint's
 
 
 @pytest.mark.parametrize(

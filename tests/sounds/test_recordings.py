@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from sounds.sounds_synthetic import ogg, write_layout
 
+from attnviz.audio.ogg import ogg_damage
 from attnviz.errors import AttnVizWarning, AudioError
 from attnviz.sounds import CLASSES, RECORDING_RATE, attributions, read_esc10
-from attnviz.sounds.ogg import ogg_damage
 from attnviz.sounds.recordings import list_recordings
 
 THREE = CLASSES[:3]

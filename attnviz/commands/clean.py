@@ -1,0 +1,41 @@
+"""``attnviz clean``: what killed runs left half-written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from attnviz.terminal import command, say
+
+
+@command
+def clean(
+    path: Annotated[Path, typer.Argument(help="Folder to look through, folders in it too.")] = Path(),
+) -> dict[str, Any]:
+    """Remove what killed runs left half-written, and put back what they had moved aside.
+
+    Only of processes that ran on this machine and have ended: what a living one writes is left alone, and so is
+    what another machine left on a shared disk.
+    """
+    from attnviz.errors import OutputError
+    from attnviz.io.leftovers import clear, find_leftovers
+    from attnviz.io.paths import checked_path
+
+    folder = checked_path(path, "the folder to clean", OutputError)
+    if not folder.is_dir():
+        raise OutputError(f"there is no folder {folder} to clean.")
+    removed, restored, kept = [], [], []
+    for leftover in list(find_leftovers(folder)):
+        if not leftover.dead:
+            kept.append(leftover.path)
+        elif (place := clear(leftover)) is not None:
+            restored.append(place)
+        else:
+            (kept if leftover.path.exists() else removed).append(leftover.path)
+    for title, paths in (("removed", removed), ("put back", restored), ("left alone", kept)):
+        for one in paths:
+            say(f"{title}  {one}")
+    say(f"{len(removed)} removed, {len(restored)} put back, {len(kept)} left alone")
+    return {"removed": removed, "restored": restored, "left": kept}
