@@ -26,7 +26,9 @@ def clean(
     folder = checked_path(path, "the folder to clean", OutputError)
     if not folder.is_dir():
         raise OutputError(f"there is no folder {folder} to clean.")
-    removed, restored, kept = [], [], []
+    removed: list[Path] = []
+    restored: list[Path] = []
+    kept: list[Path] = []
     for leftover in list(find_leftovers(folder)):
         if not leftover.dead:
             kept.append(leftover.path)
