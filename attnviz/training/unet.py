@@ -62,15 +62,16 @@ class UnetModel:
     unet : mapping
         Arguments of ``UNet2DConditionModel``, or ``{"pretrained": FOLDER}``.
     text : TextSettings
-        The text encoder, trained along. Of a checkpoint ``pretraining_steps`` alone may be given: its own encoder
-        and adapter then learn the sounds' names again, and stay as that left them.
+        The text encoder. With ``pretraining_steps`` it learns, with its adapter, the sounds' names before the
+        denoiser does anything, and stays as that left it; without, a new one is trained along. Of a checkpoint
+        ``pretraining_steps`` alone may be given: its own encoder and adapter then learn the names again.
     scheduler : mapping
         Arguments of diffusers' scheduler: of a new denoiser beyond Stable Diffusion's, of a `checkpoint` beyond
         its own. ``class`` names another scheduler than the one that is there (``PNDMScheduler`` for a new one).
     train_text_encoder : bool
-        Whether a checkpoint's text encoders are trained along; those of a new denoiser always are.
+        Whether a checkpoint's text encoders are trained along.
     train_adapter : bool
-        Whether a checkpoint's adapters are trained along; those of a new denoiser always are.
+        Whether a checkpoint's adapters are trained along.
     """
 
     checkpoint: str = ""
@@ -103,6 +104,11 @@ class UnetObjective:
         How much more often late timesteps, which are mostly noise, are drawn than early ones: a share u of the
         schedule becomes ``shift u / (1 + (shift - 1) u)`` (Esser et al. 2024, arXiv 2403.03206, eq. 23). What
         sounds, and when, is decided there. 1: all alike.
+    mean_weight : float
+        Weight of the squared error of each latent channel's mean over rows and columns. It decides how loud all
+        of a clip is, is settled in the first steps of a generation, and is one of 1024 parts of the error of a
+        16 x 64 latent. (Hoogeboom et al. 2023, arXiv 2301.11093, eq. 9, add the errors of all coarser grids.)
+        0: it counts as any other part.
     position_weight : float
         Weight of the error with which row and column can be read from the features that attend to words
         (`PositionProbe`); 0: they are not asked.
@@ -114,13 +120,14 @@ class UnetObjective:
     condition_dropout: float = 0.1
     new_captions: bool = True
     timestep_shift: float = 1.0
+    mean_weight: float = 0.0
     position_weight: float = 0.0
     activity_weight: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 < self.timestep_shift < np.inf:
             raise TrainingError(f"objective.timestep_shift is {self.timestep_shift}; a number above 0 is needed.")
-        for name in ("position_weight", "activity_weight"):
+        for name in ("mean_weight", "position_weight", "activity_weight"):
             weight = getattr(self, name)
             if not 0 <= weight < np.inf:
                 raise TrainingError(f"objective.{name} is {weight}; a number from 0 on is needed.")
@@ -161,8 +168,12 @@ class _Denoising(Player):
         noise = torch.randn_like(latents)
         shares = torch.rand(len(latents), device=latents.device)
         steps = self.objective.timesteps(shares, self.scheduler.config.num_train_timesteps)
-        loss = self.errors(latents, keys, noise, steps).mean()
+        difference = self.difference(latents, keys, noise, steps)
+        loss = difference.square().mean()
         told, whole = {"loss": loss}, loss
+        if self.objective.mean_weight:
+            told["mean"] = difference.mean((2, 3)).square().mean()
+            whole = whole + self.objective.mean_weight * told["mean"]
         if self.position is not None:
             told["position"] = self.position.error()
             whole = whole + self.objective.position_weight * told["position"]
@@ -179,22 +190,22 @@ class _Denoising(Player):
         dropped = torch.rand(len(captions), device=latents.device) < self.objective.condition_dropout
         return torch.where(dropped[:, None, None], nothing.to(keys), keys)
 
-    def errors(
+    def difference(
         self, latents: torch.Tensor, keys: torch.Tensor, noise: torch.Tensor, steps: torch.Tensor
     ) -> torch.Tensor:
-        """Return the mean squared error of each item's prediction."""
+        """Return the prediction less what it should be, in float32."""
         noisy = self.scheduler.add_noise(latents, noise, steps)
         velocity = self.scheduler.config.prediction_type == "v_prediction"
         target = self.scheduler.get_velocity(latents, noise, steps) if velocity else noise
         predicted = self.parts["unet"](noisy, steps, encoder_hidden_states=keys, return_dict=False)[0]
-        return (predicted.float() - target).square().flatten(1).mean(1)
+        return predicted.float() - target
 
 
 class UnetPart(Part):
     """A denoiser of latents and, unless a published text encoder is kept as it is, its text encoder.
 
-    In the adapter layout the adapters are trained too, unless told otherwise. Of a whole checkpoint the text
-    encoders are frozen.
+    In the adapter layout the adapters are trained too, unless told otherwise. Text encoders of a whole checkpoint,
+    and those that learnt their words before, are frozen.
     """
 
     def __init__(self, config: TrainingConfig, scenes: SceneStore, cache: Path, device: torch.device) -> None:
@@ -221,10 +232,11 @@ class UnetPart(Part):
 
     def _kept(self, model: UnetModel) -> torch.nn.Module | None:
         """Return what of the text conditioning stays as it is."""
-        if not model.checkpoint or model.train_text_encoder or self.pipe.conditioner is None:
+        if self.pipe.conditioner is None or model.train_text_encoder:
             return None
-        taught = model.text.pretraining_steps > 0
-        return self.pipe.conditioner if taught or not model.train_adapter else self.pipe.conditioner.encoders
+        if model.text.pretraining_steps or not model.train_adapter:
+            return self.pipe.conditioner
+        return self.pipe.conditioner.encoders if model.checkpoint else None
 
     def _encoded(self, scenes: SceneStore, device: torch.device) -> np.ndarray:
         return cached_latents(self.pipe.vae, scenes, self.cache, device, self.precision)
@@ -252,7 +264,7 @@ class UnetPart(Part):
         found = {}
         for step in (100, 300, 500, 700, 900):
             steps = torch.full((len(latents),), step, device=device)
-            found[f"error_t{step}"] = float(self._denoising.errors(latents, keys, noise, steps).mean())
+            found[f"error_t{step}"] = float(self._denoising.difference(latents, keys, noise, steps).square().mean())
         return {"error": float(np.mean(list(found.values()))), **found}
 
     def sample(self, scenes: SceneStore, folder: Path, device: torch.device) -> None:

@@ -396,7 +396,8 @@ def test_denoiser_s_error_is_that_written_out_by_hand(scenes, vae_folder, tmp_pa
     with torch.no_grad():
         predicted = part.pipe.unet(noisy, steps, keys).sample
         by_hand = ((predicted - target) ** 2).mean((1, 2, 3))
-        np.testing.assert_allclose(player.errors(latents, keys, noise, steps), by_hand, rtol=1e-4)
+        found = player.difference(latents, keys, noise, steps).square().mean((1, 2, 3))
+        np.testing.assert_allclose(found, by_hand, rtol=1e-4)
 
 
 def test_dropped_captions_become_zeros_and_no_others(scenes, vae_folder, tmp_path):
@@ -421,6 +422,31 @@ def test_captions_are_written_anew_and_name_the_same_sound(scenes, vae_folder, t
     assert all("dog" in caption for caption in captions)
     same = unet_part(scenes, vae_folder, tmp_path, objective={"new_captions": False})
     assert same.batch(scenes, np.array([0]), rng)["captions"] == ["a dog barks"]
+
+
+def test_the_mean_of_each_channel_weighs_as_much_as_is_asked(scenes, vae_folder, tmp_path):
+    """A prediction that is off by one number everywhere, and one that is off by as much in a chequered way."""
+    part = unet_part(scenes, vae_folder, tmp_path, objective={"mean_weight": 5.0})
+    player, shape = part.players[0], (2, 4, 16, 64)
+    chequered = 1 - 2 * (torch.arange(16)[:, None] + torch.arange(64)).remainder(2).float()
+    batch = part.batch(scenes, np.array([0, 2]), np.random.default_rng(0))
+    for off, mean in ((torch.full(shape, 0.3), 0.09), (0.3 * chequered.expand(shape), 0.0)):
+        player.difference = lambda *_, off=off: off
+        whole, told = player(batch)
+        assert float(told["loss"]) == pytest.approx(0.09, rel=1e-5)
+        assert float(told["mean"]) == pytest.approx(mean, abs=1e-7)
+        assert float(whole) == pytest.approx(0.09 + 5 * mean, rel=1e-5)
+
+
+def test_a_new_denoiser_s_words_stay_as_their_own_pretraining_left_them(scenes, vae_folder, tmp_path):
+    for steps, stay in ((2, True), (0, False)):
+        part = unet_part(scenes, vae_folder, tmp_path, model={"text": {**TEXT, "pretraining_steps": steps}})
+        before = {name: tensor.clone() for name, tensor in part.pipe.conditioner.state_dict().items()}
+        stepped(part, scenes)
+        after = part.pipe.conditioner.state_dict()
+        assert all(torch.equal(tensor, before[name]) for name, tensor in after.items()) == stay
+        if stay:
+            assert not any(parameter.requires_grad for parameter in part.pipe.conditioner.parameters())
 
 
 @pytest.mark.parametrize("write", [write_adapter_checkpoint, write_plain_checkpoint])

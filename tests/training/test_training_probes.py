@@ -136,7 +136,7 @@ def test_shifts_that_are_none_are_refused(shift):
         UnetObjective(timestep_shift=shift)
 
 
-@pytest.mark.parametrize("name", ["position_weight", "activity_weight"])
+@pytest.mark.parametrize("name", ["mean_weight", "position_weight", "activity_weight"])
 @pytest.mark.parametrize("weight", [-0.1, float("inf"), float("nan")])
 def test_weights_that_are_none_are_refused(name, weight):
     with pytest.raises(TrainingError, match=rf"objective.{name} is .*; a number from 0 on is needed"):
