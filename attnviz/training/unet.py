@@ -264,7 +264,9 @@ class UnetPart(Part):
         found = {}
         for step in (100, 300, 500, 700, 900):
             steps = torch.full((len(latents),), step, device=device)
-            found[f"error_t{step}"] = float(self._denoising.difference(latents, keys, noise, steps).square().mean())
+            found[f"error_t{step}"] = float(
+                self._denoising.difference(latents, keys, noise, steps).square().mean()
+            )
         return {"error": float(np.mean(list(found.values()))), **found}
 
     def sample(self, scenes: SceneStore, folder: Path, device: torch.device) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 
+from attnviz.audio.settings import LOG_CEILING, LOG_FLOOR
 from attnviz.errors import TrainingError
 from attnviz.training.config import TrainingConfig, read_settings
 from attnviz.training.models import make_model
@@ -20,6 +21,9 @@ from attnviz.training.scene_store import SceneStore
 
 ENCODER = ("encoder.", "quant_conv.")
 """How the names of the weights begin that make the latents; the others decode them."""
+
+_BLOCK = 8  # pixels between the blocks whose levels are compared; they are twice as large
+_POWER = LOG_CEILING - LOG_FLOOR  # logarithm of the power in a step of 1: from -1 to 1 a magnitude rises by this
 
 _STANDARDISED = 200  # scenes that the latents are standardised on
 
@@ -39,6 +43,10 @@ class VaeObjective:
         Of the squared error after averaging over 9 columns, and after averaging over 9 rows. Noise, which cannot
         be encoded, is small in it; harmonics, which are long in time, and onsets, which are wide in frequency,
         are not.
+    level_weight : float
+        Of the squared error of the level (logarithm of the mean power) of blocks of 16 x 16 pixels. What cannot be
+        encoded, the squared error smooths away, and a mean of logarithms lies below the logarithm of the mean:
+        harmonics that are smeared over their gaps come back many dB quieter. This error asks for their power.
     decoder_only : bool
         Whether the encoder stays as it is, and with it the latents: denoisers of them go on working.
     """
@@ -46,6 +54,7 @@ class VaeObjective:
     columns: int = 256
     kl_weight: float = 1e-6
     ridge_weight: float = 0.0
+    level_weight: float = 0.0
     decoder_only: bool = False
 
 
@@ -64,12 +73,34 @@ class _Reconstruction(Player):
         if self.objective.ridge_weight:
             loss = loss + self.objective.ridge_weight * _ridge_error(decoded - images)
         psnr = -10 * torch.log10(error.detach() / 4)
-        return loss, {"loss": loss, "psnr": psnr, "kl": divergence}
+        told = {"psnr": psnr, "kl": divergence}
+        if self.objective.level_weight:
+            told["level"] = (block_levels(decoded) - block_levels(images)).square().mean()
+            loss = loss + self.objective.level_weight * told["level"]
+        return loss, {"loss": loss, **told}
 
 
 def _ridge_error(error: torch.Tensor) -> torch.Tensor:
     long, high = (torch.nn.functional.avg_pool2d(error, size, stride=1) for size in ((1, 9), (9, 1)))
     return long.square().mean() + high.square().mean()
+
+
+def block_levels(images: torch.Tensor) -> torch.Tensor:
+    """Return the levels of blocks of 16 x 16 pixels, which overlap by half: the value of even blocks of that level.
+
+    Parameters
+    ----------
+    images : torch.Tensor, shape (batch, channels, rows, columns)
+        Mel images in [-1, 1]; 16 rows and columns at the least.
+
+    Returns
+    -------
+    torch.Tensor, shape (batch, channels, rows // 8 - 1, columns // 8 - 1)
+        In the images' own scale.
+    """
+    # Values decoded beyond [-1, 1] are clamped by the pipelines, too.
+    power = torch.exp(_POWER * (images.float().clamp(max=1.0) - 1))
+    return torch.nn.functional.avg_pool2d(power, 2 * _BLOCK, stride=_BLOCK).log() / _POWER + 1
 
 
 class VaePart(Part):

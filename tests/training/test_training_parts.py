@@ -32,7 +32,7 @@ from attnviz.training.spectral_loss import StftError, mel_error
 from attnviz.training.text_encoder import TextSettings, make_conditioner
 from attnviz.training.text_pretraining import _labelled, teach_words
 from attnviz.training.unet import UnetPart
-from attnviz.training.vae import VaePart, psnr, reconstruct, standardise_latents
+from attnviz.training.vae import VaePart, block_levels, psnr, reconstruct, standardise_latents
 from attnviz.training.vocoder import VocoderPart
 
 CPU = torch.device("cpu")
@@ -163,6 +163,37 @@ def test_a_decoder_that_goes_on_alone_leaves_the_latents_as_they_are(scenes, vae
     assert all(torch.equal(before[name], again.state_dict()[name]) for name in encoder)
     with pytest.raises(TrainingError, match=r"set model.pretrained"):
         VaePart(config("vae", VAE, objective=objective), scenes)
+
+
+def test_the_level_of_a_block_is_that_of_its_mean_power():
+    """Of one loud pixel in 256: its own level less 10 log10 256 dB; of an even block: its value."""
+    image = torch.full((1, 1, 16, 32), -1.0)
+    image[0, 0, 3, 4] = 0.6
+    levels = block_levels(image)
+    assert levels.shape == (1, 1, 1, 3)
+    # An image in [0, 1] is a log magnitude over 20 log10(200 / 1e-5) = 146 dB.
+    decibels = 20 * np.log10(200 / 1e-5) / 2
+    assert float(levels[0, 0, 0, 0]) == pytest.approx(0.6 - 10 * np.log10(256) / decibels, abs=1e-5)
+    assert float(levels[0, 0, 0, 2]) == pytest.approx(-1.0, abs=1e-5)
+    assert float(block_levels(torch.full((1, 1, 16, 16), 0.25))) == pytest.approx(0.25, abs=1e-6)
+
+
+def test_asked_for_levels_a_decoder_that_cannot_place_lines_draws_them_brighter():
+    """Lines whose place is told to nobody: the squared error asks for their mean brightness."""
+
+    def best(weight: float) -> float:
+        values = torch.linspace(-1, 1, 401)
+        lines = torch.full((16, 16), -1.0)
+        lines[::8] = 0.5
+        errors = []
+        for value in values:
+            drawn = torch.full((1, 1, 16, 16), float(value))
+            level = (block_levels(drawn) - block_levels(lines[None, None])).square().mean()
+            errors.append(float((drawn - lines).square().mean() + weight * level))
+        return float(values[int(np.argmin(errors))])
+
+    assert best(0) == pytest.approx(-1 + 1.5 / 8, abs=0.01)
+    assert best(1e4) == pytest.approx(0.5 - np.log(8) / np.log(2e7), abs=0.01)
 
 
 def test_vae_columns_must_be_a_multiple_of_its_factor(scenes):

@@ -1,0 +1,56 @@
+"""Ways to guide: what is made of the conditional and the unconditional prediction of the clean latents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from diffusers.guiders.adaptive_projected_guidance import normalized_guidance
+
+Guide = Callable[[torch.Tensor, torch.Tensor, float, int], torch.Tensor]
+"""``(conditional, unconditional, scale, timestep)`` to the guided prediction; at scale 1 the conditional one."""
+
+
+def plain(conditional: torch.Tensor, unconditional: torch.Tensor, scale: float, timestep: int) -> torch.Tensor:
+    """Classifier-free guidance (Ho and Salimans 2022, arXiv 2207.12598)."""
+    return conditional + (scale - 1) * (conditional - unconditional)
+
+
+def within(first: int) -> Guide:
+    """Return guidance that begins below a timestep (guidance interval: Kynkaanniemi et al. 2024, 2404.07724)."""
+
+    def guide(conditional: torch.Tensor, unconditional: torch.Tensor, scale: float, timestep: int) -> torch.Tensor:
+        return plain(conditional, unconditional, scale if timestep < first else 1.0, timestep)
+
+    return guide
+
+
+def projected(conditional: torch.Tensor, unconditional: torch.Tensor, scale: float, timestep: int) -> torch.Tensor:
+    """Adaptive projected guidance (Sadat et al. 2024, arXiv 2410.02416): no part along the prediction itself."""
+    return normalized_guidance(conditional, unconditional, scale - 1, eta=0.0, use_original_formulation=True)
+
+
+def mean_free(conditional: torch.Tensor, unconditional: torch.Tensor, scale: float, timestep: int) -> torch.Tensor:
+    """Classifier-free guidance whose push has no mean over rows and columns, channel by channel."""
+    push = conditional - unconditional
+    return conditional + (scale - 1) * (push - push.mean((2, 3), keepdim=True))
+
+
+def mean_free_within(first: int) -> Guide:
+    """Return `mean_free` guidance that begins below a timestep."""
+
+    def guide(conditional: torch.Tensor, unconditional: torch.Tensor, scale: float, timestep: int) -> torch.Tensor:
+        return mean_free(conditional, unconditional, scale if timestep < first else 1.0, timestep)
+
+    return guide
+
+
+GUIDES: dict[str, Guide] = {
+    "plain": plain,
+    "interval t < 940": within(940),
+    "interval t < 880": within(880),
+    "interval t < 800": within(800),
+    "projected": projected,
+    "mean free": mean_free,
+    "mean free, interval t < 880": mean_free_within(880),
+}
