@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from loudness_parts.sampling import brightness, level, sample, vocoded  # noqa: 
 
 import attnviz  # noqa: E402
 from attnviz.audio import log_mel, mel_to_image  # noqa: E402
-from attnviz.sounds import CLASSES, PHRASES, ComposerConfig, Scene, read_esc10, scenes  # noqa: E402
+from attnviz.sounds import CLASSES, PHRASES, ComposerConfig, Recording, Scene, read_esc10, scenes  # noqa: E402
 from attnviz.sounds.listener_folder import trained_listener  # noqa: E402
 from attnviz.training.vae import reconstruct, to_vae  # noqa: E402
 
@@ -155,8 +156,12 @@ class _Study:
         ]
         self._fill("guidance", ("guide", "scale", "seed"), cases, measure)
 
+    @cached_property
+    def _recordings(self) -> list[Recording]:
+        return read_esc10(self.options.data, folds=FOLDS)
+
     def _scene(self, sound: str, number: int) -> Scene:
-        recordings = [each for each in read_esc10(self.options.data, folds=FOLDS) if each.sound == sound]
+        recordings = [each for each in self._recordings if each.sound == sound]
         # The class is part of the seed: scenes of two classes share no background.
         seed = (2024, CLASSES.index(sound), number)
         return next(scenes(recordings, 1, seed, ComposerConfig(events=(1, 1))))

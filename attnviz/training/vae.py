@@ -86,7 +86,7 @@ def _ridge_error(error: torch.Tensor) -> torch.Tensor:
 
 
 def block_levels(images: torch.Tensor) -> torch.Tensor:
-    """Return the levels of blocks of 16 x 16 pixels, which overlap by half: the value of even blocks of that level.
+    """Return the levels of blocks of 16 x 16 pixels, overlapping by half: the value of even blocks as loud.
 
     Parameters
     ----------

@@ -36,21 +36,10 @@ def mean_free(conditional: torch.Tensor, unconditional: torch.Tensor, scale: flo
     return conditional + (scale - 1) * (push - push.mean((2, 3), keepdim=True))
 
 
-def mean_free_within(first: int) -> Guide:
-    """Return `mean_free` guidance that begins below a timestep."""
-
-    def guide(conditional: torch.Tensor, unconditional: torch.Tensor, scale: float, timestep: int) -> torch.Tensor:
-        return mean_free(conditional, unconditional, scale if timestep < first else 1.0, timestep)
-
-    return guide
-
-
 GUIDES: dict[str, Guide] = {
     "plain": plain,
-    "interval t < 940": within(940),
     "interval t < 880": within(880),
-    "interval t < 800": within(800),
-    "projected": projected,
     "mean free": mean_free,
-    "mean free, interval t < 880": mean_free_within(880),
+    "projected": projected,
+    "interval t < 800": within(800),
 }
