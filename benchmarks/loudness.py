@@ -87,10 +87,12 @@ class _Study:
         ]
         captions = [self._scene(sound, n).caption for n in range(self.options.forced) for sound in CLASSES]
         scheduler = DDPMScheduler.from_config(self.pipe.scheduler.config)
+        with torch.no_grad():
+            encoded = [self.pipe.vae.encode(to_vae(image[None])).latent_dist.mean for image in images]
+        latents = torch.cat(encoded)
 
         @torch.no_grad()
         def measure(timestep: int, conditional: bool) -> list[dict[str, float]]:
-            latents = torch.cat([self.pipe.vae.encode(to_vae(image[None])).latent_dist.mean for image in images])
             keys, nothing = self.pipe.encode_prompt(captions, torch.device("cpu"), 1, True)
             noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(timestep))
             steps = torch.full((len(latents),), timestep)

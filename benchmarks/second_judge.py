@@ -1,4 +1,4 @@
-"""A second judge of which sound is heard in a clip: other data, other features, another classifier than the listener's.
+"""A second judge of which sound a clip holds: other data, features and classifier than the listener's.
 
 The bundled listener is a recurrent network on Auffusion's mel images of composed scenes, and the auto-encoder's
 reconstructions of them. This judge is a support vector machine on statistics of MFCCs, spectral shape and loudness
@@ -12,6 +12,7 @@ Trained and tested here by cross-validation over ESC-10's folds, which share no 
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,13 +24,14 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from attnviz.sounds import CLASSES, Recording, read_esc10
+from attnviz.sounds.recordings import RECORDING_RATE
 
 HERE = Path(__file__).resolve().parent
 FOLDS = (1, 2, 3, 4)
 RATE = 16_000
 N_FFT, HOP, N_MELS, N_MFCC = 1024, 512, 64, 20
 RANGE_DB = 50.0
-"""Frames and bands further below the loudest count as silent: recordings have digital silence, scenes have noise."""
+"""What lies further below the loudest counts as silent: recordings have digital silence, scenes have noise."""
 ACTIVE_DB = 30.0
 """Frames within this many dB of the loudest are described; the others are pauses."""
 MODULATIONS_HZ = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
@@ -163,7 +165,7 @@ def _over_time(levels: np.ndarray, active: np.ndarray) -> np.ndarray:
     falls = np.diff(inside) if inside.size > 1 else np.zeros(1)
     spectrum = np.abs(np.fft.rfft(inside - inside.mean(), 1024)) ** 2
     rates = np.fft.rfftfreq(1024, HOP / RATE)
-    edges = zip(MODULATIONS_HZ[:-1], MODULATIONS_HZ[1:], strict=True)
+    edges = itertools.pairwise(MODULATIONS_HZ)
     powers = np.array([spectrum[(rates >= low) & (rates < high)].sum() for low, high in edges])
     return np.concatenate(
         [
@@ -177,14 +179,12 @@ def _copies(recording: Recording) -> list[np.ndarray]:
     """Return a recording as it is, and with noise as quiet as scenes have it."""
     audio = _resampled(recording)
     rng = np.random.default_rng((recording.freesound_id, ord(recording.take[0])))
-    loudest = np.sqrt(librosa.feature.rms(y=audio, frame_length=N_FFT, hop_length=HOP).max() ** 2)
+    loudest = librosa.feature.rms(y=audio, frame_length=N_FFT, hop_length=HOP).max()
     noise = rng.standard_normal(audio.size) * loudest * 10 ** (rng.uniform(*NOISE_DB) / 20)
     return [audio, audio + noise.astype(np.float32)]
 
 
 def _resampled(recording: Recording) -> np.ndarray:
-    from attnviz.sounds.recordings import RECORDING_RATE
-
     return librosa.resample(recording.audio, orig_sr=RECORDING_RATE, target_sr=RATE)
 
 
