@@ -5,7 +5,9 @@ vae         peak signal-to-noise ratio of mel images, what the listener hears in
 vocoder     distance of its audio's log-mel spectrogram, speed beside Griffin-Lim, what the listener hears
 generation  what the listener hears in generated audio; and the ROC-AUC of the maps of the same calls
 scenes      frame ROC-AUC of the maps of real scenes, noised
+levels      loudness of one-sound generations beside scenes, by guidance scale
 speed       seconds of `attnviz generate`
+size        megabytes of the parts
 
 Layers and timesteps are chosen on fold 3. Each part writes its CSV when it is done, and is not measured again
 unless --fresh says so. See benchmarks/README.md.
@@ -18,6 +20,7 @@ import hashlib
 import json
 import platform
 import sys
+from functools import cached_property
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -31,16 +34,21 @@ sys.path.insert(0, str(HERE))
 from bundled_parts.alignment import scene_rows  # noqa: E402
 from bundled_parts.bars import judge  # noqa: E402
 from bundled_parts.generation import generated  # noqa: E402
-from bundled_parts.material import clips, prompts  # noqa: E402
+from bundled_parts.levels import level_rows, scene_level_rows  # noqa: E402
+from bundled_parts.material import clips, prompts, recordings  # noqa: E402
 from bundled_parts.reconstruction import listener_rows, vae_rows, vocoder_rows  # noqa: E402
 from bundled_parts.report import table_lines, write_curves, write_figures, write_quality, write_summary  # noqa: E402
 from bundled_parts.settings import PARTS, TABLES, Settings  # noqa: E402
+from bundled_parts.size import size_rows  # noqa: E402
 from bundled_parts.speed import speed_rows  # noqa: E402
+from second_judge import FOLDS, SecondJudge  # noqa: E402
 
 import attnviz  # noqa: E402
 from attnviz import bundled  # noqa: E402
 from attnviz.io.storage import write_whole  # noqa: E402
+from attnviz.sounds import read_esc10  # noqa: E402
 from attnviz.sounds.listener_folder import trained_listener  # noqa: E402
+from attnviz.sounds.recordings import list_recordings  # noqa: E402
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -87,7 +95,9 @@ class _Study:
             "vocoder": self._vocoder,
             "generation": self._generation,
             "scenes": self._scenes,
+            "levels": self._levels,
             "speed": self._speed,
+            "size": self._size,
         }
         for part, measure in work.items():
             if part not in parts or self._is_there(part):
@@ -131,7 +141,7 @@ class _Study:
                 continue
             asked = prompts(s.esc10, fold, count, s.seed)
             heard, scores = [], []
-            for row, found in generated(self.loaded(), self.trained, asked, s, fold):
+            for row, found in generated(self.loaded(), self.trained, self._judge, asked, s, fold):
                 heard.append(row)
                 scores += found
                 print(f"\r{len(heard)} of {count * s.seeds}", end="", file=sys.stderr, flush=True)
@@ -146,6 +156,20 @@ class _Study:
         ):
             if not self._is_there(name):
                 self._write(name, scene_rows(self.loaded(), self.clips(fold, count), s, fold))
+
+    @cached_property
+    def _judge(self) -> SecondJudge:
+        """Return the second judge, trained on the recordings of all folds that are there and may be known."""
+        there = {recording.fold for recording in list_recordings(Path(self.settings.esc10))[0]}
+        return SecondJudge(read_esc10(self.settings.esc10, folds=sorted(there & set(FOLDS))))
+
+    def _levels(self) -> None:
+        s = self.settings
+        self._write("scene_levels", scene_level_rows(recordings(s.esc10, s.fold), s.scene_levels, s.seed))
+        self._write("levels", list(level_rows(self.loaded(), s)))
+
+    def _size(self) -> None:
+        self._write("size", size_rows(Path(self.model) if self.model else bundled.FOLDER))
 
     def _speed(self) -> None:
         self._write("speed", speed_rows(self.loaded(), self.settings, self.model or ""))

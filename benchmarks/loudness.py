@@ -25,9 +25,10 @@ from diffusers import DDPMScheduler
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
+from bundled_parts.levels import level  # noqa: E402
 from loudness_parts.guidance import GUIDES, plain  # noqa: E402
 from loudness_parts.report import write_report  # noqa: E402
-from loudness_parts.sampling import brightness, level, sample, vocoded  # noqa: E402
+from loudness_parts.sampling import brightness, sample, vocoded  # noqa: E402
 
 import attnviz  # noqa: E402
 from attnviz.audio import log_mel, mel_to_image  # noqa: E402

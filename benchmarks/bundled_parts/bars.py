@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
 from bundled_parts.alignment import MEAN, chosen, mean_auc
+from bundled_parts.levels import OWN
+
+_QUIET_DB = -50.0
 
 Tables = Mapping[str, pd.DataFrame]
 
@@ -44,15 +47,17 @@ def judge(tables: Tables) -> list[Bar]:
             ("frame mAP", "listener: frame mAP", ">=", 0.75),
             ("PSDS1", "listener: PSDS1", ">=", None),
         ),
+        *_levels(tables.get("levels"), tables.get("scene_levels")),
         *_generation(tables.get("generation")),
         _maps("maps of real scenes: frame ROC-AUC of the best layer", 0.88, "scenes", tables),
         _maps("maps during generation: frame ROC-AUC of the best layer", 0.80, "generated", tables),
         *_values(
             tables,
             "speed",
-            ("generate, warm, s", "generate, 50 steps, warm, s", "<=", 15.0),
-            ("generate, cold start, s", "generate, 50 steps, cold start, s", "<=", 30.0),
+            ("generate, warm, s", "generate, warm, s", "<=", 6.0),
+            ("generate, cold start, s", "generate, cold start, s", "<=", 15.0),
         ),
+        *_values(tables, "size", ("all parts", "all parts together, MB", "<=", 40.0)),
     ]
 
 
@@ -72,21 +77,62 @@ def _values(tables: Tables, part: str, *bars: tuple[str, str, str, float | None]
     return made
 
 
+def _levels(table: pd.DataFrame | None, scenes: pd.DataFrame | None) -> list[Bar]:
+    own, quiet, other = (
+        "level of one sound less the scenes of its class, dB: the class where it is furthest off",
+        "generations of one sound below -50 dB",
+        "the same level at other guidance scales, dB: the scale whose median is furthest off",
+    )
+    if table is None or scenes is None:
+        return [
+            Bar(what, bar, "", "not measured")
+            for what, bar in ((own, "within 6"), (quiet, "none"), (other, "within 10"))
+        ]
+    gaps = table.assign(gap=table["level"] - table["class"].map(scenes.groupby("class")["level"].median()))
+    at_own, elsewhere = gaps[gaps["scale"] == OWN], gaps[gaps["scale"] != OWN]
+    below = int((at_own["level"] < _QUIET_DB).sum())
+    return [
+        _furthest(own, 6.0, at_own.groupby("class")["gap"].median()),
+        Bar(quiet, "none", f"{below} of {len(at_own)}", "missed" if below else "reached"),
+        _furthest(other, 10.0, elsewhere.groupby("scale")["gap"].median()),
+    ]
+
+
+def _furthest(what: str, bar: float, gaps: pd.Series) -> Bar:
+    name = gaps.abs().idxmax()
+    reached = "reached" if abs(gaps[name]) <= bar else "missed"
+    return Bar(what, f"within {bar:g}", f"{gaps[name]:+.1f} ({name})", reached)
+
+
 def _generation(table: pd.DataFrame | None) -> list[Bar]:
-    one, two, order = (
+    one, judged, least, two, order = (
         "generation, one sound: the asked class is the strongest",
+        "generation, one sound: the second judge names the asked class",
+        "generation, one sound: the class that is least often the strongest",
         "generation, two sounds: both among the top two",
         'generation, "X, then Y": X first, where both are heard',
     )
     if table is None:
-        return [Bar(what, "", "", "not measured") for what in (one, two, order)]
+        return [Bar(what, "", "", "not measured") for what in (one, judged, least, two, order)]
     pairs = table["classes"].str.contains(r" \+ ")
     placed = table.loc[pairs, "in order"].dropna().astype(str) == "True"
+    alone = table[~pairs]
     return [
-        _share(one, 0.85, table.loc[~pairs, "right"].astype(bool)),
-        _share(two, 0.65, table.loc[pairs, "right"].astype(bool)),
-        _share(order, 0.75, placed),
+        _share(one, 0.92, alone["right"].astype(bool)),
+        _share(judged, 0.88, alone["judged"] == alone["classes"]),
+        _least(least, 0.70, alone),
+        _share(two, 0.85, table.loc[pairs, "right"].astype(bool)),
+        _share(order, 0.90, placed),
     ]
+
+
+def _least(what: str, bar: float, alone: pd.DataFrame) -> Bar:
+    shares = alone["right"].astype(bool).groupby(alone["classes"]).mean()
+    if shares.empty:
+        return Bar(what, f">= {bar:.0%}", "no case", "not measured")
+    sound = shares.idxmin()
+    worst = _share(what, bar, alone.loc[alone["classes"] == sound, "right"].astype(bool))
+    return replace(worst, measured=f"{sound}: {worst.measured}")
 
 
 def _share(what: str, bar: float, right: pd.Series) -> Bar:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from second_judge import SecondJudge
 
 import attnviz
 from attnviz.pipelines import AuffusionPipeline
@@ -18,7 +19,12 @@ from bundled_parts.settings import Settings
 
 
 def generated(
-    pipe: AuffusionPipeline, trained: TrainedListener, prompts: list[Prompt], settings: Settings, fold: int
+    pipe: AuffusionPipeline,
+    trained: TrainedListener,
+    judge: SecondJudge,
+    prompts: list[Prompt],
+    settings: Settings,
+    fold: int,
 ) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
     """Generate every prompt with every seed; yield what was heard, and the maps' scores against it."""
     for number, prompt in enumerate(prompts):
@@ -34,7 +40,9 @@ def generated(
                 )
             hearing = attnviz.listen(out.audios[0], model=trained.listener, decoding=trained.decoding)
             named = {"prompt": prompt.text, "seed": seed}
-            row = {**named, **_heard(hearing, prompt)}
+            row = {**named, **_heard(hearing, prompt), "judged": None}
+            if len(prompt.classes) == 1:
+                row["judged"] = judge.name(out.audios[0])
             scores = []
             probabilities = hearing.probabilities.values
             for sound, span in zip(prompt.classes, prompt.spans, strict=True):

@@ -13,6 +13,10 @@ import pandas as pd
 from bundled_parts.bars import Bar
 
 _CURVES_BESIDE = 3
+_SEEN = (
+    "No part was trained on fold 4, but it is seen by earlier choices: earlier versions of the model were measured "
+    "on it, and what was chosen later knew how they had fared."
+)
 
 
 def table_lines(bars: Sequence[Bar]) -> list[str]:
@@ -33,6 +37,7 @@ def write_summary(
         f"{settings['scenes']} scenes, "
         f"{settings['prompts']} prompts x {settings['seeds']} seeds, {settings['steps']} steps, guidance "
         f"{settings['guidance']:g}. Layers and timesteps are chosen on fold {settings['choosing_fold']}.",
+        *(["", _SEEN] if settings["fold"] == 4 else []),
         "",
         *table_lines(bars),
         "",
@@ -42,12 +47,31 @@ def write_summary(
             lines += [f"## {part}", "", "| | |", "|---|---|"]
             lines += [f"| {row.name} | {row.value:.3f} |" for row in tables[part].itertuples(index=False)]
             lines += [""]
+    if "levels" in tables and "scene_levels" in tables:
+        lines += _by_level(tables["levels"], tables["scene_levels"])
     if "generation" in tables:
         lines += _by_class(tables["generation"])
     lines += ["Machine and versions: `study.json`.", ""]
     (folder / "README.md").write_text("\n".join(lines), encoding="utf-8")
     (folder / "study.json").write_text(json.dumps(study, indent=2) + "\n", encoding="utf-8")
     pd.DataFrame([vars(bar) for bar in bars]).to_csv(folder / "bars.csv", index=False)
+
+
+def _by_level(levels: pd.DataFrame, scenes: pd.DataFrame) -> list[str]:
+    """Return medians of levels, by class and guidance scale."""
+    medians = levels.pivot_table(index="class", columns="scale", values="level", aggfunc="median", sort=False)
+    usual = scenes.groupby("class")["level"].median()
+    lines = [
+        "## levels",
+        "",
+        "Median RMS of one-sound generations in dB relative to full scale, by guidance scale.",
+        "",
+        "| class | scenes | " + " | ".join(str(scale) for scale in medians.columns) + " |",
+        "|---" * (2 + len(medians.columns)) + "|",
+    ]
+    for sound, row in medians.iterrows():
+        lines.append(f"| {sound} | {usual[sound]:.1f} | " + " | ".join(f"{value:.1f}" for value in row) + " |")
+    return [*lines, ""]
 
 
 def _by_class(generation: pd.DataFrame) -> list[str]:

@@ -15,7 +15,9 @@ TABLES = {
     "vocoder": ("vocoder",),
     "generation": ("generation", "generated", "generation_choosing", "generated_choosing"),
     "scenes": ("scenes", "scenes_choosing"),
+    "levels": ("levels", "scene_levels"),
     "speed": ("speed",),
+    "size": ("size",),
 }
 PARTS = tuple(TABLES)
 
@@ -25,6 +27,7 @@ class Settings:
     """Settings of the study; every draw follows from `seed`.
 
     ``fold`` is what is reported on. Whatever is chosen (a layer, a timestep) is chosen on ``choosing_fold``.
+    Levels are measured at ``scales``, too.
     """
 
     esc10: str
@@ -39,6 +42,10 @@ class Settings:
     steps: int = 25
     speed_steps: int = 50
     guidance: float = 4.0
+    level_seeds: int = 10
+    scales: tuple[float, ...] = (1.0, 2.0, 4.0, 7.5, 10.0)
+    scale_seeds: int = 2
+    scene_levels: int = 40
     timesteps: tuple[int, ...] = (50, 100, 200, 300, 400)
     draws: int = 2
     griffin_lim_clips: int = 10
@@ -49,7 +56,8 @@ class Settings:
         """Return settings that show that everything runs, and measure nothing."""
         return replace(
             self, scenes=4, choosing_scenes=3, prompts=3, choosing_prompts=2, seeds=1, steps=2,
-            speed_steps=2, timesteps=(50, 400), draws=1, griffin_lim_clips=1, speed_rounds=1,
+            speed_steps=2, level_seeds=1, scales=(1.0,), scale_seeds=1, scene_levels=1, timesteps=(50, 400),
+            draws=1, griffin_lim_clips=1, speed_rounds=1,
         )  # fmt: skip
 
     def seed_of(self, fold: int, number: int, repeat: int = 0) -> int:

@@ -12,8 +12,6 @@ from attnviz.audio import image_to_mel
 from attnviz.pipelines import AuffusionPipeline
 from loudness_parts.guidance import Guide
 
-FLOOR_DB = -120.0
-
 
 @torch.no_grad()
 def sample(
@@ -67,9 +65,3 @@ def brightness(pipe: AuffusionPipeline, latents: torch.Tensor) -> np.ndarray:
 def vocoded(pipe: AuffusionPipeline, image: np.ndarray) -> np.ndarray:
     """Return the waveform of an image ``(256, columns)`` in [0, 1]."""
     return pipe.vocoder(image_to_mel(torch.from_numpy(image)[None])).numpy()[0]
-
-
-def level(audio: np.ndarray) -> float:
-    """Return the root mean square in dB relative to full scale, `FLOOR_DB` at the least."""
-    power = float(np.mean(np.square(audio, dtype=np.float64)))
-    return max(10 * float(np.log10(max(power, 1e-30))), FLOOR_DB)

@@ -24,6 +24,7 @@ from bundled_parts.alignment import _auc, chosen, mean_auc
 from bundled_parts.bars import judge
 from bundled_parts.generation import _heard
 from bundled_parts.hearing import average_precisions
+from bundled_parts.levels import FLOOR_DB, level
 from bundled_parts.material import ORDER, Prompt
 from bundled_parts.reconstruction import mel_distance
 from bundled_parts.settings import PARTS, TABLES
@@ -110,14 +111,31 @@ def test_order_words_are_found_as_words():
     assert not ORDER.search("rain falls while a dog strengthens")
 
 
+def test_levels_are_held_against_the_scenes_of_their_own_class():
+    scene_levels = pd.DataFrame({"class": ["Rain"] * 3 + ["Rooster"], "level": [-29.0, -30.0, -31.0, -40.0]})
+    rows = [("Rain", "own", -33.0), ("Rain", "own", -35.0), ("Rooster", "own", -47.0), ("Rooster", "own", -51.0)]
+    rows += [("Rain", "1", -38.0), ("Rooster", "1", -52.0), ("Rain", "10", -30.0), ("Rooster", "10", -35.0)]
+    levels = pd.DataFrame(rows, columns=["class", "scale", "level"])
+    found = [(bar.measured, bar.state) for bar in judge({"levels": levels, "scene_levels": scene_levels})[7:10]]
+    # Medians of the gaps: -4 for rain and -9 for a rooster; at scale 1 between -8 and -12, at 10 between 0 and 5.
+    assert found == [("-9.0 (Rooster)", "missed"), ("1 of 4", "missed"), ("-10.0 (1)", "reached")]
+
+
+def test_level_is_that_of_a_sine_and_silence_has_a_floor():
+    sine = 0.1 * np.sin(2 * np.pi * 440 * np.arange(16_000) / 16_000)
+    assert level(sine) == pytest.approx(-20 - 10 * np.log10(2), abs=1e-3)
+    assert level(np.zeros(100)) == FLOOR_DB
+
+
 def test_bars_say_reached_missed_and_not_measured():
     tables = {
         "vae": pd.DataFrame({"name": ["PSNR", "listener mAP lost"], "value": [26.0, 0.2]}),
         "generation": pd.DataFrame(
             {
-                "classes": ["Rain", "Rain", "Rain + Dog bark", "Rain + Dog bark"],
-                "right": [True, False, True, True],
-                "in order": [None, None, "True", np.nan],
+                "classes": ["Rain", "Rain", "Rooster", "Rain + Dog bark", "Rain + Dog bark"],
+                "right": [True, False, True, True, True],
+                "judged": ["Rain", "Rooster", "Rooster", np.nan, np.nan],
+                "in order": [None, None, None, "True", np.nan],
             }
         ),
         "generated": pd.DataFrame({"layer": ["a"], "timestep": [None], "auc": [0.9]}),
@@ -129,7 +147,10 @@ def test_bars_say_reached_missed_and_not_measured():
     assert states["VAE: PSNR of the mel image, dB"] == ("26", "reached")
     assert states["VAE: listener mAP lost in reconstruction"] == ("0.2", "missed")
     assert states["listener: frame mAP"][1] == "not measured"
-    assert states["generation, one sound: the asked class is the strongest"] == ("50% (1 of 2)", "missed")
+    assert states["generation, one sound: the asked class is the strongest"] == ("67% (2 of 3)", "missed")
+    assert states["generation, one sound: the second judge names the asked class"] == ("67% (2 of 3)", "missed")
+    least = states["generation, one sound: the class that is least often the strongest"]
+    assert least == ("Rain: 50% (1 of 2)", "missed")
     assert states["generation, two sounds: both among the top two"] == ("100% (2 of 2)", "reached")
     generated, real = (
         states[f"maps {what}: frame ROC-AUC of the best layer"] for what in ("during generation", "of real scenes")
