@@ -14,8 +14,8 @@ from bundled_parts.bars import Bar
 
 _CURVES_BESIDE = 3
 _SEEN = (
-    "No part was trained on fold 4, but it is seen by earlier choices: earlier versions of the model were measured "
-    "on it, and what was chosen later knew how they had fared."
+    "No part was trained on fold 4, but it is seen by earlier choices: earlier versions of the model were "
+    "measured on it, and what was chosen later knew how they had fared."
 )
 
 
