@@ -21,6 +21,7 @@ from attnviz.io.ownership import Kind, why_not_ours
 from attnviz.io.storage import whole_folder
 from attnviz.maps import AttentionMaps, Readout
 from attnviz.plots import activations, spectrogram, word_maps
+from attnviz.plots.style import without_tex
 
 _logger = logging.getLogger(__name__)
 
@@ -89,7 +90,7 @@ def save_run(
         If the folder exists and `overwrite` is not set, or cannot be written, or the record cannot be JSON.
         Nothing half-written is left.
     """
-    with whole_folder(folder, overwrite=overwrite, kind=RUN) as temporary:
+    with whole_folder(folder, overwrite=overwrite, kind=RUN) as temporary, without_tex():
         run = {**record, "provenance": maps.provenance, "complete": maps.complete}
         (temporary / "run.json").write_bytes(as_json(run, "run.json", error=OutputError))
         write_wav(temporary / "audio.wav", audio)

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 from maps.maps_synthetic import GRID, SMALL, captured, make, table
@@ -108,6 +109,15 @@ def test_existing_figures_are_kept_unless_asked(run, coarse):
         assert f"holds {name}, which attnviz did not write" in result.stderr.replace("\n", " ")
         assert (run / "figures" / name).read_text() == "mine"
         (run / "figures" / name).unlink()
+
+
+def test_latex_is_not_needed(run, coarse, monkeypatch):
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with mpl.rc_context({"text.usetex": True}):
+        result = figures(run)
+        assert result.exit_code == 0, result.output
+        write_run(run.parent / "other", make(captured(SMALL)))
+    assert stems(run / "figures") == ALL
 
 
 def test_several_runs_are_compared(run, full, tmp_path, coarse):

@@ -47,6 +47,7 @@ def figures(
     from attnviz.errors import AttnVizError, OutputError
     from attnviz.io.storage import check_free, whole_folder
     from attnviz.plots.paper import STYLES, FigureSet
+    from attnviz.plots.style import without_tex
     from attnviz.report.saved_run import read_saved_run
 
     if style not in STYLES:
@@ -68,7 +69,7 @@ def figures(
             left_out[f"{prefix}diagnosis"] = reason
         sets[name] = FigureSet(run, STYLES[style], spans, readout, found)
     drawn: list[str] = []
-    with whole_folder(target, overwrite=overwrite, kind=FIGURES) as partial:
+    with whole_folder(target, overwrite=overwrite, kind=FIGURES) as partial, without_tex():
         for name, one in sets.items():
             place = partial if len(sets) == 1 else partial / name
             place.mkdir(exist_ok=True)

@@ -241,7 +241,7 @@ class ReadableMaps(MapsContents):
                 "positions": positions.tolist(),
                 "readout": readout_name(chosen),
                 "pool": pool,
-                "layers": list(read.layers),
+                "layers": ", ".join(read.layers),  # text: NetCDF 3 has no lists of text
                 "stride": list(read.cells.stride),
             },
         )

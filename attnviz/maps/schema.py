@@ -64,7 +64,7 @@ def tree_from_layers(
         "levels": [list(level) for level in sorted(grids, key=_cells, reverse=True)],
         "branch": "both" if "branch" in next(iter(datasets.values())).dims else "conditional",
         "timesteps": steps,
-        "complete": bool(complete),
+        "complete": int(complete),  # NetCDF has no booleans
         "tokens": json.dumps([table.to_json() for table in tokens]),
         "grid": json.dumps(grid.to_dict()),
         "provenance": provenance_text(provenance or {}),

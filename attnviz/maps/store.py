@@ -1,8 +1,9 @@
 """Saving maps as zarr 3 through xarray, and reading them back with every array checked.
 
-On disk the tree is what xarray writes, so ``xarray.open_datatree(path, engine="zarr", consolidated=False)``
-opens it too. The root's attribute ``checksums`` holds a SHA-256 of each array with its axes and attributes:
-zarr takes a missing chunk for fill values, and says nothing.
+On disk the tree is what xarray writes, so ``xarray.open_datatree(path, engine="zarr")`` opens it, too, and
+``xarray.open_zarr(path, group="layers/NAME")`` a layer of it. ``xarray.open_zarr(path)`` shows the root: which
+layers there are, with the grid of each. The root's attribute ``checksums`` holds a SHA-256 of each array with its
+axes and attributes: zarr takes a missing chunk for fill values, and says nothing.
 """
 
 from __future__ import annotations
@@ -38,6 +39,11 @@ from attnviz.maps.schema import (
 
 _ROOT = "zarr.json"
 _SPECTROGRAM = "spectrogram"
+_HOW = "how_to_read"
+_READING = (
+    "attnviz.AttentionMaps.load(path), or xarray.open_datatree(path, engine='zarr'); a layer of it: "
+    "xarray.open_zarr(path, group='layers/NAME')"
+)
 
 _UNREADABLE = (
     OSError,
@@ -57,10 +63,18 @@ def write_tree(tree: xr.DataTree, path: str | os.PathLike[str], *, overwrite: bo
     layers = dict(layer_datasets(tree))
     spectrogram = spectrogram_dataset(tree)
     attrs = root_attributes(tree)
-    attrs["checksums"] = json.dumps(_checksums(attrs, layers, spectrogram))
+    overview = _overview(layers)
+    attrs["checksums"] = json.dumps(_checksums(attrs, layers, spectrogram, overview))
     on_disk = build_tree(attrs, {name: _for_disk(dataset) for name, dataset in layers.items()}, spectrogram)
-    with whole_or_nothing(path, overwrite=overwrite, replaceable=is_store) as partial:
-        on_disk.to_zarr(partial, mode="w-", zarr_format=3, consolidated=False)
+    on_disk.dataset = overview.assign(name=overview["name"].astype(object)).assign_attrs(
+        {_HOW: _READING, **on_disk.attrs}
+    )
+    # zarr warns that the format's text does not know consolidated metadata yet; other readers may pass over it.
+    with (
+        whole_or_nothing(path, overwrite=overwrite, replaceable=is_store) as partial,
+        warnings.catch_warnings(action="ignore", category=UserWarning),
+    ):
+        on_disk.to_zarr(partial, mode="w-", zarr_format=3, consolidated=True)
 
 
 def read_tree(path: str | os.PathLike[str]) -> xr.DataTree:
@@ -77,7 +91,9 @@ def read_tree(path: str | os.PathLike[str]) -> xr.DataTree:
             layers = {name: _in_memory(nodes[name]) for name in attrs["layers"]}
             sound = opened.children.get(_SPECTROGRAM)
             spectrogram = None if sound is None else _in_memory(sound)
-            expected, found = json.loads(attrs.pop("checksums")), _checksums(attrs, layers, spectrogram)
+            attrs.pop(_HOW, None)
+            expected = json.loads(attrs.pop("checksums"))
+            found = _checksums(attrs, layers, spectrogram, _in_memory(opened))
     except _UNREADABLE as error:
         raise MapsError(
             f"{path} is damaged or incomplete: {type(error).__name__}: {_first_line(error)}. Was it copied only "
@@ -128,6 +144,18 @@ def _root_attributes(folder: Path) -> dict[str, Any]:
     return dict(attrs)
 
 
+def _overview(layers: dict[str, xr.Dataset]) -> xr.Dataset:
+    """Return what the store's root shows: the layers and their grids. No index, which groups would inherit."""
+    grids = np.array([dataset["attention"].shape[-2:] for dataset in layers.values()], dtype=np.int64)
+    return xr.Dataset(
+        {
+            "name": ("layer", np.array(list(layers), dtype=np.str_)),
+            "rows": ("layer", grids[:, 0]),
+            "columns": ("layer", grids[:, 1]),
+        }
+    )
+
+
 def _for_disk(dataset: xr.Dataset) -> xr.Dataset:
     # NumPy's fixed-width text has no zarr 3 specification; variable-length UTF-8, from objects, has.
     texts = {name: coord.astype(object) for name, coord in dataset.coords.items() if coord.dtype.kind == "U"}
@@ -148,6 +176,8 @@ def _in_memory(node: xr.DataTree) -> xr.Dataset:
         if coord.dtype.kind not in "biuf"
     }
     dataset = dataset.assign_coords(texts)
+    if "name" in dataset.data_vars:
+        dataset = dataset.assign(name=("layer", np.array(dataset["name"].to_numpy().tolist(), dtype=np.str_)))
     if "branch" in dataset.dims:
         names = np.array(BRANCHES)[dataset["branch"].to_numpy()]
         dataset = dataset.assign_coords(branch=names)
@@ -155,17 +185,17 @@ def _in_memory(node: xr.DataTree) -> xr.Dataset:
 
 
 def _checksums(
-    attrs: dict[str, Any], layers: dict[str, xr.Dataset], spectrogram: xr.Dataset | None
+    attrs: dict[str, Any], layers: dict[str, xr.Dataset], spectrogram: xr.Dataset | None, overview: xr.Dataset
 ) -> dict[str, str]:
     """SHA-256 of the root's attributes and of each array, by its path in the store."""
     groups: Iterator[tuple[str, xr.Dataset]] = iter(
-        (f"layers/{name}", dataset) for name, dataset in layers.items()
+        [("", overview), *((f"layers/{name}", dataset) for name, dataset in layers.items())]
     )
     sums = {"attributes": _digest_of(attrs)}
     for group, dataset in [*groups, *([(_SPECTROGRAM, spectrogram)] if spectrogram is not None else [])]:
         for name in sorted(map(str, dataset.variables)):
             role = "coordinate" if name in dataset.coords else "variable"
-            sums[f"{group}/{name}"] = _digest(dataset.variables[name], role)
+            sums[f"{group}/{name}".removeprefix("/")] = _digest(dataset.variables[name], role)
     return sums
 
 

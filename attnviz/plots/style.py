@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 import unicodedata
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -192,6 +193,15 @@ def hatch_padding(ax: Axes, grid: SpectrogramGrid | CellGrid, padding: Iterable[
 @lru_cache(maxsize=1)
 def _installed() -> frozenset[str]:
     return frozenset(font.name for font in font_manager.fontManager.ttflist)
+
+
+def without_tex() -> AbstractContextManager[None]:
+    """Draw and write figures with matplotlib's own text, whatever ``text.usetex`` says.
+
+    What attnviz writes itself must not end in an error of LaTeX, which may be missing, after all the work. Figures
+    that the plot functions return follow the caller's settings.
+    """
+    return mpl.rc_context({"text.usetex": False})
 
 
 def text_style() -> dict[str, Any]:

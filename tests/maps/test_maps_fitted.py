@@ -78,7 +78,7 @@ def test_weighted_maps_vs_by_hand(layers, maps, readout, pool, grid):
     rows, columns = (5, 9) if grid == "finest" else (GRID.height, GRID.width)
     np.testing.assert_allclose(heat, by_hand(layers, readout, rows, columns, pool), rtol=1e-6)
     assert heat.attrs["readout"] == readout.name
-    assert heat.attrs["layers"] == list(readout.layers)
+    assert heat.attrs["layers"] == ", ".join(readout.layers)
     assert heat.attrs["long_name"] == "times the phrase's own mean"
 
 
