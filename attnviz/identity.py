@@ -24,15 +24,15 @@ import json
 import types
 import weakref
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
 from enum import Enum
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
 from diffusers import ConfigMixin
 from torch import nn
-from torch.utils.hooks import RemovableHandle
+
+from attnviz.capture import Changes, held_processor
 
 _CHUNK = 1 << 16
 _SAMPLE = 256
@@ -190,7 +190,7 @@ def active_adapters(module: nn.Module) -> dict[str, list[float]]:
     return {name: sorted(values) for name, values in sorted(scales.items())}
 
 
-class Acting:
+class Acting(Changes):
     """Observes what acts on some modules over the calls of one run after another; a context manager.
 
     Parameters
@@ -206,9 +206,9 @@ class Acting:
     """
 
     def __init__(self, modules: Mapping[str, nn.Module], weighed: Mapping[str, nn.Module]) -> None:
+        super().__init__()
         self._modules, self._weighed = dict(modules), dict(weighed)
         self._digests = Digests()
-        self._handles: list[RemovableHandle] = []
         self.begin()
 
     def begin(self) -> None:
@@ -216,20 +216,12 @@ class Acting:
         self._inputs: dict[str, list[str]] = {}
         self._first: dict[str, dict[str, str | None]] = {}
 
-    def __enter__(self) -> Self:
+    def _make(self) -> None:
         """Put a hook before and after each module."""
-        with ExitStack() as stack:
-            stack.callback(self._remove)
-            for name, module in self._modules.items():
-                before = functools.partial(self._before, name, _names_of(module))
-                self._handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
-                self._handles.append(module.register_forward_hook(functools.partial(self._after, name)))
-            stack.pop_all()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        """Take the hooks out again."""
-        self._remove()
+        for name, module in self._modules.items():
+            before = functools.partial(self._before, name, _names_of(module))
+            self._hook(module.register_forward_pre_hook, before, with_kwargs=True)
+            self._hook(module.register_forward_hook, functools.partial(self._after, name))
 
     @property
     def record(self) -> dict[str, dict[str, Any]]:
@@ -265,11 +257,6 @@ class Acting:
             "weights": weights_digest(module, self._digests),
             "state": state_digest(module, self._digests),
         }
-
-    def _remove(self) -> None:
-        while self._handles:
-            self._handles[-1].remove()
-            self._handles.pop()
 
 
 # The latents and what is computed from them depend on the seed.
@@ -328,6 +315,7 @@ def _acting_children(module: Any, path: str) -> Iterator[tuple[str, nn.Module]]:
 
 
 def _acting_modules(module: Any, path: str) -> Iterator[tuple[str, nn.Module]]:
+    module = held_processor(module)
     if _is_adapted(module):
         yield from _acting_modules(module.base_layer, path)
         if not _acting_adapters(module):
@@ -365,7 +353,7 @@ def _in_memory(module: nn.Module, name: str, tensor: torch.Tensor) -> torch.Tens
 def _described_module(module: nn.Module, digests: Digests) -> list[Any]:
     if _is_adapted(module):
         return [_name(type(module)), sorted(_acting_adapters(module).items())]
-    own = {name: value for name, value in vars(module).items() if name not in _OF_TORCH | _NOTED}
+    own = {name: held_processor(value) for name, value in vars(module).items() if name not in _OF_TORCH | _NOTED}
     if isinstance(module, ConfigMixin):
         own["_internal_dict"] = _settings(module.config)
     hooks = [list(vars(module)[kind].values()) for kind in _HOOKS]

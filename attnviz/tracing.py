@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import diffusers
 import numpy as np
@@ -20,6 +18,7 @@ from attnviz.capture import (
     AttentionEdit,
     AttentionRecorder,
     CapturedLayer,
+    Changes,
     Conditioning,
     Recording,
 )
@@ -30,6 +29,8 @@ from attnviz.pipelines.mixin import AuffusionMixin
 from attnviz.text import TokenTable
 
 Arguments = dict[str, Any]
+Before = Callable[[Arguments], None]
+After = Callable[[Arguments, Any], None]
 
 
 @dataclass
@@ -45,7 +46,7 @@ class _Run:
     maps: AttentionMaps | None = None
 
 
-class Trace:
+class Trace(Changes):
     """Observes every call of a pipeline, and hands out its attention maps.
 
     Made by `attnviz.trace`, and by `attnviz.editing` with an edit of the attention; used as a context manager, by
@@ -67,6 +68,7 @@ class Trace:
         max_bytes: int = DEFAULT_MAX_BYTES,
         edit: AttentionEdit | None = None,
     ) -> None:
+        super().__init__()
         check_tokens(tokens)
         check_pipeline(pipe, "traced")
         self.pipe = pipe
@@ -75,35 +77,44 @@ class Trace:
         self._recorder = AttentionRecorder(pipe.unet, keep=keep, branch=branch, max_bytes=max_bytes, edit=edit)
         self._acting = provenance.acting(pipe)
         self._runs: list[_Run] = []
-        self._exit = ExitStack()
 
-    def __enter__(self) -> Self:
+    def _make(self) -> None:
         """Start observing: all cross-attention layers, or none."""
-        with ExitStack() as stack:
-            stack.enter_context(self._recorder)
-            stack.enter_context(self._acting)
-            for owner, name, before, after in (
-                (self.pipe, "encode_prompt", None, self._after_encode_prompt),
-                (self.pipe, "prepare_latents", self._before_prepare_latents, None),
-                (self.pipe, "prepare_mask_latents", self._before_prepare_mask_latents, None),
-                (self.pipe, "prepare_depth_map", self._before_prepare_depth_map, None),
-                (self.pipe, "prepare_extra_step_kwargs", self._note("eta"), None),
-                (self.pipe, "get_timesteps", self._note("strength"), None),
-                (self.pipe.vae, "decode", None, self._after_decode),
-                # Called once, when the loop is over and the image is drawn, by every pipeline of diffusers.
-                (self.pipe, "maybe_free_model_hooks", self._before_the_end, None),
-                (self.pipe, "_finish", None, self._after_finish),
-            ):
-                stack.enter_context(_observed(owner, name, before, after))
-            self._exit = stack.pop_all()
-        return self
+        self._enter(self._recorder)
+        self._enter(self._acting)
+        for owner, name, before, after in (
+            (self.pipe, "encode_prompt", None, self._after_encode_prompt),
+            (self.pipe, "prepare_latents", self._before_prepare_latents, None),
+            (self.pipe, "prepare_mask_latents", self._before_prepare_mask_latents, None),
+            (self.pipe, "prepare_depth_map", self._before_prepare_depth_map, None),
+            (self.pipe, "prepare_extra_step_kwargs", self._note("eta"), None),
+            (self.pipe, "get_timesteps", self._note("strength"), None),
+            (self.pipe.vae, "decode", None, self._after_decode),
+            # Called once, when the loop is over and the image is drawn, by every pipeline of diffusers.
+            (self.pipe, "maybe_free_model_hooks", self._before_the_end, None),
+            (self.pipe, "_finish", None, self._after_finish),
+        ):
+            self._observe(owner, name, before, after)
+        self._finally(self._note_what_acted)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Stop observing, whatever ended the block. What was seen until then is kept."""
-        with self._exit:
-            self._note_what_acted()
+    def _observe(self, owner: Any, name: str, before: Before | None, after: After | None) -> None:
+        """Have each call of a bound method of one object observed; an object without it is left alone."""
+        method = getattr(owner, name, None)
+        if method is None:
+            return
+        signature = inspect.signature(method)
+
+        @functools.wraps(method)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            arguments = dict(signature.bind(*args, **kwargs).arguments)
+            if before is not None:
+                before(arguments)
+            result = method(*args, **kwargs)
+            if after is not None:
+                after(arguments, result)
+            return result
+
+        self._replace(owner, name, call)
 
     @property
     def coverage(self) -> tuple[int, int]:
@@ -262,37 +273,3 @@ def _by_prompt(log_mels: np.ndarray | None, conditioning: Conditioning) -> np.nd
     if log_mels is None:
         return None
     return log_mels.reshape(conditioning.prompts, conditioning.images_per_prompt, *log_mels.shape[1:])
-
-
-@contextmanager
-def _observed(
-    owner: Any,
-    name: str,
-    before: Callable[[Arguments], None] | None,
-    after: Callable[[Arguments, Any], None] | None,
-) -> Iterator[None]:
-    """Have each call of a bound method of one object observed; an object without it is left alone."""
-    method = getattr(owner, name, None)
-    if method is None:
-        yield
-        return
-    signature = inspect.signature(method)
-
-    @functools.wraps(method)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        arguments = dict(signature.bind(*args, **kwargs).arguments)
-        if before is not None:
-            before(arguments)
-        result = method(*args, **kwargs)
-        if after is not None:
-            after(arguments, result)
-        return result
-
-    own = vars(owner).get(name)
-    setattr(owner, name, call)
-    try:
-        yield
-    finally:
-        delattr(owner, name)
-        if own is not None:
-            setattr(owner, name, own)

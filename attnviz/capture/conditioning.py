@@ -25,7 +25,8 @@ class Conditioning:
     Attributes
     ----------
     prompt_embeds : torch.Tensor, shape (prompts x images x draws, keys, width)
-        Conditional embeddings; the images of one prompt stand together, and so do the draws of one image.
+        Conditional embeddings; the images of one prompt stand together, and so do the draws of one image. Copied
+        as they are, for a callback may change the pipeline's in place.
     negative_prompt_embeds : torch.Tensor or None
         Unconditional embeddings of the same shape; None without guidance.
     prompts : int
@@ -50,6 +51,9 @@ class Conditioning:
                     f"The embeddings of the {name} hold NaN or infinite values. A weight of the text encoder or "
                     "its adapter is not finite, or float16 overflowed (try bfloat16 or float32)."
                 )
+        object.__setattr__(self, "prompt_embeds", self.prompt_embeds.detach().clone())
+        if self.negative_prompt_embeds is not None:
+            object.__setattr__(self, "negative_prompt_embeds", self.negative_prompt_embeds.detach().clone())
 
     @property
     def images_per_prompt(self) -> int:

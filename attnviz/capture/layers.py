@@ -7,23 +7,27 @@ from dataclasses import dataclass
 import torch
 from diffusers.models.attention_processor import (
     Attention,
-    AttnProcessor,
-    AttnProcessor2_0,
-    SlicedAttnProcessor,
+    AttnProcessorNPU,
+    CustomDiffusionXFormersAttnProcessor,
+    IPAdapterXFormersAttnProcessor,
+    XFormersAttnAddedKVProcessor,
     XFormersAttnProcessor,
+    XLAFlashAttnProcessor2_0,
 )
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import nn
 
 from attnviz.errors import CaptureError
 
-KNOWN_PROCESSORS: tuple[type, ...] = (
-    AttnProcessor2_0,
-    AttnProcessor,
-    SlicedAttnProcessor,
+OTHER_KERNELS: tuple[type, ...] = (
     XFormersAttnProcessor,
+    XFormersAttnAddedKVProcessor,
+    CustomDiffusionXFormersAttnProcessor,
+    IPAdapterXFormersAttnProcessor,
+    XLAFlashAttnProcessor2_0,
+    AttnProcessorNPU,
 )
-"""Processors whose attention is softmax(q k^T x scale + mask) of ``to_q`` and ``to_k``, nothing else."""
+"""Processors that call another kernel than torch's, which is not seen."""
 
 _PASSED = {"down": 0, "mid": 1, "up": 2}
 
@@ -55,17 +59,6 @@ class AttentionLayer:
         """Number of attention heads."""
         return int(self.attention.heads)
 
-    @property
-    def scale(self) -> float:
-        """Factor on q k^T, as this layer's processor applies it.
-
-        SDPA divides by the root of the head's width; the classic, sliced and xformers processors
-        multiply by ``Attention.scale``.
-        """
-        if isinstance(self.attention.processor, AttnProcessor2_0):
-            return float((self.attention.inner_dim // self.attention.heads) ** -0.5)
-        return float(self.attention.scale)
-
 
 class CrossAttentionLayer(AttentionLayer):
     """A layer whose keys are the prompt's."""
@@ -87,9 +80,9 @@ def find_cross_attention(unet: nn.Module) -> list[CrossAttentionLayer]:
     Raises
     ------
     CaptureError
-        If there is none; or if one of them cannot be observed faithfully: it is compiled, patched by
-        token merging, run by a processor of unknown arithmetic, or stands outside a 2-D transformer,
-        so that its grid is not known.
+        If there is none; or if one of them cannot be observed: it is compiled, patched by token merging,
+        left out by a cache of features, run by another kernel than torch's, or stands outside a 2-D
+        transformer, so that its grid is not known.
     """
     _refuse_rewritten(unet)
     modules = dict(unet.named_modules())
@@ -156,20 +149,14 @@ def block_strides(unet: nn.Module) -> dict[str, tuple[int, int]]:
     return strides
 
 
-def check_processor(path: str, attention: Attention) -> None:
-    """Refuse an attention processor whose arithmetic is not known.
-
-    Raises
-    ------
-    CaptureError
-        Naming the module, its processor and the known ones.
-    """
-    if type(attention.processor) not in KNOWN_PROCESSORS:
-        known = ", ".join(processor.__name__ for processor in KNOWN_PROCESSORS)
+def _check_processor(path: str, processor: object) -> None:
+    """Refuse a processor that does not call torch's own kernel."""
+    backend = getattr(processor, "_attention_backend", None)
+    if isinstance(processor, OTHER_KERNELS) or (backend is not None and "native" not in str(backend).lower()):
+        by = type(processor).__name__ if backend is None else f"the backend {backend}"
         raise CaptureError(
-            f"{path} is run by {type(attention.processor).__name__}, whose arithmetic is not known here. "
-            f"Known: {known}. Call unet.set_default_attn_processor(), and remove IP-Adapters, fused "
-            "projections or another tool's hooks first."
+            f"{path} is run by {by}, whose kernel gives no attention probabilities. Call "
+            "pipe.disable_xformers_memory_efficient_attention() or unet.set_default_attn_processor() first."
         )
 
 
@@ -177,7 +164,7 @@ def _located(
     path: str, attention: Attention, modules: dict[str, nn.Module]
 ) -> tuple[str, str, Attention, Transformer2DModel]:
     """Name, path, module and transformer of a layer that can be observed faithfully."""
-    check_processor(path, attention)
+    _check_processor(path, attention.processor)
     parts = path.split(".")
     for end in range(len(parts) - 1, 0, -1):
         parent = ".".join(parts[:end])
@@ -208,7 +195,7 @@ def _refuse_rewritten(unet: nn.Module) -> None:
         where = path or type(unet).__name__
         if _is_compiled(module):
             raise CaptureError(
-                f"{where} is compiled with torch.compile, under which hooks recompile or are left out. "
+                f"{where} is compiled with torch.compile, under which what is traced is recompiled or left out. "
                 "Trace the pipeline before compiling it, or load it again."
             )
         if hasattr(module, "_tome_info") or type(module).__name__ == "ToMeBlock":
@@ -216,3 +203,18 @@ def _refuse_rewritten(unet: nn.Module) -> None:
                 f"{where} is patched by token merging, which mixes positions before the attention: its "
                 "maps would not lie on the grid. Call tomesd.remove_patch(pipe) first."
             )
+        if cache := _cache_of(module):
+            raise CaptureError(
+                f"{where} is under a cache of features ({cache}), which leaves attention out of some steps: a "
+                "mean over steps would be wrong. Turn the cache off first."
+            )
+
+
+def _cache_of(module: nn.Module) -> str | None:
+    """Name the cache that a module is under: diffusers' own hooks, or DeepCache's ``forward``."""
+    hooks: dict[str, object] = getattr(getattr(module, "_diffusers_hook", None), "hooks", {})
+    for name in hooks:
+        if any(word in name for word in ("cache", "broadcast", "fbc", "skip")):
+            return name
+    forward = vars(module).get("forward")
+    return "DeepCache" if str(getattr(forward, "__module__", "")).startswith("DeepCache") else None

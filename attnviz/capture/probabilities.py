@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Iterable, Iterator
 
-from attnviz.capture.layers import AttentionLayer
+import torch
 
 # Several heads are worked on at once as long as their scores stay this small: on a CPU about the size
 # of its cache, elsewhere large enough that launching kernels does not dominate.
 _CHUNK_BYTES = {"cpu": 2 << 20}
 _CHUNK_BYTES_ELSEWHERE = 64 << 20
+
+HeadChunk = tuple[slice, torch.Tensor]
+"""Some heads, and their probabilities of all keys: float32, shape (rows, heads, n, keys)."""
 
 
 def attention_probabilities(
@@ -49,18 +52,51 @@ def attention_probabilities(
     torch.Tensor, float32, shape (rows, n, len(positions)), or (rows, heads, n, len(positions))
         Probabilities in [0, 1].
     """
-    query, key = _by_head(query, heads), _by_head(key, heads)
-    rows, _, n, _ = query.shape
-    keys = key.shape[2]
-    chunk = _heads_at_once(rows * n * keys * 4, query.device.type)
+    with float32_arithmetic(query.device.type):
+        chunks = head_chunks(_by_head(query, heads), _by_head(key, heads), scale=scale, bias=bias)
+        return reduced(chunks, positions=positions, keep_heads=keep_heads)
+
+
+def float32_arithmetic(device: str) -> torch.autocast:
+    """Keep a caller's autocast from what is computed inside the block."""
+    return torch.autocast(device, enabled=False)
+
+
+def head_chunks(
+    query: torch.Tensor, key: torch.Tensor, *, scale: float, bias: torch.Tensor | None
+) -> Iterator[HeadChunk]:
+    """Give the probabilities of a few heads at a time, so that at most one chunk of scores exists.
+
+    Parameters
+    ----------
+    query : torch.Tensor, shape (rows, heads, n, width)
+    key : torch.Tensor, shape (rows, heads, keys, width)
+    scale : float
+    bias : torch.Tensor, shape (rows or 1, heads or 1, n or 1, keys), or None
+        Minus infinity leaves a key out; where it leaves all of them out, probabilities are 0.
+    """
+    rows, heads, n, _ = query.shape
+    chunk = _heads_at_once(rows * n * key.shape[2] * 4, query.device.type)
+    nowhere = None if bias is None else torch.isneginf(bias).all(dim=-1, keepdim=True)
+    for first in range(0, heads, chunk):
+        some = slice(first, min(first + chunk, heads))
+        scores = query[:, some].float() @ (key[:, some].float() * scale).transpose(-1, -2)
+        if bias is None or nowhere is None:
+            yield some, scores.softmax(dim=-1)
+            continue
+        by_head = bias.shape[1] > 1
+        scores += bias[:, some] if by_head else bias
+        yield some, scores.softmax(dim=-1).masked_fill_(nowhere[:, some] if by_head else nowhere, 0.0)
+
+
+def reduced(chunks: Iterable[HeadChunk], *, positions: torch.Tensor | slice, keep_heads: bool) -> torch.Tensor:
+    """Join chunks of heads, or average over heads, and keep the columns of some keys."""
     parts: list[torch.Tensor] = []
     total: torch.Tensor | None = None
-    for first in range(0, heads, chunk):
-        some = slice(first, first + chunk)
-        scores = query[:, some].float() @ (key[:, some].float() * scale).transpose(-1, -2)
-        if bias is not None:
-            scores += bias if bias.shape[1] == 1 else bias[:, some]
-        chosen = scores.softmax(dim=-1)[..., positions]
+    heads = 0
+    for some, probabilities in chunks:
+        heads = some.stop
+        chosen = probabilities[..., positions]
         if keep_heads:
             parts.append(chosen.clone())
             continue
@@ -69,18 +105,6 @@ def attention_probabilities(
     if total is None:
         return torch.cat(parts, dim=1)
     return total.div_(heads)
-
-
-def normalised(layer: AttentionLayer, query: torch.Tensor, key: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Queries and keys after the layer's own normalisation, which works per head, where it has one."""
-    attention = layer.attention
-    if attention.norm_q is None and attention.norm_k is None:
-        return query, key
-    query, key = (tensor.unflatten(2, (layer.heads, -1)).transpose(1, 2) for tensor in (query, key))
-    with torch.no_grad():
-        query = query if attention.norm_q is None else attention.norm_q(query)
-        key = key if attention.norm_k is None else attention.norm_k(key)
-    return query, key
 
 
 def _by_head(tensor: torch.Tensor, heads: int) -> torch.Tensor:

@@ -1,28 +1,29 @@
-"""Recording a U-Net's cross-attention: hooks on every layer of it, or on none."""
+"""Recording a U-Net's cross-attention: our processors in every layer of it, or in none."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from diffusers.models.attention_processor import Attention
 from torch import nn
-from torch.utils.hooks import RemovableHandle
 
+from attnviz.capture.changes import Changes
 from attnviz.capture.conditioning import Branches, Conditioning
-from attnviz.capture.editing import AttentionEdit, AttentionEditor, edited_attention
+from attnviz.capture.editing import AttentionEdit, AttentionEditor
 from attnviz.capture.layers import (
     CrossAttentionLayer,
     block_strides,
     find_cross_attention,
     find_self_attention,
 )
-from attnviz.capture.observer import LayerObserver, Observation
-from attnviz.capture.probabilities import attention_probabilities, normalised
+from attnviz.capture.probabilities import reduced
+from attnviz.capture.processor import TracingProcessor, is_traced
 from attnviz.capture.recording import Recording
+from attnviz.capture.site import AttentionSite, SeenAttention
 from attnviz.capture.store import AttentionStore, CapturedLayer
 from attnviz.errors import CaptureError
 
@@ -33,10 +34,11 @@ _DIMS = ("branch", "prompt", "image", "step", "head", "token", "row", "column")
 _STORED_DIMS = ("step", "branch", "prompt", "image", "head", "row", "column", "token")
 
 
-class AttentionRecorder:
+class AttentionRecorder(Changes):
     """Records the cross-attention of a U-Net while it works, changing nothing it computes that is not edited.
 
-    Used as a context manager. Hooks go in on all layers or on none, and come out on every kind of exit.
+    Used as a context manager. A processor of ours goes into every layer's slot or into none, and on every kind of
+    exit each slot gets back the object that was there.
     A step is a call of the U-Net seen to its end; it is never inferred from counting layers.
 
     Parameters
@@ -77,6 +79,7 @@ class AttentionRecorder:
             raise CaptureError(f"branch={branch!r} is unknown; it is 'conditional' or 'both'.")
         if max_bytes <= 0:
             raise CaptureError(f"max_bytes={max_bytes} leaves no room; it is a positive number of bytes.")
+        super().__init__()
         self.unet = unet
         self.keep = frozenset([keep] if isinstance(keep, str) else keep)
         self.branch = branch
@@ -84,42 +87,37 @@ class AttentionRecorder:
         self.layers: list[CrossAttentionLayer] = []
         self.recordings: list[Recording] = []
         self._editor = AttentionEditor(edit)
-        self._handles: list[RemovableHandle] = []
+        self._sites: list[AttentionSite] = []
         self._current: Recording | None = None
         self._announced: Callable[[], int] = int
         self._branches: Branches | None = None
-        self._known_states: torch.Tensor | None = None
         self._timestep = 0.0
 
-    def __enter__(self) -> Self:
-        """Install the hooks: on every cross-attention layer or on none."""
-        if is_recorded(self.unet):
+    def _make(self) -> None:
+        """Put our processors in: into every cross-attention layer or into none."""
+        if is_traced(self.unet):
             raise CaptureError(
                 "This U-Net is being traced already. Leave the first `with trace(...)` block before "
                 "entering another; pipelines made with from_pipe share one U-Net."
             )
         self.layers = find_cross_attention(self.unet)
         edited_too = find_self_attention(self.unet) if self._editor.active else []
-        try:
-            self._handles.append(self.unet.register_forward_pre_hook(self._before_unet, with_kwargs=True))
-            self._handles.append(self.unet.register_forward_hook(self._after_unet))
-            for layer in self.layers:
-                for handle in LayerObserver(layer, self._record).install():
-                    self._handles.append(handle)
-            # After the observers', which are to see what was projected and not what is put in its place.
-            for handle in self._editor.install(self.layers, edited_too):
-                self._handles.append(handle)
-        except BaseException:
-            self._remove()
-            raise
-        return self
+        self._finally(self._let_go)
+        self._hook(self.unet.register_forward_pre_hook, self._before_unet, with_kwargs=True)
+        self._hook(self.unet.register_forward_hook, self._after_unet)
+        for layer in self.layers:
+            site = AttentionSite(layer, self._editor.cross_rows, self._record)
+            self._hook(layer.transformer.register_forward_pre_hook, site.before_block, with_kwargs=True)
+            self._put_in(site)
+        for other in edited_too:
+            self._put_in(AttentionSite(other, self._editor.self_rows, None))
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Take every hook out again and let go of the tensors of a call that did not end."""
-        self._remove()
-        self.end()
+    def _put_in(self, site: AttentionSite) -> None:
+        attention = site.layer.attention
+        self._replace(attention, "get_attention_scores", site.scores)
+        self._finally(functools.partial(_put_back, attention, site.processor))
+        attention.processor = site.processor
+        self._sites.append(site)
 
     def begin(self, conditioning: Conditioning, announced: Callable[[], int]) -> Recording:
         """Start the recording of one pipeline call.
@@ -169,6 +167,7 @@ class AttentionRecorder:
                 "The traced U-Net was called outside a call of the traced pipeline, so its prompt is not "
                 "known. Call the pipeline object that was given to trace()."
             )
+        self._check_slots()
         sample, timestep, states = (
             kwargs[name] if name in kwargs else args[index]
             for index, name in enumerate(("sample", "timestep", "encoder_hidden_states"))
@@ -188,15 +187,13 @@ class AttentionRecorder:
                 f"The U-Net was called more often than the {recording.expected_calls} times the pipeline "
                 "announced. Is another pipeline or a callback using the same U-Net?"
             )
-        # Pipelines hand over the same tensor at every step: compare the numbers only when it changes.
-        if states is not self._known_states:
-            self._branches = recording.conditioning.branches(states)
-            self._known_states = states
-            if self.branch == "both" and self._branches.unconditional is None:
-                raise CaptureError(
-                    "branch='both' needs an unconditional branch, and this call has none: guidance_scale is "
-                    "1 or below. Raise guidance_scale, or use branch='conditional'."
-                )
+        # At every call: a callback may hand over other embeddings, or change them in place.
+        self._branches = recording.conditioning.branches(states)
+        if self.branch == "both" and self._branches.unconditional is None:
+            raise CaptureError(
+                "branch='both' needs an unconditional branch, and this call has none: guidance_scale is "
+                "1 or below, or guidance is off for some steps. Raise guidance_scale, or use branch='conditional'."
+            )
         self._timestep = float(torch.as_tensor(timestep).flatten()[0])
         self._editor.begin_call(self._branches, recording.store.calls, recording.expected_calls)
 
@@ -205,26 +202,28 @@ class AttentionRecorder:
             self._current.store.commit()
             self._current.timesteps.append(self._timestep)
 
-    def _record(self, layer: CrossAttentionLayer, seen: Observation) -> None:
-        recording, branches = self._current, self._branches
+    def _record(self, site: AttentionSite, seen: SeenAttention) -> None:
+        recording, branches, layer = self._current, self._branches, site.layer
         if recording is None or recording.store is None or branches is None:
             raise CaptureError(f"{layer.path} was called outside its U-Net, so its step and prompt are not known.")
+        batch, _, positions, _ = seen.call.query.shape
+        if site.grid is None or site.grid[0] * site.grid[1] != positions:
+            raise CaptureError(
+                f"{layer.path} attends from {positions} positions, and its block's input has the grid "
+                f"{site.grid}: positions were merged or dropped, so they do not lie on the spectrogram."
+            )
+        if batch != branches.conditional.stop:
+            raise CaptureError(
+                f"{layer.path} attends with {batch} rows, and the U-Net was called with "
+                f"{branches.conditional.stop}, so which of them are conditional is not known."
+            )
         rows = slice(None) if self.branch == "both" else branches.conditional
-        recording.grids[layer.name] = seen.grid
-        positions = _as_index(recording.conditioning.positions, seen.key.device)
-        edited = self._editor.cross_rows()
-        attention = attention_probabilities(
-            *normalised(layer, seen.query[rows], seen.key[rows]),
-            heads=layer.heads,
-            scale=layer.scale,
-            positions=slice(None) if edited else positions,
+        recording.grids[layer.name] = site.grid
+        attention = reduced(
+            seen.chunks(rows),
+            positions=_as_index(recording.conditioning.positions, seen.call.key.device),
             keep_heads="head" in self.keep,
-            bias=_bias(layer, seen, rows),
         )
-        if edited:
-            if seen.mask is not None:
-                raise CaptureError(f"{layer.path} is called with an attention mask, under which no edit is made.")
-            attention = edited_attention(attention, edited, rows.start or 0)[..., positions].contiguous()
         if recording.conditioning.draws > 1:
             attention = attention.unflatten(0, (-1, recording.conditioning.draws)).mean(dim=1)
         recording.store.add(layer.name, attention)
@@ -255,10 +254,19 @@ class AttentionRecorder:
         )
         return CapturedLayer(np.ascontiguousarray(split), ordered, layer.heads, layer.path, stride)
 
-    def _remove(self) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
+    def _check_slots(self) -> None:
+        for site in self._sites:
+            there = site.layer.attention.processor
+            if there is not site.processor:
+                raise CaptureError(
+                    f"The processor of {site.layer.path} was replaced after trace() began, by "
+                    f"{type(there).__name__}. Set processors, attention slicing and IP-Adapters first, then trace."
+                )
+
+    def _let_go(self) -> None:
+        """Let go of the tensors of a call that did not end."""
+        self.end()
+        self._sites.clear()
         self._branches = None
 
 
@@ -281,19 +289,9 @@ class _CapturedLayers(Mapping[str, CapturedLayer]):
         return len(self._layers)
 
 
-def is_recorded(unet: nn.Module) -> bool:
-    """Whether some recorder's hooks are on this U-Net now."""
-    hooks = unet._forward_pre_hooks.values()
-    return any(isinstance(getattr(hook, "__self__", None), AttentionRecorder) for hook in hooks)
-
-
-def _bias(layer: CrossAttentionLayer, seen: Observation, rows: slice) -> torch.Tensor | None:
-    """The attention mask as a bias of shape (rows, heads, 1 or n, keys), as the processors lay it out."""
-    if seen.mask is None:
-        return None
-    batch, keys = seen.key.shape[:2]
-    bias = layer.attention.prepare_attention_mask(seen.mask, keys, batch)
-    return bias.view(batch, layer.heads, -1, bias.shape[-1])[rows].float()
+def _put_back(attention: Attention, processor: TracingProcessor) -> None:
+    if attention.processor is processor:
+        attention.processor = processor.inner
 
 
 def _as_index(positions: Collection[int], device: torch.device) -> torch.Tensor | slice:

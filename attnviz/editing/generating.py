@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from attnviz.capture import held
 from attnviz.editing.blending import Blending
 from attnviz.editing.injection import SOURCE, TARGET
 from attnviz.editing.inverting import InvertedClip
@@ -101,7 +102,8 @@ def apply_edit(
     injection = edit.injection(*tables)
     blending = None if edit.blend is None else Blending(edit.blend, edit, tables)
     noise = _Noise(generator)
-    with Trace(pipe, keep=keep, edit=injection) as traced:
+    traced = Trace(pipe, keep=keep, edit=injection)
+    with held(traced):
         if blending is not None:
             generation = {**generation, "callback_on_step_end": blending.on(traced)}
         output = pipe(

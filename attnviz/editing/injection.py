@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from typing import Any
 
 import torch
 
-from attnviz.capture import EditedRow, Share
+from attnviz.capture import EditedRow
 
 SOURCE, TARGET = 0, 1
 """Rows of the conditional half of the batch."""
@@ -55,23 +56,25 @@ class Injection:
     def cross_attention(self, call: int, calls: int) -> Sequence[EditedRow]:
         """Rows edited in every cross-attention layer; see `attnviz.capture.AttentionEdit`."""
         injected = torch.tensor([call < whole_calls(float(each), calls) for each in self.cross_fractions])
-        factors = injected * self.weights
-        moved = self.keys * factors
-        own = torch.where(self.keys.any(dim=0), 0.0, factors) + ~injected
-        shares = []
-        if bool(moved.any()):
-            shares.append(Share(SOURCE, None if torch.equal(moved, torch.eye(*moved.shape)) else moved))
-        if bool(own.any()):
-            shares.append(Share(TARGET, None if bool((own == 1).all()) else own))
-        if shares == [Share(TARGET)]:
+        if not bool(injected.any()):
             return ()
-        return (EditedRow(TARGET, tuple(shares)),)
+        if bool(injected.all() and (self.weights == 1).all()) and torch.equal(
+            self.keys, torch.eye(*self.keys.shape)
+        ):
+            return (EditedRow(TARGET, SOURCE),)
+        return (EditedRow(TARGET, SOURCE, functools.partial(self._injected, injected)),)
 
     def self_attention(self, call: int, calls: int, positions: int) -> Sequence[EditedRow]:
         """Rows edited in a self-attention layer; see `attnviz.capture.AttentionEdit`."""
         if positions > MOST_SELF_POSITIONS or call >= whole_calls(self.self_fraction, calls):
             return ()
-        return (EditedRow(TARGET, (Share(SOURCE),)),)
+        return (EditedRow(TARGET, SOURCE),)
+
+    def _injected(self, injected: torch.Tensor, source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Probabilities (..., keys) the target is to have."""
+        keys, weights = self.keys.to(source), self.weights.to(source)
+        replaced = torch.where(keys.any(dim=0), source @ keys, target)
+        return torch.where(injected.to(source.device), replaced * weights, target)
 
 
 def whole_calls(fraction: float, calls: int) -> int:

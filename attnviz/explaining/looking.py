@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from diffusers.utils import logging
 
-from attnviz.capture import AttentionRecorder, CapturedLayer, Conditioning
+from attnviz.capture import AttentionRecorder, CapturedLayer, Conditioning, held
 from attnviz.errors import CaptureError, MemoryBudgetError
 from attnviz.explaining.clip import Clip, encode
 from attnviz.explaining.methods import Method, View
@@ -66,7 +66,7 @@ def look_at_windows(
         for pixels in clip.windows:
             views = method.views(encode(pipe, pixels), schedule, predict)
             _check_finite(views)
-            with recorder:
+            with held(recorder):
                 recording = recorder.begin(conditioning, lambda: len(method.timesteps))
                 try:
                     for samples, timestep in views:

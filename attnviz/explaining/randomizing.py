@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
@@ -103,15 +103,32 @@ def randomized(unet: nn.Module, blocks: list[str], seed: int) -> Iterator[None]:
     kept: dict[str, torch.Tensor] = {}
     weights = dict(_parameters(unet, blocks))
     try:
-        with torch.no_grad():
-            for name, parameter in weights.items():
-                kept[name] = parameter.detach().to("cpu", copy=True)
-                parameter.copy_(_shuffled(kept[name], name, seed))
-        yield
+        # An interrupt may strike while weights are put back, and a second one while they are put back again.
+        try:
+            try:
+                for name, parameter in weights.items():
+                    kept[name] = parameter.detach().to("cpu", copy=True)
+                    _fill(parameter, _shuffled(kept[name], name, seed))
+                yield
+            finally:
+                _put_back(weights, kept)
+        finally:
+            _put_back(weights, kept)
     finally:
-        with torch.no_grad():
-            for name, values in kept.items():
-                weights[name].copy_(values)
+        _put_back(weights, kept)
+
+
+def _put_back(weights: Mapping[str, nn.Parameter], kept: dict[str, torch.Tensor]) -> None:
+    """Put back what is kept, and forget it; what an interrupt leaves over is kept on."""
+    while kept:
+        name = next(iter(kept))
+        _fill(weights[name], kept[name])
+        del kept[name]
+
+
+@torch.no_grad()
+def _fill(parameter: nn.Parameter, values: torch.Tensor) -> None:
+    parameter.copy_(values)
 
 
 def _shuffled(values: torch.Tensor, name: str, seed: int) -> torch.Tensor:

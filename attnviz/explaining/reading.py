@@ -11,7 +11,14 @@ import torch
 
 from attnviz import provenance
 from attnviz.audio import MEL
-from attnviz.capture import DEFAULT_MAX_BYTES, AttentionRecorder, Conditioning, find_cross_attention, is_recorded
+from attnviz.capture import (
+    DEFAULT_MAX_BYTES,
+    AttentionRecorder,
+    Conditioning,
+    find_cross_attention,
+    held,
+    is_traced,
+)
 from attnviz.errors import CaptureError, PromptError
 from attnviz.explaining.clip import read_clip
 from attnviz.explaining.looking import look_at_windows
@@ -165,7 +172,8 @@ def explain(
         keys, _ = pipe.encode_prompt(caption, pipe._execution_device, chosen.rows, False)
         table = token_table(pipe, caption)
         conditioning = Conditioning(keys, None, 1, kept_positions([table], tokens), draws=chosen.rows)
-        with randomized(pipe.unet, blocks, weight_seed), provenance.acting(pipe) as acting:
+        acting = provenance.acting(pipe)
+        with randomized(pipe.unet, blocks, weight_seed), held(acting):
             windows = look_at_windows(pipe, clip, chosen, schedule, recorder, conditioning)
             layers = join_windows(windows, clip.starts)
             acted = acting.record
@@ -218,7 +226,7 @@ def _check_caption(caption: Any) -> None:
 
 def _check_unet(pipe: Any) -> None:
     """Refuse a U-Net that is traced already, or wants more than the latents."""
-    if is_recorded(pipe.unet):
+    if is_traced(pipe.unet):
         raise CaptureError(
             "The pipeline's U-Net is being traced already, and explain makes maps of its own. Call explain "
             "outside the `with trace(...)` block."

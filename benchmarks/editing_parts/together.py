@@ -10,7 +10,7 @@ import torch
 
 from attnviz.capture import EditedRow
 from attnviz.editing import PromptEdit
-from attnviz.editing.injection import SOURCE, TARGET, Injection
+from attnviz.editing.injection import Injection
 from attnviz.keys import token_table
 from attnviz.maps import AttentionMaps
 from attnviz.pipelines import AuffusionPipeline
@@ -73,10 +73,4 @@ def generate_together(
 
 def _placed(edits: Iterable[Sequence[EditedRow]]) -> list[EditedRow]:
     """Move each edit's target from row 1 to a row of its own."""
-    return [
-        EditedRow(
-            place, tuple(replace(share, row=place if share.row == TARGET else SOURCE) for share in row.shares)
-        )
-        for place, rows in enumerate(edits, start=1)
-        for row in rows
-    ]
+    return [replace(row, row=place) for place, rows in enumerate(edits, start=1) for row in rows]

@@ -18,7 +18,7 @@ from test_pulse import WORD, lies_at_the_pulse, plant
 import attnviz
 from attnviz import provenance
 from attnviz.audio import image_to_mel
-from attnviz.capture import is_recorded
+from attnviz.capture import is_traced
 from attnviz.errors import AudioError, CaptureError, MapsError, MemoryBudgetError, PromptError
 from attnviz.explaining.methods import draw_noise
 from attnviz.pipelines import AuffusionAudioToAudioPipeline
@@ -273,7 +273,7 @@ def test_everything_is_as_it_was(adapter_checkpoint, method, error):
     else:
         attnviz.explain(pipe, noise_bursts(), CAPTION, timesteps=(50,), **method)
     assert state_of(pipe) == before
-    assert not is_recorded(pipe.unet)
+    assert not is_traced(pipe.unet)
     for name, value in vars(pipe.scheduler).items():
         assert str(value) == str(schedule[name]), name
 

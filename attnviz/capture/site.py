@@ -1,0 +1,269 @@
+"""One attention module under observation: our processor for its slot, and the kernel tapped while it works."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers.models.attention_processor import Attention, IPAdapterAttnProcessor, IPAdapterAttnProcessor2_0
+from torch import nn
+
+from attnviz.capture.editing import EditedRow, edited_chunks, with_sources
+from attnviz.capture.kernel import (
+    KERNEL,
+    KernelCall,
+    KernelTap,
+    as_bias,
+    check_probabilities,
+    drop_taps,
+    tap_depth,
+)
+from attnviz.capture.layers import AttentionLayer
+from attnviz.capture.probabilities import HeadChunk, float32_arithmetic, head_chunks
+from attnviz.capture.processor import TracingProcessor
+from attnviz.errors import CaptureError
+
+_TEXT_FIRST = (IPAdapterAttnProcessor, IPAdapterAttnProcessor2_0)
+"""Processors that attend to the text, and only then to something else."""
+
+
+@dataclass(frozen=True)
+class SeenAttention:
+    """One forward pass of a module: what its kernel was called with, and what is edited in it.
+
+    Attributes
+    ----------
+    call : KernelCall
+        As the module called it.
+    edited : sequence of EditedRow
+        Rows of the batch that attend otherwise.
+    output : torch.Tensor or None
+        What the kernel gave; `chunks` writes into it what changed rows get. None where it is seen to elsewhere.
+    """
+
+    call: KernelCall
+    edited: Sequence[EditedRow]
+    output: torch.Tensor | None
+
+    def chunks(self, rows: slice) -> Iterator[HeadChunk]:
+        """Give the probabilities in effect of some rows, a few heads at a time; all edited rows are among them."""
+        some = self.call.rows(rows)
+        chunks = head_chunks(some.query, some.key, scale=some.scale, bias=some.bias)
+        if not self.edited:
+            return chunks
+        return edited_chunks(chunks, self.edited, rows.start or 0, self.call.value, self.output)
+
+
+class AttentionSite:
+    """One attention module: its processor for the slot, and the kernel call of each of its forward passes.
+
+    Parameters
+    ----------
+    layer : AttentionLayer
+        The module and what is known of it.
+    edits : callable
+        Given the number of query positions, the rows of the batch that are edited in the pass under way.
+    receive : callable or None
+        Called once in each forward pass with the site and what was seen, and goes through the chunks of all
+        edited rows. None: nothing is recorded.
+
+    Attributes
+    ----------
+    processor : TracingProcessor
+        To be put into the module's slot.
+    grid : tuple of int or None
+        Rows and columns of the query positions, from the 4-D tensor that the block around the module last got.
+
+    Notes
+    -----
+    The processor that was there does all the work. Most call ``scaled_dot_product_attention``, which is tapped.
+    The classic and the sliced one ask ``Attention.get_attention_scores`` for probabilities, slice by slice of rows
+    and heads, and multiply them with the values. At the first pass what they get is compared with what is recorded.
+    """
+
+    def __init__(
+        self,
+        layer: AttentionLayer,
+        edits: Callable[[int], Sequence[EditedRow]],
+        receive: Callable[[AttentionSite, SeenAttention], None] | None,
+    ) -> None:
+        self.layer = layer
+        self.processor = TracingProcessor(layer.attention.processor, self._run)
+        self.grid: tuple[int, int] | None = None
+        self._edits = edits
+        self._receive = receive
+        self._projections: tuple[nn.Module, ...] = (layer.attention.to_q, layer.attention.to_k)
+        self._own_scores = layer.attention.get_attention_scores
+        self._checked = False
+        self._thread: int | None = None
+        self._begin(0)
+
+    def before_block(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Note the grid: a forward pre-hook of the transformer block around the module."""
+        hidden_states = args[0] if args else kwargs["hidden_states"]
+        self.grid = (int(hidden_states.shape[-2]), int(hidden_states.shape[-1]))
+
+    def scores(
+        self, query: torch.Tensor, key: torch.Tensor, attention_mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Stand in for the module's `get_attention_scores`: probabilities (n, keys) of some rows and heads."""
+        computed = self._own_scores(query, key, attention_mask)
+        if self._thread != threading.get_ident():
+            return computed
+        if len(self._queries) >= self._rows * self.layer.heads:
+            self._check_again()
+            return computed
+        self._check_used()
+        self._queries += query.detach().unbind()
+        self._keys += key.detach().unbind()
+        self._masks += [None] * len(query) if attention_mask is None else attention_mask.detach().unbind()
+        if not self._checked:
+            with torch.no_grad(), float32_arithmetic(query.device.type):
+                mask = None if attention_mask is None else as_bias(attention_mask)[0, :, None]
+                call = KernelCall(query[:, None], key[:, None], None, float(self.layer.attention.scale), mask)
+                check_probabilities(self.layer.path, call, computed[:, None], None)
+        self._pending = self._edited_scores(computed)
+        return self._pending
+
+    # What the tap and our processor call -----------------------------------------------------------
+
+    def _run(
+        self, inner: Any, attention: Attention, hidden_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Compute the module's output as the processor that was there does, and have it seen."""
+        self._check_projections()
+        self._begin(len(hidden_states))
+        depth = tap_depth()
+        try:
+            with KernelTap(self._kernel, self._multiplied):
+                self._thread = threading.get_ident()
+                output = inner(attention, hidden_states, *args, **kwargs)
+                self._end()
+            return output
+        finally:
+            self._thread = None
+            drop_taps(depth)
+
+    def _kernel(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Answer a call of the kernel."""
+        self._calls += 1
+        if self._calls > 1:
+            self._check_again()
+            return KERNEL(*args, **kwargs)
+        given = {**dict(zip(_ARGUMENTS, args, strict=False)), **kwargs}
+        with torch.no_grad():
+            call = KernelCall.of(self.layer.path, **given)
+            edited = self._edits(call.query.shape[2])
+            for name in ("query", "key", "attn_mask") if edited else ():
+                if isinstance(given.get(name), torch.Tensor):
+                    given[name] = with_sources(given[name], edited)
+        output = KERNEL(**given) if edited else KERNEL(*args, **kwargs)
+        with torch.no_grad(), float32_arithmetic(output.device.type):
+            if not self._checked:
+                acted = KernelCall.of(self.layer.path, **given)
+                check_probabilities(self.layer.path, acted, output, acted.value)
+                self._checked = True
+            if any(each.change is not None for each in edited):
+                output = output.clone()
+            self._see(SeenAttention(call, edited, output))
+        return output
+
+    def _multiplied(self, first: Any) -> None:
+        if first is self._pending:
+            self._pending = None
+
+    # One forward pass ------------------------------------------------------------------------------
+
+    def _begin(self, rows: int) -> None:
+        self._rows = rows
+        self._calls = 0
+        self._queries: list[torch.Tensor] = []
+        self._keys: list[torch.Tensor] = []
+        self._masks: list[torch.Tensor | None] = []
+        self._pending: torch.Tensor | None = None
+
+    def _end(self) -> None:
+        heads = self.layer.heads
+        if not self._calls and len(self._queries) != self._rows * heads:
+            raise CaptureError(
+                f"{self.layer.path} attended without torch's attention kernel, so its probabilities were not "
+                f"seen: {type(self.processor.inner).__name__} uses another backend (flash attention, xformers, "
+                'flex). Call unet.set_default_attn_processor(), or set_attention_backend("native").'
+            )
+        self._check_used()
+        if self._queries:
+            self._checked = True
+            with torch.no_grad(), float32_arithmetic(self._queries[0].device.type):
+                query, key = (torch.stack(each).unflatten(0, (-1, heads)) for each in (self._queries, self._keys))
+                masks = [mask for mask in self._masks if mask is not None]
+                bias = torch.stack(masks).unflatten(0, (-1, heads)).float() if masks else None
+                call = KernelCall(query, key, None, float(self.layer.attention.scale), bias)
+                self._see(SeenAttention(call, self._edits(query.shape[2]), None))
+        self._begin(0)  # let go of the tensors
+
+    def _see(self, seen: SeenAttention) -> None:
+        if self._receive is not None:
+            self._receive(self, seen)
+        elif seen.output is not None and any(each.change is not None for each in seen.edited):
+            rows = [row for each in seen.edited for row in (each.row, each.source)]
+            for _ in seen.chunks(slice(min(rows), max(rows) + 1)):
+                pass  # each chunk writes its part of the output
+
+    def _edited_scores(self, computed: torch.Tensor) -> torch.Tensor:
+        """Put in edited probabilities, of the rows and heads that came last."""
+        edited = {each.row: each for each in self._edits(computed.shape[1])}
+        if not edited:
+            return computed
+        heads, first = self.layer.heads, len(self._queries) - len(computed)
+        changed = computed.clone()
+        for place in range(len(computed)):
+            row, head = divmod(first + place, heads)
+            if row not in edited:
+                continue
+            source = edited[row].source * heads + head
+            if source >= len(self._queries):
+                raise CaptureError(
+                    f"{self.layer.path} attends in slices, and row {row} is to attend as row "
+                    f"{edited[row].source}, which comes later. Call pipe.disable_attention_slicing()."
+                )
+            changed[place] = edited[row].attention(self._probabilities(source), computed[place])
+        return changed
+
+    def _probabilities(self, place: int) -> torch.Tensor:
+        mask = self._masks[place]
+        return self._own_scores(
+            self._queries[place][None], self._keys[place][None], None if mask is None else mask[None]
+        )[0]
+
+    # Refusals --------------------------------------------------------------------------------------
+
+    def _check_projections(self) -> None:
+        attention = self.layer.attention
+        if self._projections != (attention.to_q, attention.to_k):
+            raise CaptureError(
+                f"to_q or to_k of {self.layer.path} was replaced after trace() began (loading or unloading a LoRA "
+                "does that). Load adapters first, then trace."
+            )
+
+    def _check_again(self) -> None:
+        if not isinstance(self.processor.inner, _TEXT_FIRST):
+            raise CaptureError(
+                f"{self.layer.path} called the attention kernel more than once in one pass, so which call attends "
+                f"to the text is not known. {type(self.processor.inner).__name__} is not supported; "
+                "unet.set_default_attn_processor() puts in one that is."
+            )
+
+    def _check_used(self) -> None:
+        """Refuse probabilities that were not multiplied with the values as they were handed out."""
+        if self._pending is not None:
+            raise CaptureError(
+                f"{self.layer.path} does not weigh its values with the probabilities it computed: "
+                f"{type(self.processor.inner).__name__} changes them. Call unet.set_default_attn_processor(), and "
+                "remove another tool's attention control, first."
+            )
+
+
+_ARGUMENTS = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal", "scale", "enable_gqa")
