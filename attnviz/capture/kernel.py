@@ -122,7 +122,7 @@ def tap_depth() -> int:
 def drop_taps(depth: int) -> None:
     """Take off what is above a depth of this thread's stack of modes: a tap that an interrupt left on."""
     while tap_depth() > depth:
-        torch.overrides._pop_mode()  # type: ignore[no-untyped-call]
+        torch.overrides._pop_mode()
 
 
 def as_bias(mask: torch.Tensor) -> torch.Tensor:

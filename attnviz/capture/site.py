@@ -80,8 +80,8 @@ class AttentionSite:
     Notes
     -----
     The processor that was there does all the work. Most call ``scaled_dot_product_attention``, which is tapped.
-    The classic and the sliced one ask ``Attention.get_attention_scores`` for probabilities, slice by slice of rows
-    and heads, and multiply them with the values. At the first pass what they get is compared with what is recorded.
+    The classic and the sliced one ask ``Attention.get_attention_scores`` for probabilities, by slices of rows
+    and heads, and multiply them with the values. At the first pass what they get is compared with what is seen.
     """
 
     def __init__(
@@ -99,6 +99,7 @@ class AttentionSite:
         self._own_scores = layer.attention.get_attention_scores
         self._checked = False
         self._thread: int | None = None
+        self._pending: torch.Tensor | None = None
         self._begin(0)
 
     def before_block(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -125,8 +126,9 @@ class AttentionSite:
                 mask = None if attention_mask is None else as_bias(attention_mask)[0, :, None]
                 call = KernelCall(query[:, None], key[:, None], None, float(self.layer.attention.scale), mask)
                 check_probabilities(self.layer.path, call, computed[:, None], None)
-        self._pending = self._edited_scores(computed)
-        return self._pending
+        changed = self._edited_scores(computed)
+        self._pending = changed
+        return changed
 
     # What the tap and our processor call -----------------------------------------------------------
 
@@ -183,7 +185,7 @@ class AttentionSite:
         self._queries: list[torch.Tensor] = []
         self._keys: list[torch.Tensor] = []
         self._masks: list[torch.Tensor | None] = []
-        self._pending: torch.Tensor | None = None
+        self._pending = None
 
     def _end(self) -> None:
         heads = self.layer.heads

@@ -146,14 +146,14 @@ def test_another_clip_is_never_merged(shared_pipe, one_look):
 
 
 def test_planted_pulse_is_read_on_the_true_grid(pipe):
-    handles = plant(pipe, 1024, pipe.conditioner.token_table(CAPTION).find(WORD))
+    handles = plant(pipe, (256, 1024), pipe.conditioner.token_table(CAPTION).find(WORD))
     maps = attnviz.explain(pipe, noise_bursts(), CAPTION, **ONE_LOOK)
     for handle in handles:
         handle.remove()
     for layer in maps.layers:
         heat = maps.heatmap(WORD, readout=layer)
         peak = heat.isel(heat.argmax(("freq", "time")))
-        assert lies_at_the_pulse(float(peak.time), float(peak.freq), *heat.shape, 1024), layer
+        assert lies_at_the_pulse(float(peak.time), float(peak.freq), *heat.shape, (256, 1024)), layer
 
 
 @torch.no_grad()
