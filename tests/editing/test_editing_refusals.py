@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
-from diffusers.models.attention_processor import AttnProcessor2_0
+from diffusers.models.attention_processor import XFormersAttnProcessor
 
 import attnviz
 from attnviz.editing import LocalBlend, refine, reweight, swap
@@ -81,12 +81,12 @@ def fingerprints(pipe):
     return hooks, {name: id(processor) for name, processor in pipe.unet.attn_processors.items()}
 
 
-class Unknown(AttnProcessor2_0):
+class Unknown(XFormersAttnProcessor):
     pass
 
 
 @pytest.mark.parametrize("which", ["attn1", "attn2"])
-def test_unknown_processors_are_refused_by_name_and_layer(adapter_checkpoint, monkeypatch, which):
+def test_other_kernels_are_refused_by_name_and_layer(adapter_checkpoint, monkeypatch, which):
     pipe = attnviz.load(adapter_checkpoint)
     getattr(pipe.unet.mid_block.attentions[0].transformer_blocks[0], which).processor = Unknown()
     before = fingerprints(pipe)
