@@ -242,11 +242,50 @@ class AttentionMaps(ReadableMaps):
             overwrite=overwrite,
         )
 
-    def explore(self, **settings: Any) -> Any:
-        """Show the maps in a notebook, to be clicked, hovered and heard; see `attnviz.report.widget.explore`."""
-        from attnviz.report.widget import explore  # needs the extra "notebook"
+    def explore(
+        self,
+        *,
+        audio: str | os.PathLike[str] | np.ndarray | None = None,
+        events: pd.DataFrame | None = None,
+        scores: pd.DataFrame | None = None,
+        phrases: Sequence[Phrase] = (),
+        prompt_index: int = 0,
+        sample: int = 0,
+    ) -> Any:
+        """Show the maps in a notebook, to be clicked, hovered and heard: what ``attnviz report`` shows of a run.
 
-        return explore(self, **settings)
+        Parameters
+        ----------
+        audio : str, path-like, or numpy.ndarray of shape (samples,), optional
+            The clip: a file, or samples at 16 kHz in [-1, 1] such as ``out.audios[0]``. Without it nothing plays.
+        events : pandas.DataFrame, optional
+            Event table of the clip (`attnviz.read_events`, ``attnviz.listen(...).events``), drawn as ground truth.
+        scores : pandas.DataFrame, optional
+            ``attnviz.align(maps, events).table``.
+        phrases : sequence of str or (int, int)
+            Phrases to offer beside the words, those that events name and those found in the prompt. The first one
+            is shown first.
+        prompt_index, sample : int
+            Which prompt, and which of its samples (images), both from 0.
+
+        Returns
+        -------
+        attnviz.report.Explorer
+            As the last line of a cell it shows itself; ``.save("maps.html")`` writes it as one HTML file.
+
+        Raises
+        ------
+        MapsError, PromptError
+            There is no such prompt, sample or phrase, no word to show, or the clip is too long for 10 MB.
+        AudioError
+            The audio cannot be read, or is not one channel of finite samples.
+        """
+        from attnviz.report import explore
+
+        return explore(
+            self, audio=audio, events=events, scores=scores, phrases=phrases, prompt_index=prompt_index,
+            sample=sample,
+        )  # fmt: skip
 
     def __repr__(self) -> str:
         return display.text(self)

@@ -2,7 +2,19 @@
 // Small tools. All that is shown becomes text nodes and attributes: no string of a run is ever markup.
 
 const percent = (share) => `${100 * share}%`;
-const short = (value) => (value === 0 ? "0" : Number(value).toPrecision(3));
+const superscript = (number) => String(number).replace(/[-\d]/g, (sign) => "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"["-0123456789".indexOf(sign)]);
+
+// A number with so many significant digits, without zeros that say nothing and without an "e".
+function rounded(value, digits) {
+  if (value === 0) return "0";
+  const size = Math.abs(value);
+  if (size >= 0.001 && size < 1e5) return String(Number(value.toPrecision(digits)));
+  const [mantissa, power] = value.toExponential(digits - 1).split("e");
+  return `${Number(mantissa)} × 10${superscript(Number(power))}`;
+}
+
+// Attention as a person reads it: shares of 1 in percent.
+const asShare = (value) => `${rounded(100 * value, Math.abs(value) >= 0.1 ? 3 : 2)} %`;
 const inSeconds = (value) => `${value.toFixed(2)} s`;
 const inHertz = (value) => `${Math.round(value)} Hz`;
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);

@@ -40,33 +40,37 @@ class Spectrogram {
     Object.assign(this, { rows, columns, low, high, levels, axes, bytes: bytesOf(data) });
   }
 
-  // From 0 to 1 on its scale; null where the value is not finite. Row 0 is the lowest frequency.
-  level(row, column) {
+  // Natural-log magnitude; null where the value is not finite. Row 0 is the lowest frequency.
+  value(row, column) {
     const byte = this.bytes[row * this.columns + column];
-    return byte === 0 ? null : (byte - 1) / this.levels;
+    return byte === 0 ? null : this.low + ((byte - 1) / this.levels) * (this.high - this.low);
   }
 
   textAt(time, up) {
     const { row, column } = this.axes.cell(time, up, this);
-    const level = this.level(row, column);
-    return `log-mel ${level === null ? "not finite" : (this.low + level * (this.high - this.low)).toFixed(2)}`;
+    const value = this.value(row, column);
+    return `log-mel ${value === null ? "not finite" : value.toFixed(2)}`;
   }
 }
 
-// All maps, and which of them is shown: `item` (a word), `readout`, `view` (a step, 0 the average), `own` colours.
+// All maps of a run, and which of them is shown: `item` (null: none), and the page's `choice` of readout, step and
+// colours. `others`: the maps that share its colours.
 class Maps {
-  constructor({ items, readouts, views, levels }, axes) {
-    Object.assign(this, { items, readouts, views, levels, axes, item: 0, readout: 0, view: 0, own: false });
-    this.bytes = readouts.map((readout) => bytesOf(readout.data));
+  constructor({ items, readouts, views, levels }, axes, choice) {
+    Object.assign(this, { items, readouts, views, levels, axes, choice, item: 0, others: [] });
+    this.bytes = new Map(readouts.map((readout) => [readout, bytesOf(readout.data)]));
     this.measured = new Map();
   }
 
   get current() {
-    return this.readouts[this.readout];
+    return this.readouts.find(({ name }) => name === this.choice.readout);
   }
 
+  // The view nearest to the slider's place; runs may have different numbers of steps.
   get viewShown() {
-    return this.current.stepped ? this.view : 0;
+    const { step, steps } = this.choice;
+    if (!this.current.stepped || step === 0) return 0;
+    return 1 + Math.round(((step - 1) / Math.max(1, steps - 1)) * (this.views.length - 2));
   }
 
   get viewLabel() {
@@ -74,7 +78,11 @@ class Maps {
   }
 
   get label() {
-    return this.items[this.item].label;
+    return this.item === null ? "" : this.items[this.item].label;
+  }
+
+  isText(item) {
+    return ["word", "phrase"].includes(this.items[item].kind);
   }
 
   // A function that gives the value of a cell of one map; row 0 is the lowest frequency.
@@ -82,30 +90,31 @@ class Maps {
     const { rows, columns, low, high } = this.current;
     const number = this.viewShown * this.items.length + item;
     const step = (high[number] - low[number]) / this.levels;
-    const bytes = this.bytes[this.readout];
+    const bytes = this.bytes.get(this.current);
     const start = number * rows * columns;
     return (row, column) => low[number] + (bytes[start + row * columns + column] - 1) * step;
   }
 
   // Of every map of the readout and step shown: see `measure`.
   get measures() {
-    const key = `${this.readout} ${this.viewShown}`;
+    const key = `${this.choice.readout} ${this.viewShown}`;
     if (!this.measured.has(key)) this.measured.set(key, this.items.map((_, item) => this.measure(item)));
     return this.measured.get(key);
   }
 
-  // Activation over time, mean, lowest and highest value, and where that is; padding takes no part.
+  // Activation over time, mean, lowest and highest value, and where the strongest is; padding takes no part.
   measure(item) {
     const { rows, heard } = this.current;
     const value = this.reader(item);
-    const found = { curve: [], mean: 0, low: Infinity, high: -Infinity, row: 0, column: 0 };
+    const found = { curve: [], mean: 0, low: Infinity, high: -Infinity, peak: 0, row: 0, column: 0 };
     for (let column = 0; column < heard; column += 1) {
       let sum = 0;
       for (let row = 0; row < rows; row += 1) {
         const one = value(row, column);
         sum += one;
         found.low = Math.min(found.low, one);
-        if (one > found.high) Object.assign(found, { high: one, row, column });
+        found.high = Math.max(found.high, one);
+        if (Math.abs(one) > Math.abs(found.peak)) Object.assign(found, { peak: one, row, column });
       }
       found.curve.push(sum / rows);
     }
@@ -114,14 +123,26 @@ class Maps {
     return found;
   }
 
-  ofWords(measures) {
-    return measures.filter((_, item) => this.items[item].kind === "word");
+  // Measures of words and phrases, of all maps that share colours.
+  get shared() {
+    return [this, ...this.others].flatMap((maps) => maps.measures.filter((_, item) => maps.isText(item)));
   }
 
-  // Ends of the colours: from 0 to the highest value of any word, or the shown map's own lowest and highest.
+  // Ends of the colours. Shared: from 0 to the highest of any word; a special token, which takes most of the
+  // attention, has its own highest. Below 0 the scale is as long as above.
   get scale() {
-    const { low, high } = this.measures[this.item];
-    return this.own ? [low, high] : [0, Math.max(...this.ofWords(this.measures).map((one) => one.high))];
+    if (this.item === null) return [0, 1];
+    const own = this.measures[this.item];
+    if (this.choice.own && own.low >= 0) return [own.low, own.high];
+    return about0(this.choice.own || !this.isText(this.item) ? [own] : this.shared);
+  }
+
+  // Ends of an item's curve, by the same rule.
+  rangeOf(item) {
+    const curveOf = ({ curve }) => ({ low: Math.min(0, ...curve), high: Math.max(0, ...curve) });
+    const { curve } = this.measures[item];
+    if (this.choice.own && Math.min(...curve) >= 0) return [Math.min(...curve), Math.max(...curve)];
+    return about0((this.choice.own || !this.isText(item) ? [this.measures[item]] : this.shared).map(curveOf));
   }
 
   timeOf(column) {
@@ -133,17 +154,25 @@ class Maps {
   }
 
   textAt(time, up) {
+    if (this.item === null) return "no counterpart here";
     const { row, column } = this.axes.cell(time, up, this.current);
     const beyond = time > this.axes.audioSeconds ? " (padding)" : "";
-    return `“${this.label}”: ${short(this.reader(this.item)(row, column))} ${this.current.quantity}${beyond}`;
+    return `“${this.label}”: ${asShare(this.reader(this.item)(row, column))} ${this.current.quantity}${beyond}`;
   }
 
   get peakText() {
-    const peak = this.measures[this.item];
-    if (!peak.curve.length) return "No column of this map lies within the audio.";
-    const where = `${inSeconds(this.timeOf(peak.column))}, ${inHertz(this.hertzOf(peak.row))}`;
-    return `Strongest at ${where} (${short(peak.high)}); mean ${short(peak.mean)}.`;
+    if (this.item === null) return "No word of this prompt corresponds to the one chosen in the other.";
+    const one = this.measures[this.item];
+    if (!one.curve.length) return "No column of this map lies within the audio.";
+    const where = `${inSeconds(this.timeOf(one.column))}, ${inHertz(this.hertzOf(one.row))}`;
+    return `Strongest at ${where}: ${asShare(one.peak)}. Mean ${asShare(one.mean)}.`;
   }
+}
+
+function about0(measures) {
+  const low = Math.min(0, ...measures.map((one) => one.low));
+  const high = Math.max(0, ...measures.map((one) => one.high));
+  return low < 0 ? [-Math.max(-low, high), Math.max(-low, high)] : [0, high];
 }
 
 function shareOf(value, [low, high]) {

@@ -8,36 +8,54 @@ import html
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from attnviz.errors import OutputError
+from attnviz.errors import AttnVizError, OutputError
 from attnviz.io.storage import whole_or_nothing
-from attnviz.report.payload import LIMIT, payload_of
-from attnviz.report.saved_run import read_saved_run
+from attnviz.report.pairing import pairs_of
+from attnviz.report.payload import LIMIT, colours, payload_of
+from attnviz.report.saved_run import SavedRun, read_saved_run, read_source
+from attnviz.text.words import find_phrase
 
 FILE = "report.html"
 _BEGIN = b"<!doctype html>\n<!-- attnviz report -->\n"
 _FIELD = re.compile(r"\{\{(\w+)\}\}")
-_PROGRAM = ("dom.js", "maps.js", "plot.js", "player.js", "tracks.js", "tables.js", "app.js")
+_PROGRAM = ("dom.js", "maps.js", "plot.js", "player.js", "tracks.js", "tables.js", "panel.js", "app.js")
 _START = (
     "\nattnvizReport(document.getElementById('report'), JSON.parse(document.getElementById('payload').text));\n"
 )
 
 
-def write_report(run: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
-    """Write ``report.html`` into a run folder, from what was saved there alone: no model is loaded.
+def write_report(
+    run: str | os.PathLike[str],
+    other: str | os.PathLike[str] | None = None,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    phrases: Sequence[str] = (),
+    overwrite: bool = False,
+) -> Path:
+    """Write a page of one saved run, or of two side by side; no model is loaded.
 
     One file, below 10 MB, that opens in a browser without network: the audio with a playhead over spectrogram
-    and maps, a map for each word, readout and (where the maps keep them) denoising step, ground truth and scores
-    where the run has them, and how it was made.
+    and maps, a map for each word and phrase, readout and (where the maps keep them) denoising step, ground truth
+    and scores where the run has them, and how it was made. Two runs share the clock, the choices and the colours,
+    and their words are aligned.
 
     Parameters
     ----------
     run : path-like
-        Run folder, as ``attnviz generate`` and ``attnviz explain`` write it.
+        Run folder, as ``attnviz generate``, ``attnviz explain`` and ``attnviz edit`` write it. An edit that keeps
+        the maps of its source is shown beside it.
+    other : path-like, optional
+        Another run folder, to stand beside the first.
+    out : path-like, optional
+        The HTML file. None: ``report.html`` in the run folder; of two runs ``RUN-OTHER.html`` beside the first.
+    phrases : sequence of str
+        Phrases of the prompt to offer beside its words; those of two prompts, where there are two, in either.
+        The first one is shown first.
     overwrite : bool
         Replace a report that is there.
 
@@ -49,42 +67,62 @@ def write_report(run: str | os.PathLike[str], *, overwrite: bool = False) -> Pat
     Raises
     ------
     AttnVizError
-        The folder is no run folder, a file in it is damaged, it has no word to show, or its clip is too long.
+        A folder is no run folder, a file in it is damaged, it has no word to show, or its clip is too long.
+    PromptError
+        A phrase is in no prompt.
     OutputError
-        There is a report already, or the folder cannot be written to. Nothing half-written is left.
+        There is a report already, or its folder cannot be written to. Nothing half-written is left.
     """
-    target = Path(run) / FILE
-    saved = read_saved_run(run)
+    saved = _named_runs(run, other)
+    target = Path(out) if out is not None else _place(run, other)
+    spoken = _spoken(list(saved.values()), phrases)
     # The place is looked at before the maps are read one by one, which takes a while.
     with whole_or_nothing(target, overwrite=overwrite, replaceable=is_report) as partial:
-        payload = payload_of(
-            saved.maps, audio=saved.audio, log_mel=saved.log_mel, events=saved.events, scores=saved.scores,
-            record=saved.record,
-        )  # fmt: skip
-        partial.write_bytes(page_of(payload))
+        payloads = [
+            payload_of(
+                one.maps, audio=one.audio, log_mel=one.log_mel, events=one.events, scores=one.scores,
+                record=one.record, phrases=own, name=name, limit=LIMIT // len(saved),
+            )
+            for (name, one), own in zip(saved.items(), spoken, strict=True)
+        ]  # fmt: skip
+        partial.write_bytes(page_of(*payloads))
     return target
 
 
-def page_of(payload: Mapping[str, Any]) -> bytes:
-    """Put a page together; see `attnviz.report.payload.payload_of`.
+def page_of(*payloads: Mapping[str, Any], framed: bool = False) -> bytes:
+    """Put a page together of one payload or two; see `attnviz.report.payload.payload_of`.
 
     Nothing in the payload can become markup or code: it is JSON without ``<``, read by the program and shown as
     text, and the page's own policy lets only the program itself run, by its hash, and nothing be fetched.
+
+    Parameters
+    ----------
+    *payloads : mapping
+    framed : bool
+        Whether the page is a notebook's frame: it then has no height of its own, and the frame grows with it.
 
     Raises
     ------
     OutputError
         The page is above 10 MB.
     """
-    style, code = style_text(), program_text() + _START
+    style, code = template_file("style.css"), program_text() + _START
+    first, *others = payloads
+    whole = {
+        "runs": payloads,
+        "pairs": [pairs_of(first["items"], other["items"]) for other in others],
+        "colours": colours(),
+    }
+    prompts = " / ".join(dict.fromkeys(str(one["prompt"]) for one in payloads))
     page = _filled(
         template_file("template.html"),
         {
             "policy": _policy(style, code),
-            "title": html.escape(" ".join(str(payload["prompt"]).split())[:120]),
-            "prompt": html.escape(str(payload["prompt"])),
+            "title": html.escape(" ".join(prompts.split())[:120]),
+            "prompt": html.escape(prompts),
             "style": style,
-            "payload": json.dumps(payload, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
+            "framed": " attnviz-framed" if framed else "",
+            "payload": json.dumps(whole, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
             "program": code,
         },
     ).encode("utf-8", errors="replace")
@@ -109,14 +147,40 @@ def program_text() -> str:
     return "\n".join(map(template_file, _PROGRAM))
 
 
-def style_text() -> str:
-    """Return the page's style, all of it below the class ``attnviz``."""
-    return template_file("style.css")
-
-
 def template_file(name: str) -> str:
     """Read one of the page's own files."""
     return (files("attnviz.report") / name).read_text(encoding="utf-8")
+
+
+def _named_runs(run: str | os.PathLike[str], other: str | os.PathLike[str] | None) -> dict[str, SavedRun]:
+    """Read the runs of a page, by the names they go by there."""
+    saved = read_saved_run(run)
+    if other is None:
+        source = read_source(saved)
+        return {"": saved} if source is None else {"source": source, "edit": saved}
+    places = [Path(run).resolve(), Path(other).resolve()]
+    if places[0] == places[1]:
+        raise AttnVizError(f"The run {run} was given twice; a page shows one run, or two different ones.")
+    names = [place.name for place in places]
+    if names[0] == names[1]:
+        names = [f"{place.parent.name}/{place.name}" for place in places]
+    if names[0] == names[1]:
+        names = [str(place) for place in places]
+    return dict(zip(names, (saved, read_saved_run(other)), strict=True))
+
+
+def _place(run: str | os.PathLike[str], other: str | os.PathLike[str] | None) -> Path:
+    if other is None:
+        return Path(run) / FILE
+    place = Path(run).resolve()
+    return place.with_name(f"{place.name}-{Path(other).resolve().name}.html")
+
+
+def _spoken(saved: Sequence[SavedRun], phrases: Sequence[str]) -> list[list[str]]:
+    """Give each run the phrases that its prompt has; one that no prompt has is the first prompt's to refuse."""
+    has = [{phrase for phrase in phrases if find_phrase(one.maps.prompts[0], phrase)} for one in saved]
+    has[0] |= set(phrases) - set().union(*has)
+    return [[phrase for phrase in phrases if phrase in own] for own in has]
 
 
 def _filled(template: str, fields: Mapping[str, str]) -> str:

@@ -11,14 +11,15 @@ import pandas as pd
 
 from attnviz.alignment.report import NAMES, method_name
 from attnviz.audio import SpectrogramGrid
-from attnviz.errors import EventsError, MapsError
-from attnviz.events import with_spans
+from attnviz.errors import MapsError
 from attnviz.events.table import scorable
 from attnviz.maps import AttentionMaps
+from attnviz.plots.heat import SIGNED
 from attnviz.plots.spectrogram import value_range
-from attnviz.plots.style import HZ_TICKS, mel_position
+from attnviz.plots.style import ATTENTION, HZ_TICKS, attention_colours, mel_position
+from attnviz.report.items import Item, Span, event_spans, first_item, items_of
 from attnviz.report.quantised import LEVELS, array_text, audio_text, quantise
-from attnviz.report.readings import Item, items_of, read_all
+from attnviz.report.readings import read_all
 
 LIMIT = 10_000_000
 """Bytes a page may have."""
@@ -37,6 +38,9 @@ def payload_of(
     events: pd.DataFrame | None = None,
     scores: pd.DataFrame | None = None,
     record: Mapping[str, Any] | None = None,
+    phrases: Sequence[str | Span] = (),
+    name: str = "",
+    limit: int = LIMIT,
 ) -> dict[str, Any]:
     """Collect what the page shows of one image of one prompt.
 
@@ -55,6 +59,13 @@ def payload_of(
         `Alignment.table`: scores of the maps and their controls.
     record : mapping, optional
         How the run was made; left out: the maps' provenance.
+    phrases : sequence of str or (int, int)
+        Phrases of the prompt to offer beside its words; those that the events name, and the noun phrases and
+        clauses of the prompt, are there anyway. The first one given is shown first.
+    name : str
+        What the run is called where it stands beside another.
+    limit : int
+        Bytes that it may take in the page.
 
     Returns
     -------
@@ -64,6 +75,8 @@ def payload_of(
 
     Raises
     ------
+    PromptError
+        A phrase is not in the prompt, or is repeated and given without its span.
     MapsError
         There is no word, prompt or image to show, or clip and maps are too long for a page of 10 MB.
     AudioError
@@ -71,31 +84,62 @@ def payload_of(
     """
     if not 0 <= sample < maps.images:
         raise MapsError(f"There is no sample {sample}; each prompt has {maps.images}, from 0.")
-    items = items_of(maps, prompt_index)
+    if not 0 <= prompt_index < len(maps.prompts):
+        raise MapsError(f"There is no prompt {prompt_index}; there are {len(maps.prompts)}, from 0.")
+    prompt = maps.prompts[prompt_index]
+    named = event_spans(events, prompt)
+    asked = [maps.tokens[prompt_index].phrase_span(phrase) for phrase in phrases]
+    items = items_of(maps, prompt_index, [*asked, *(span for span in named if span is not None)])
     sound = None if audio is None else audio_text(audio)
     spectrogram = None if log_mel is None else _spectrogram(log_mel, maps.grid)
     taken = _ASIDE + sum(len(part["data"]) for part in (sound, spectrogram) if part is not None)
-    if taken >= LIMIT:
+    if taken >= limit:
         raise MapsError(
-            f"The clip alone takes {taken / 1e6:.1f} MB of the {LIMIT / 1e6:g} MB a page may have. Explain a part."
+            f"The clip alone takes {taken / 1e6:.1f} MB of the {limit / 1e6:g} MB it may have. Explain a part."
         )
-    readings = read_all(maps, items, prompt_index=prompt_index, sample=sample, room=(LIMIT - taken) * 3 // 4)
+    readings = read_all(maps, items, prompt_index=prompt_index, sample=sample, room=(limit - taken) * 3 // 4)
     return {
-        "prompt": maps.prompts[prompt_index],
-        "pieces": _pieces(maps.prompts[prompt_index], items),
-        "items": [{"label": item.label, "kind": item.kind} for item in items],
+        "name": name,
+        "prompt": prompt,
+        "pieces": _pieces(prompt, items),
+        "items": [
+            {"label": item.label, "kind": item.kind, "span": None if item.span is None else list(item.span)}
+            for item in items
+        ],
+        "first": _first(maps, items, asked[:1] or named, prompt_index, sample),
         "axes": _axes(maps.grid),
         "levels": LEVELS,
         "audio": sound,
         "spectrogram": spectrogram,
         "readouts": readings.readouts,
         "views": [_average(maps), *(_view(maps, step) for step in readings.steps)],
-        "events": None if events is None else _events(events, maps.prompts[prompt_index], items),
+        "events": None if events is None else _events(events, named, items),
         "scores": None if scores is None else _scores(scores, sample),
-        "record": _sections(record if record is not None else maps.provenance),
+        "record": _sections(_once(record if record is not None else maps.provenance)),
         "notices": [*_notices(maps, sound, spectrogram, events, record or {}), *readings.notices],
-        "colours": {"spectrogram": _colours("magma"), "map": _colours("viridis")},
     }
+
+
+def colours() -> dict[str, str]:
+    """Return 256 colours of each quantity: red, green, blue, in base64; those of `attnviz.plots`."""
+    tables = {
+        "spectrogram": mpl.colormaps["magma"],
+        "map": attention_colours(ATTENTION),
+        "signed": attention_colours(SIGNED, 1.0),
+    }
+    places = np.linspace(0.0, 1.0, 256)
+    return {
+        name: array_text(np.round(table(places)[:, :3] * 255).astype(np.uint8)) for name, table in tables.items()
+    }
+
+
+def _first(
+    maps: AttentionMaps, items: Sequence[Item], named: Sequence[Span | None], prompt_index: int, sample: int
+) -> int:
+    heats = [item.read(maps, prompt_index=prompt_index, sample=sample) for item in items]
+    heard = ~heats[0]["padding"].to_numpy()
+    curves = [heat.to_numpy()[:, heard].mean(axis=0) for heat in heats]
+    return first_item(items, named, curves, maps.prompts[prompt_index])
 
 
 def _pieces(prompt: str, items: Sequence[Item]) -> list[dict[str, Any]]:
@@ -103,7 +147,7 @@ def _pieces(prompt: str, items: Sequence[Item]) -> list[dict[str, Any]]:
     pieces: list[dict[str, Any]] = []
     at = 0
     for number, item in enumerate(items):
-        if item.span is None:
+        if item.span is None or item.kind != "word":
             continue
         start, end = item.span
         if start > at:
@@ -150,21 +194,16 @@ def _view(maps: AttentionMaps, step: int) -> dict[str, Any]:
     return {"label": f"step {step + 1} of {first.sizes['step']}, timestep {timestep:g}", "step": step}
 
 
-def _events(events: pd.DataFrame, prompt: str, items: Sequence[Item]) -> list[dict[str, Any]]:
-    """List the events that last, each with the words of the prompt that name it."""
+def _events(events: pd.DataFrame, named: Sequence[Span | None], items: Sequence[Item]) -> list[dict[str, Any]]:
+    """List the events that last, each with the words and phrases of the prompt that share its characters."""
+    lasting = events[scorable(events)]
     rows = []
-    for number in np.flatnonzero(scorable(events).to_numpy()).tolist():
-        event = events.iloc[[number]]
-        try:
-            span = with_spans(event, prompt)["span"].iloc[0]
-        except EventsError:  # a class that the prompt does not name, or names twice: shown, beside no word
-            span = None
+    for span, (_, row) in zip(named, lasting.iterrows(), strict=True):
         words = [
             at
             for at, item in enumerate(items)
             if span is not None and item.span is not None and item.span[0] < span[1] and item.span[1] > span[0]
         ]
-        row = event.iloc[0]
         rows.append(
             {
                 "label": str(row["label"]),
@@ -191,6 +230,20 @@ def _scores(table: pd.DataFrame, sample: int) -> dict[str, Any]:
              "undefined": str(reason), "values": values}
         )  # fmt: skip
     return {"names": [NAMES[name] for name in names], "rows": rows}
+
+
+def _once(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what the provenance says, too: the model that was asked for beside the one that was used."""
+    used = record.get("provenance")
+    if not isinstance(used, Mapping):
+        return dict(record)
+    kept: dict[str, Any] = {}
+    for name, value in record.items():
+        if name == "model" and isinstance(value, Mapping):
+            kept[name] = {inner: one for inner, one in value.items() if inner not in used}
+        elif name not in used or value not in (None, used[name]):
+            kept[name] = value
+    return kept
 
 
 def _sections(record: Mapping[str, Any], title: str = "") -> list[dict[str, Any]]:
@@ -235,11 +288,6 @@ def _notices(
     if events is not None and (short := int((~scorable(events)).sum())):
         notices.append(f"{short} of {len(events)} rows of the events have no length, and are not drawn.")
     return notices
-
-
-def _colours(name: str) -> str:
-    """256 colours of a perceptually uniform map, safe for colour-blind readers: red, green, blue, in base64."""
-    return array_text(np.round(mpl.colormaps[name](np.arange(256))[:, :3] * 255).astype(np.uint8))
 
 
 def _number(value: object) -> float | None:

@@ -1,55 +1,68 @@
 "use strict";
-// Sound and time: a button, a slider and a clock. Without audio the slider moves the playhead alone.
+// Sound and time: a button for each clip, one slider and one clock. Without audio the slider moves the playhead alone.
 
 class Player {
-  // `moved(time)` is called whenever the time is another; `failed()` where the browser cannot play the audio.
-  constructor(audio, length, { moved, failed }) {
-    Object.assign(this, { length, moved, time: 0, sound: null });
-    this.button = make("button", { type: "button", class: "play", "aria-label": "Play", onclick: () => this.toggle() },
-      make("span", { class: "icon", "aria-hidden": "true" }));
-    this.button.hidden = !audio;
+  // `clips`: { audio, name }, audio null where there is none. `moved(time)` is called whenever the time is another;
+  // `failed(number)` where the browser cannot play a clip.
+  constructor(clips, length, { moved, failed }) {
+    Object.assign(this, { length, moved, time: 0 });
+    this.clips = clips.map((clip, number) => this.load(clip, () => failed(number)));
     this.slider = make("input", {
       type: "range", min: "0", max: String(length), step: "0.01", value: "0", "aria-label": "Time in the clip",
       oninput: () => this.seek(Number(this.slider.value)),
     });
     this.clock = make("span", { class: "clock" });
-    this.element = make("div", { class: "player", role: "group", "aria-label": "Player" }, this.button, this.slider, this.clock);
-    if (audio) this.load(audio, failed);
+    this.element = make("div", { class: "player", role: "group", "aria-label": "Player" },
+      ...this.clips.map(({ element }) => element), make("div", { class: "time" }, this.slider, this.clock));
   }
 
-  load({ data, type }, failed) {
-    this.sound = new Audio(URL.createObjectURL(new Blob([bytesOf(data)], { type })));
-    this.sound.preload = "auto";
-    this.sound.addEventListener("play", () => {
-      this.showPlaying(true);
-      this.follow();
+  load({ audio, name }, failed) {
+    const clip = { sound: null, suffix: name ? ` ${name}` : "" };
+    clip.button = make("button", { type: "button", class: "play", onclick: () => this.toggle(clip) },
+      make("span", { class: "icon", "aria-hidden": "true" }));
+    clip.element = make("div", { class: "clip" }, clip.button, name ? make("span", { class: "clip-name", dir: "auto" }, name) : null);
+    clip.element.hidden = !audio;
+    this.showPlaying(clip, false);
+    if (!audio) return clip;
+    clip.sound = new Audio(URL.createObjectURL(new Blob([bytesOf(audio.data)], { type: audio.type })));
+    clip.sound.preload = "auto";
+    clip.sound.addEventListener("play", () => {
+      this.showPlaying(clip, true);
+      this.follow(clip);
     });
-    this.sound.addEventListener("pause", () => this.showPlaying(false));
-    this.sound.addEventListener("error", () => {
-      this.button.disabled = true;
+    clip.sound.addEventListener("pause", () => this.showPlaying(clip, false));
+    clip.sound.addEventListener("error", () => {
+      clip.button.disabled = true;
       failed();
     });
+    return clip;
   }
 
-  toggle() {
-    if (this.sound.paused) this.sound.play();
-    else this.sound.pause();
+  // One clip sounds at a time, from where the clock stands.
+  toggle(clip) {
+    if (!clip.sound.paused) {
+      clip.sound.pause();
+      return;
+    }
+    for (const other of this.clips) if (other !== clip) other.sound?.pause();
+    if (!clip.sound.ended && Math.abs(clip.sound.currentTime - this.time) > 0.02) clip.sound.currentTime = this.time;
+    clip.sound.play();
   }
 
-  showPlaying(playing) {
-    this.button.setAttribute("aria-label", playing ? "Pause" : "Play");
-    this.button.classList.toggle("playing", playing);
+  showPlaying({ button, suffix }, playing) {
+    button.setAttribute("aria-label", (playing ? "Pause" : "Play") + suffix);
+    button.classList.toggle("playing", playing);
   }
 
   // Every frame: the audio's own events come four times a second only.
-  follow() {
-    this.show(this.sound.currentTime);
-    if (!this.sound.paused) requestAnimationFrame(() => this.follow());
+  follow({ sound }) {
+    this.show(sound.currentTime);
+    if (!sound.paused) requestAnimationFrame(() => sound.paused || this.follow({ sound }));
   }
 
   seek(time) {
     this.show(time);
-    if (this.sound) this.sound.currentTime = this.time;
+    for (const { sound } of this.clips) if (sound) sound.currentTime = this.time;
   }
 
   show(time) {

@@ -15,6 +15,11 @@ function paint(canvas, rows, columns, colourAt) {
   context.putImageData(image, 0, 0);
 }
 
+// Opacity of attention over a spectrogram, as in the figures: `share` of the scale, `signed` about its middle.
+function opacity(share, signed) {
+  return Math.round(255 * 0.86 * (signed ? Math.abs(2 * share - 1) : share) ** 0.6);
+}
+
 // Fill a pixel from a table of 256 colours at a share of it.
 function fill(table, share, pixels, at, alpha = 255) {
   const entry = 3 * Math.round(share * 255);
@@ -23,14 +28,14 @@ function fill(table, share, pixels, at, alpha = 255) {
 }
 
 class ColourBar {
-  constructor(table) {
-    const canvas = make("canvas", { "aria-hidden": "true" });
-    paint(canvas, 1, 256, (_, column, pixels, at) => fill(table, column / 255, pixels, at));
-    [this.low, this.high, this.unit] = [make("span"), make("span"), make("span")];
-    this.element = make("p", { class: "scale" }, this.low, canvas, this.high, this.unit);
+  constructor() {
+    this.canvas = make("canvas", { "aria-hidden": "true" });
+    [this.low, this.high, this.unit] = [make("span", { class: "end" }), make("span", { class: "end" }), make("span", { class: "unit" })];
+    this.element = make("p", { class: "scale" }, this.low, this.canvas, this.high, this.unit);
   }
 
-  show(low, high, unit) {
+  show(table, low, high, unit) {
+    paint(this.canvas, 1, 256, (_, column, pixels, at) => fill(table, column / 255, pixels, at));
     this.low.textContent = low;
     this.high.textContent = high;
     this.unit.textContent = unit;

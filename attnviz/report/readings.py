@@ -13,6 +13,7 @@ from attnviz.errors import MapsError
 from attnviz.maps import AttentionMaps
 from attnviz.maps.layer import short_name
 from attnviz.maps.settling import BUNDLED, FITTED, is_of_bundled
+from attnviz.report.items import Item
 from attnviz.report.quantised import array_text, quantise
 
 _NAMED = {
@@ -20,23 +21,7 @@ _NAMED = {
     "auffusion": "Auffusion's rule",
     FITTED: "fitted to the bundled model",
 }
-_SPECIAL = ("start", "end")
 _SCALE = 36  # bytes of a map's two ends in the page, in the measure of its cells
-
-
-@dataclass(frozen=True)
-class Item:
-    """What has a map: a word of the prompt (`span`), or the tokens of a kind."""
-
-    label: str
-    span: tuple[int, int] | None = None
-    kind: str = "word"
-
-    def read(self, maps: AttentionMaps, **how: Any) -> xr.DataArray:
-        """Read its heat map."""
-        if self.span is None:
-            return maps.token_heatmap(self.kind, **how)
-        return maps.heatmap(self.span, **how)
 
 
 @dataclass
@@ -56,22 +41,6 @@ class Readings:
     readouts: list[dict[str, Any]] = field(default_factory=list)
     steps: list[int] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
-
-
-def items_of(maps: AttentionMaps, prompt_index: int) -> list[Item]:
-    """List what has a map: the prompt's words, then its start and end tokens where they were stored.
-
-    Raises
-    ------
-    MapsError
-        No word was stored.
-    """
-    words = [Item(word.label, word.span) for word in maps.occurrences(prompt_index)]
-    if not words:
-        raise MapsError("There is no word to show: none of the prompt's words was stored in full.")
-    rows = maps.tokens[prompt_index].rows
-    kinds = set(rows.loc[rows["position"].isin(maps.positions), "kind"])
-    return [*words, *(Item(f"{kind} token", kind=kind) for kind in _SPECIAL if kind in kinds)]
 
 
 def read_all(maps: AttentionMaps, items: Sequence[Item], *, prompt_index: int, sample: int, room: int) -> Readings:
@@ -157,6 +126,7 @@ def _packed(name: str, first: xr.DataArray, heats: Sequence[np.ndarray], *, step
     packed = [quantise(heat) for heat in heats]
     rows, columns = first.shape
     quantity = str(first.attrs["long_name"])
+    heard = ~first["padding"].to_numpy()
     return {
         "name": name if name in _NAMED else short_name(name),
         "label": _NAMED.get(name, f"{short_name(name)} ({rows} x {columns})"),
@@ -164,7 +134,7 @@ def _packed(name: str, first: xr.DataArray, heats: Sequence[np.ndarray], *, step
         "quantity": quantity,
         "rows": rows,
         "columns": columns,
-        "heard": int((~first["padding"].to_numpy()).sum()),
+        "heard": int(heard.sum()),
         "stepped": stepped,
         "low": [low for _, low, _ in packed],
         "high": [high for _, _, high in packed],

@@ -79,6 +79,27 @@ def read_saved_run(folder: str | os.PathLike[str]) -> SavedRun:
     )
 
 
+def read_source(run: SavedRun) -> SavedRun | None:
+    """Read what an edit was made of: ``source.zarr`` and ``source.wav`` of its run folder.
+
+    None where the run is no edit, or its source has no maps (a clip that was not generated).
+    """
+    place = run.folder / "source.zarr"
+    if not place.exists():
+        return None
+    maps, audio = AttentionMaps.load(place), run.folder / "source.wav"
+    log_mel = None if maps.spectrogram is None else maps.spectrogram[0, 0].to_numpy()
+    return SavedRun(
+        folder=run.folder,
+        record={"prompt": maps.prompts[0], "provenance": maps.provenance},
+        maps=maps,
+        log_mel=log_mel if log_mel is not None and np.isfinite(log_mel).any() else None,
+        audio=load_audio(audio) if audio.exists() else None,
+        events=None,
+        scores=None,
+    )
+
+
 def _record(folder: Path) -> dict[str, Any]:
     path = folder / "run.json"
     if not path.exists():

@@ -5,11 +5,11 @@
 function makeTable(label, head, rows) {
   const across = (cells, at) => (at === cells.length - 1 && cells.length < head.length ? head.length - at : null);
   const line = ({ cells, mark }) => make("tr", { class: mark || "" }, ...cells.map((cell, at) => make(
-    at ? "td" : "th", at ? { colspan: across(cells, at) } : { scope: "row", dir: "auto" }, cell ?? "–",
+    at ? "td" : "th", at ? { colspan: across(cells, at), "data-name": head[at] } : { scope: "row", dir: "auto" }, cell ?? "–",
   )));
   return make("div", { class: "table", tabindex: "0", role: "region", "aria-label": label }, make(
     "table", {},
-    make("thead", {}, make("tr", {}, ...head.map((name) => make("th", { scope: "col" }, name)))),
+    make("thead", {}, make("tr", {}, ...head.map((name) => make("th", { scope: "col", "data-name": name }, name)))),
     make("tbody", {}, ...rows.map(line)),
   ));
 }
@@ -18,10 +18,10 @@ function wordTable(maps) {
   const rows = maps.measures.map((one, item) => ({
     mark: item === maps.item ? "chosen" : "",
     cells: [maps.items[item].label, ...(one.curve.length
-      ? [short(one.mean), short(one.high), maps.timeOf(one.column).toFixed(2), String(Math.round(maps.hertzOf(one.row)))]
+      ? [asShare(one.mean), asShare(one.peak), maps.timeOf(one.column).toFixed(2), String(Math.round(maps.hertzOf(one.row)))]
       : ["no column within the audio"])],
   }));
-  return makeTable("Words in numbers", ["word", `mean ${maps.current.quantity}`, "highest", "at (s)", "at (Hz)"], rows);
+  return makeTable("Words in numbers", ["word", `mean ${maps.current.quantity}`, "strongest", "at (s)", "at (Hz)"], rows);
 }
 
 function scoreSection(scores) {

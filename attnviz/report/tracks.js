@@ -6,7 +6,7 @@ class Tracks {
   constructor(maps, axes, events, handlers) {
     Object.assign(this, { maps, axes, handlers });
     this.rows = maps.items.map(({ label }, item) => this.makeRow(label, item));
-    this.said = make("span");
+    this.said = makeSaid();
     this.axis = make("div", { class: "axis axis-s", "aria-hidden": "true" });
     const others = this.placeEvents(events || []);
     // For the eye and the mouse: the buttons of the prompt choose the same, and a table has the numbers.
@@ -15,7 +15,7 @@ class Tracks {
     const swatch = events?.length ? make("span", { class: "swatch", "aria-hidden": "true" }) : null;
     this.element = makeSection("When each word was attended to", rows,
       make("div", { class: "tracks-axis" }, this.axis, makeAxisName("s", "time (s)")),
-      makeSaid(this.said, " ", swatch, truthText(events)));
+      this.said, makeSaid(swatch, truthText(events)));
   }
 
   makeRow(label, item) {
@@ -52,21 +52,21 @@ class Tracks {
 
   draw() {
     const { maps } = this;
-    const top = Math.max(0, ...maps.ofWords(maps.measures).flatMap((one) => one.curve));
     this.rows.forEach(({ element, path }, item) => {
       const { curve } = maps.measures[item];
-      const range = maps.own ? [Math.min(...curve), Math.max(...curve)] : [0, top];
+      const range = maps.rangeOf(item);
+      const heightOf = (value) => 1 - 0.94 * shareOf(value, range);
+      const foot = range[0] < 0 ? heightOf(0) : 1; // of negative attention 0 is in the middle
       const width = 1 / maps.current.columns;
-      const line = curve.map((value, at) => {
-        const height = 1 - 0.94 * shareOf(value, range);
-        return `L${at * width} ${height}L${(at + 1) * width} ${height}`;
-      });
-      path.setAttribute("d", curve.length ? `M0 1${line.join("")}L${curve.length * width} 1Z` : "");
+      const line = curve.map((value, at) => `L${at * width} ${heightOf(value)}L${(at + 1) * width} ${heightOf(value)}`);
+      path.setAttribute("d", curve.length ? `M0 ${foot}${line.join("")}L${curve.length * width} ${foot}Z` : "");
       element.classList.toggle("chosen", item === maps.item);
     });
-    this.said.textContent = maps.own
-      ? "Each row from its own lowest to its own highest value."
-      : `All rows from 0 to ${short(top)}, the highest mean over frequency of any word.`;
+    const [low, high] = maps.rangeOf(0);
+    const special = maps.items.every((_, item) => maps.isText(item)) ? "" : "; special tokens to their own highest";
+    this.said.textContent = maps.choice.own
+      ? "Each row runs from its own lowest to its own highest value."
+      : `Rows of words run from ${asShare(low)} to ${asShare(high)} (mean over frequency)${special}.`;
   }
 
   fit() {

@@ -90,7 +90,7 @@ class Parsed(HTMLParser):
 
     @property
     def payload(self) -> Any:
-        return json.loads(self.texts["script"][0])
+        return json.loads(self.texts["script"][0])["runs"][0]
 
     @property
     def policy(self) -> str:

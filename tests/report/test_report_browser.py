@@ -8,10 +8,11 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from report.report_runs import GRID, HOSTILE, Parsed, stored_map
+from report.report_runs import GRID, HOSTILE, Parsed, log_mel, small_maps, stored_map, sweep, write_run
 
 from attnviz.maps import AttentionMaps
-from attnviz.report import write_report
+from attnviz.plots.style import ATTENTION, attention_colours
+from attnviz.report import page_of, payload_of, write_report
 from attnviz.report.page import FILE
 
 SIZES = [(1280, 900), (390, 844)]
@@ -35,9 +36,9 @@ def opened(
     page.on("request", lambda request: asked.append(request.url))
     page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
     page.goto(path.resolve().as_uri())
-    page.get_by_role("toolbar").wait_for()
+    page.get_by_role("toolbar").first.wait_for()
     yield page
-    assert not page.locator(".play").is_disabled()  # or the audio failed
+    assert not any(button.is_disabled() for button in page.locator(".play").all())  # or the audio failed
     assert [text for text in said if not any(part in text for part in expected)] == []
     assert {url.split(":")[0] for url in asked} <= {"file", "blob", "data"}
     assert [url for url in asked if url.startswith("file")] == [path.resolve().as_uri()]
@@ -63,10 +64,7 @@ def pressed(page):
 def test_it_opens_and_fits(browser, report_run, size, scheme):
     with opened(browser, report_run / FILE, size, scheme) as page:
         assert (
-            page.locator(".prompt").evaluate(
-                "e => [...e.childNodes].slice(0, -1).map(n => n.textContent).join('')"
-            )
-            == HOSTILE
+            page.locator(".prompt").evaluate("e => [...e.childNodes].map(n => n.textContent).join('')") == HOSTILE
         )
         assert page.evaluate("document.querySelectorAll('script').length") == 2
         assert page.evaluate("window.attacked") is None
@@ -75,7 +73,7 @@ def test_it_opens_and_fits(browser, report_run, size, scheme):
         assert (sum(map(int, re.findall(r"\d+", background))) < 200) == (scheme == "dark")
         area = page.locator(".area-spectrogram").bounding_box()
         assert area["width"] > 0.75 * size[0]
-        assert area["height"] >= 200
+        assert area["height"] >= 190
         assert page.locator(".area-map .padding").bounding_box()["x"] == pytest.approx(
             page.locator(".area-map").bounding_box()["x"] + area["width"] * 3.5 / 4, abs=1.5
         )
@@ -135,6 +133,7 @@ def test_it_plays_from_wherever_it_is_asked_to(browser, report_run):
 @pytest.mark.parametrize("size", SIZES)
 def test_clicking_a_word_changes_the_picture(browser, report_run, size):
     with opened(browser, report_run / FILE, size) as page:
+        page.locator(".word").first.click()
         before = page.evaluate(PIXELS)
         page.get_by_role("button", name="barks", exact=True).click()
         after = page.evaluate(PIXELS)
@@ -150,8 +149,6 @@ def test_clicking_a_word_changes_the_picture(browser, report_run, size):
 
 def test_the_picture_is_the_map(browser, report_run):
     """Each pixel is a cell, highest frequency on top, in the colours of the shared scale."""
-    import matplotlib as mpl
-
     maps = AttentionMaps.load(report_run / "maps.zarr")
     heats = [maps.heatmap(word.span) for word in maps.occurrences()]
     heard = ~heats[0]["padding"].to_numpy()
@@ -162,7 +159,7 @@ def test_the_picture_is_the_map(browser, report_run):
         for word in (0, 3):
             page.locator(".word").nth(word).click()
             pixels = np.array(page.evaluate(read)).reshape(5, 9, 4)
-            wanted = mpl.colormaps["viridis"](heats[word].to_numpy()[::-1] / highest)[..., :3] * 255
+            wanted = attention_colours(ATTENTION)(heats[word].to_numpy()[::-1] / highest)[..., :3] * 255
             assert np.abs(pixels[:, heard, :3] - wanted[:, heard]).max() < 5
             assert (pixels[..., 3] == 255).all()
 
@@ -172,6 +169,7 @@ def test_words_by_keyboard(browser, report_run):
         words = page.locator(".word")
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.className") == "word"
+        page.keyboard.press("Home")
         pictures = {page.evaluate(PIXELS)}
         for key, number in (
             ("ArrowRight", 1),
@@ -207,7 +205,7 @@ def test_hovering_shows_time_frequency_and_value(browser, report_run):
             tip = area.locator(".tip")
             assert tip.is_visible()
             time, hertz, value = map(
-                float, re.search(r"([\d.]+) s, ([\d.]+) Hz.*?: ([\d.e-]+) att", tip.inner_text(), re.S).groups()
+                float, re.search(r"([\d.]+) s, ([\d.]+) Hz.*?: ([\d.e-]+) % att", tip.inner_text(), re.S).groups()
             )
             assert time == pytest.approx(across * 4, abs=0.01)
             heat = maps.heatmap("rain")
@@ -215,7 +213,7 @@ def test_hovering_shows_time_frequency_and_value(browser, report_run):
             assert hertz == pytest.approx(
                 float(np.interp(up * 40 - 0.5, np.arange(40), GRID.freq(40))), rel=0.03, abs=30
             )
-            assert value == pytest.approx(float(heat[row, column]), rel=0.01, abs=2e-4)
+            assert value == pytest.approx(100 * float(heat[row, column]), rel=0.03, abs=0.02)
             shown = tip.bounding_box()
             assert box["x"] <= shown["x"]
             assert shown["x"] + shown["width"] <= box["x"] + box["width"]
@@ -233,7 +231,8 @@ def test_a_cursor_by_keyboard_reads_values(browser, report_run):
         first = page.get_by_role("status").inner_text()
         page.keyboard.press("ArrowUp")
         second = page.get_by_role("status").inner_text()
-        assert re.match(r"[\d.]+ s, \d+ Hz “a \(1st\)”|[\d.]+ s, \d+ Hz “a”", first)
+        shown = page.locator(".shown").inner_text()
+        assert re.match(rf"[\d.]+ s, \d+ Hz {re.escape(shown)}: [\d.]+ % attention", first)
         assert first != second
         page.keyboard.press("Enter")
         assert not page.locator(".clock").inner_text().startswith("0.00")
@@ -252,15 +251,16 @@ def test_steps_readouts_and_colours(browser, report_run):
             pictures.append(page.evaluate(PIXELS))
         highest = max(
             stored_map(payload, 0, 2, item)[0][:, :8].max()
-            for item, one in enumerate(payload["items"]) if one["kind"] == "word"
+            for item, one in enumerate(payload["items"]) if one["kind"] in ("word", "phrase")
         )  # fmt: skip
-        assert page.locator(".scale").nth(1).inner_text().split()[1] == f"{highest:.3g}"
+        end = float(page.locator(".map-section .scale .end").last.inner_text().removesuffix(" %"))
+        assert end == pytest.approx(100 * highest, rel=0.01)
         page.get_by_label("Readout").select_option("mid.0 (2 x 3)")
         assert page.locator(".area-map canvas").last.evaluate("c => [c.width, c.height]") == [3, 2]
         pictures.append(page.evaluate(PIXELS))
         page.get_by_label("Colours").select_option("this map's own range")
         pictures.append(page.evaluate(PIXELS))
-        assert "say nothing beside another" in page.locator("main").inner_text()
+        assert "own lowest to its own highest" in page.locator("main").inner_text()
         page.get_by_role("button", name="Over the spectrogram").click()
         pictures.append(page.evaluate(PIXELS))
         assert page.locator(".area-map canvas").first.is_visible()
@@ -276,7 +276,8 @@ def test_ground_truth_scores_and_record(browser, report_run):
         assert 0 < box["y"] - area["y"] < area["height"] / 3
         page.get_by_role("button", name="roof", exact=True).click()
         assert page.locator(".truth").count() == 0
-        assert page.locator(".bar").count() == 3
+        events = Parsed((report_run / FILE).read_text("utf-8")).payload["events"]
+        assert page.locator(".bar").count() == sum(max(len(event["items"]), 1) for event in events)
         assert page.locator(".other .track-name").all_inner_texts() == ["a <i>bell</i>"]
         table = page.get_by_role("region", name="Scores and controls").get_by_role("table")
         assert "ROC-AUC" in table.inner_text()
@@ -314,3 +315,188 @@ def test_code_that_got_in_would_not_run(browser, report_run, tmp_path):
     page_file.write_text(page, "utf-8")
     with opened(browser, page_file, expected=("Content Security Policy", "Content-Security-Policy")) as page:
         assert page.evaluate("window.attacked") is None
+
+
+# ---- where things stand -----------------------------------------------------------------------------------------
+
+
+def boxes(page):
+    """Where everything on the page stands, but for what moves by itself: cursor, playhead, and what is folded."""
+    return page.evaluate(
+        """() => [...document.querySelectorAll('main *')]
+        .filter((one) => one.checkVisibility() && !one.closest('.lane svg, .tip, .cursor, .playhead, details'))
+        .map((one) => { const { x, y, width, height } = one.getBoundingClientRect();
+            return [one.tagName, one.className, ...[x, y + scrollY, width, height].map(Math.round)].join(' ');
+        })"""
+    )
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_first_phrase_that_sounds_is_shown_and_its_map_is_in_view(browser, report_run, size):
+    payload = Parsed((report_run / FILE).read_text("utf-8")).payload
+    with opened(browser, report_run / FILE, size) as page:
+        label = payload["items"][payload["first"]]["label"]
+        assert pressed(page) == [label] == ["barks"]  # the first of the prompt that an event names
+        assert page.locator(".shown").inner_text() == "“barks”"
+        for name in ("rain", "barks"):
+            page.get_by_role("button", name=name, exact=True).click()
+            box, top = page.locator(".area-map").bounding_box(), page.locator(".player").bounding_box()
+            assert box["y"] >= 0
+            assert box["y"] + box["height"] <= size[1]
+            assert box["y"] >= top["y"] + top["height"]  # not beneath the player, which stays on top
+
+
+def test_the_map_is_in_view_without_a_click(browser, report_run):
+    with opened(browser, report_run / FILE) as page:
+        assert page.evaluate("scrollY") == 0
+        box = page.locator(".area-map").bounding_box()
+        assert box["y"] + box["height"] <= 900
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_nothing_jumps_when_the_step_slider_moves(browser, report_run, size):
+    with opened(browser, report_run / FILE, size) as page:
+        step = page.get_by_role("slider", name=re.compile("Denoising"))
+        before = boxes(page)
+        for value in ("1", "2", "3", "0"):
+            step.fill(value)
+            moved = [pair for pair in zip(before, boxes(page), strict=True) if pair[0] != pair[1]]
+            # the label of the step changes its text, and nothing around it
+            assert [pair for pair in moved if "UL" not in pair[0]] == []
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_no_label_or_column_is_cut(browser, report_run, size):
+    with opened(browser, report_run / FILE, size) as page:
+        for fold in page.locator("summary").all():
+            fold.click()
+        cut = page.evaluate(
+            """() => [...document.querySelectorAll(
+                '.track-name, .chips .word, th, td, dd, dt, .end, .step-said, .clip, .table')]
+            .filter((one) => one.checkVisibility())
+            .filter((one) => one.scrollWidth > one.clientWidth + 1 && getComputedStyle(one).display !== 'inline'
+                || one.getBoundingClientRect().right > innerWidth
+                || getComputedStyle(one).textOverflow === 'ellipsis')
+            .map((one) => `${one.className} ${one.textContent}`)"""
+        )
+        assert cut == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
+
+
+def test_special_tokens_have_a_scale_of_their_own(browser, report_run):
+    payload = Parsed((report_run / FILE).read_text("utf-8")).payload
+    at = [item["label"] for item in payload["items"]].index("start token")
+    with opened(browser, report_run / FILE) as page:
+        page.get_by_role("button", name="start token").click()
+        end = float(page.locator(".map-section .scale .end").last.inner_text().removesuffix(" %"))
+        assert end == pytest.approx(100 * stored_map(payload, 0, 0, at)[0][:, :8].max(), rel=0.02)
+        assert "on its own scale" in page.locator(".map-section .unit").inner_text()
+        path = page.locator(".track").nth(at).locator("path").get_attribute("d")
+        heights = [float(y) for y in re.findall(r"L[\d.e-]+ ([\d.e-]+)", path)]
+        assert min(heights) == pytest.approx(0.06, abs=1e-6)
+        assert sum(height < 0.0601 for height in heights) <= 2  # only its highest column reaches the top
+
+
+def test_negative_attention_is_blue_about_zero(browser, tmp_path):
+    """A word of weight -2: a scale about 0, its cells blue, its curve below the middle of its row."""
+    maps = small_maps("a dog barks")
+    word = maps.occurrences()[1].span
+    layers = {name: maps[name].to_numpy().copy() for name in maps.layers}
+    rows = maps.tokens[0].find(word)
+    for name, values in layers.items():
+        at = [int((maps[name]["token"].to_numpy() == row).argmax()) for row in rows]
+        values[:, :, at] *= -2
+    tree = maps.tree.copy(deep=True)
+    for name, values in layers.items():
+        tree[f"layers/{name}"]["attention"].values[...] = values
+    path = tmp_path / "page.html"
+    path.write_bytes(page_of(payload_of(AttentionMaps(tree), audio=sweep())))
+    with opened(browser, path) as page:
+        page.get_by_role("button", name="dog", exact=True).click()
+        ends = [float(text.removesuffix(" %")) for text in page.locator(".map-section .end").all_inner_texts()]
+        assert ends[0] == -ends[1] < 0
+        pixels = np.array(page.evaluate(
+            """() => { const canvas = document.querySelector('.area-map canvas:nth-of-type(2)');
+            return [...canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data]; }"""
+        )).reshape(-1, 4)  # fmt: skip
+        assert (pixels[:, 2] > pixels[:, 0]).mean() > 0.9
+        paths = [track.locator("path").get_attribute("d") for track in page.locator(".track").all()[:3]]
+        feet = [float(path.split("L")[0].split()[1]) for path in paths]
+        assert feet == pytest.approx([0.53] * 3)
+        heights = [float(y) for y in re.findall(r"L[\d.e-]+ ([\d.e-]+)", paths[1])]
+        assert min(heights) >= 0.53 - 1e-9
+
+
+# ---- two runs --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def two_page(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("two")
+    for name, prompt, steps in (
+        ("first", "a dog barks, then rain falls", 3),
+        ("second", "a cat meows, then rain falls", 3),
+    ):
+        write_run(folder / name, small_maps(prompt, steps=steps))
+    return write_report(folder / "first", folder / "second")
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_two_runs_share_words_clock_and_step(browser, two_page, size):
+    assert two_page.name == "first-second.html"
+    with opened(browser, two_page, size) as page:
+        left, right = page.locator(".panel").all()
+        left.get_by_role("button", name="barks", exact=True).click()
+        assert [one.locator(".shown").inner_text() for one in (left, right)] == ["“barks”", "“meows”"]
+        right.get_by_role("button", name="rain falls", exact=True).click()
+        assert [one.locator(".shown").inner_text() for one in (left, right)] == ["“rain falls”", "“rain falls”"]
+        assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
+        maps = [one.locator(".area-map").bounding_box() for one in (left, right)]
+        if size[0] >= 900:
+            assert maps[0]["y"] == maps[1]["y"]
+            assert maps[0]["x"] + maps[0]["width"] < maps[1]["x"]
+            assert maps[0]["y"] + maps[0]["height"] <= size[1]
+        ends = [one.locator(".map-section .end").last.inner_text() for one in (left, right)]
+        assert ends[0] == ends[1]  # one scale
+        page.get_by_role("slider", name=re.compile("Denoising")).fill("2")
+        assert page.locator(".step-said").inner_text() == "step 2 of 3, timestep 501"
+        page.get_by_role("slider", name="Time in the clip").fill("2")
+        heads = [one.locator(".area-map .playhead").bounding_box()["x"] for one in (left, right)]
+        areas = [one.locator(".area-map").bounding_box() for one in (left, right)]
+        for head, area in zip(heads, areas, strict=True):
+            assert head == pytest.approx(area["x"] + area["width"] / 2, abs=2)
+
+
+def test_one_of_two_clips_plays_at_a_time(browser, two_page):
+    with opened(browser, two_page) as page:
+        page.get_by_role("button", name="Play first").click()
+        page.get_by_role("button", name="Pause first").wait_for()
+        played_until(page, lambda clock: clock > 0.3)
+        page.get_by_role("button", name="Play second").click()
+        page.get_by_role("button", name="Pause second").wait_for()
+        page.get_by_role("button", name="Play first").wait_for()
+        played_until(page, lambda clock: clock > 0.6)  # it goes on from where the first was
+
+
+def test_a_word_without_counterpart_leaves_the_other_map_empty(browser, tmp_path):
+    for name, prompt in (("one", "dog barks"), ("other", "loud dog barks")):
+        write_run(tmp_path / name, small_maps(prompt))
+    with opened(browser, write_report(tmp_path / "one", tmp_path / "other")) as page:
+        left, right = page.locator(".panel").all()
+        right.get_by_role("button", name="loud", exact=True).click()
+        assert left.locator(".shown").inner_text() == "no counterpart"
+        assert not left.locator(".area-map canvas").last.is_visible()
+        left.get_by_role("button", name="dog", exact=True).click()
+        assert right.locator(".shown").inner_text() == "“dog”"
+
+
+def test_an_edit_stands_beside_its_source(browser, tmp_path):
+    run = tmp_path / "swap"
+    write_run(run, small_maps("a cat meows"))
+    small_maps("a dog barks", spectrogram=log_mel()[None, None]).save(run / "source.zarr")
+    shutil.copy(run / "audio.wav", run / "source.wav")
+    with opened(browser, write_report(run)) as page:
+        assert page.locator(".run-name").all_inner_texts() == ["source", "edit"]
+        page.locator(".panel").first.get_by_role("button", name="dog", exact=True).click()
+        assert page.locator(".shown").all_inner_texts() == ["“dog”", "“cat”"]
+        assert page.locator(".area-spectrogram").count() == 2

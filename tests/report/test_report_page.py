@@ -8,11 +8,11 @@ import json
 import shutil
 
 import pytest
-from report.report_runs import HOSTILE, Parsed, small_maps
+from report.report_runs import HOSTILE, Parsed, small_maps, write_run
 
-from attnviz.errors import AttnVizError, AudioError, EventsError, MapsError, OutputError
+from attnviz.errors import AttnVizError, AudioError, EventsError, MapsError, OutputError, PromptError
 from attnviz.report import page, page_of, payload_of, write_report
-from attnviz.report.page import FILE, is_report, program_text, style_text
+from attnviz.report.page import FILE, is_report, program_text, template_file
 
 TWO_CLIPS = b"filename\tonset\toffset\tevent_label\na.wav\t0\t1\tx\nb.wav\t0\t1\tx\n"
 
@@ -69,7 +69,7 @@ def test_nothing_is_fetched(parsed):
 
 
 def test_the_page_s_own_files_are_plain():
-    own = program_text() + style_text()
+    own = program_text() + template_file("style.css")
     for risky in (
         *("</script", "</style", "<!--", "{{", "\r", "innerHTML", "outerHTML", "insertAdjacent", "document.write"),
         *("eval(", "import(", "import ", "@import", "url(", "fetch(", "XMLHttp", "WebSocket", "//cdn"),
@@ -157,3 +157,17 @@ def test_not_a_number_is_no_json():
     with pytest.raises(ValueError, match="JSON"):
         page_of({"prompt": "dog", "value": float("nan")})
     assert json.dumps("<").replace("<", "\\u003c") == '"\\u003c"'
+
+
+def test_two_runs_need_two_folders_and_phrases_a_prompt(tmp_path):
+    for name, prompt in (("one", "a dog barks"), ("other", "a cat meows")):
+        write_run(tmp_path / name, small_maps(prompt))
+    with pytest.raises(AttnVizError, match="given twice"):
+        write_report(tmp_path / "one", tmp_path / "one")
+    with pytest.raises(PromptError, match="bird"):
+        write_report(tmp_path / "one", tmp_path / "other", phrases=["bird"])
+    path = write_report(tmp_path / "one", tmp_path / "other", out=tmp_path / "page.html", phrases=["a cat"])
+    runs = json.loads(Parsed(path.read_text("utf-8")).texts["script"][0])["runs"]
+    assert [run["name"] for run in runs] == ["one", "other"]
+    assert "a cat" in [item["label"] for item in runs[1]["items"]]
+    assert not (tmp_path / "one" / FILE).exists()

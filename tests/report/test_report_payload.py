@@ -16,9 +16,13 @@ from report.report_runs import GRID, HOSTILE, events, log_mel, small_maps, store
 
 from attnviz.audio import to_int16
 from attnviz.errors import AudioError, MapsError
+from attnviz.events import event_table
 from attnviz.maps.layer import short_name
-from attnviz.report import payload, payload_of, readings
+from attnviz.report import payload_of, readings
+from attnviz.report.items import first_item, items_of, phrases_of
+from attnviz.report.pairing import pairs_of
 from attnviz.report.quantised import quantise
+from attnviz.text.words import split_words
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +49,8 @@ def test_every_map_is_the_readout_s_own(maps, whole):
     names = ["mean", "auffusion", *maps.layers]
     assert [one["name"] for one in whole["readouts"]] == ["mean", "auffusion", *map(short_name, maps.layers)]
     labels = [word.label for word in maps.occurrences()]
-    assert [item["label"] for item in whole["items"]] == [*labels, "start token", "end token"]
+    phrases = [item["label"] for item in whole["items"] if item["kind"] == "phrase"]
+    assert [item["label"] for item in whole["items"]] == [*labels, *phrases, "start token", "end token"]
     assert len(whole["views"]) == 4
     for readout, name in enumerate(names):
         for view, part in enumerate([maps, *(maps.select(steps=step) for step in range(3))]):
@@ -53,7 +58,12 @@ def test_every_map_is_the_readout_s_own(maps, whole):
                 found, half = stored_map(whole, readout, view, item)
                 wanted = part.heatmap(word.span, readout=name).to_numpy()
                 assert np.abs(found - wanted).max() <= half * (1 + 1e-5), (name, view, word)
-            found, half = stored_map(whole, readout, view, len(labels))
+            for item, phrase in enumerate(phrases, len(labels)):
+                found, half = stored_map(whole, readout, view, item)
+                span = tuple(whole["items"][item]["span"])
+                wanted = part.heatmap(span, readout=name).to_numpy()
+                assert np.abs(found - wanted).max() <= half * (1 + 1e-5), (name, view, phrase)
+            found, half = stored_map(whole, readout, view, len(labels) + len(phrases))
             wanted = part.token_heatmap("start", readout=name).to_numpy()
             assert np.abs(found - wanted).max() <= half * (1 + 1e-5)
 
@@ -91,7 +101,7 @@ def test_one_word_is_enough_and_none_is_an_error():
 
 def test_fewer_steps_where_there_is_less_room():
     maps = small_maps("dog barks", steps=3)
-    items = readings.items_of(maps, 0)
+    items = items_of(maps, 0)
     cells = sum(maps[name].shape[-1] * maps[name].shape[-2] for name in maps.layers) + 5 * 9 + 3 * 5 + 7 * 36
     per_view = len(items) * cells
     for views, steps in ((4, [0, 1, 2]), (3, [0, 2]), (2, [2]), (1, [])):
@@ -161,7 +171,10 @@ def test_what_is_missing_is_said():
 
 def test_events_stand_beside_the_words_that_name_them(maps, whole):
     labels = [item["label"] for item in whole["items"]]
-    found = {event["label"]: [labels[item] for item in event["items"]] for event in whole["events"]}
+    words = [at for at, item in enumerate(whole["items"]) if item["kind"] == "word"]
+    found = {
+        event["label"]: [labels[item] for item in event["items"] if item in words] for event in whole["events"]
+    }
     assert found == {"barks": ["barks"], "rain": ["rain"], "a <i>bell</i>": []}
     assert whole["events"][0] | {"items": None} == {
         "label": "barks", "items": None, "onset": 0.5, "offset": 1.25, "low": 500.0, "high": 4000.0,
@@ -208,7 +221,90 @@ def test_bad_audio_is_refused(maps):
         payload_of(maps, audio=np.full(160, np.nan))
 
 
-def test_a_clip_too_long_for_a_page_is_refused(maps, monkeypatch):
-    monkeypatch.setattr(payload, "LIMIT", 420_000)
+def test_a_clip_too_long_for_a_page_is_refused(maps):
     with pytest.raises(MapsError, match="Explain a part"):
-        payload_of(maps, audio=sweep())
+        payload_of(maps, audio=sweep(), limit=420_000)
+
+
+# ---- phrases, and what is shown first ------------------------------------------------------------------------
+
+
+def labelled(found, kind):
+    return [item["label"] for item in found["items"] if item["kind"] == kind]
+
+
+def test_phrases_of_the_prompt_and_of_events_are_offered(maps):
+    plain = payload_of(small_maps("a dog barks, then heavy rain falls on a roof"))
+    assert labelled(plain, "phrase") == ["dog barks", "heavy rain falls"]
+    rows = event_table([{"clip": "a.wav", "label": "rain falls on a roof", "onset": 1.0, "offset": 2.0}])
+    found = payload_of(small_maps("a dog barks, then heavy rain falls on a roof"), events=rows)
+    assert labelled(found, "phrase") == ["dog barks", "heavy rain falls", "rain falls on a roof"]
+    assert found["items"][found["first"]]["label"] == "rain falls on a roof"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "phrases"),
+    [
+        ("rain", []),
+        ("the sound of rain", []),
+        ("loud dog barks\nthen silence", ["loud dog barks"]),
+        ("dog, rain, thunder", []),
+        ("Heavy  rain AND a barking dog", ["Heavy  rain", "barking dog"]),
+    ],
+)
+def test_phrases_stand_between_function_words_and_punctuation(prompt, phrases):
+    spans = [(word.start, word.end) for word in split_words(prompt)]
+    assert [prompt[start:end] for start, end in phrases_of(prompt, spans)] == phrases
+
+
+def test_the_first_phrase_that_sounds_is_shown_first():
+    prompt = "a dog barks, then rain falls"
+    items = items_of(small_maps(prompt), 0)
+    flat, peaked = np.full(9, 0.1), np.eye(9)[4]
+    labels = [item.label for item in items]
+
+    def first(*loud, named=()):
+        curves = [peaked if item.label in loud else flat + 0.001 * np.arange(9) for item in items]
+        return labels[first_item(items, named, curves, prompt)]
+
+    assert first("a", "then", "dog barks", "rain falls") == "dog barks"  # never "a", whatever its map is
+    assert first("rain falls") == "rain falls"
+    assert first("dog barks", named=[(18, 28)]) == "rain falls"  # events know better than the map
+    assert first(named=[(18, 22), None]) == "rain"
+    assert first("a") in ("dog barks", "rain falls")
+
+
+def test_a_prompt_of_function_words_alone_has_a_first_word():
+    found = payload_of(small_maps("and then"))
+    assert found["items"][found["first"]]["kind"] == "word"
+
+
+def test_words_of_two_prompts_are_paired_in_order():
+    one, two = (
+        payload_of(small_maps(text)) for text in ("a dog barks, then rain", "a big cat meows, then heavy rain")
+    )
+    pairs = pairs_of(one["items"], two["items"])
+    found = {
+        item["label"]: None if at is None else two["items"][at]["label"]
+        for item, at in zip(one["items"], pairs, strict=True)
+    }
+    assert found["a"] == "a"
+    assert found["then"] == "then"
+    assert found["rain"] in ("heavy rain", "rain")
+    assert found["dog barks"] == "big cat meows"
+    assert found["start token"] == "start token"
+    same = pairs_of(one["items"], one["items"])
+    assert same == list(range(len(same)))
+
+
+def test_the_record_shows_the_model_once():
+    record = {
+        "prompt": "dog", "model": {"model": None, "device": "cpu"}, "num_inference_steps": 5, "seed": 3,
+        "provenance": {"model": "bundled", "num_inference_steps": 5, "seed": 4},
+    }  # fmt: skip
+    sections = payload_of(small_maps("dog"), record=record)["record"]
+    rows = [(section["title"], *row) for section in sections for row in section["rows"]]
+    assert [row for row in rows if row[1] == "model"] == [("provenance", "model", "bundled")]
+    assert [row for row in rows if row[1] == "num_inference_steps"] == [("provenance", "num_inference_steps", "5")]
+    assert [row[2] for row in rows if row[1] == "seed"] == ["3", "4"]  # they differ: both are said
+    assert ("model", "device", "cpu") in rows

@@ -1,0 +1,173 @@
+"""What of a prompt has a map on the page: phrases, words and special tokens; and which of them is shown first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from attnviz.errors import EventsError, MapsError
+from attnviz.events import with_spans
+from attnviz.events.table import scorable
+from attnviz.maps import AttentionMaps
+
+Span = tuple[int, int]
+
+MOST_PHRASES = 12
+"""Phrases found in a prompt that a page shows; those that events name or a user asks for come on top."""
+
+_SPECIAL = ("start", "end")
+_DISTINCT = 0.5  # of the greatest contrast over the clip: a map that has so much is of a sound
+
+FUNCTION_WORDS = frozenset({
+    "a", "an", "the", "this", "that", "these", "those", "some", "any", "each", "every", "one", "two", "three",
+    "several", "many", "few", "another", "other", "and", "or", "but", "then", "while", "as", "when", "before",
+    "after", "until", "during", "followed", "by", "with", "without", "within", "into", "onto", "from", "of",
+    "in", "on", "at", "to", "over", "under", "near", "behind", "beside", "between", "through", "across",
+    "along", "around", "for", "up", "down", "out", "off", "is", "are", "was", "were", "be", "been", "being",
+    "has", "have", "had", "do", "does", "did", "it", "its", "his", "her", "their", "there", "he", "she", "they",
+    "who", "which", "very", "so", "also", "again", "first", "next", "finally", "suddenly",
+})  # fmt: skip
+"""English words that name no sound; they part the phrases of a prompt."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """What has a map: a phrase or a word of the prompt (`span`), or the tokens of a kind."""
+
+    label: str
+    span: Span | None = None
+    kind: str = "word"
+
+    def read(self, maps: AttentionMaps, **how: Any) -> xr.DataArray:
+        """Read its heat map."""
+        if self.span is None:
+            return maps.token_heatmap(self.kind, **how)
+        return maps.heatmap(self.span, **how)
+
+
+def items_of(maps: AttentionMaps, prompt_index: int, phrases: Sequence[Span] = ()) -> list[Item]:
+    """List what has a map: words, phrases, then start and end tokens where they were stored.
+
+    Parameters
+    ----------
+    maps : AttentionMaps
+    prompt_index : int
+    phrases : sequence of (int, int)
+        Phrases beside those that `phrases_of` finds; one that is a word alone, or was not stored in full, is left
+        out.
+
+    Raises
+    ------
+    MapsError
+        No word was stored.
+    """
+    occurrences = maps.occurrences(prompt_index)
+    words = [Item(word.label, word.span) for word in occurrences]
+    if not words:
+        raise MapsError("There is no word to show: none of the prompt's words was stored in full.")
+    text = maps.prompts[prompt_index]
+    spans = [word.span for word in occurrences]
+    wanted = [span for span in phrases if span not in spans and _stored(span, text, spans)]
+    found = dict.fromkeys([*wanted, *phrases_of(text, spans)])
+    kinds_of = maps.tokens[prompt_index].rows
+    kinds = set(kinds_of.loc[kinds_of["position"].isin(maps.positions), "kind"])
+    return [
+        *words,
+        *(Item(" ".join(text[slice(*span)].split()), span, "phrase") for span in sorted(found)),
+        *(Item(f"{kind} token", kind=kind) for kind in _SPECIAL if kind in kinds),
+    ]
+
+
+def phrases_of(prompt: str, words: Sequence[Span]) -> list[Span]:
+    """Find the phrases of a prompt: two or more words in a row, between punctuation and function words.
+
+    Examples
+    --------
+    >>> prompt = "a dog barks, then heavy rain falls"
+    >>> words = [(0, 1), (2, 5), (6, 11), (13, 17), (18, 23), (24, 28), (29, 34)]
+    >>> [prompt[start:end] for start, end in phrases_of(prompt, words)]
+    ['dog barks', 'heavy rain falls']
+    """
+    runs: list[list[Span]] = []
+    last: Span | None = None
+    for span in words:
+        if prompt[slice(*span)].lower() in FUNCTION_WORDS:
+            last = None
+            continue
+        if last is not None and prompt[last[1] : span[0]].isspace():
+            runs[-1].append(span)
+        else:
+            runs.append([span])
+        last = span
+    return [(run[0][0], run[-1][1]) for run in runs if len(run) > 1][:MOST_PHRASES]
+
+
+def event_spans(events: pd.DataFrame | None, prompt: str) -> list[Span | None]:
+    """Return where each event that lasts is named in the prompt; None where it is not, or more than once."""
+    if events is None:
+        return []
+    spans: list[Span | None] = []
+    for number in np.flatnonzero(scorable(events).to_numpy()).tolist():
+        try:
+            found = with_spans(events.iloc[[number]], prompt)["span"].iloc[0]
+        except EventsError:  # a class that the prompt does not name, or names twice
+            found = None
+        spans.append(None if found is None else (int(found[0]), int(found[1])))
+    return spans
+
+
+def first_item(
+    items: Sequence[Item], named: Sequence[Span | None], curves: Sequence[np.ndarray], prompt: str
+) -> int:
+    """Choose what the page shows first: the first phrase that sounds.
+
+    Of the phrases that events name, the first of the prompt. Without such events, the first phrase (or word of
+    no phrase, function words left out) whose activation stands out over the clip: its standard deviation,
+    relative to its mean magnitude, is at least half of the greatest.
+
+    Parameters
+    ----------
+    items : sequence of Item
+    named : sequence of (int, int) or None
+        As `event_spans` gives them.
+    curves : sequence of numpy.ndarray, shape (columns,)
+        Activation of each item within the audio.
+    prompt : str
+    """
+    spans = {item.span: number for number, item in enumerate(items) if item.span is not None}
+    for span in sorted({span for span in named if span is not None}):
+        if span in spans:
+            return spans[span]
+    phrases = [item.span for item in items if item.kind == "phrase" and item.span is not None]
+    candidates = [
+        number
+        for number, item in enumerate(items)
+        if item.span is not None
+        and (item.kind == "phrase" or not _within(item.span, phrases))
+        and prompt[slice(*item.span)].lower() not in FUNCTION_WORDS
+    ] or [0]
+    candidates.sort(key=lambda number: items[number].span or (0, 0))
+    contrast = [_contrast(curves[number]) for number in candidates]
+    return next(
+        number for number, one in zip(candidates, contrast, strict=True) if one >= _DISTINCT * max(contrast)
+    )
+
+
+def _contrast(curve: np.ndarray) -> float:
+    mean = float(np.abs(curve).mean()) if curve.size else 0.0
+    return float(curve.std()) / mean if mean > 0 else 0.0
+
+
+def _within(span: Span, phrases: Sequence[Span]) -> bool:
+    return any(start <= span[0] and span[1] <= end for start, end in phrases)
+
+
+def _stored(span: Span, prompt: str, words: Sequence[Span]) -> bool:
+    """Whether every character of a span that is no white space or punctuation belongs to a stored word."""
+    covered = {at for start, end in words for at in range(start, end)}
+    return all(at in covered or not prompt[at].isalnum() for at in range(*span))

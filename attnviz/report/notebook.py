@@ -1,0 +1,81 @@
+"""The report below a notebook's cell: the same page, in a frame."""
+
+from __future__ import annotations
+
+import html
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from attnviz.audio import load_audio
+from attnviz.io.storage import whole_or_nothing
+from attnviz.maps import AttentionMaps
+from attnviz.report.items import Span
+from attnviz.report.page import is_report, page_of
+from attnviz.report.payload import payload_of
+
+_HEIGHT = 1000
+"""Pixels of the frame until the page inside has told its own height."""
+
+
+class Explorer:
+    """A report as the value of a notebook's cell: Jupyter shows it, and an HTML export keeps it.
+
+    Attributes
+    ----------
+    payload : dict
+        What `payload_of` gave.
+    """
+
+    def __init__(self, payload: Mapping[str, Any]) -> None:
+        self.payload = payload
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+        """Write the page as one HTML file.
+
+        Raises
+        ------
+        OutputError
+            There is something at `path` (and `overwrite` is off, or it is no report), or it cannot be written.
+        """
+        target = Path(path)
+        with whole_or_nothing(target, overwrite=overwrite, replaceable=is_report) as partial:
+            partial.write_bytes(page_of(self.payload))
+        return target
+
+    def _repr_html_(self) -> str:
+        page = page_of(self.payload, framed=True).decode("utf-8")
+        return (
+            f'<iframe srcdoc="{html.escape(page)}" title="attnviz report" loading="lazy" '
+            f'style="display: block; width: 100%; height: {_HEIGHT}px; border: 0"></iframe>'
+        )
+
+    def __repr__(self) -> str:
+        return f"Explorer({self.payload['prompt']!r}): shown by Jupyter; .save(path) writes it as an HTML file"
+
+
+def explore(
+    maps: AttentionMaps,
+    *,
+    audio: str | os.PathLike[str] | np.ndarray | None = None,
+    events: pd.DataFrame | None = None,
+    scores: pd.DataFrame | None = None,
+    phrases: Sequence[str | Span] = (),
+    prompt_index: int = 0,
+    sample: int = 0,
+) -> Explorer:
+    """Show maps in a notebook; see `AttentionMaps.explore`."""
+    log_mel = None
+    if maps.spectrogram is not None and 0 <= prompt_index < len(maps.prompts) and 0 <= sample < maps.images:
+        log_mel = maps.spectrogram[prompt_index, sample].to_numpy()
+    sound = load_audio(audio) if isinstance(audio, str | os.PathLike) else audio
+    return Explorer(
+        payload_of(
+            maps, prompt_index=prompt_index, sample=sample, audio=sound, log_mel=log_mel, events=events,
+            scores=scores, phrases=phrases,
+        )
+    )  # fmt: skip
