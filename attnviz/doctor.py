@@ -15,6 +15,8 @@ from attnviz.errors import AttnVizError
 from attnviz.io.json_files import parse_json
 from attnviz.jobs import Generation, ModelChoice
 from attnviz.pipelines import checkpoints
+from attnviz.pipelines.recommended import RecommendedSettings
+from attnviz.pipelines.sampling import Sampling
 
 _FRONT_MATTER = re.compile(r"\s*---[ \t]*\n(.*?\n)??---[ \t]*(?:\n|\Z)", re.DOTALL)
 
@@ -48,11 +50,20 @@ def examine(choice: ModelChoice) -> Iterator[tuple[str, str]]:
     if pipe.vocoder is None:
         yield "vocoder", "none: audio is made by Griffin-Lim"
     yield "scheduler", type(pipe.scheduler).__name__
-    audio, _, maps = Generation("a dog barks", num_inference_steps=2).run(pipe)
+    yield from recommendations(pipe.recommended)
+    audio, _, maps = Generation("a dog barks", Sampling(2)).run(pipe)
     yield "audio", f"{len(audio) / 16_000:g} s, peak {np.abs(audio).max():.3f}"
     yield "capture", f"{len(maps.layers)} cross-attention layers, {len(maps.timesteps)} denoiser calls"
     grids = sorted({maps[layer].shape[-2:] for layer in maps.layers}, reverse=True)
     yield "grids", ", ".join(f"{rows} x {columns}" for rows, columns in grids)
+
+
+def recommendations(recommended: RecommendedSettings) -> Iterator[tuple[str, str]]:
+    """List the settings a checkpoint recommends, a line for each purpose."""
+    if not recommended.of:
+        yield "recommended", "nothing: where no settings are given, the authors' are taken"
+    for purpose, settings in recommended.of.items():
+        yield "recommended", f"{purpose}: " + ", ".join(f"{name} {value}" for name, value in settings.items())
 
 
 def licence(folder: Path) -> str:

@@ -54,5 +54,9 @@ class TruncationWarning(AttnVizWarning):
     """Words at the end of a prompt were cut off at the encoder's limit."""
 
 
+class InaudibleWarning(AttnVizWarning):
+    """Audio, or a word's part of it, is too quiet to be heard."""
+
+
 class UnknownSoundWarning(AttnVizWarning):
     """A prompt names none of the sounds that a model was trained on."""

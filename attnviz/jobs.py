@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from attnviz.keys import token_table
 from attnviz.maps import AttentionMaps
 from attnviz.pipelines import AuffusionPipeline, calls, inputs
 from attnviz.pipelines.mixin import DEFAULT_SECONDS
+from attnviz.pipelines.recommended import RecommendedSettings
+from attnviz.pipelines.sampling import Sampling
 from attnviz.runs import RUN, save_run
 from attnviz.text.words import split_words
 
@@ -90,23 +92,37 @@ class Generation:
     """What is generated."""
 
     prompt: str
-    num_inference_steps: int = 50
-    seed: int = 0
-    guidance_scale: float = 7.5
-    negative_prompt: str | None = None
+    sampling: Sampling = Sampling()
     duration: float = 10.0
     keep: tuple[str, ...] = ()
+    settings_from: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What ``run.json`` says of it."""
+        return {
+            "prompt": self.prompt,
+            **asdict(self.sampling),
+            "duration": self.duration,
+            "keep": self.keep,
+            "settings_from": dict(self.settings_from),
+        }
+
+    def settled(self, recommended: RecommendedSettings) -> Generation:
+        """Return the same with what was left out as a checkpoint recommends it."""
+        settings_from = recommended.origins(self.sampling.recommendable)
+        return replace(self, sampling=self.sampling.settled(recommended), settings_from=settings_from)
 
     def check(self) -> None:
-        """Refuse what can be refused without a model; the command line itself bounds num_inference_steps and seed.
+        """Refuse what can be refused without a model.
 
         Raises
         ------
         AttnVizError
             Naming what was given and what is allowed.
         """
-        check_prompt(self.prompt, self.negative_prompt)
-        inputs.check_guidance(self.guidance_scale)
+        check_prompt(self.prompt, self.sampling.negative_prompt)
+        self.sampling.check()
         inputs.check_duration(self.duration, WIDTH, DEFAULT_SECONDS)
         check_axes(self.keep)
 
@@ -120,21 +136,14 @@ class Generation:
         PromptError
             If no word has a token, so that there would be nothing to map.
         """
-        calls.check_steps(pipe.scheduler, self.num_inference_steps, {})
+        calls.check_steps(pipe.scheduler, self.sampling.call["num_inference_steps"], {})
         check_mappable(pipe, self.prompt)
 
     def run(self, pipe: AuffusionPipeline) -> tuple[np.ndarray, np.ndarray, AttentionMaps]:
         """Generate and trace; returns the waveform, its log-mel spectrogram and the maps."""
         with trace(pipe, keep=self.keep) as traced:  # type: ignore[arg-type]  # names are checked by trace
             audios, spectrograms, _ = pipe(
-                self.prompt,
-                num_inference_steps=self.num_inference_steps,
-                guidance_scale=self.guidance_scale,
-                negative_prompt=self.negative_prompt,
-                duration=self.duration,
-                # On the CPU whatever the device, so that a seed means the same noise everywhere.
-                generator=torch.Generator().manual_seed(self.seed),
-                return_dict=False,
+                self.prompt, duration=self.duration, return_dict=False, **self.sampling.call
             )
         return audios[0], spectrograms[0], traced.maps
 
@@ -240,8 +249,9 @@ def generate(
     model.settle()
     place.check()
     pipe = model.load()
+    request = request.settled(pipe.recommended)
     request.check_fit(pipe)
-    return place.write(*request.run(pipe), asdict(request), model=model, warned=warned)
+    return place.write(*request.run(pipe), request.record, model=model, warned=warned)
 
 
 def check_prompt(prompt: str, negative_prompt: str | None = None) -> None:

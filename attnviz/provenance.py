@@ -37,6 +37,7 @@ def settings(pipe: Any, guided: bool, negative_prompt: str | list[str] | None) -
     return {
         **model(pipe),
         "guidance_scale": _guidance_scale(pipe, guided),
+        "guidance_interval": list(getattr(pipe, "guidance_interval", (0.0, 1.0))) if guided else None,
         "guidance_rescale": float(getattr(pipe, "guidance_rescale", 0.0)),
         "negative_prompt": negative_prompt,
         "clip_skip": getattr(pipe, "clip_skip", None),

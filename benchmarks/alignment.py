@@ -30,7 +30,7 @@ from alignment_parts.figures import write_figures  # noqa: E402
 from alignment_parts.report import bar_lines, write_summary  # noqa: E402
 from alignment_parts.settings import WAYS, Settings  # noqa: E402
 from alignment_parts.study import PARTS, Source, Study, read_tables  # noqa: E402
-from bundled import fingerprint  # noqa: E402
+from bundled import fingerprint, sampling  # noqa: E402
 
 import attnviz  # noqa: E402
 from attnviz import bundled  # noqa: E402
@@ -84,6 +84,7 @@ def _settings(options: argparse.Namespace, readout: FittedReadout | None) -> Set
         raise SystemExit(f"--fold and --choosing-fold are both {options.fold}: what is chosen would be reported.")
     model = bundled.FOLDER if options.model is None else Path(options.model)
     settings = Settings(
+        **(sampling(model) if model.is_dir() else {}),
         audio=Path(options.data or options.events).name,
         model=fingerprint(model) if model.is_dir() else str(options.model),
         readout=None if readout is None else readout.name,

@@ -46,6 +46,7 @@ from second_judge import FOLDS, SecondJudge  # noqa: E402
 import attnviz  # noqa: E402
 from attnviz import bundled  # noqa: E402
 from attnviz.io.storage import write_whole  # noqa: E402
+from attnviz.pipelines.recommended import read_recommended  # noqa: E402
 from attnviz.sounds import read_esc10  # noqa: E402
 from attnviz.sounds.listener_folder import trained_listener  # noqa: E402
 from attnviz.sounds.recordings import list_recordings  # noqa: E402
@@ -56,9 +57,11 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if options.fold == options.choosing_fold:
         raise SystemExit(f"--fold and --choosing-fold are both {options.fold}: what is chosen would be reported.")
+    checkpoint = Path(options.model) if options.model else bundled.FOLDER
     settings = Settings(
+        **sampling(checkpoint),
         esc10=options.data,
-        model=fingerprint(Path(options.model) if options.model else bundled.FOLDER),
+        model=fingerprint(checkpoint),
         fold=options.fold,
         choosing_fold=options.choosing_fold,
     )
@@ -182,6 +185,13 @@ class _Study:
 
     def _write(self, table: str, rows: list[dict[str, Any]]) -> None:
         write_whole(self.folder / f"{table}.csv", pd.DataFrame(rows).to_csv(index=False).encode())
+
+
+def sampling(model: Path) -> dict[str, Any]:
+    """Return the steps and guidance that a checkpoint recommends, by the names studies have for them."""
+    names = {"steps": "num_inference_steps", "guidance": "guidance_scale", "guidance_interval": "guidance_interval"}
+    recommended = read_recommended(model)
+    return {short: recommended.value(name) for short, name in names.items()}
 
 
 _MEASURED = ("quality.json", "readout.json")

@@ -5,6 +5,7 @@ refine    a sound's phrase added
 reweight  a phrase's loudness and listener probability over its weight
 inpaint   a span of a real scene drawn anew: seams, and what is heard in it
 style     a real scene turned towards another sound, over strengths
+command   the swaps once more as a reader makes them, with `attnviz edit swap` and no setting but the seed
 
 A case is kept when it is done, and not measured again unless --fresh says so. See benchmarks/README.md.
 """
@@ -30,6 +31,7 @@ sys.path.insert(0, str(HERE))
 
 from bundled import fingerprint  # noqa: E402
 from editing_parts.clips import inpaint_rows, scenes_of, style_rows  # noqa: E402
+from editing_parts.command import command_rows  # noqa: E402
 from editing_parts.prompting import edit_rows, weight_rows  # noqa: E402
 from editing_parts.report import judge, table_lines, write_figures, write_summary  # noqa: E402
 from editing_parts.settings import PARTS, Settings  # noqa: E402
@@ -38,6 +40,7 @@ from editing_parts.tasks import refinements, swaps, weighings  # noqa: E402
 import attnviz  # noqa: E402
 from attnviz import bundled  # noqa: E402
 from attnviz.io.storage import write_whole  # noqa: E402
+from attnviz.pipelines.recommended import read_recommended  # noqa: E402
 from attnviz.sounds.listener_folder import trained_listener  # noqa: E402
 
 PIECES = "pieces"
@@ -59,7 +62,16 @@ def main(arguments: list[str] | None = None) -> int:
     settings = replace(settings, **{name: value for name, value in given.items() if value is not None})
     folder: Path = options.out
     folder.mkdir(parents=True, exist_ok=True)
-    study = json.loads(json.dumps({"settings": settings.to_dict(), "environment": _environment()}))
+    checkpoint = Path(options.model) if options.model else bundled.FOLDER
+    study = json.loads(
+        json.dumps(
+            {
+                "settings": settings.to_dict(),
+                "recommended": read_recommended(checkpoint).of,
+                "environment": _environment(),
+            }
+        )
+    )
     _check_same(folder, study, options.parts if options.fresh else [])
     (folder / "study.json").write_text(json.dumps(study, indent=2) + "\n", encoding="utf-8")
     _measure(settings, options.model, options.listener, folder, options.parts)
@@ -90,6 +102,7 @@ def _measure(settings: Settings, model: str | None, listener: str | None, folder
             lambda task, n: inpaint_rows(pipe, trained, task, settings, n),
         ),
         "style": (scenes_of("style", settings), lambda task, n: style_rows(pipe, trained, task, settings, n)),
+        "command": (swaps(settings), lambda task, n: command_rows(model, trained, task, settings, n)),
     }
     for part in wanted:
         start = perf_counter()
@@ -143,7 +156,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, default=HERE.parent / "results" / "editing")
     parser.add_argument("--fold", type=int, default=4, help="what is reported on; tune on another one")
     parser.add_argument("--prompts", type=int, help="cases a kind")
-    parser.add_argument("--steps", type=int, help="denoising steps; 20 where left out")
+    parser.add_argument("--steps", type=int, help="denoising steps; the model's own where left out")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--fresh", action="store_true", help="measure the parts again")
     parser.add_argument("--tiny", action="store_true", help="show that everything runs")

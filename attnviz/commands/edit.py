@@ -12,6 +12,7 @@ import typer
 from attnviz.commands.options import (
     Device,
     Guidance,
+    GuidanceInterval,
     Model,
     Negative,
     Offline,
@@ -26,7 +27,8 @@ from attnviz.commands.running import begun, written
 from attnviz.terminal import command, talk
 
 if TYPE_CHECKING:
-    from attnviz.editing.requests import EditRequest, Sampling
+    from attnviz.editing.requests import EditRequest
+    from attnviz.pipelines.sampling import Sampling
 
 edit = typer.Typer(no_args_is_help=True, help="Edit through attention: swap, refine, reweight, inpaint, style.")
 
@@ -38,12 +40,29 @@ Weights = Annotated[
 CrossSteps = Annotated[
     list[str] | None,
     typer.Option(
-        help="Fraction of the steps with the source's cross-attention, or WORD=FRACTION; 0.8 if left out."
+        help="Fraction of the steps with the source's cross-attention, or WORD=FRACTION; what the checkpoint "
+        "recommends if left out."
     ),
 ]
-SelfSteps = Annotated[float, typer.Option(help="Fraction of the steps with the source's self-attention.")]
+SelfSteps = Annotated[
+    float | None,
+    typer.Option(
+        help="Fraction of the steps with the source's self-attention; what the checkpoint recommends if left out."
+    ),
+]
 Blend = Annotated[
-    bool, typer.Option("--blend", help="Keep the source where the edited words are not attended to.")
+    bool | None,
+    typer.Option(
+        "--blend/--no-blend",
+        help="Keep the source where the edited words are not attended to; what the checkpoint recommends if left "
+        "out.",
+    ),
+]
+Strength = Annotated[
+    float | None,
+    typer.Option(
+        help="Share of the noise schedule that is run, up to 1; what the checkpoint recommends if left out."
+    ),
 ]
 Clip = Annotated[
     Path | None, typer.Option(help="Real clip to edit, of which the source prompt says what is heard.")
@@ -71,13 +90,14 @@ def swap(
     out: RunFolder,
     weight: Weights = None,
     cross_steps: CrossSteps = None,
-    self_steps: SelfSteps = 0.4,
-    blend: Blend = False,
+    self_steps: SelfSteps = None,
+    blend: Blend = None,
     clip: Clip = None,
     inversion: Inverted = Inversion.NEGATIVE_PROMPT,
-    num_inference_steps: Steps = 50,
+    num_inference_steps: Steps = None,
     seed: Seed = 0,
-    guidance: Guidance = 7.5,
+    guidance: Guidance = None,
+    guidance_interval: GuidanceInterval = None,
     negative: Negative = None,
     duration: Duration = None,
     model: Model = None,
@@ -91,7 +111,7 @@ def swap(
     return _run(
         lambda: _prompt_edit(
             ("swap", source, target), weight, cross_steps, self_steps, blend,
-            _sampling(num_inference_steps, seed, guidance, negative),
+            _sampling(num_inference_steps, seed, guidance, negative, guidance_interval),
             duration=duration, clip=clip, inversion=inversion.value,
         ),
         (model, revision, offline, device, precision), out, overwrite,
@@ -106,13 +126,14 @@ def refine(
     out: RunFolder,
     weight: Weights = None,
     cross_steps: CrossSteps = None,
-    self_steps: SelfSteps = 0.4,
-    blend: Blend = False,
+    self_steps: SelfSteps = None,
+    blend: Blend = None,
     clip: Clip = None,
     inversion: Inverted = Inversion.NEGATIVE_PROMPT,
-    num_inference_steps: Steps = 50,
+    num_inference_steps: Steps = None,
     seed: Seed = 0,
-    guidance: Guidance = 7.5,
+    guidance: Guidance = None,
+    guidance_interval: GuidanceInterval = None,
     negative: Negative = None,
     duration: Duration = None,
     model: Model = None,
@@ -126,7 +147,7 @@ def refine(
     return _run(
         lambda: _prompt_edit(
             ("refine", source, target), weight, cross_steps, self_steps, blend,
-            _sampling(num_inference_steps, seed, guidance, negative),
+            _sampling(num_inference_steps, seed, guidance, negative, guidance_interval),
             duration=duration, clip=clip, inversion=inversion.value,
         ),
         (model, revision, offline, device, precision), out, overwrite,
@@ -140,13 +161,14 @@ def reweight(
     out: RunFolder,
     weight: Weights = None,
     cross_steps: CrossSteps = None,
-    self_steps: SelfSteps = 0.4,
-    blend: Blend = False,
+    self_steps: SelfSteps = None,
+    blend: Blend = None,
     clip: Clip = None,
     inversion: Inverted = Inversion.NEGATIVE_PROMPT,
-    num_inference_steps: Steps = 50,
+    num_inference_steps: Steps = None,
     seed: Seed = 0,
-    guidance: Guidance = 7.5,
+    guidance: Guidance = None,
+    guidance_interval: GuidanceInterval = None,
     negative: Negative = None,
     duration: Duration = None,
     model: Model = None,
@@ -160,7 +182,7 @@ def reweight(
     return _run(
         lambda: _prompt_edit(
             ("reweight", prompt, prompt), weight, cross_steps, self_steps, blend,
-            _sampling(num_inference_steps, seed, guidance, negative),
+            _sampling(num_inference_steps, seed, guidance, negative, guidance_interval),
             duration=duration, clip=clip, inversion=inversion.value,
         ),
         (model, revision, offline, device, precision), out, overwrite,
@@ -175,10 +197,11 @@ def inpaint(
     out: RunFolder,
     span: Annotated[tuple[float, float] | None, typer.Option(help="Start and end in seconds.")] = None,
     band: Annotated[tuple[float, float] | None, typer.Option(help="Lowest and highest frequency in Hz.")] = None,
-    strength: Annotated[float, typer.Option(help="Share of the noise schedule that is run, up to 1.")] = 1.0,
-    num_inference_steps: Steps = 50,
+    strength: Strength = None,
+    num_inference_steps: Steps = None,
     seed: Seed = 0,
-    guidance: Guidance = 7.5,
+    guidance: Guidance = None,
+    guidance_interval: GuidanceInterval = None,
     negative: Negative = None,
     model: Model = None,
     revision: Revision = None,
@@ -192,7 +215,7 @@ def inpaint(
     def request() -> EditRequest:
         from attnviz.editing.requests import ClipEditRequest
 
-        how = _sampling(num_inference_steps, seed, guidance, negative)
+        how = _sampling(num_inference_steps, seed, guidance, negative, guidance_interval)
         return ClipEditRequest(clip, prompt, how, strength, span, band, inpaint=True)
 
     return _run(request, (model, revision, offline, device, precision), out, overwrite)
@@ -204,10 +227,11 @@ def style(
     clip: Annotated[Path, typer.Argument(help="Audio file: WAV, FLAC or OGG; its first 10.24 s are taken.")],
     prompt: Annotated[str, typer.Argument(help="What is to be heard.")],
     out: RunFolder,
-    strength: Annotated[float, typer.Option(help="Share of the noise schedule that is run, up to 1.")] = 0.8,
-    num_inference_steps: Steps = 50,
+    strength: Strength = None,
+    num_inference_steps: Steps = None,
     seed: Seed = 0,
-    guidance: Guidance = 7.5,
+    guidance: Guidance = None,
+    guidance_interval: GuidanceInterval = None,
     negative: Negative = None,
     model: Model = None,
     revision: Revision = None,
@@ -221,7 +245,7 @@ def style(
     def request() -> EditRequest:
         from attnviz.editing.requests import ClipEditRequest
 
-        return ClipEditRequest(clip, prompt, _sampling(num_inference_steps, seed, guidance, negative), strength)
+        return ClipEditRequest(clip, prompt, _sampling(num_inference_steps, seed, guidance, negative, guidance_interval), strength)
 
     return _run(request, (model, revision, offline, device, precision), out, overwrite)
 
@@ -241,26 +265,26 @@ def _run(
     return written(edit_to_run(request(), model=choice, place=place, warned=talk().warned))
 
 
-def _sampling(num_inference_steps: int, seed: int, guidance: float, negative: str | None) -> Sampling:
-    from attnviz.editing.requests import Sampling
+def _sampling(*given: Any) -> Sampling:
+    from attnviz.pipelines.sampling import Sampling
 
-    return Sampling(num_inference_steps, seed, guidance, negative)
+    return Sampling(*given)
 
 
 def _prompt_edit(
     prompts: tuple[Any, str, str],
     weights: list[str] | None,
     cross_steps: list[str] | None,
-    self_steps: float,
-    blend: bool,
+    self_steps: float | None,
+    blend: bool | None,
     sampling: Sampling,
     **rest: Any,
 ) -> EditRequest:
-    from attnviz.editing import LocalBlend, PromptEdit
+    from attnviz.editing import PromptEdit
     from attnviz.editing.requests import PromptEditRequest
 
     kind, source, target = prompts
-    settings: dict[str, Any] = {"self_replace_steps": self_steps, "blend": LocalBlend() if blend else None}
+    settings: dict[str, Any] = {"self_replace_steps": self_steps, "blend": blend}
     if cross_steps:
         settings["cross_replace_steps"] = numbers_of_words("--cross-steps", cross_steps, alone=True)
     factors: Mapping[Any, float] = numbers_of_words("--weight", weights or [], alone=False)

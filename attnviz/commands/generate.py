@@ -9,6 +9,7 @@ import typer
 from attnviz.commands.options import (
     Device,
     Guidance,
+    GuidanceInterval,
     Keep,
     Model,
     Negative,
@@ -30,9 +31,10 @@ def generate(
     prompt: Annotated[str, typer.Argument(help="What is to be heard, for example 'a dog barks'.")],
     out: RunFolder,
     model: Model = None,
-    num_inference_steps: Steps = 50,
+    num_inference_steps: Steps = None,
     seed: Seed = 0,
-    guidance: Guidance = 7.5,
+    guidance: Guidance = None,
+    guidance_interval: GuidanceInterval = None,
     negative: Negative = None,
     duration: Annotated[float, typer.Option(help="Seconds of audio, at most 10.24.")] = 10.0,
     keep: Keep = None,
@@ -47,15 +49,8 @@ def generate(
     begun(out, overwrite=overwrite)
     from attnviz import jobs
 
-    request = jobs.Generation(
-        prompt=prompt,
-        num_inference_steps=num_inference_steps,
-        seed=seed,
-        guidance_scale=guidance,
-        negative_prompt=negative,
-        duration=duration,
-        keep=tuple(keep or ()),
-    )
+    sampling = jobs.Sampling(num_inference_steps, seed, guidance, negative, guidance_interval)
+    request = jobs.Generation(prompt, sampling, duration, tuple(keep or ()))
     run = jobs.generate(
         request,
         model=jobs.ModelChoice(model, revision, offline, device, precision, progress=not talk().quiet),

@@ -32,9 +32,21 @@ Offline = Annotated[bool, typer.Option("--offline", help="Look only into the loc
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps, ...; the best there is where left out.")]
 Precision = Annotated[str, typer.Option(help=f"{', '.join(_PRECISIONS)}.", autocompletion=complete(*_PRECISIONS))]
 
-Steps = Annotated[int, typer.Option("--num-inference-steps", "--steps", min=1, max=1000, help="Denoising steps.")]
+_RECOMMENDED = "what the checkpoint recommends if left out"
+Steps = Annotated[
+    int | None,
+    typer.Option(
+        "--num-inference-steps", "--steps", min=1, max=1000, help=f"Denoising steps; {_RECOMMENDED}."
+    ),
+]
 Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the initial noise.")]
-Guidance = Annotated[float, typer.Option(help="Classifier-free guidance scale; in effect above 1.")]
+Guidance = Annotated[
+    float | None, typer.Option(help=f"Classifier-free guidance scale, in effect above 1; {_RECOMMENDED}.")
+]
+GuidanceInterval = Annotated[
+    tuple[float, float] | None,
+    typer.Option(help=f"Lowest and highest timestep with guidance, as fractions of all; {_RECOMMENDED}."),
+]
 Negative = Annotated[str | None, typer.Option(help="Negative prompt.")]
 
 RunFolder = Annotated[Path, typer.Option("--out", "-o", help="Run folder to write.")]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,6 +13,9 @@ from attnviz.capture import CapturedLayer
 from attnviz.editing.alignment import Phrase
 from attnviz.editing.injection import SOURCE, TARGET
 from attnviz.errors import AttnVizError
+
+THRESHOLD = 0.3
+"""Share of a map's maximum where none is given or recommended; prompt-to-prompt's."""
 
 
 @dataclass(frozen=True)
@@ -27,10 +30,12 @@ class LocalBlend:
     source, target : sequence of str, (int, int) or (str, int)
         Words of the source and of the target prompt. Both left out: the words in which the two differ, and in a
         re-weighting the words that are weighed.
-    threshold : float
-        Share of a map's maximum above which a cell is edited, in [0, 1).
-    start : float
-        Fraction of the steps after which the blend begins, in [0, 1]: maps of the first steps are rough.
+    threshold : float, optional
+        Share of a map's maximum above which a cell is edited, in [0, 1). None: what the checkpoint recommends, or
+        0.3.
+    start : float, optional
+        Fraction of the steps after which the blend begins, in [0, 1]: maps of the first steps are rough. None:
+        what the checkpoint recommends, or 0.2.
 
     Raises
     ------
@@ -48,17 +53,26 @@ class LocalBlend:
 
     source: Sequence[Phrase] = ()
     target: Sequence[Phrase] = ()
-    threshold: float = 0.3
-    start: float = 0.2
+    threshold: float | None = None
+    start: float | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.threshold < 1:
+        if self.threshold is not None and not 0 <= self.threshold < 1:
             raise AttnVizError(
                 f"The blend's threshold {self.threshold!r} is not in [0, 1): a share of a map's maximum, above "
                 "which a cell is edited."
             )
-        if not 0 <= self.start <= 1:
+        if self.start is not None and not 0 <= self.start <= 1:
             raise AttnVizError(f"The blend's start {self.start!r} is not a fraction of the steps, in [0, 1].")
+
+    def settled(self, threshold: float | None, start: float) -> LocalBlend:
+        """Return the blend with what was left open as it is recommended."""
+        usual = THRESHOLD if threshold is None else threshold
+        return replace(
+            self,
+            threshold=usual if self.threshold is None else float(self.threshold),
+            start=start if self.start is None else float(self.start),
+        )
 
 
 def blend_mask(

@@ -12,6 +12,7 @@ from attnviz.editing.blend import LocalBlend, blend_mask
 from attnviz.editing.injection import SOURCE, whole_calls
 from attnviz.editing.prompt_edit import PromptEdit
 from attnviz.keys import kept_positions
+from attnviz.pipelines.recommended import AUTHORS
 from attnviz.text import TokenTable
 from attnviz.tracing import Trace
 
@@ -22,6 +23,7 @@ class Blending:
     Parameters
     ----------
     blend : LocalBlend
+        With its threshold and start.
     edit : PromptEdit
         The edit it is of.
     tables : sequence of TokenTable
@@ -45,7 +47,8 @@ class Blending:
             for table, spans in zip(tables, edit.blend_spans, strict=True)
         )
         self._columns = source, target
-        self._blend = blend
+        settled = blend.settled(None, AUTHORS[edit.kind]["blend_start"])
+        self._threshold, self._start = float(settled.threshold or 0.0), float(settled.start or 0.0)
         self.mask: np.ndarray | None = None
 
     def on(self, traced: Trace) -> Callable[..., dict[str, Any]]:
@@ -53,9 +56,9 @@ class Blending:
 
         def after_step(pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
             latents = tensors["latents"]
-            if step >= whole_calls(self._blend.start, pipe.num_timesteps):
+            if step >= whole_calls(self._start, pipe.num_timesteps):
                 size = latents.shape[-2], latents.shape[-1]
-                mask = blend_mask(traced.so_far(), self._columns, size, self._blend.threshold)
+                mask = blend_mask(traced.so_far(), self._columns, size, self._threshold)
                 self.mask = mask.numpy()
                 tensors["latents"] = torch.where(mask.to(latents.device), latents, latents[SOURCE])
             return tensors

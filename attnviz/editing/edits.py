@@ -9,7 +9,7 @@ from attnviz.editing.alignment import Phrase
 from attnviz.editing.blend import LocalBlend
 from attnviz.editing.generating import EditedAudio, apply_edit
 from attnviz.editing.inverting import InvertedClip
-from attnviz.editing.prompt_edit import CROSS_REPLACE_STEPS, SELF_REPLACE_STEPS, PromptEdit, Steps
+from attnviz.editing.prompt_edit import PromptEdit, Steps
 from attnviz.pipelines import AuffusionPipeline
 
 
@@ -19,9 +19,9 @@ def swap(
     target: str,
     *,
     weights: Mapping[Phrase, float] | None = None,
-    cross_replace_steps: Steps = CROSS_REPLACE_STEPS,
-    self_replace_steps: float = SELF_REPLACE_STEPS,
-    blend: LocalBlend | None = None,
+    cross_replace_steps: Steps | None = None,
+    self_replace_steps: float | None = None,
+    blend: LocalBlend | bool | None = None,
     clip: InvertedClip | None = None,
     **generation: Any,
 ) -> EditedAudio:
@@ -40,20 +40,23 @@ def swap(
         words may have different numbers of tokens.
     weights : mapping of Phrase to float, optional
         Makes words of the target louder or softer, too; see `reweight`.
-    cross_replace_steps : float or mapping
+    cross_replace_steps : float or mapping, optional
         Fraction of the steps with the source's cross-attention; or one for each of some words of the target, and
         under None that of all else. A word that stands there more than once is given as ``("dog", 1)``, counted
-        from 0, or by its character span.
-    self_replace_steps : float
-        Fraction of the steps with the source's self-attention.
-    blend : LocalBlend, optional
-        Confines the edit to where some words are attended to.
+        from 0, or by its character span. None: what the checkpoint recommends for this edit
+        (``pipe.recommended``), or 0.8, prompt-to-prompt's own value.
+    self_replace_steps : float, optional
+        Fraction of the steps with the source's self-attention. None: what is recommended, or 0.4.
+    blend : LocalBlend or bool, optional
+        Confines the edit to where some words are attended to; True: those that are edited, False: no blend. None:
+        what is recommended, or no blend.
     clip : InvertedClip, optional
         A real clip, out of `invert`, to be edited in place of a generated one; `source` is what it was inverted
         with.
     **generation
         What `AuffusionPipeline` is called with: ``num_inference_steps``, ``guidance_scale``, ``generator``,
-        ``duration``, ...; and ``keep``, as for `attnviz.trace`.
+        ``duration``, ...; and ``keep``, as for `attnviz.trace`. Steps and guidance that are left out are those
+        that the checkpoint recommends for this edit, or 50 steps at 7.5.
 
     Returns
     -------
@@ -87,9 +90,9 @@ def refine(
     target: str,
     *,
     weights: Mapping[Phrase, float] | None = None,
-    cross_replace_steps: Steps = CROSS_REPLACE_STEPS,
-    self_replace_steps: float = SELF_REPLACE_STEPS,
-    blend: LocalBlend | None = None,
+    cross_replace_steps: Steps | None = None,
+    self_replace_steps: float | None = None,
+    blend: LocalBlend | bool | None = None,
     clip: InvertedClip | None = None,
     **generation: Any,
 ) -> EditedAudio:
@@ -129,9 +132,9 @@ def reweight(
     prompt: str,
     weights: Mapping[Phrase, float],
     *,
-    cross_replace_steps: Steps = CROSS_REPLACE_STEPS,
-    self_replace_steps: float = SELF_REPLACE_STEPS,
-    blend: LocalBlend | None = None,
+    cross_replace_steps: Steps | None = None,
+    self_replace_steps: float | None = None,
+    blend: LocalBlend | bool | None = None,
     clip: InvertedClip | None = None,
     **generation: Any,
 ) -> EditedAudio:

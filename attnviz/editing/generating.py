@@ -23,7 +23,7 @@ from attnviz.tracing import Trace
 _OWN = {
     "prompt": "the edit has the two prompts",
     "num_images_per_prompt": "an edit is of one clip; make one for each seed",
-    "callback_on_step_end": "the local blend is one; leave it out, or the blend",
+    "callback_on_step_end": "the local blend is one; leave it out, or give blend=False",
     "return_dict": "the result is an EditedAudio",
 }
 
@@ -40,7 +40,7 @@ class EditedAudio:
         Of both: prompt 0 is the source, prompt 1 the target. Attention is recorded as it is in effect, with what
         is injected and with its weights; so it may be negative.
     edit : PromptEdit
-        The edit.
+        The edit, with the settings that were in effect.
     mask : numpy.ndarray or None
         Shape (rows, columns), bool: latent cells that the local blend let be edited at the last step, the highest
         frequency in row 0; None without a blend.
@@ -92,15 +92,19 @@ def apply_edit(
     PromptError, CaptureError, AttnVizError
         As `swap`.
     """
-    _check_call(pipe, edit, generation)
+    _check_pipeline(pipe)
+    edit = edit.settled(pipe.recommended)
+    _check_call(edit, generation)
     if clip is not None:
         if latents is not None:
             raise AttnVizError("latents= has no meaning beside clip=: an inverted clip begins with its own.")
         pipe, latents = clip.pipeline(pipe), clip.latents
         generation = clip.arguments(edit.source, generation)
+    sampling = {name: generation.get(name) for name in ("num_inference_steps", "guidance_scale", "guidance_interval")}
+    generation = {**generation, **pipe.recommended.settle(sampling, edit.kind)}
     tables = [token_table(pipe, prompt) for prompt in (edit.source, edit.target)]
     injection = edit.injection(*tables)
-    blending = None if edit.blend is None else Blending(edit.blend, edit, tables)
+    blending = None if edit.local_blend is None else Blending(edit.local_blend, edit, tables)
     noise = _Noise(generator)
     traced = Trace(pipe, keep=keep, edit=injection)
     with held(traced):
@@ -139,14 +143,17 @@ def _audios(output: AuffusionOutput) -> list[np.ndarray]:
     return output.audios
 
 
-def _check_call(pipe: Any, edit: PromptEdit, generation: Mapping[str, Any]) -> None:
+def _check_pipeline(pipe: Any) -> None:
     if not isinstance(pipe, AuffusionPipeline):
         raise CaptureError(
             f"{type(pipe).__name__} cannot be edited with: an AuffusionPipeline is expected. "
             "AuffusionPipeline.from_pipe(pipe) makes one of the same parts."
         )
+
+
+def _check_call(edit: PromptEdit, generation: Mapping[str, Any]) -> None:
     for name, why in _OWN.items():
-        if name in generation and (name != "callback_on_step_end" or edit.blend is not None):
+        if name in generation and (name != "callback_on_step_end" or edit.local_blend is not None):
             raise AttnVizError(f"{name}= cannot be given here: {why}.")
 
 

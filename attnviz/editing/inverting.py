@@ -101,7 +101,7 @@ def invert(
     audio: AudioSource,
     prompt: str,
     *,
-    num_inference_steps: int = 50,
+    num_inference_steps: int | None = None,
     method: Method = "negative-prompt",
 ) -> InvertedClip:
     """Invert a real clip with DDIM, for `swap`, `refine` or `reweight`.
@@ -114,8 +114,9 @@ def invert(
         A clip of at most 10.24 s: a file, or samples at 16 kHz. Normalised to a peak of 0.95.
     prompt : str
         What is heard in it.
-    num_inference_steps : int
+    num_inference_steps : int, optional
         Equal steps over the whole schedule, in which it is inverted and generated again. More are more faithful.
+        None: what the checkpoint recommends, or 50.
     method : {"ddim", "negative-prompt"}
         How it is generated again. ``"ddim"``: with guidance and a negative prompt as they are given; above a
         guidance of 1 the clip is not come back to. ``"negative-prompt"``: with `prompt` in place of the
@@ -143,6 +144,8 @@ def invert(
         raise AttnVizError(f"method={method!r} is unknown; it is 'ddim' or 'negative-prompt'.")
     inputs.check_prompts([prompt])
     schedule = TrainingSchedule.of(pipe.scheduler)
+    if num_inference_steps is None:
+        num_inference_steps = pipe.recommended.value("num_inference_steps", "invert")
     steps = calls.check_steps(schedule.sampler(), num_inference_steps, {})
     clip = read_editable(audio)
     keys, _ = pipe.encode_prompt(prompt, pipe._execution_device, 1, False)

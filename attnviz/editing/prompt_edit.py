@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from numbers import Real
 from typing import Any, Literal, Self
 
@@ -15,14 +15,12 @@ from attnviz.editing.blend import LocalBlend
 from attnviz.editing.injection import Injection
 from attnviz.errors import AttnVizError, PromptError
 from attnviz.pipelines import inputs
+from attnviz.pipelines.recommended import AUTHORS, RecommendedSettings
 from attnviz.text import TokenTable
 
 Kind = Literal["swap", "refine", "reweight"]
 Steps = float | Mapping[Phrase | None, float]
 """A fraction of the steps; or one for each of some words, and under None that of all other keys."""
-
-CROSS_REPLACE_STEPS = 0.8
-SELF_REPLACE_STEPS = 0.4
 
 
 @dataclass(frozen=True)
@@ -39,11 +37,13 @@ class PromptEdit:
         Factor on the attention of words of the target, as long as attention is injected. May be negative.
     cross_replace_steps : float or mapping
         Fraction of the steps, from the first, at which the target has the source's cross-attention; or a fraction
-        for each of some words of the target, and under the key None that of all else (0.8 where left out).
-    self_replace_steps : float
-        The same for self-attention.
-    blend : LocalBlend, optional
-        Confines the edit.
+        for each of some words of the target, and under the key None that of all else. None, or that key left out:
+        what the checkpoint recommends for this kind of edit, or prompt-to-prompt's 0.8.
+    self_replace_steps : float, optional
+        The same for self-attention; otherwise 0.4.
+    blend : LocalBlend or bool, optional
+        Confines the edit; True: to the words that are edited, False: no blend. None: what the checkpoint
+        recommends, or no blend.
 
     Raises
     ------
@@ -57,14 +57,15 @@ class PromptEdit:
     source: str
     target: str
     weights: Mapping[Phrase, float] = field(default_factory=dict)
-    cross_replace_steps: Steps = CROSS_REPLACE_STEPS
-    self_replace_steps: float = SELF_REPLACE_STEPS
-    blend: LocalBlend | None = None
+    cross_replace_steps: Steps | None = None
+    self_replace_steps: float | None = None
+    blend: LocalBlend | bool | None = None
 
     def __post_init__(self) -> None:
         inputs.check_prompts([self.source, self.target])
         _ = self.pairs, self._weighed, self.fractions, self.blend_spans
-        check_fraction("self_replace_steps", self.self_replace_steps)
+        if self.self_replace_steps is not None:
+            check_fraction("self_replace_steps", self.self_replace_steps)
 
     @classmethod
     def reweighting(cls, prompt: str, weights: Mapping[Phrase, float], **settings: Any) -> Self:
@@ -79,6 +80,36 @@ class PromptEdit:
             raise AttnVizError("No word is weighed: give weights={word: factor}, for example {'rain': 2.0}.")
         return cls("reweight", prompt, prompt, weights, **settings)
 
+    def settled(self, recommended: RecommendedSettings) -> Self:
+        """Return the edit with what was left open as a checkpoint recommends it."""
+        cross, own = self.cross_replace_steps, self.self_replace_steps
+        every = recommended.value("cross_replace_steps", self.kind)
+        if cross is None:
+            cross = every
+        elif isinstance(cross, Mapping):
+            cross = {None: every, **cross}
+        return replace(
+            self,
+            cross_replace_steps=cross,
+            self_replace_steps=recommended.value("self_replace_steps", self.kind) if own is None else own,
+            blend=self._settled_blend(recommended) or False,
+        )
+
+    def _settled_blend(self, recommended: RecommendedSettings) -> LocalBlend | None:
+        threshold, start = (recommended.value(name, self.kind) for name in ("blend_threshold", "blend_start"))
+        if self.blend is None:
+            # Recommended for an edit that changes something; there is nothing to confine in one that does not.
+            return LocalBlend(threshold=threshold, start=start) if threshold is not None and any(self.changed) else None
+        blend = LocalBlend() if self.blend is True else self.blend
+        return blend.settled(threshold, start) if blend else None
+
+    @property
+    def local_blend(self) -> LocalBlend | None:
+        """The local blend that was asked for; None where there is none, or it is left to the checkpoint."""
+        if isinstance(self.blend, LocalBlend):
+            return self.blend
+        return LocalBlend() if self.blend is True else None
+
     @property
     def pairs(self) -> list[Pair]:
         """Which stretches of the prompts belong together, in order."""
@@ -90,10 +121,11 @@ class PromptEdit:
     @property
     def fractions(self) -> tuple[float, dict[Span, float]]:
         """Fraction of the steps with the source's cross-attention: of most keys, and of spans of the target."""
-        steps = self.cross_replace_steps
+        usual = AUTHORS[self.kind]["cross_replace_steps"]
+        steps = usual if self.cross_replace_steps is None else self.cross_replace_steps
         if not isinstance(steps, Mapping):
             return check_fraction("cross_replace_steps", steps), {}
-        every = check_fraction("cross_replace_steps[None]", steps.get(None, CROSS_REPLACE_STEPS))
+        every = check_fraction("cross_replace_steps[None]", steps.get(None, usual))
         return every, {
             phrase_span(self.target, phrase): check_fraction(f"cross_replace_steps[{phrase!r}]", fraction)
             for phrase, fraction in steps.items()
@@ -113,15 +145,16 @@ class PromptEdit:
     @property
     def blend_spans(self) -> tuple[list[Span], list[Span]]:
         """Spans of the words that the blend is confined to, of source and target; none without a blend."""
-        if self.blend is None:
+        blend = self.local_blend
+        if blend is None:
             return [], []
-        if not self.blend.source and not self.blend.target:
+        if not blend.source and not blend.target:
             if not any(self.changed):
                 raise AttnVizError(
                     "The prompts do not differ, so the blend needs words: LocalBlend(target=['rain'])."
                 )
             return self.changed
-        return _spans(self.source, self.blend.source), _spans(self.target, self.blend.target)
+        return _spans(self.source, blend.source), _spans(self.target, blend.target)
 
     def injection(self, source: TokenTable, target: TokenTable) -> Injection:
         """Turn words into keys.
@@ -146,29 +179,34 @@ class PromptEdit:
         for span, weight in self._weighed.items():
             weights[target.find(span)] = weight
         keys = key_map(source, target, self.pairs)
-        return Injection(keys, weights, fractions, float(self.self_replace_steps), self.record)
+        return Injection(keys, weights, fractions, self._self_fraction, self.record)
 
     @property
     def record(self) -> dict[str, Any]:
         """What ``run.json`` and the maps' provenance say of it."""
         every, some = self.fractions
-        words = self.target
+        words, blend = self.target, self.local_blend
         return {
             "edit": self.kind,
             "source": self.source,
             "target": self.target,
             "weights": {_name(words, span): weight for span, weight in self._weighed.items()},
             "cross_replace_steps": {"": every} | {_name(words, span): value for span, value in some.items()},
-            "self_replace_steps": float(self.self_replace_steps),
+            "self_replace_steps": self._self_fraction,
             "blend": None
-            if self.blend is None
+            if blend is None
             else {
                 "source": [_name(self.source, span) for span in self.blend_spans[0]],
                 "target": [_name(self.target, span) for span in self.blend_spans[1]],
-                "threshold": float(self.blend.threshold),
-                "start": float(self.blend.start),
+                "threshold": blend.threshold,
+                "start": blend.start,
             },
         }
+
+    @property
+    def _self_fraction(self) -> float:
+        own = self.self_replace_steps
+        return float(AUTHORS[self.kind]["self_replace_steps"] if own is None else own)
 
     @property
     def _weighed(self) -> dict[Span, float]:

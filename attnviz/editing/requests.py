@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 
 from attnviz.api import trace
 from attnviz.audio import MEL, SpectrogramGrid, load_audio
@@ -29,28 +29,9 @@ from attnviz.pipelines import (
     inputs,
 )
 from attnviz.pipelines.mixin import DEFAULT_SECONDS
+from attnviz.pipelines.recommended import RecommendedSettings
+from attnviz.pipelines.sampling import Sampling
 from attnviz.plots.editing import EditedWord
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How an edit is generated."""
-
-    num_inference_steps: int = 50
-    seed: int = 0
-    guidance_scale: float = 7.5
-    negative_prompt: str | None = None
-
-    @property
-    def call(self) -> dict[str, Any]:
-        """What a pipeline is called with."""
-        return {
-            "num_inference_steps": self.num_inference_steps,
-            "guidance_scale": self.guidance_scale,
-            "negative_prompt": self.negative_prompt,
-            # On the CPU whatever the device, so that a seed means the same noise everywhere.
-            "generator": torch.Generator().manual_seed(self.seed),
-        }
 
 
 @dataclass(frozen=True)
@@ -88,6 +69,10 @@ class EditRequest(Protocol):
         """Refuse what can be refused without a model."""
         ...
 
+    def settled(self, recommended: RecommendedSettings) -> EditRequest:
+        """Return the same with what was left out as a checkpoint recommends it."""
+        ...
+
     def run(self, pipe: AuffusionPipeline) -> Edited:
         """Make the edit."""
         ...
@@ -102,13 +87,16 @@ class PromptEditRequest:
     duration: float | None = None
     clip: Path | None = None
     inversion: Method = "negative-prompt"
+    settings_from: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def record(self) -> dict[str, Any]:
         """What ``run.json`` says of it."""
         clip = {} if self.clip is None else {"clip": str(self.clip), "inversion": self.inversion}
         how = {**asdict(self.sampling), "duration": self.duration, **clip}
-        return {"prompt": self.edit.target, **self.edit.record, **how}
+        return {
+            "prompt": self.edit.target, **self.edit.record, **how, "settings_from": dict(self.settings_from)
+        }  # fmt: skip
 
     def check(self) -> None:
         """Refuse what can be refused without a model.
@@ -120,7 +108,7 @@ class PromptEditRequest:
         """
         for prompt in (self.edit.source, self.edit.target):
             check_prompt(prompt, self.sampling.negative_prompt)
-        inputs.check_guidance(self.sampling.guidance_scale)
+        self.sampling.check()
         inputs.check_duration(self.duration, WIDTH, DEFAULT_SECONDS)
         if self.clip is not None:
             read_editable(self.clip)
@@ -130,9 +118,27 @@ class PromptEditRequest:
                     "or take --inversion ddim."
                 )
 
+    def settled(self, recommended: RecommendedSettings) -> PromptEditRequest:
+        """Return the same with what was left out as a checkpoint recommends it."""
+        edit, sampling = self.edit, self.sampling
+        given = {
+            **sampling.recommendable,
+            "cross_replace_steps": edit.cross_replace_steps,
+            "self_replace_steps": edit.self_replace_steps,
+            "blend_threshold": edit.blend,
+        }
+        settings_from = recommended.origins(given, edit.kind)
+        settled = sampling.settled(recommended, edit.kind)
+        if self.clip is not None and sampling.num_inference_steps is None:
+            # The clip is generated again in the steps it is inverted in.
+            settled = replace(settled, num_inference_steps=recommended.value("num_inference_steps", "invert"))
+            settings_from["num_inference_steps"] = recommended.origin("num_inference_steps", "invert")
+        settings_from["blend"] = settings_from.pop("blend_threshold")
+        return replace(self, edit=edit.settled(recommended), sampling=settled, settings_from=settings_from)
+
     def run(self, pipe: AuffusionPipeline) -> Edited:
         """Make the edit."""
-        calls.check_steps(pipe.scheduler, self.sampling.num_inference_steps, {})
+        calls.check_steps(pipe.scheduler, self.sampling.call["num_inference_steps"], {})
         for prompt in (self.edit.source, self.edit.target):
             check_mappable(pipe, prompt)
         arguments = {name: value for name, value in self.sampling.call.items() if value is not None}
@@ -166,18 +172,23 @@ class ClipEditRequest:
     clip: Path
     prompt: str
     sampling: Sampling
-    strength: float
+    strength: float | None = None
     span: tuple[float, float] | None = None
     band: tuple[float, float] | None = None
     inpaint: bool = False
+    settings_from: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> str:
+        """Kind of edit."""
+        return "inpaint" if self.inpaint else "style"
 
     @property
     def record(self) -> dict[str, Any]:
         """What ``run.json`` says of it."""
-        kind = "inpaint" if self.inpaint else "style"
         where = {"span": self.span, "band": self.band} if self.inpaint else {}
-        own = {"edit": kind, "clip": str(self.clip), "prompt": self.prompt, "strength": self.strength}
-        return {**own, **where, **asdict(self.sampling)}
+        own = {"edit": self.kind, "clip": str(self.clip), "prompt": self.prompt, "strength": self.strength}
+        return {**own, **where, **asdict(self.sampling), "settings_from": dict(self.settings_from)}
 
     def check(self) -> None:
         """Refuse what can be refused without a model.
@@ -188,9 +199,20 @@ class ClipEditRequest:
             Naming what was given and what is allowed.
         """
         check_prompt(self.prompt, self.sampling.negative_prompt)
-        inputs.check_guidance(self.sampling.guidance_scale)
-        inputs.check_strength(self.strength)
+        self.sampling.check()
+        if self.strength is not None:
+            inputs.check_strength(self.strength)
         self._arguments(load_audio(self.clip))
+
+    def settled(self, recommended: RecommendedSettings) -> ClipEditRequest:
+        """Return the same with what was left out as a checkpoint recommends it."""
+        own = {"strength": self.strength}
+        return replace(
+            self,
+            **recommended.settle(own, self.kind),
+            sampling=self.sampling.settled(recommended, self.kind),
+            settings_from=recommended.origins({**self.sampling.recommendable, **own}, self.kind),
+        )
 
     def run(self, pipe: AuffusionPipeline) -> Edited:
         """Make the edit."""

@@ -36,7 +36,9 @@ def edit_to_run(
     request.check()
     model.settle()
     place.check()
-    made = request.run(model.load())
+    pipe = model.load()
+    request = request.settled(pipe.recommended)
+    made = request.run(pipe)
 
     def write_source(folder: Path) -> None:
         write_wav(folder / "source.wav", made.before[0])

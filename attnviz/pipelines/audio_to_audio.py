@@ -9,6 +9,7 @@ from diffusers import StableDiffusionImg2ImgPipeline
 
 from attnviz.audio import MEL
 from attnviz.pipelines import calls, inputs
+from attnviz.pipelines.guidance import guided_within
 from attnviz.pipelines.mixin import AuffusionMixin, OutputType
 from attnviz.pipelines.sources import AudioSource, read_sources
 
@@ -22,11 +23,12 @@ class AuffusionAudioToAudioPipeline(AuffusionMixin, StableDiffusionImg2ImgPipeli
         prompt: str | list[str],
         audio: AudioSource | list[AudioSource],
         *,
-        strength: float = 0.8,
+        strength: float | None = None,
         duration: float | None = None,
         width: int = 1024,
-        num_inference_steps: int = 100,
-        guidance_scale: float = 7.5,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        guidance_interval: tuple[float, float] | None = None,
         negative_prompt: str | list[str] | None = None,
         num_images_per_prompt: int = 1,
         output_type: OutputType = "audio",
@@ -42,15 +44,18 @@ class AuffusionAudioToAudioPipeline(AuffusionMixin, StableDiffusionImg2ImgPipeli
         audio : path, array or tensor, or a list with one for each prompt
             A file of any sample rate and channel count, or a 1-D waveform at 16 kHz. Normalised to a peak
             of 0.95; cut or padded to `width` columns.
-        strength : float
+        strength : float, optional
             Share of the noise schedule that is run again, in (0, 1]: 1 forgets the clip. Of the steps,
-            ``int(num_inference_steps * strength)`` are run, and at least one has to be.
+            ``int(num_inference_steps * strength)`` are run, and at least one has to be. None: what the checkpoint
+            recommends, or 0.8.
         duration : float, optional
             Seconds of audio kept, at most what `width` columns hold; what lies beyond the clip is the model's.
             Where left out the clip's own length, or what `width` columns hold; clips of different length need it.
         width : int
             Frames of 10 ms of the spectrogram image.
-        num_inference_steps, guidance_scale, negative_prompt, num_images_per_prompt, output_type, return_dict
+        num_inference_steps, guidance_scale, guidance_interval
+            As in `AuffusionPipeline`; None: what the checkpoint recommends for this edit (``"style"``).
+        negative_prompt, num_images_per_prompt, output_type, return_dict
             As in `AuffusionPipeline`.
         **diffusers_arguments
             Anything else ``StableDiffusionImg2ImgPipeline.__call__`` takes.
@@ -68,23 +73,26 @@ class AuffusionAudioToAudioPipeline(AuffusionMixin, StableDiffusionImg2ImgPipeli
         calls.check_arguments(self.__call__, super().__call__, diffusers_arguments)
         inputs.check_output_type(output_type)
         prompts = inputs.check_prompts(prompt, negative_prompt)
-        strength = inputs.check_strength(strength)
-        guidance_scale = inputs.check_guidance(guidance_scale)
+        strength = inputs.check_strength(self.recommended.settle({"strength": strength}, "style")["strength"])
+        steps, guidance_scale, interval = self._sampling(
+            num_inference_steps, guidance_scale, guidance_interval, "style"
+        )
         num_images_per_prompt = inputs.check_count("num_images_per_prompt", num_images_per_prompt)
-        num_inference_steps = calls.check_steps(self.scheduler, num_inference_steps, diffusers_arguments, strength)
+        steps = calls.check_steps(self.scheduler, steps, diffusers_arguments, strength)
         _, width = inputs.check_size(MEL.n_mels, width, self.vae_scale_factor, bands=None, latent_only=True)
         images, seconds = read_sources(audio, prompts, width, duration)
         self._duration = inputs.check_duration(duration, width, seconds)
-        latents = super().__call__(
-            prompt=inputs.untupled(prompt),
-            image=images.repeat_interleave(num_images_per_prompt, dim=0),
-            strength=strength,
-            num_inference_steps=num_inference_steps,
-            guidance_scale=guidance_scale,
-            negative_prompt=inputs.untupled(negative_prompt),
-            num_images_per_prompt=num_images_per_prompt,
-            output_type="latent",
-            return_dict=False,
-            **diffusers_arguments,
-        )[0]
+        with guided_within(self, interval):
+            latents = super().__call__(
+                prompt=inputs.untupled(prompt),
+                image=images.repeat_interleave(num_images_per_prompt, dim=0),
+                strength=strength,
+                num_inference_steps=steps,
+                guidance_scale=guidance_scale,
+                negative_prompt=inputs.untupled(negative_prompt),
+                num_images_per_prompt=num_images_per_prompt,
+                output_type="latent",
+                return_dict=False,
+                **diffusers_arguments,
+            )[0]
         return self._finish(latents, output_type, return_dict)

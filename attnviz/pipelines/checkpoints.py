@@ -21,6 +21,7 @@ from attnviz.io.paths import checked_path
 from attnviz.io.storage import whole_folder
 from attnviz.pipelines import parts as read
 from attnviz.pipelines.known_sounds import write_known_sounds
+from attnviz.pipelines.recommended import RecommendedSettings, write_recommended
 from attnviz.text import TextConditioner
 
 _HUB_NAME = re.compile(r"[\w][\w.-]*/[\w.-]+")
@@ -180,6 +181,7 @@ def save_components(pipe: Any, folder: str | os.PathLike[str], *, overwrite: boo
             _write_model_index(pipe, temporary)
         _write_feature_extractor(pipe, temporary)
         write_known_sounds(getattr(pipe, "known_sounds", None), temporary)
+        write_recommended(getattr(pipe, "recommended", RecommendedSettings()), temporary)
 
 
 def _write_model_index(pipe: Any, folder: Path) -> None:

@@ -13,6 +13,7 @@ from diffusers.configuration_utils import FrozenDict
 
 from attnviz.audio import MEL, load_audio, peak_normalize
 from attnviz.pipelines import calls, inputs
+from attnviz.pipelines.guidance import guided_within
 from attnviz.pipelines.joining import join_kept
 from attnviz.pipelines.mixin import AuffusionMixin, OutputType
 from attnviz.pipelines.output import AuffusionOutput
@@ -30,11 +31,12 @@ class AuffusionInpaintPipeline(AuffusionMixin, StableDiffusionInpaintPipeline):
         *,
         span: tuple[float, float] | None = None,
         mask: np.ndarray | torch.Tensor | None = None,
-        strength: float = 1.0,
+        strength: float | None = None,
         duration: float | None = None,
         width: int = 1024,
-        num_inference_steps: int = 100,
-        guidance_scale: float = 7.5,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        guidance_interval: tuple[float, float] | None = None,
         negative_prompt: str | list[str] | None = None,
         num_images_per_prompt: int = 1,
         output_type: OutputType = "audio",
@@ -57,9 +59,11 @@ class AuffusionInpaintPipeline(AuffusionMixin, StableDiffusionInpaintPipeline):
             True, or 1, where the spectrogram is drawn anew; lowest band first, like
             ``AuffusionOutput.spectrograms``. A latent cell (8 bands by 80 ms at a factor of 8) is drawn anew as
             a whole, where its earliest frame and highest band is in the mask (diffusers' own rule).
-        strength : float
-            As in `AuffusionAudioToAudioPipeline`, for the masked part.
-        duration, width, num_inference_steps, guidance_scale, negative_prompt, num_images_per_prompt
+        strength : float, optional
+            As in `AuffusionAudioToAudioPipeline`, for the masked part. None: what the checkpoint recommends, or 1.
+        num_inference_steps, guidance_scale, guidance_interval
+            As in `AuffusionPipeline`; None: what the checkpoint recommends for this edit (``"inpaint"``).
+        duration, width, negative_prompt, num_images_per_prompt
             As in `AuffusionAudioToAudioPipeline`.
         output_type, return_dict
             As in `AuffusionPipeline`.
@@ -82,10 +86,12 @@ class AuffusionInpaintPipeline(AuffusionMixin, StableDiffusionInpaintPipeline):
         calls.check_arguments(self.__call__, super().__call__, diffusers_arguments)
         inputs.check_output_type(output_type)
         prompts = inputs.check_prompts(prompt, negative_prompt)
-        strength = inputs.check_strength(strength)
-        guidance_scale = inputs.check_guidance(guidance_scale)
+        strength = inputs.check_strength(self.recommended.settle({"strength": strength}, "inpaint")["strength"])
+        steps, guidance_scale, interval = self._sampling(
+            num_inference_steps, guidance_scale, guidance_interval, "inpaint"
+        )
         num_images_per_prompt = inputs.check_count("num_images_per_prompt", num_images_per_prompt)
-        num_inference_steps = calls.check_steps(self.scheduler, num_inference_steps, diffusers_arguments, strength)
+        steps = calls.check_steps(self.scheduler, steps, diffusers_arguments, strength)
         _, width = inputs.check_size(MEL.n_mels, width, self.vae_scale_factor, bands=None, latent_only=True)
         n, factor = prompts * num_images_per_prompt, self.vae_scale_factor
         shape = (n, self.vae.config.latent_channels, MEL.n_mels // factor, width // factor)
@@ -95,7 +101,7 @@ class AuffusionInpaintPipeline(AuffusionMixin, StableDiffusionInpaintPipeline):
         images, seconds = read_sources([*waveforms], prompts, width, duration)
         drawn_anew = mask_image(span, mask, width=width, seconds=seconds, factor=self.vae_scale_factor)
         self._duration = inputs.check_duration(duration, width, seconds)
-        with _counted_as_plain(self.unet, self.vae):
+        with _counted_as_plain(self.unet, self.vae), guided_within(self, interval):
             latents = super().__call__(
                 prompt=inputs.untupled(prompt),
                 image=images.repeat_interleave(num_images_per_prompt, dim=0),
@@ -103,7 +109,7 @@ class AuffusionInpaintPipeline(AuffusionMixin, StableDiffusionInpaintPipeline):
                 height=images.shape[-2],
                 width=width,
                 strength=strength,
-                num_inference_steps=num_inference_steps,
+                num_inference_steps=steps,
                 guidance_scale=guidance_scale,
                 negative_prompt=inputs.untupled(negative_prompt),
                 num_images_per_prompt=num_images_per_prompt,

@@ -13,9 +13,11 @@ from diffusers import DiffusionPipeline
 from attnviz.audio import MEL, HifiGan, griffin_lim, image_to_mel
 from attnviz.errors import AudioError, CheckpointError, PromptError
 from attnviz.pipelines import calls, checkpoints, inputs
+from attnviz.pipelines.guidance import WHOLE
 from attnviz.pipelines.known_sounds import KnownSounds, read_known_sounds, warn_of_unknown_sounds
 from attnviz.pipelines.output import AuffusionOutput
 from attnviz.pipelines.parts import read_preprocessor
+from attnviz.pipelines.recommended import RecommendedSettings, check_interval, read_recommended
 from attnviz.text import TextConditioner, clip_token_table
 
 DEFAULT_SECONDS = 10.0
@@ -83,11 +85,18 @@ class AuffusionMixin(DiffusionPipeline):
         self._duration = DEFAULT_SECONDS
         self.preprocessor: str | None = None  # of the feature extractor: kept, not used, and saved again
         self.known_sounds: KnownSounds | None = None
+        self.recommended = RecommendedSettings()
+        self._guidance_interval = WHOLE
 
     @property
     def duration(self) -> float:
         """Seconds of audio of the call under way, or of the last one."""
         return self._duration
+
+    @property
+    def guidance_interval(self) -> tuple[float, float]:
+        """Timesteps with guidance, as fractions of the training timesteps, of the call under way or the last one."""
+        return self._guidance_interval
 
     @classmethod
     def from_pretrained(
@@ -129,6 +138,7 @@ class AuffusionMixin(DiffusionPipeline):
         pipe = cls(**checkpoints.load_components(folder, torch_dtype=torch_dtype))
         pipe.preprocessor = read_preprocessor(folder)
         pipe.known_sounds = read_known_sounds(folder)
+        pipe.recommended = read_recommended(folder)
         pipe.register_to_config(_name_or_path=os.fspath(pretrained_model_name_or_path), _revision=commit)
         return pipe
 
@@ -168,6 +178,7 @@ class AuffusionMixin(DiffusionPipeline):
         pipe = cls(**{**pipeline.components, **replaced})
         pipe.preprocessor = getattr(pipeline, "preprocessor", None)
         pipe.known_sounds = getattr(pipeline, "known_sounds", None)
+        pipe.recommended = getattr(pipeline, "recommended", RecommendedSettings())
         config = pipeline.config
         pipe.register_to_config(_name_or_path=config.get("_name_or_path", ""), _revision=config.get("_revision"))
         return pipe
@@ -323,6 +334,19 @@ class AuffusionMixin(DiffusionPipeline):
             return [griffin_lim(log_mel) for log_mel in log_mels.cpu().numpy()]
         waveforms = self.vocoder(log_mels.to(self._execution_device, self.vocoder.dtype))
         return list(waveforms.float().cpu().numpy())
+
+    def _sampling(
+        self, steps: Any, scale: Any, interval: Any, purpose: str = "generation"
+    ) -> tuple[int, float, tuple[float, float]]:
+        """Settle steps and guidance of a call: as they are given, or else as the checkpoint recommends."""
+        names = ("num_inference_steps", "guidance_scale", "guidance_interval")
+        settled = self.recommended.settle(dict(zip(names, (steps, scale, interval), strict=True)), purpose)
+        self._guidance_interval = check_interval("guidance_interval", settled["guidance_interval"])
+        return (
+            settled["num_inference_steps"],
+            inputs.check_guidance(settled["guidance_scale"]),
+            self._guidance_interval,
+        )
 
     @staticmethod
     def _matched(prompt: Any, negative_prompt: Any, embeds: Any) -> tuple[list[str] | None, list[str] | None]:

@@ -9,6 +9,7 @@ from diffusers import StableDiffusionPipeline
 
 from attnviz.audio import MEL
 from attnviz.pipelines import calls, inputs
+from attnviz.pipelines.guidance import guided_within
 from attnviz.pipelines.mixin import DEFAULT_SECONDS, AuffusionMixin, OutputType
 
 
@@ -23,8 +24,9 @@ class AuffusionPipeline(AuffusionMixin, StableDiffusionPipeline):
         duration: float | None = None,
         height: int = MEL.n_mels,
         width: int = 1024,
-        num_inference_steps: int = 100,
-        guidance_scale: float = 7.5,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        guidance_interval: tuple[float, float] | None = None,
         negative_prompt: str | list[str] | None = None,
         num_images_per_prompt: int = 1,
         output_type: OutputType = "audio",
@@ -41,10 +43,14 @@ class AuffusionPipeline(AuffusionMixin, StableDiffusionPipeline):
             Seconds of audio kept, in (0, width x 10 ms]; 10 s, or less where `width` holds less.
         height, width : int
             Image size: mel bands (those of the vocoder) and frames of 10 ms. Multiples of the VAE's factor.
-        num_inference_steps : int
-            Denoising steps. PNDM makes one more call than steps.
-        guidance_scale : float
-            Classifier-free guidance; in effect above 1.
+        num_inference_steps : int, optional
+            Denoising steps. PNDM makes one more call than steps. None: what the checkpoint recommends; 100, the
+            authors' number, where it recommends nothing.
+        guidance_scale : float, optional
+            Classifier-free guidance; in effect above 1. None: what the checkpoint recommends, or the authors' 7.5.
+        guidance_interval : (float, float), optional
+            Lowest and highest timestep with guidance, as fractions of the training timesteps; see
+            `attnviz.pipelines.guidance`. None: what the checkpoint recommends, or (0, 1): all timesteps.
         negative_prompt : str or list of str, optional
             Encoded like a prompt and used in place of the unconditional embedding; it may be empty.
         num_images_per_prompt : int
@@ -79,25 +85,26 @@ class AuffusionPipeline(AuffusionMixin, StableDiffusionPipeline):
         calls.check_arguments(self.__call__, super().__call__, diffusers_arguments)
         inputs.check_output_type(output_type)
         prompts = inputs.check_prompts(prompt, negative_prompt)
-        guidance_scale = inputs.check_guidance(guidance_scale)
+        steps, guidance_scale, interval = self._sampling(num_inference_steps, guidance_scale, guidance_interval)
         num_images_per_prompt = inputs.check_count("num_images_per_prompt", num_images_per_prompt)
-        num_inference_steps = calls.check_steps(self.scheduler, num_inference_steps, diffusers_arguments)
+        steps = calls.check_steps(self.scheduler, steps, diffusers_arguments)
         bands = None if self.vocoder is None else self.vocoder.num_mels
         factor = self.vae_scale_factor
         height, width = inputs.check_size(height, width, factor, bands=bands, latent_only=output_type == "latent")
         n, channels = prompts * num_images_per_prompt, self.unet.config.in_channels
         calls.check_latents(diffusers_arguments, (n, channels, height // factor, width // factor))
         self._duration = inputs.check_duration(duration, width, DEFAULT_SECONDS)
-        latents = super().__call__(
-            prompt=inputs.untupled(prompt),
-            height=height,
-            width=width,
-            num_inference_steps=num_inference_steps,
-            guidance_scale=guidance_scale,
-            negative_prompt=inputs.untupled(negative_prompt),
-            num_images_per_prompt=num_images_per_prompt,
-            output_type="latent",
-            return_dict=False,
-            **diffusers_arguments,
-        )[0]
+        with guided_within(self, interval):
+            latents = super().__call__(
+                prompt=inputs.untupled(prompt),
+                height=height,
+                width=width,
+                num_inference_steps=steps,
+                guidance_scale=guidance_scale,
+                negative_prompt=inputs.untupled(negative_prompt),
+                num_images_per_prompt=num_images_per_prompt,
+                output_type="latent",
+                return_dict=False,
+                **diffusers_arguments,
+            )[0]
         return self._finish(latents, output_type, return_dict)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
 from attnviz.errors import CheckpointError
+from attnviz.pipelines.recommended import FILE_NAME as RECOMMENDED_NAME
 from attnviz.testing.models import (
     ENCODER_WIDTHS,
     ENCODERS,
@@ -73,6 +74,7 @@ def write_adapter_checkpoint(
     published: bool = True,
     cross_attention_dim: int = 24,
     condition_max_length: int = 77,
+    recommended: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Path:
     """Write a tiny random-weight checkpoint in the adapter layout.
 
@@ -91,6 +93,8 @@ def write_adapter_checkpoint(
         Width of the keys the U-Net gets.
     condition_max_length : int
         Positions each encoder's hidden states are padded or cut to.
+    recommended : mapping, optional
+        Content of ``recommended_settings.json``; left out, as of a published checkpoint, there is none.
 
     Returns
     -------
@@ -140,6 +144,8 @@ def write_adapter_checkpoint(
             _write_weights(adapter / "condition_adapter", state, ".pt" if published else ".safetensors")
         _write_json(folder / "condition_config.json", entries)
         _write_shared_parts(folder, cross_attention_dim, published)
+    if recommended is not None:
+        _write_json(folder / RECOMMENDED_NAME, recommended)
     return folder
 
 

@@ -91,6 +91,7 @@ def generation_piece(
             prompt.text,
             num_inference_steps=settings.steps,
             guidance_scale=settings.guidance,
+            guidance_interval=settings.guidance_interval,
             generator=generator,
             duration=10.24,
         )

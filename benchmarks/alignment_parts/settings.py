@@ -21,6 +21,8 @@ TRAINING_TIMESTEPS = 1000
 class Settings:
     """Settings of the study; every draw follows from `seed`.
 
+    Steps and guidance are those that the model recommends for generation.
+
     ``fold`` is what is reported on. Readouts are fitted, and layers chosen, on ``choosing_fold``. ``audio`` says
     where clips and their events come from: the name of a folder of ESC-10, of which scenes are composed, or of an
     event file.
@@ -35,8 +37,9 @@ class Settings:
     choosing_scenes: int = 48
     prompts: int = 100
     seeds: int = 2
-    steps: int = 25
-    guidance: float = 4.0
+    steps: int = 100
+    guidance: float = 7.5
+    guidance_interval: tuple[float, float] = (0.0, 1.0)
     timesteps: tuple[int, ...] = (100, 200, 400)
     draws: int = 2
     inversion_steps: int = 10

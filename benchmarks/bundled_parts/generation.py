@@ -35,6 +35,7 @@ def generated(
                     prompt.text,
                     num_inference_steps=settings.steps,
                     guidance_scale=settings.guidance,
+                    guidance_interval=settings.guidance_interval,
                     generator=generator,
                     duration=10.24,
                 )

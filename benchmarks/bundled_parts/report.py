@@ -36,7 +36,8 @@ def write_summary(
         f"Scenes and prompts of ESC-10's fold {settings['fold']}, seed {settings['seed']}: "
         f"{settings['scenes']} scenes, "
         f"{settings['prompts']} prompts x {settings['seeds']} seeds, {settings['steps']} steps, guidance "
-        f"{settings['guidance']:g}. Layers and timesteps are chosen on fold {settings['choosing_fold']}.",
+        f"{settings['guidance']:g} within {settings['guidance_interval']} of the timesteps. "
+        f"Layers and timesteps are chosen on fold {settings['choosing_fold']}.",
         *(["", _SEEN] if settings["fold"] == 4 else []),
         "",
         *table_lines(bars),

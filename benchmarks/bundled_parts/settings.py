@@ -26,6 +26,8 @@ PARTS = tuple(TABLES)
 class Settings:
     """Settings of the study; every draw follows from `seed`.
 
+    Steps and guidance are those that the model recommends for generation.
+
     ``fold`` is what is reported on. Whatever is chosen (a layer, a timestep) is chosen on ``choosing_fold``.
     Levels are measured at ``scales``, too.
     """
@@ -39,9 +41,10 @@ class Settings:
     prompts: int = 100
     choosing_prompts: int = 30
     seeds: int = 2
-    steps: int = 25
-    speed_steps: int = 50
-    guidance: float = 4.0
+    steps: int = 100
+    speed_steps: int | None = None
+    guidance: float = 7.5
+    guidance_interval: tuple[float, float] = (0.0, 1.0)
     level_seeds: int = 10
     scales: tuple[float, ...] = (1.0, 2.0, 4.0, 7.5, 10.0)
     scale_seeds: int = 2

@@ -13,6 +13,7 @@ import torch
 
 from attnviz.jobs import Generation
 from attnviz.pipelines import AuffusionPipeline
+from attnviz.pipelines.sampling import Sampling
 from attnviz.runs import save_run
 from bundled_parts.settings import Settings
 
@@ -33,8 +34,7 @@ def speed_rows(pipe: AuffusionPipeline, settings: Settings, model: str) -> list[
                 _PROMPT,
                 "--out",
                 str(out),
-                "--steps",
-                str(settings.speed_steps),
+                *([] if settings.speed_steps is None else ["--steps", str(settings.speed_steps)]),
             ]
             start = perf_counter()
             command += ["--model", model] if model else []
@@ -43,7 +43,8 @@ def speed_rows(pipe: AuffusionPipeline, settings: Settings, model: str) -> list[
                 raise SystemExit(f"attnviz generate ended with {done.returncode}:\n{done.stderr}")
             cold.append(perf_counter() - start)
             start = perf_counter()
-            audio, log_mel, maps = Generation(_PROMPT, settings.speed_steps, seed=round_).run(pipe)
+            request = Generation(_PROMPT, Sampling(settings.speed_steps, round_)).settled(pipe.recommended)
+            audio, log_mel, maps = request.run(pipe)
             save_run(out, audio, log_mel, maps, {}, overwrite=True)
             warm.append(perf_counter() - start)
     return [

@@ -120,6 +120,5 @@ def _prompt(sound: str, rng: np.random.Generator) -> str:
 def _call(settings: Settings, part: str, number: int) -> dict[str, Any]:
     return {
         "num_inference_steps": settings.steps,
-        "guidance_scale": settings.guidance,
         "generator": torch.Generator().manual_seed(settings.seed_of(part, number)),
     }

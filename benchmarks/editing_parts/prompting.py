@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
 import attnviz
-from attnviz.editing import LocalBlend, PromptEdit
+from attnviz.editing import PromptEdit
 from attnviz.editing.generating import apply_edit
 from attnviz.editing.measures import (
     agreement,
@@ -40,13 +39,11 @@ def edit_rows(
 ) -> list[dict[str, Any]]:
     """Make one edit in three ways, and measure each against the source."""
     seed = settings.seed_of(part, number)
-    blend = LocalBlend(threshold=settings.blend_threshold, start=settings.blend_start)
-    edit = replace(_with_steps(task.edit, settings.edit_replace_steps), blend=blend)
     generator = torch.Generator().manual_seed(seed)
-    both = apply_edit(pipe, edit, generator=generator, output_type="latent", **_call(settings))
+    both = apply_edit(pipe, task.edit, generator=generator, output_type="latent", **_call(pipe, settings, part))
     maps = both.maps
     source, edited = _decoded(pipe, both.output.latents)
-    regenerated = _regenerated(pipe, task.edit.target, settings, seed)
+    regenerated = _regenerated(pipe, task.edit.target, seed, _call(pipe, settings, part))
     sdedit = _sdedit(pipe, source[0], task.edit.target, settings, seed)
     made = {EDIT: edited, REGENERATE: regenerated, SDEDIT: sdedit}
     heard = {name: _listen(sound[0], trained) for name, sound in made.items()}
@@ -82,8 +79,7 @@ def weight_rows(
     """Weigh a phrase with every weight, from the same noise."""
     span, sound, text = task.prompt.spans[task.place], task.prompt.classes[task.place], task.prompt.text
     changing = [weight for weight in settings.weights if weight != 1]  # at 1 it is the source, bit for bit
-    steps = settings.weight_replace_steps
-    edits = [_with_steps(PromptEdit.reweighting(text, {span: weight}), steps) for weight in changing]
+    edits = [PromptEdit.reweighting(text, {span: weight}).settled(pipe.recommended) for weight in changing]
     (source, *weighed), maps = _together(pipe, edits, settings, settings.seed_of("reweight", number))
     made = dict(zip(changing, weighed, strict=True)) | {1.0: source}
     # Where the source, which is the same at every weight, has the word.
@@ -108,16 +104,11 @@ def weight_rows(
     return rows
 
 
-def _with_steps(edit: PromptEdit, steps: tuple[float, float]) -> PromptEdit:
-    cross, own = steps
-    return replace(edit, cross_replace_steps=cross, self_replace_steps=own)
-
-
 def _together(
     pipe: AuffusionPipeline, edits: list[PromptEdit], settings: Settings, seed: int
 ) -> tuple[list[Sound], AttentionMaps]:
     """Generate a source and edits of it: what each sounds like, the source first, and the maps of all."""
-    latents, maps = generate_together(pipe, edits, seed, **_call(settings))
+    latents, maps = generate_together(pipe, edits, seed, **_call(pipe, settings, "reweight"))
     return _decoded(pipe, latents), maps
 
 
@@ -128,10 +119,10 @@ def _decoded(pipe: AuffusionPipeline, latents: torch.Tensor) -> list[Sound]:
     return [(audios[0], spectrograms[0]) for audios, spectrograms, _ in decoded]
 
 
-def _regenerated(pipe: AuffusionPipeline, target: str, settings: Settings, seed: int) -> Sound:
+def _regenerated(pipe: AuffusionPipeline, target: str, seed: int, call: dict[str, Any]) -> Sound:
     """Generate the target from the source's noise, with nothing of the source."""
     generator = torch.Generator().manual_seed(seed)
-    made = pipe(target, generator=generator, output_type="latent", **_call(settings))
+    made = pipe(target, generator=generator, output_type="latent", **call)
     return _decoded(pipe, made.latents)[0]
 
 
@@ -140,18 +131,17 @@ def _sdedit(pipe: AuffusionPipeline, audio: np.ndarray, target: str, settings: S
     style = AuffusionAudioToAudioPipeline.from_pipe(pipe)
     style.set_progress_bar_config(disable=True)
     generator = torch.Generator().manual_seed(seed)
-    made = style(target, audio, strength=settings.sdedit_strength, generator=generator, **_call(settings))
+    made = style(target, audio, strength=settings.sdedit_strength, generator=generator, **_call(pipe, settings, "style"))
     peak = float(np.abs(audio).max())
     gain = peak / 0.95 if peak else 1.0  # the pipeline scales a clip to a peak of 0.95
     return made.audios[0] * gain, np.maximum(made.spectrograms[0] + np.log(gain), _SILENCE)
 
 
-def _call(settings: Settings) -> dict[str, Any]:
-    return {
-        "num_inference_steps": settings.steps,
-        "guidance_scale": settings.guidance,
-        "duration": _SECONDS,
-    }
+def _call(pipe: AuffusionPipeline, settings: Settings, kind: str) -> dict[str, Any]:
+    """What the model recommends for a kind of edit; regeneration beside an edit is sampled in the same way."""
+    names = ("num_inference_steps", "guidance_scale", "guidance_interval")
+    sampling = {**dict.fromkeys(names), "num_inference_steps": settings.steps}
+    return {**pipe.recommended.settle(sampling, kind), "duration": _SECONDS}
 
 
 def _listen(audio: np.ndarray, trained: TrainedListener) -> Hearing:

@@ -79,6 +79,12 @@ def judge(tables: Tables, resamples: int, seed: int) -> list[Bar]:
         nearer = estimate(wide[REGENERATE] - wide[EDIT])
         bars.append(_bar(names[0], ">= 0.75" if part == "swap" else "", str(heard), heard.mean >= 0.75))
         bars.append(_bar(names[1], "interval above 0" if part == "swap" else "", str(nearer), nearer.low > 0))
+    name, table = "command line at its defaults: the new word is heard", tables.get("command")
+    if table is None:
+        bars.append(Bar(name, ">= 0.75", "", "not measured"))
+    else:
+        heard = estimate(table["new heard"].astype(float))
+        bars.append(_bar(name, ">= 0.75", str(heard), heard.mean >= 0.75))
     table = tables.get("reweight")
     for column, (what, wanted) in _WEIGHED.items():
         name = f"reweight: Spearman correlation of {what} with the word's weight"
@@ -124,8 +130,8 @@ def write_summary(folder: Path, study: Mapping[str, Any], bars: Sequence[Bar], t
     lines = [
         "# Editing, measured",
         "",
-        f"ESC-10's fold {settings['fold']}, {settings['prompts']} cases a kind, {settings['steps']} steps, "
-        f"guidance {settings['guidance']:g}, seed {settings['seed']}. Means, in brackets their bootstrap "
+        f"ESC-10's fold {settings['fold']}, {settings['prompts']} cases a kind, seed {settings['seed']}, the model's own "
+        f"settings{_other_steps(settings)}: {_recommended(study)}. Means, in brackets their bootstrap "
         "intervals over cases (95 %), and the number of cases.",
         "",
         *table_lines(bars),
@@ -138,6 +144,18 @@ def write_summary(folder: Path, study: Mapping[str, Any], bars: Sequence[Bar], t
     (folder / "README.md").write_text("\n".join(lines), encoding="utf-8")
     (folder / "study.json").write_text(json.dumps(study, indent=2) + "\n", encoding="utf-8")
     pd.DataFrame([vars(bar) for bar in bars]).to_csv(folder / "bars.csv", index=False)
+
+
+def _other_steps(settings: Mapping[str, Any]) -> str:
+    return "" if settings["steps"] is None else f" but {settings['steps']} steps"
+
+
+def _recommended(study: Mapping[str, Any]) -> str:
+    purposes = study.get("recommended", {})
+    return "; ".join(
+        f"{purpose}: {', '.join(f'{name} {value}' for name, value in values.items())}"
+        for purpose, values in purposes.items()
+    )
 
 
 def table_lines(bars: Sequence[Bar]) -> list[str]:

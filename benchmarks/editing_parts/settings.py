@@ -8,28 +8,22 @@ from typing import Any
 
 import numpy as np
 
-PARTS = ("swap", "refine", "reweight", "inpaint", "style")
+PARTS = ("swap", "refine", "reweight", "inpaint", "style", "command")
 
 
 @dataclass(frozen=True)
 class Settings:
     """Settings of the study; every draw follows from `seed`.
 
-    Replace steps are fractions of the steps with the source's cross-attention and with its self-attention. Those
-    of swaps and refinements, which have a local blend besides, were chosen on swaps of fold 3; a weight acts as
-    long as cross-attention is injected.
+    Steps, guidance, replace steps and blend are those a reader gets who gives none: the model's own, of its
+    ``recommended_settings.json``. Only `steps` can be set, for a faster look.
     """
 
     esc10: str
     model: str
     fold: int = 4
     prompts: int = 50
-    steps: int = 20
-    guidance: float = 4.0
-    edit_replace_steps: tuple[float, float] = (0.1, 0.1)
-    blend_threshold: float = 0.6
-    blend_start: float = 0.1
-    weight_replace_steps: tuple[float, float] = (0.8, 0.4)
+    steps: int | None = None
     sdedit_strength: float = 0.6
     weights: tuple[float, ...] = (-2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0)
     strengths: tuple[float, ...] = (0.2, 0.4, 0.6, 0.8, 1.0)

@@ -12,6 +12,7 @@ from peft import LoraConfig
 
 import attnviz
 from attnviz.editing import LocalBlend, PromptEdit, apply_edit, refine, reweight, swap
+from attnviz.pipelines.recommended import RecommendedSettings
 from attnviz.editing.alignment import align_refine, key_map
 from attnviz.editing.injection import Injection
 from attnviz.tracing import Trace
@@ -187,6 +188,7 @@ def test_edits_follow_the_paper(two, edit):
     weights, fractions = torch.ones(154, dtype=torch.float64), torch.ones(154, dtype=torch.float64)
     for word, weight in edit.weights.items():
         weights[tables[1].find(word)] = weight
+    edit = edit.settled(RecommendedSettings())
     steps = edit.cross_replace_steps
     steps = {None: steps} if isinstance(steps, float) else steps
     fractions *= steps[None]

@@ -1,0 +1,45 @@
+"""Swaps as a reader makes them: `attnviz edit swap SOURCE TARGET`, with no other setting than the seed."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from typer.testing import CliRunner
+
+import attnviz
+from attnviz.audio import load_audio
+from attnviz.audio.levels import loudest_level
+from attnviz.cli import app
+from attnviz.sounds.listener_folder import TrainedListener
+from editing_parts.settings import Settings
+from editing_parts.tasks import Task
+
+
+def command_rows(
+    model: str | None, trained: TrainedListener, task: Task, settings: Settings, number: int
+) -> list[dict[str, Any]]:
+    """Run the command line's swap of one task in this process, and listen to the audio it wrote."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "run"
+        command = ["edit", "swap", task.edit.source, task.edit.target, "--out", str(out)]
+        command += ["--seed", str(settings.seed_of("swap", number))]
+        command += ["--model", model] if model else []
+        command += [] if settings.steps is None else ["--steps", str(settings.steps)]
+        done = CliRunner().invoke(app, command)
+        if done.exit_code:
+            raise SystemExit(f"attnviz {' '.join(command)} ended with {done.exit_code}:\n{done.output}")
+        audio = load_audio(out / "audio.wav")
+    heard = attnviz.listen(audio, model=trained.listener, decoding=trained.decoding)
+    return [
+        {
+            "case": number,
+            "source": task.edit.source,
+            "target": task.edit.target,
+            "new": task.new,
+            "new heard": heard.onset(str(task.new)) is not None,
+            "new peak": float(heard.peaks.sel(sound=task.new)),
+            "level, dBFS": loudest_level(audio),
+        }
+    ]
