@@ -92,7 +92,7 @@ class Generation:
     """What is generated."""
 
     prompt: str
-    sampling: Sampling = Sampling()
+    sampling: Sampling = field(default_factory=Sampling)
     duration: float = 10.0
     keep: tuple[str, ...] = ()
     settings_from: Mapping[str, str] = field(default_factory=dict)

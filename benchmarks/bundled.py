@@ -189,7 +189,11 @@ class _Study:
 
 def sampling(model: Path) -> dict[str, Any]:
     """Return the steps and guidance that a checkpoint recommends, by the names studies have for them."""
-    names = {"steps": "num_inference_steps", "guidance": "guidance_scale", "guidance_interval": "guidance_interval"}
+    names = {
+        "steps": "num_inference_steps",
+        "guidance": "guidance_scale",
+        "guidance_interval": "guidance_interval",
+    }
     recommended = read_recommended(model)
     return {short: recommended.value(name) for short, name in names.items()}
 

@@ -32,8 +32,8 @@ def levels(samples: np.ndarray, hop_length: int = MEL.hop_length) -> np.ndarray:
     Returns
     -------
     numpy.ndarray, shape (frames,), float64
-        Root mean square of the 0.4 s around each frame's centre, in dB of full scale; at the ends, of what there is
-        of them. A sine of amplitude 1 has -3.01; nothing is below -120.
+        Root mean square of the 0.4 s around each frame's centre, in dB of full scale; at the ends, of the
+        first or last 0.4 s. A sine of amplitude 1 has -3.01; nothing is below -120.
 
     Raises
     ------
@@ -71,8 +71,8 @@ def mel_levels(log_mel: np.ndarray) -> np.ndarray:
     -------
     numpy.ndarray, shape (frames,), float64
         In dB of full scale, as `levels`. A band holds the mean magnitude of its bins, so their power is a lower
-        bound: the estimate is about 0.6 dB low for white noise, and up to 4 dB for a tone. A spectrogram at the floor
-        has -108.
+        bound: the estimate is about 0.6 dB low for white noise, and up to 4 dB for a tone. A spectrogram at the
+        floor has -108.
     """
     bands, frames = log_mel.shape
     edges = _band_edges(bands)
@@ -111,12 +111,11 @@ def warn_if_inaudible(level: float, what: str) -> None:
 
 
 def _around(power: np.ndarray, centres: np.ndarray, width: float) -> np.ndarray:
-    """Mean power of a width around each centre, of what lies within the clip."""
-    width = min(round(width), power.size)
-    starts = np.clip(np.round(centres - width / 2).astype(int), 0, None)
-    ends = np.clip(np.round(centres + width / 2).astype(int), None, power.size)
+    """Mean power of a width around each centre, moved into the clip at its ends."""
+    length = min(round(width), power.size)
+    starts = np.clip(np.round(centres - length / 2).astype(int), 0, power.size - length)
     total = np.concatenate([[0.0], np.cumsum(power)])
-    return np.maximum(total[ends] - total[starts], 0.0) / np.maximum(ends - starts, 1)
+    return np.maximum(total[starts + length] - total[starts], 0.0) / length
 
 
 def _decibels(power: np.ndarray) -> np.ndarray:

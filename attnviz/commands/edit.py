@@ -245,7 +245,9 @@ def style(
     def request() -> EditRequest:
         from attnviz.editing.requests import ClipEditRequest
 
-        return ClipEditRequest(clip, prompt, _sampling(num_inference_steps, seed, guidance, negative, guidance_interval), strength)
+        return ClipEditRequest(
+            clip, prompt, _sampling(num_inference_steps, seed, guidance, negative, guidance_interval), strength
+        )
 
     return _run(request, (model, revision, offline, device, precision), out, overwrite)
 

@@ -54,6 +54,7 @@ def listen(
         "events": rows(hearing.events),
         "peaks": peaks,
         "quality": hearing.quality,
+        "doubt": hearing.doubt,
         "out": out,
     }
 
@@ -62,8 +63,20 @@ def _show(hearing: Hearing) -> None:
     table = Table("sound", "onset (s)", "offset (s)", title=escape(printable(hearing.clip)), title_justify="left")
     for label, onset, offset in zip(*(hearing.events[name] for name in ("label", "onset", "offset")), strict=True):
         table.add_row(escape(label), f"{onset:.2f}", f"{offset:.2f}")
-    show(table if len(hearing.events) else "No sound that the listener knows.")
+    show(table if len(hearing.events) else _nothing(hearing))
     peaks = hearing.peaks
     named = ", ".join(f"{name} {float(peaks.sel(sound=name)):.2f}" for name in hearing.strongest(_STRONGEST))
     say(f"strongest: {named}")
+    if hearing.doubt:
+        say(f"doubtful: {hearing.doubt}")
     say(hearing.quality_line)
+
+
+def _nothing(hearing: Hearing) -> str:
+    """Say why there is no event: silence, or other sounds."""
+    from attnviz.audio.levels import INAUDIBLE_DBFS
+
+    loudest = None if hearing.levels is None else float(hearing.levels.max())
+    if loudest is not None and loudest < INAUDIBLE_DBFS:
+        return f"Nothing that can be heard: {loudest:.1f} dBFS in the loudest 0.4 s."
+    return "No sound that the listener knows."

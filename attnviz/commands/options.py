@@ -35,9 +35,7 @@ Precision = Annotated[str, typer.Option(help=f"{', '.join(_PRECISIONS)}.", autoc
 _RECOMMENDED = "what the checkpoint recommends if left out"
 Steps = Annotated[
     int | None,
-    typer.Option(
-        "--num-inference-steps", "--steps", min=1, max=1000, help=f"Denoising steps; {_RECOMMENDED}."
-    ),
+    typer.Option("--num-inference-steps", "--steps", min=1, max=1000, help=f"Denoising steps; {_RECOMMENDED}."),
 ]
 Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the initial noise.")]
 Guidance = Annotated[

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
+from attnviz.audio.levels import mel_levels
 from attnviz.diagnosis.finding import Diagnosis, Finding
 from attnviz.diagnosis.signs import (
     clipped_share,
     entropy_share,
-    loudest_db,
     moran,
     reconstruction_error,
     relative_difference,
@@ -202,7 +202,7 @@ def _sound(maps: AttentionMaps, prompt_index: int, sample: int) -> list[Finding]
         return [Finding(name, unjudged="no spectrogram travels with the maps") for name in (CLIPPED, SILENT)]
     own = maps.spectrogram.isel(prompt=prompt_index, image=sample)
     log_mel = _heard(own)
-    silent = Finding(SILENT, loudest_db(log_mel))
+    silent = Finding(SILENT, float(mel_levels(log_mel).max()))
     if silent.found:
         return [Finding(CLIPPED, unjudged="the spectrogram is silent"), silent]
     return [Finding(CLIPPED, clipped_share(log_mel)), silent]

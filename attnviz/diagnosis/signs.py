@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from attnviz.audio.settings import LOG_CEILING, LOG_FLOOR
+from attnviz.audio.settings import LOG_CEILING
 
 AUDIBLE_DB = 60.0
 """Cells within this many dB of the loudest count in a reconstruction."""
@@ -108,11 +108,6 @@ def relative_difference(guided: np.ndarray, unguided: np.ndarray) -> float:
 def clipped_share(log_mel: np.ndarray) -> float:
     """Return the share of cells at the spectrogram's highest value, or beyond the image's ceiling of ln 200."""
     return float((log_mel >= min(float(log_mel.max()), LOG_CEILING) - _SAME).mean())
-
-
-def loudest_db(log_mel: np.ndarray) -> float:
-    """Return how many dB the loudest cell is above the image's floor of ln 1e-5."""
-    return float(_NEPER * (log_mel.max() - LOG_FLOOR))
 
 
 def reconstruction_error(original: np.ndarray, reconstruction: np.ndarray) -> float:

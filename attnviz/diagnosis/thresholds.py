@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from attnviz.audio.levels import INAUDIBLE_DBFS
+
 
 @dataclass(frozen=True)
 class Threshold:
@@ -118,10 +120,10 @@ THRESHOLDS: Mapping[str, Threshold] = MappingProxyType(
             "unclipped, one cell of 262144 is the highest; a thousandth is a plateau of 260",
         ),
         SILENT: Threshold(
-            40.0, 100.0, 0.0,
-            "loudest cell above the spectrogram's floor of ln 1e-5 (dB)",
-            "Nothing is heard: maps over silence say nothing.",
-            "audio with its peak at 0.95 reaches about 100 dB; this is a thousandth of its magnitude",
+            INAUDIBLE_DBFS, -10.0, -108.0,
+            "level of the loudest 0.4 s, estimated from the spectrogram (dBFS)",
+            "Nothing is heard: maps over silence say nothing. Try a lower guidance scale, or another seed.",
+            "attnviz.audio.levels; sounds of the bundled model's training scenes: 99 % of the frames above -48",
         ),
         ARTEFACTS: Threshold(
             6.0, 0.0, 20.0,

@@ -100,7 +100,9 @@ def apply_edit(
             raise AttnVizError("latents= has no meaning beside clip=: an inverted clip begins with its own.")
         pipe, latents = clip.pipeline(pipe), clip.latents
         generation = clip.arguments(edit.source, generation)
-    sampling = {name: generation.get(name) for name in ("num_inference_steps", "guidance_scale", "guidance_interval")}
+    sampling = {
+        name: generation.get(name) for name in ("num_inference_steps", "guidance_scale", "guidance_interval")
+    }
     generation = {**generation, **pipe.recommended.settle(sampling, edit.kind)}
     tables = [token_table(pipe, prompt) for prompt in (edit.source, edit.target)]
     injection = edit.injection(*tables)

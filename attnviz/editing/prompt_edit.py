@@ -63,7 +63,7 @@ class PromptEdit:
 
     def __post_init__(self) -> None:
         inputs.check_prompts([self.source, self.target])
-        _ = self.pairs, self._weighed, self.fractions, self.blend_spans
+        _ = self.pairs, self.weighed, self.fractions, self.blend_spans
         if self.self_replace_steps is not None:
             check_fraction("self_replace_steps", self.self_replace_steps)
 
@@ -99,7 +99,11 @@ class PromptEdit:
         threshold, start = (recommended.value(name, self.kind) for name in ("blend_threshold", "blend_start"))
         if self.blend is None:
             # Recommended for an edit that changes something; there is nothing to confine in one that does not.
-            return LocalBlend(threshold=threshold, start=start) if threshold is not None and any(self.changed) else None
+            return (
+                LocalBlend(threshold=threshold, start=start)
+                if threshold is not None and any(self.changed)
+                else None
+            )
         blend = LocalBlend() if self.blend is True else self.blend
         return blend.settled(threshold, start) if blend else None
 
@@ -137,9 +141,9 @@ class PromptEdit:
         """Spans of the words that are edited, of source and target: that differ, or are weighed."""
         other = [pair for pair in self.pairs if not pair.same]
         source = [pair.source for pair in other if pair.source]
-        target = [pair.target for pair in other if pair.target] + list(self._weighed)
+        target = [pair.target for pair in other if pair.target] + list(self.weighed)
         if self.source == self.target:
-            source += list(self._weighed)
+            source += list(self.weighed)
         return source, target
 
     @property
@@ -176,7 +180,7 @@ class PromptEdit:
         weights, fractions = torch.ones(len(target)), torch.full((len(target),), every, dtype=torch.float64)
         for span, fraction in some.items():
             fractions[target.find(span)] = fraction
-        for span, weight in self._weighed.items():
+        for span, weight in self.weighed.items():
             weights[target.find(span)] = weight
         keys = key_map(source, target, self.pairs)
         return Injection(keys, weights, fractions, self._self_fraction, self.record)
@@ -190,7 +194,7 @@ class PromptEdit:
             "edit": self.kind,
             "source": self.source,
             "target": self.target,
-            "weights": {_name(words, span): weight for span, weight in self._weighed.items()},
+            "weights": {_name(words, span): weight for span, weight in self.weighed.items()},
             "cross_replace_steps": {"": every} | {_name(words, span): value for span, value in some.items()},
             "self_replace_steps": self._self_fraction,
             "blend": None
@@ -209,7 +213,8 @@ class PromptEdit:
         return float(AUTHORS[self.kind]["self_replace_steps"] if own is None else own)
 
     @property
-    def _weighed(self) -> dict[Span, float]:
+    def weighed(self) -> dict[Span, float]:
+        """Factor on each span of the target that is weighed."""
         for phrase, weight in self.weights.items():
             if not isinstance(weight, Real) or isinstance(weight, bool) or not math.isfinite(weight):
                 raise AttnVizError(

@@ -11,6 +11,7 @@ import numpy as np
 
 from attnviz.api import trace
 from attnviz.audio import MEL, SpectrogramGrid, load_audio
+from attnviz.editing.audibility import warn_of_inaudible_words
 from attnviz.editing.generating import apply_edit
 from attnviz.editing.injection import SOURCE, TARGET
 from attnviz.editing.inverting import InvertedClip, Method, invert, read_editable
@@ -155,6 +156,7 @@ class PromptEditRequest:
             )
         made = apply_edit(pipe, self.edit, clip=clip, **arguments)
         audios, log_mels = made.output.to_tuple()[:2]
+        warn_of_inaudible_words(self.edit, audios[TARGET], pipe.known_sounds)
         before, after = (maps_of_prompt(made.maps, prompt) for prompt in (SOURCE, TARGET))
         return Edited(
             (audios[SOURCE], log_mels[SOURCE]),

@@ -14,6 +14,7 @@ from attnviz import provenance
 from attnviz.alignment import Alignment, align
 from attnviz.alignment.phrases import phrase_events
 from attnviz.audio import MEL, load_audio, peak_normalize
+from attnviz.audio.levels import loudest_level, warn_if_inaudible
 from attnviz.capture import find_cross_attention
 from attnviz.events import events_of, read_events
 from attnviz.explaining.reading import explain
@@ -104,6 +105,7 @@ def explain_to_run(
     pipe = model.load()
     check_mappable(pipe, request.prompt)
     _check_readout(pipe, request.readout)
+    warn_if_inaudible(loudest_level(waveform), "The clip")
     maps = explain(pipe, waveform, request.prompt, **request.settings)
     alignment = None if events is None else align(maps, events, readout=request.readout)
     spectrogram = cast("xr.DataArray", maps.spectrogram)  # explain's maps have it always

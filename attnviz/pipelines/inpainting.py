@@ -15,7 +15,7 @@ from attnviz.audio import MEL, load_audio, peak_normalize
 from attnviz.pipelines import calls, inputs
 from attnviz.pipelines.guidance import guided_within
 from attnviz.pipelines.joining import join_kept
-from attnviz.pipelines.mixin import AuffusionMixin, OutputType
+from attnviz.pipelines.mixin import AuffusionMixin, OutputType, warn_of_silence
 from attnviz.pipelines.output import AuffusionOutput
 from attnviz.pipelines.sources import AudioSource, mask_image, read_sources
 
@@ -117,10 +117,12 @@ class AuffusionInpaintPipeline(AuffusionMixin, StableDiffusionInpaintPipeline):
                 return_dict=False,
                 **diffusers_arguments,
             )[0]
-        output = self._finish(latents, output_type, return_dict=True)
+        output = self._finish(latents, output_type, return_dict=True, check_level=False)
         if output_type == "audio":
             kept = [waveforms[min(i // num_images_per_prompt, len(waveforms) - 1)] for i in range(n)]
             _join(output, kept, drawn_anew[0, 0].numpy(), factor)
+            drawn = np.repeat(drawn_anew[0, 0].numpy().any(axis=0), MEL.hop_length)
+            warn_of_silence([audio[drawn[: len(audio)]] for audio in output.audios or []], "The part drawn anew")
         return output if return_dict else output.to_tuple()
 
 

@@ -54,15 +54,29 @@ def warn_of_unknown_sounds(prompts: Sequence[str], sounds: KnownSounds | None) -
     """
     if sounds is None:
         return
-    stems = "|".join(re.escape(stem) for words in sounds.values() for stem in words)
     for prompt in dict.fromkeys(prompts):
-        if not re.search(rf"\b(?:{stems}){ENDINGS}\b", prompt.lower()):
+        if not sounds_named(prompt, sounds):
             warnings.warn(
                 f"the prompt {prompt!r} names no sound that this model was trained on. "
                 f"It knows {len(sounds)}: {', '.join(sounds)}.",
                 UnknownSoundWarning,
                 stacklevel=2,
             )
+
+
+def sounds_named(text: str, sounds: KnownSounds) -> list[str]:
+    """Return the names of the sounds that a text names.
+
+    Examples
+    --------
+    >>> sounds_named("dogs bark in a crowd", {"Dog bark": ["dog"], "Rooster": ["crow"]})
+    ['Dog bark']
+    """
+    return [
+        name
+        for name, stems in sounds.items()
+        if re.search(rf"\b(?:{'|'.join(map(re.escape, stems))}){ENDINGS}\b", text.lower())
+    ]
 
 
 def _are_words(stems: object) -> bool:

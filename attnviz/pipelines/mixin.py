@@ -11,6 +11,7 @@ import torch
 from diffusers import DiffusionPipeline
 
 from attnviz.audio import MEL, HifiGan, griffin_lim, image_to_mel
+from attnviz.audio.levels import loudest_level, warn_if_inaudible
 from attnviz.errors import AudioError, CheckpointError, PromptError
 from attnviz.pipelines import calls, checkpoints, inputs
 from attnviz.pipelines.guidance import WHOLE
@@ -95,7 +96,7 @@ class AuffusionMixin(DiffusionPipeline):
 
     @property
     def guidance_interval(self) -> tuple[float, float]:
-        """Timesteps with guidance, as fractions of the training timesteps, of the call under way or the last one."""
+        """Timesteps with guidance, as fractions of all, of the call under way or the last one."""
         return self._guidance_interval
 
     @classmethod
@@ -362,11 +363,28 @@ class AuffusionMixin(DiffusionPipeline):
     ) -> torch.Tensor:
         return self.conditioner(prompts, device=device, allow_empty=allow_empty).to(dtype=self.unet.dtype)
 
-    def _finish(self, latents: torch.Tensor, output_type: OutputType, return_dict: bool) -> Any:
+    def _finish(
+        self, latents: torch.Tensor, output_type: OutputType, return_dict: bool, *, check_level: bool = True
+    ) -> Any:
         """Latents of a finished loop, in the form that was asked for."""
         if output_type == "latent":
             output = AuffusionOutput(latents=latents)
         else:
             output = self.decode_audio(latents, self._duration)
             self.maybe_free_model_hooks()
+            if check_level:
+                warn_of_silence(output.audios or [])
         return output if return_dict else output.to_tuple()
+
+
+def warn_of_silence(audios: Sequence[np.ndarray], what: str = "The audio") -> None:
+    """Warn of each result that cannot be heard.
+
+    Warns
+    -----
+    InaudibleWarning
+        With its number, where there are several, and its level in dB of full scale.
+    """
+    for number, audio in enumerate(audios):
+        named = what if len(audios) == 1 else f"{what} ({number + 1} of {len(audios)})"
+        warn_if_inaudible(loudest_level(audio), named)

@@ -34,7 +34,7 @@ NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "style": _CLIP_EDIT,
     }
 )
-"""What can be recommended for generation and for each kind of edit. What an edit leaves out is that of generation."""
+"""What can be recommended, for generation and for each kind of edit; an edit inherits from generation."""
 
 _PROMPT_TO_PROMPT = {
     "num_inference_steps": 50,
@@ -55,7 +55,7 @@ AUTHORS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "style": {"strength": 0.8},
     }
 )
-"""Values of the authors of Auffusion (arXiv 2401.01044) and, of edits of prompts, of prompt-to-prompt (2208.01626)."""
+"""Values of Auffusion (arXiv 2401.01044), and for edits of prompts of prompt-to-prompt (arXiv 2208.01626)."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
@@ -15,7 +16,7 @@ from attnviz.audio.grid import CellGrid, SpectrogramGrid
 from attnviz.errors import MapsError
 from attnviz.maps.layer import cells_of
 from attnviz.plots.heat import SIGNED, heatmap
-from attnviz.plots.spectrogram import spectrogram, value_range
+from attnviz.plots.spectrogram import label_decibels, spectrogram
 from attnviz.plots.style import FONTSIZE, extent, hatch_padding, label_axes, readable, text_style
 
 _WIDTH, _HEIGHT = 3.9, 1.75  # inches of a panel
@@ -89,10 +90,7 @@ def edit_comparison(
     figure = Figure(figsize=(3 * _WIDTH + 0.9, rows * (_HEIGHT + 0.35) + 0.4), layout="constrained")
     axes = figure.subplots(rows, 3, squeeze=False)
     images = [_spectrogram(ax, values, grid) for ax, values in zip(axes[0], (before, after), strict=False)]
-    low, high = value_range(np.concatenate([before, after]), grid.padding(before.shape[1]))
-    for image in images:
-        image.set_clim(low, high)
-    _bar(images[1], "log-mel")
+    label_decibels(_bar(images[1], "log-mel (dB)"))
     _difference(axes[0, 2], after - before, grid.cells(*before.shape), grid, "log-mel")
     for row, word in zip(axes[1:], words, strict=True):
         _word(row, word, (before, after), grid)
@@ -163,10 +161,11 @@ def _signed(ax: Axes, values: np.ndarray, cells: CellGrid, grid: SpectrogramGrid
     return image
 
 
-def _bar(image: AxesImage, label: str) -> None:
+def _bar(image: AxesImage, label: str) -> Colorbar:
     bar = image.axes.figure.colorbar(image, ax=image.axes, pad=0.01, aspect=12)
     bar.set_label(label, fontsize=FONTSIZE)
     bar.ax.tick_params(labelsize=FONTSIZE)
+    return bar
 
 
 def _title(ax: Axes, text: str) -> None:

@@ -16,7 +16,7 @@ from matplotlib.image import AxesImage
 from attnviz.audio.grid import SpectrogramGrid
 from attnviz.errors import MapsError
 from attnviz.maps.layer import cells_of
-from attnviz.plots.spectrogram import value_range
+from attnviz.plots.spectrogram import SHOWN_RANGE
 from attnviz.plots.style import (
     ATTENTION,
     FONTSIZE,
@@ -126,7 +126,7 @@ def draw_heat(
     }
     ax.set_facecolor("white")
     if beneath is not None:
-        low, high = value_range(beneath, grid.padding(beneath.shape[1]))
+        low, high = SHOWN_RANGE
         ax.imshow(beneath, cmap=_BENEATH, vmin=low, vmax=high, **where)
     cells = cells_of(heat, grid)
     image = ax.imshow(heat.to_numpy(), cmap=colours, norm=norm, **where | {"extent": extent(cells)})

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.colorbar import Colorbar
 from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 
 from attnviz.audio.grid import SpectrogramGrid
 from attnviz.errors import MapsError
 from attnviz.plots.style import FONTSIZE, extent, hatch_padding, height_of, label_axes, wrapped
+
+SHOWN_RANGE = (math.log(1e-3), math.log(10.0))
+"""Log-mel values at the ends of the colour scale: -60 and 20 dB. White noise at -20 dB of full scale lies at
+-12 dB, at -50, where sound counts as inaudible, at -42; quieter sound is darker in every picture."""
+
+_DB = math.log(10.0) / 20.0  # in nats
 
 
 def spectrogram(
@@ -21,7 +30,7 @@ def spectrogram(
     cmap: str | Colormap = "magma",
     colorbar: bool | None = None,
 ) -> Axes:
-    """Draw a log-mel spectrogram.
+    """Draw a log-mel spectrogram, on the same scale for every clip, so that silence looks silent (`SHOWN_RANGE`).
 
     Parameters
     ----------
@@ -29,7 +38,7 @@ def spectrogram(
         Natural-log mel spectrogram, lowest band first. Bands and frames divide the grid's width and mel axis
         into equal shares.
     grid : SpectrogramGrid
-        What second and what Hz it covers. Columns beyond the audio are hatched, and leave the colours alone.
+        What second and what Hz it covers. Columns beyond the audio are hatched.
         Values that are no numbers are blue, and the title says how many there are.
     ax : matplotlib.axes.Axes, optional
         Where to draw; None: a figure of its own (``ax.figure``).
@@ -66,7 +75,7 @@ def spectrogram(
     if ax is None:
         ax = Figure(figsize=(9.0, 3.4), layout="constrained").add_subplot()
     padding = grid.padding(values.shape[1])
-    low, high = value_range(values, padding)
+    low, high = SHOWN_RANGE
     undefined = np.count_nonzero(~np.isfinite(values))
     image = ax.imshow(
         np.ma.masked_invalid(values), origin="lower", extent=extent(grid), aspect="auto", interpolation="nearest",
@@ -83,15 +92,12 @@ def spectrogram(
     if own if colorbar is None else colorbar:
         height = height_of(ax)
         bar = ax.figure.colorbar(image, ax=ax, pad=0.015, aspect=max(6.0, height / 0.13))
-        bar.set_label(wrapped("log-mel magnitude (natural log)", height, 10.0))
+        label_decibels(bar)
+        bar.set_label(wrapped("log-mel magnitude (dB)", height, 10.0))
     return ax
 
 
-def value_range(values: np.ndarray, padding: np.ndarray) -> tuple[float, float]:
-    """Lowest and highest finite value of the columns that are not padding (of all, where all are)."""
-    heard = values[:, ~padding] if not padding.all() else values
-    finite = heard[np.isfinite(heard)]
-    if finite.size == 0:
-        finite = values[np.isfinite(values)]
-    low, high = float(finite.min()), float(finite.max())
-    return (low, high) if high > low else (low - 1.0, high + 1.0)
+def label_decibels(bar: Colorbar) -> None:
+    """Label the colour bar of a spectrogram in dB, every 20 from -60 to 20."""
+    decibels = range(-60, 21, 20)
+    bar.set_ticks([each * _DB for each in decibels], labels=[str(each) for each in decibels])

@@ -15,7 +15,7 @@ from attnviz.errors import MapsError
 from attnviz.events.table import scorable
 from attnviz.maps import AttentionMaps
 from attnviz.plots.heat import SIGNED
-from attnviz.plots.spectrogram import value_range
+from attnviz.plots.spectrogram import SHOWN_RANGE
 from attnviz.plots.style import ATTENTION, HZ_TICKS, attention_colours, mel_position
 from attnviz.report.items import Item, Span, event_spans, first_item, items_of
 from attnviz.report.quantised import LEVELS, array_text, audio_text, quantise
@@ -173,9 +173,7 @@ def _spectrogram(log_mel: np.ndarray, grid: SpectrogramGrid) -> dict[str, Any] |
     if not np.isfinite(log_mel).any():
         return None
     values = np.asarray(log_mel, dtype=np.float64)
-    low, high = value_range(values, grid.padding(values.shape[1]))
-    shown = np.where(np.isfinite(values), np.clip(values, low, high), np.nan)
-    data, low, high = quantise(shown)
+    data, low, high = quantise(values, SHOWN_RANGE)
     missing = int((~np.isfinite(values)).sum())
     rows, columns = values.shape
     return {

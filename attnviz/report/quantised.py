@@ -15,13 +15,15 @@ LEVELS = 254
 """Steps from the lowest to the highest value: byte 0 says that a value is not finite, 1 to 255 are values."""
 
 
-def quantise(values: np.ndarray) -> tuple[np.ndarray, float, float]:
+def quantise(values: np.ndarray, limits: tuple[float, float] | None = None) -> tuple[np.ndarray, float, float]:
     """Bring an array to bytes: ``value = low + (byte - 1) / 254 * (high - low)``, at most half a step off.
 
     Parameters
     ----------
     values : numpy.ndarray
         Of any shape; what is not finite becomes byte 0.
+    limits : (float, float), optional
+        The scale; values beyond are at its ends. None: the lowest and highest value.
 
     Returns
     -------
@@ -37,8 +39,8 @@ def quantise(values: np.ndarray) -> tuple[np.ndarray, float, float]:
     finite = np.isfinite(values)
     if not finite.any():
         return np.zeros(values.shape, np.uint8), 0.0, 0.0
-    low, high = float(values[finite].min()), float(values[finite].max())
-    share = (np.where(finite, values, low) - low) / ((high - low) or 1.0)
+    low, high = limits or (float(values[finite].min()), float(values[finite].max()))
+    share = (np.where(finite, np.clip(values, low, high), low) - low) / ((high - low) or 1.0)
     return np.where(finite, 1 + np.round(share * LEVELS), 0).astype(np.uint8), low, high
 
 

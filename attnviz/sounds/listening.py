@@ -15,6 +15,7 @@ import torch
 import xarray as xr
 
 from attnviz.audio import MEL, SpectrogramGrid, fit_width, load_audio, log_mel, mel_to_image
+from attnviz.audio.levels import INAUDIBLE_DBFS, levels
 from attnviz.errors import AudioError
 from attnviz.events import event_table
 from attnviz.sounds.decoding import Decoding
@@ -69,7 +70,10 @@ def listen(
     Notes
     -----
     The listener hears the ten classes of ESC-10 (`attnviz.sounds.CLASSES`) and no others: another sound is
-    taken for one of them, or for none.
+    taken for one of them, or for none; ``Hearing.doubt`` says where that is likely.
+
+    Nothing is reported where the audio is inaudible: where the 0.4 s around a frame are below -50 dB of full scale
+    (`attnviz.audio.levels`), every probability is 0.
 
     The level of the audio is left alone. The listener was trained on mixtures that peak at up to 0.95, of
     sounds whose loudest 10 ms are 28 to 12 dB below full scale; much quieter audio is better amplified first.
@@ -87,8 +91,9 @@ def listen(
     grid = SpectrogramGrid(width=columns, audio_seconds=min(seconds, columns * MEL.hop_length / MEL.sample_rate))
     heard = ~grid.padding(frames)
     heard[0] = True  # of a listener whose frames are longer than the audio
+    level = levels(samples, step * MEL.hop_length)[:frames][heard]
     probabilities = xr.DataArray(
-        _probabilities(samples, trained.listener, frames)[:, heard],
+        _probabilities(samples, trained.listener, frames)[:, heard] * (level >= INAUDIBLE_DBFS).astype(np.float32),
         {"sound": list(trained.listener.config.classes), "time": grid.time(frames)[heard]},
         ("sound", "time"),
         name="probability",
@@ -96,7 +101,10 @@ def listen(
     clip = _clip_name(audio)
     events = _events(probabilities, decoding or trained.decoding, clip, seconds, step)
     _logger.info("heard %d events in %.2f s of %s", len(events), seconds, clip)
-    return Hearing(clip, seconds, probabilities, events, grid.column_seconds(frames), trained.quality)
+    level_over_time = xr.DataArray(level, {"time": grid.time(frames)[heard]}, ("time",), name="level")
+    return Hearing(
+        clip, seconds, probabilities, events, grid.column_seconds(frames), trained.quality, level_over_time
+    )
 
 
 def _samples(audio: Any, sample_rate: int | None) -> np.ndarray:

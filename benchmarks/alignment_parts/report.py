@@ -53,7 +53,8 @@ def _what(s: Mapping[str, Any]) -> str:
     return (
         f"Model `{s['model']}`, clips of `{s['audio']}`: up to {s['scenes']} (of fold {s['fold']}, where they are "
         f"composed), {looked}; prompts x seeds: {s['prompts']} x {s['seeds']}, {s['steps']} steps, guidance "
-        f"{s['guidance']:g} within {s['guidance_interval']} of the timesteps. Readouts are fitted, and the best layer is chosen, on fold {s['choosing_fold']}. "
+        f"{s['guidance']:g} within {s['guidance_interval']} of the timesteps. "
+        f"Readouts are fitted, and the best layer is chosen, on fold {s['choosing_fold']}. "
         f"Randomised weights: seeds x clips: {s['weight_seeds']} x {s['weight_scenes']}. Seed {s['seed']}."
     )
 

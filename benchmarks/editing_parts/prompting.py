@@ -131,7 +131,9 @@ def _sdedit(pipe: AuffusionPipeline, audio: np.ndarray, target: str, settings: S
     style = AuffusionAudioToAudioPipeline.from_pipe(pipe)
     style.set_progress_bar_config(disable=True)
     generator = torch.Generator().manual_seed(seed)
-    made = style(target, audio, strength=settings.sdedit_strength, generator=generator, **_call(pipe, settings, "style"))
+    made = style(
+        target, audio, strength=settings.sdedit_strength, generator=generator, **_call(pipe, settings, "style")
+    )
     peak = float(np.abs(audio).max())
     gain = peak / 0.95 if peak else 1.0  # the pipeline scales a clip to a peak of 0.95
     return made.audios[0] * gain, np.maximum(made.spectrograms[0] + np.log(gain), _SILENCE)

@@ -130,8 +130,8 @@ def write_summary(folder: Path, study: Mapping[str, Any], bars: Sequence[Bar], t
     lines = [
         "# Editing, measured",
         "",
-        f"ESC-10's fold {settings['fold']}, {settings['prompts']} cases a kind, seed {settings['seed']}, the model's own "
-        f"settings{_other_steps(settings)}: {_recommended(study)}. Means, in brackets their bootstrap "
+        f"ESC-10's fold {settings['fold']}, {settings['prompts']} cases a kind, seed {settings['seed']}, the "
+        f"model's own settings{_other_steps(settings)}: {_recommended(study)}. Means, in brackets their bootstrap "
         "intervals over cases (95 %), and the number of cases.",
         "",
         *table_lines(bars),

@@ -12,9 +12,9 @@ from peft import LoraConfig
 
 import attnviz
 from attnviz.editing import LocalBlend, PromptEdit, apply_edit, refine, reweight, swap
-from attnviz.pipelines.recommended import RecommendedSettings
 from attnviz.editing.alignment import align_refine, key_map
 from attnviz.editing.injection import Injection
+from attnviz.pipelines.recommended import RecommendedSettings
 from attnviz.tracing import Trace
 
 SOURCE = "a dog barks, then rain falls"

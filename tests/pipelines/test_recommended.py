@@ -46,7 +46,8 @@ def seeded():
 
 def test_what_is_left_out_is_the_checkpoint_s_then_its_generation_s_then_the_authors():
     own = RecommendedSettings(OWN)
-    assert own.settle({"num_inference_steps": None, "guidance_scale": None, "cross_replace_steps": None}, "swap") == {
+    left_out = dict.fromkeys(("num_inference_steps", "guidance_scale", "cross_replace_steps"))
+    assert own.settle(left_out, "swap") == {
         "num_inference_steps": 2, "guidance_scale": 2.5, "cross_replace_steps": 0.5,
     }  # fmt: skip
     assert own.value("self_replace_steps", "swap") == 0.4
@@ -115,7 +116,11 @@ def test_the_pipelines_take_them_and_say_so(pipe):
     with attnviz.trace(pipe) as trace:
         left_out = pipe("a dog barks", generator=seeded(), **SMALL).latents
     made = trace.maps.provenance
-    assert (made["guidance_scale"], made["guidance_interval"], made["steps"]) == (2.5, [0.0, 0.5], 4)  # PNDM: one more
+    assert (made["guidance_scale"], made["guidance_interval"], made["steps"]) == (
+        2.5,
+        [0.0, 0.5],
+        4,
+    )  # PNDM: one more
     said = {"num_inference_steps": 3, "guidance_scale": 2.5, "guidance_interval": (0.0, 0.5)}
     assert torch.equal(left_out, pipe("a dog barks", generator=seeded(), **SMALL, **said).latents)
 
@@ -133,8 +138,11 @@ def test_style_and_inversion_have_their_own(pipe):
     clip = torch.randn(16_000, generator=seeded()).numpy() * 0.1
     with attnviz.trace(style) as trace:
         style("a dog barks", clip, width=200, generator=seeded(), output_type="latent")
-    assert (trace.maps.provenance["steps"], trace.maps.provenance["strength"]) == (3, 0.5)  # half of 4, and one more: PNDM
-    from attnviz.editing import invert  # noqa: PLC0415
+    assert (trace.maps.provenance["steps"], trace.maps.provenance["strength"]) == (
+        3,
+        0.5,
+    )  # half of 4, and one more: PNDM
+    from attnviz.editing import invert
 
     assert invert(pipe, clip, "a dog barks").num_inference_steps == 5
 
@@ -156,7 +164,9 @@ def test_an_edit_takes_them_unless_they_are_given(pipe):
 
 
 def test_a_blend_s_open_numbers_are_the_recommended_ones():
-    edit = PromptEdit("swap", "a dog barks", "a cat barks", blend=LocalBlend(start=0.7)).settled(RecommendedSettings(OWN))
+    edit = PromptEdit("swap", "a dog barks", "a cat barks", blend=LocalBlend(start=0.7)).settled(
+        RecommendedSettings(OWN)
+    )
     assert edit.local_blend == LocalBlend(threshold=0.6, start=0.7)
     plain = PromptEdit("swap", "a dog barks", "a cat barks", blend=True).settled(RecommendedSettings())
     assert plain.local_blend == LocalBlend(threshold=0.3, start=0.2)
@@ -177,7 +187,10 @@ def test_outside_the_interval_the_prompt_alone_predicts(small_checkpoint):
     # One row more in the batch: equal to float32's rounding.
     torch.testing.assert_close(nowhere, plain, rtol=1e-3, atol=1e-3)
     assert (guided - plain).abs().max() > 0.05
-    first, last = made(guidance_scale=6.0, guidance_interval=(0.5, 1.0)), made(guidance_scale=6.0, guidance_interval=(0.0, 0.5))
+    first, last = (
+        made(guidance_scale=6.0, guidance_interval=(0.5, 1.0)),
+        made(guidance_scale=6.0, guidance_interval=(0.0, 0.5)),
+    )
     for part in (first, last):
         assert not torch.equal(part, guided)
         assert not torch.equal(part, plain)
@@ -186,14 +199,19 @@ def test_outside_the_interval_the_prompt_alone_predicts(small_checkpoint):
 
 def test_the_interval_is_that_of_a_loop_written_out(small_checkpoint):
     """A loop with DDIM, guided step by step by hand."""
-    from diffusers import DDIMScheduler  # noqa: PLC0415
+    from diffusers import DDIMScheduler
 
     pipe = attnviz.load(small_checkpoint)
     pipe.set_progress_bar_config(disable=True)
     pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
     latents = torch.randn(1, 4, 9, 29, generator=seeded())
     got = pipe(
-        "a dog barks", num_inference_steps=5, guidance_scale=7.0, guidance_interval=(0.2, 0.7), latents=latents, **SMALL
+        "a dog barks",
+        num_inference_steps=5,
+        guidance_scale=7.0,
+        guidance_interval=(0.2, 0.7),
+        latents=latents,
+        **SMALL,
     ).latents
     keys, nothing = pipe.encode_prompt("a dog barks", "cpu", 1, True)
     pipe.scheduler.set_timesteps(5)
@@ -202,7 +220,9 @@ def test_the_interval_is_that_of_a_loop_written_out(small_checkpoint):
         for timestep in pipe.scheduler.timesteps:
             without, with_ = (pipe.unet(wanted, timestep, k, return_dict=False)[0] for k in (nothing, keys))
             scales.append(7.0 if 200 <= timestep < 700 else 1.0)
-            wanted = pipe.scheduler.step(without + scales[-1] * (with_ - without), timestep, wanted, return_dict=False)[0]
+            wanted = pipe.scheduler.step(
+                without + scales[-1] * (with_ - without), timestep, wanted, return_dict=False
+            )[0]
     assert set(scales) == {1.0, 7.0}
     torch.testing.assert_close(got, wanted, rtol=1e-3, atol=1e-3)
 

@@ -8,6 +8,7 @@ import xarray as xr
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from attnviz.audio import log_mel
 from attnviz.audio.grid import SpectrogramGrid
 from attnviz.errors import MapsError
 from attnviz.plots import spectrogram
@@ -33,11 +34,26 @@ def test_values_stand_upright_over_seconds_and_hertz():
     assert patch.get_hatch()
 
 
-def test_padding_leaves_the_colours_alone():
-    loud = LOG_MEL.copy()
-    loud[:, 60:] = 99
-    (image,) = spectrogram(loud, GRID).images
-    assert (image.norm.vmin, image.norm.vmax) == (LOG_MEL[:, :60].min(), LOG_MEL[:, :60].max())
+@pytest.mark.parametrize("shift", [0.0, -5.0, 99.0])
+def test_every_clip_has_the_same_scale_in_decibels(shift):
+    ax = spectrogram(LOG_MEL + shift, GRID)
+    (image,) = ax.images
+    decibels = 20 * np.log10(np.exp([image.norm.vmin, image.norm.vmax]))
+    np.testing.assert_allclose(decibels, [-60, 20])
+    bar = ax.figure.axes[1]
+    assert [label.get_text() for label in bar.get_yticklabels()] == ["-60", "-40", "-20", "0", "20"]
+
+
+def test_silence_looks_silent_and_what_is_quieter_is_darker():
+    noise = np.random.default_rng(0).standard_normal(32_000)
+    shown = [
+        spectrogram(log_mel((10 ** (db / 20) * noise).astype(np.float32)), GRID).images[0]
+        for db in (-20, -50, -80)
+    ]
+    means = [float(image.norm(image.get_array()).clip(0, 1).mean()) for image in shown]
+    assert means[0] > 0.5
+    assert 0.1 < means[1] < 0.3
+    assert means[2] < 0.01
 
 
 def test_it_draws_where_it_is_told():
@@ -52,7 +68,7 @@ def test_it_draws_where_it_is_told():
 def test_silence_and_padding_throughout_can_be_drawn():
     (silent,) = spectrogram(np.full((40, 72), -11.5), GRID).images
     FigureCanvasAgg(silent.figure).draw()
-    assert silent.norm.vmin < -11.5 < silent.norm.vmax
+    assert silent.to_rgba(-11.5) == silent.to_rgba(silent.norm.vmin)
     spectrogram(LOG_MEL, SpectrogramGrid(height=40, width=72, audio_seconds=0.001))
 
 

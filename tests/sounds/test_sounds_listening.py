@@ -406,3 +406,53 @@ def test_what_was_heard_finds_its_place_in_a_caption():
         hearing.of_caption("a violin plays")
     with pytest.raises(EventsError, match="2 times, at 0:11, 21:30"):
         heard(("Dog bark", 0.5, 1.0)).of_caption("a dog barks, another dog barks")
+
+
+def test_nothing_is_heard_in_what_is_inaudible_and_it_is_said_how_quiet_it_is():
+    """A sure listener, too: at -65 dBFS it reported "Baby cry 0.99"."""
+    loud = np.random.default_rng(0).standard_normal(6 * 16_000).astype(np.float32)
+    loud *= 0.1 / loud.std()
+    heard = attnviz.listen(loud)
+    quiet = attnviz.listen(10 ** (-45 / 20) * loud)
+    assert float(heard.probabilities.max()) > 0
+    assert float(quiet.probabilities.max()) == 0
+    assert len(quiet.events) == 0
+    assert float(quiet.levels.max()) == pytest.approx(-65, abs=0.5)
+    assert {quiet.level(str(name)) for name in quiet.probabilities["sound"].values} == {-120.0}
+    half = np.concatenate([loud, 10 ** (-45 / 20) * loud])
+    found = attnviz.listen(half).probabilities
+    assert float(found.sel(time=slice(0, 5)).max()) > 0 == float(found.sel(time=slice(6.5, None)).max())
+
+
+def _heard(events, level=-20.0, seconds=10.0):
+    frames = round(seconds / 0.1)
+    times = (np.arange(frames) + 0.5) * 0.1
+    probabilities = xr.DataArray(
+        np.full((2, frames), 0.9), {"sound": ["Rain", "Rooster"], "time": times}, ("sound", "time")
+    )
+    rows = [{"clip": "x", "label": "Rain", "onset": onset, "offset": offset} for onset, offset in events]
+    levels = xr.DataArray(np.full(frames, level), {"time": times}, ("time",))
+    return Hearing("x", seconds, probabilities, event_table(rows), 0.1, None, levels)
+
+
+def test_the_listener_says_that_it_knows_few_sounds_where_it_likely_hears_another():
+    everything = _heard([(0.1, 10.0)])
+    assert everything.doubt.startswith("events cover 99% of the clip")
+    assert "knows 2 sounds and no others: Rain, Rooster" in repr(everything)
+    assert _heard([(0.0, 4.0), (6.0, 9.0)]).doubt is None
+    assert _heard([]).doubt.startswith("100% of what is audible is in no event")
+    assert _heard([], level=-60.0).doubt is None  # silence is no other sound
+    assert _heard([(0.0, 3.0)], seconds=3.0).doubt is None
+
+
+def test_the_level_of_a_sound_counts_frames_as_far_as_it_is_heard_there():
+    hearing = _heard([])
+    assert hearing.level("Rain") == pytest.approx(-20 + 10 * np.log10(0.9))
+    with pytest.raises(EventsError, match="knows no sound 'Dog'"):
+        hearing.level("Dog")
+
+
+def test_scenes_of_known_sounds_are_not_doubted_and_real_clips_of_others_are(data_dir):
+    clips = sorted((data_dir / "audiocaps").glob("*.wav"))
+    assert clips
+    assert all("events cover" in (attnviz.listen(clip).doubt or "") for clip in clips)
