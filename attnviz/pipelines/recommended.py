@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,8 +11,8 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from attnviz.errors import AttnVizError, CheckpointError
+from attnviz.io.json_files import as_json, read_json
 from attnviz.pipelines import inputs
-from attnviz.text.weights import read_json
 
 FILE_NAME = "recommended_settings.json"
 
@@ -130,11 +129,9 @@ def read_recommended(folder: Path) -> RecommendedSettings:
     path = folder / FILE_NAME
     if not path.exists():
         return RecommendedSettings()
-    expected = 'an object such as {"generation": {"guidance_scale": 4.0}, "swap": {"cross_replace_steps": 0.1}}'
+    content = read_json(path, error=CheckpointError)
     try:
-        return RecommendedSettings(read_json(path, expected))
-    except CheckpointError:
-        raise
+        return RecommendedSettings(content)
     except AttnVizError as error:
         raise CheckpointError(f"{path} cannot be used: {error}") from error
 
@@ -142,7 +139,7 @@ def read_recommended(folder: Path) -> RecommendedSettings:
 def write_recommended(settings: RecommendedSettings, folder: Path) -> None:
     """Write ``recommended_settings.json`` where anything is recommended."""
     if settings.of:
-        (folder / FILE_NAME).write_text(json.dumps(settings.of, indent=2) + "\n", encoding="utf-8")
+        (folder / FILE_NAME).write_bytes(as_json(settings.of, FILE_NAME))
 
 
 def check_interval(name: str, value: Any) -> tuple[float, float]:
@@ -209,4 +206,6 @@ def _object(what: str, value: Any, names: Any) -> Mapping[str, Any]:
 
 
 def _is_real(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, int):  # which may be beyond floating point
+        return not isinstance(value, bool)
+    return isinstance(value, Real) and math.isfinite(value)

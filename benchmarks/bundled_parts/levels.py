@@ -29,6 +29,7 @@ def level_rows(pipe: AuffusionPipeline, settings: Settings) -> Iterator[dict[str
                 prompt,
                 num_inference_steps=settings.steps,
                 guidance_scale=settings.guidance if scale is None else scale,
+                guidance_interval=settings.guidance_interval,
                 generator=generator,
                 duration=10.24,
             )
