@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 
-from attnviz.audio.levels import warn_if_inaudible
+from attnviz.audio.levels import WINDOW_SECONDS, loudest_level, warn_if_inaudible
 from attnviz.editing.prompt_edit import PromptEdit
+from attnviz.errors import InaudibleWarning
 from attnviz.pipelines.known_sounds import KnownSounds, sounds_named
 from attnviz.sounds.listening import listen
 
@@ -26,21 +29,29 @@ def warn_of_inaudible_words(edit: PromptEdit, audio: np.ndarray, known: KnownSou
     Warns
     -----
     InaudibleWarning
-        With the level of what the bundled listener hears as the word's sound, in dB of full scale.
+        The bundled listener finds no event of the word's sound, or the level of what it hears as it is too low;
+        with the level, in dB of full scale.
     """
     if known is None:
         return
     taken_away = {span for span, weight in edit.weighed.items() if weight <= 0}
-    spans = [span for span in edit.changed[1] if span not in taken_away]
-    named = {
-        sound: edit.target[slice(*span)]
-        for span in spans
-        for sound in sounds_named(edit.target[slice(*span)], known)
-    }
+    words = [edit.target[slice(*span)] for span in edit.changed[1] if span not in taken_away]
+    named: dict[str, list[str]] = {}
+    for word in words:
+        for sound in sounds_named(word, known):
+            named.setdefault(sound, []).append(word)
     if not named:
         return
     hearing = listen(audio)
     classes = set(hearing.probabilities["sound"].to_numpy().tolist())
-    for sound, words in named.items():
-        if sound in classes:
-            warn_if_inaudible(hearing.level(sound), f"What the edit is of, {words!r} ({sound}),")
+    for sound in named.keys() & classes:
+        edited = f"The edited {' '.join(named[sound])!r} ({sound})"
+        if hearing.onset(sound) is None:
+            warnings.warn(
+                f"{edited} is not heard: no such event is found. The loudest {WINDOW_SECONDS:g} s "
+                f"have {loudest_level(audio):.1f} dBFS. Try another seed, or fewer replace steps.",
+                InaudibleWarning,
+                stacklevel=2,
+            )
+        else:
+            warn_if_inaudible(hearing.level(sound), edited)

@@ -121,19 +121,21 @@ class AuffusionInpaintPipeline(AuffusionMixin, StableDiffusionInpaintPipeline):
         if output_type == "audio":
             kept = [waveforms[min(i // num_images_per_prompt, len(waveforms) - 1)] for i in range(n)]
             _join(output, kept, drawn_anew[0, 0].numpy(), factor)
-            drawn = np.repeat(drawn_anew[0, 0].numpy().any(axis=0), MEL.hop_length)
-            warn_of_silence([audio[drawn[: len(audio)]] for audio in output.audios or []], "The part drawn anew")
         return output if return_dict else output.to_tuple()
 
 
 def _join(output: AuffusionOutput, originals: list[np.ndarray], image: np.ndarray, factor: int) -> None:
-    """Put the originals back, each at its own level, wherever the mask or the model kept them."""
+    """Put the originals back, each at its own level, wherever the mask or the model kept them; warn of silence."""
     cells = image[::factor, ::factor].repeat(factor, axis=0).repeat(factor, axis=1)
     mask = ((image > 0) & (cells > 0))[::-1]
-    output.audios = [
-        join_kept(original, (drawn * _level(original)).clip(-1, 1), mask)
-        for original, drawn in zip(originals, output.audios or [], strict=True)
+    drawn = [
+        (audio * _level(original)).clip(-1, 1)
+        for original, audio in zip(originals, output.audios or [], strict=True)
     ]
+    # Before they are joined: a cross-fade would lend what was drawn the level of the clip around it.
+    anew = np.repeat(mask.any(axis=0), MEL.hop_length)
+    warn_of_silence([audio[anew[: len(audio)]] for audio in drawn], "The part drawn anew")
+    output.audios = [join_kept(original, audio, mask) for original, audio in zip(originals, drawn, strict=True)]
 
 
 def _level(original: np.ndarray) -> float:

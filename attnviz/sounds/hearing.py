@@ -65,8 +65,8 @@ class Hearing:
     def level(self, sound: str) -> float:
         """Return the level of what is heard as a class, in dB of full scale.
 
-        The highest power of the 0.4 s around a frame, which counts as far as the class is believed to be there;
-        -120 where it is not heard at all.
+        Of the frames in its events, the highest power of the 0.4 s around one, which counts as far as the class is
+        believed to be there; -120 where there is no event of it.
 
         Raises
         ------
@@ -77,7 +77,8 @@ class Hearing:
         if self.levels is None:
             raise EventsError("the levels of this hearing are not known: it was not made by listen().")
         power = self.probabilities.sel(sound=sound).to_numpy() * 10 ** (self.levels.to_numpy() / 10)
-        return float(10 * np.log10(max(float(power.max()), 10 ** (LOWEST_DBFS / 10))))
+        heard = power[self._inside(self.events[self.events["label"] == sound])]
+        return float(10 * np.log10(max(float(heard.max(initial=0.0)), 10 ** (LOWEST_DBFS / 10))))
 
     @property
     def doubt(self) -> str | None:
@@ -86,11 +87,7 @@ class Hearing:
         The listener's probabilities do not tell: it is as sure of other sounds as of its own. What tells are
         events that cover nearly the whole of a clip of 5 s or more, and audible audio that is in no event.
         """
-        frames = self.probabilities.sizes["time"]
-        centres = (np.arange(frames) + 0.5) * self.frame_seconds
-        inside = np.zeros(frames, dtype=bool)
-        for onset, offset in self.events[["onset", "offset"]].to_numpy(dtype=float):
-            inside |= (centres >= onset) & (centres < offset)
+        inside = self._inside(self.events)
         names = [str(name) for name in self.probabilities["sound"].values]
         limits = f"the listener knows {len(names)} sounds and no others: {', '.join(names)}"
         if self.seconds >= _SHORTEST_DOUBTED and inside.mean() >= COVERED:
@@ -185,6 +182,15 @@ class Hearing:
         rows = event_table([{"clip": self.clip, "label": name, "onset": None, "offset": None} for name in silent])
         own = self.events[self.events["label"].isin(named)]
         return with_spans(pd.concat([own, rows], ignore_index=True) if silent else own, caption)
+
+    def _inside(self, events: pd.DataFrame) -> np.ndarray:
+        """Mark the frames whose centre is in one of some events."""
+        frames = self.probabilities.sizes["time"]
+        centres = (np.arange(frames) + 0.5) * self.frame_seconds
+        inside = np.zeros(frames, dtype=bool)
+        for onset, offset in events[["onset", "offset"]].to_numpy(dtype=float):
+            inside |= (centres >= onset) & (centres < offset)
+        return inside
 
     def _check_known(self, sound: str) -> None:
         known = [str(name) for name in self.probabilities["sound"].values]

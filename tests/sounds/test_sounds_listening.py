@@ -446,8 +446,9 @@ def test_the_listener_says_that_it_knows_few_sounds_where_it_likely_hears_anothe
 
 
 def test_the_level_of_a_sound_counts_frames_as_far_as_it_is_heard_there():
-    hearing = _heard([])
+    hearing = _heard([(1.0, 2.0)])
     assert hearing.level("Rain") == pytest.approx(-20 + 10 * np.log10(0.9))
+    assert hearing.level("Rooster") == -120.0
     with pytest.raises(EventsError, match="knows no sound 'Dog'"):
         hearing.level("Dog")
 

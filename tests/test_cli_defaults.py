@@ -1,0 +1,124 @@
+"""Settings nobody gave: whose they are is in the run, and results that cannot be heard warn with their level."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import attnviz
+from attnviz.cli import app
+from attnviz.doctor import recommendations
+from attnviz.editing import PromptEdit
+from attnviz.editing.audibility import warn_of_inaudible_words
+from attnviz.errors import InaudibleWarning
+from attnviz.pipelines import AuffusionInpaintPipeline, AuffusionPipeline
+from attnviz.pipelines.recommended import FILE_NAME, RecommendedSettings, read_recommended
+
+OWN = {
+    "generation": {"num_inference_steps": 1, "guidance_scale": 3.0, "guidance_interval": [0.0, 0.9]},
+    "swap": {"cross_replace_steps": 0.25, "blend_threshold": 0.5},
+    "inpaint": {"guidance_scale": 2.0},
+}
+NOISE = np.random.default_rng(0).standard_normal(163_840).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(small_checkpoint, tmp_path_factory):
+    folder = shutil.copytree(small_checkpoint, tmp_path_factory.mktemp("defaults") / "own")
+    (folder / FILE_NAME).write_text(json.dumps(OWN))
+    return folder
+
+
+def at_level(monkeypatch, dbfs):
+    """Have every result at one level, whatever was drawn."""
+    sound = 10 ** (dbfs / 20) * NOISE / NOISE.std()
+    monkeypatch.setattr(AuffusionPipeline, "_vocode", lambda self, log_mels: [sound] * len(log_mels))
+    monkeypatch.setattr(AuffusionInpaintPipeline, "_vocode", lambda self, log_mels: [sound] * len(log_mels))
+
+
+def made(out, *arguments):
+    result = CliRunner().invoke(app, [*map(str, arguments), "--out", str(out)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return json.loads((out / "run.json").read_text("utf-8")), result.output
+
+
+def test_generate_takes_what_the_checkpoint_recommends_and_says_what_cannot_be_heard(
+    checkpoint, tmp_path, monkeypatch
+):
+    at_level(monkeypatch, -79.6)
+    record, said = made(tmp_path / "run", "generate", "a dog barks", "--model", checkpoint, "--guidance", 2)
+    assert (record["num_inference_steps"], record["guidance_scale"], record["guidance_interval"]) == (
+        1,
+        2.0,
+        [0.0, 0.9],
+    )
+    assert record["settings_from"] == {
+        "num_inference_steps": "checkpoint", "guidance_scale": "given", "guidance_interval": "checkpoint",
+    }  # fmt: skip
+    assert record["provenance"]["guidance_interval"] == [0.0, 0.9]
+    (warned,) = record["warnings"]
+    assert "cannot be heard: -79." in warned
+    assert "dBFS" in said
+
+
+def test_swap_takes_what_the_checkpoint_recommends(checkpoint, tmp_path, monkeypatch):
+    at_level(monkeypatch, -20)
+    record, _ = made(
+        tmp_path / "run", "edit", "swap", "a dog barks", "a cat barks", "--model", checkpoint, "--self-steps", 0
+    )
+    assert (record["num_inference_steps"], record["guidance_scale"]) == (1, 3.0)
+    assert record["cross_replace_steps"] == {"": 0.25}
+    assert record["blend"]["threshold"] == 0.5
+    assert record["settings_from"] == {
+        "num_inference_steps": "checkpoint", "guidance_scale": "checkpoint", "guidance_interval": "checkpoint",
+        "cross_replace_steps": "checkpoint", "self_replace_steps": "given", "blend": "checkpoint",
+    }  # fmt: skip
+    assert record["warnings"] == []
+    plain, _ = made(
+        tmp_path / "plain", "edit", "swap", "a dog barks", "a cat barks", "--model", checkpoint, "--no-blend"
+    )
+    assert (plain["blend"], plain["settings_from"]["blend"]) == (None, "given")
+
+
+def test_the_part_that_inpainting_drew_is_what_has_to_be_heard(checkpoint, tmp_path, monkeypatch):
+    """The clip around it is loud."""
+    at_level(monkeypatch, -70)
+    pipe = AuffusionInpaintPipeline.from_pipe(attnviz.load(checkpoint))
+    with pytest.warns(InaudibleWarning, match="The part drawn anew cannot be heard"):
+        pipe("a dog barks", 0.1 * NOISE[:80_000], span=(1.0, 3.0))
+    assert pipe.guidance_scale == 2.0
+
+
+def test_published_checkpoints_keep_the_authors_values(plain_checkpoint):
+    assert attnviz.load(plain_checkpoint).recommended == RecommendedSettings()
+    ((name, said),) = recommendations(RecommendedSettings())
+    assert (name, "the authors'" in said) == ("recommended", True)
+
+
+def test_doctor_lists_what_is_recommended(checkpoint):
+    said = dict.fromkeys(line for _, line in recommendations(read_recommended(checkpoint)))
+    assert "swap: cross_replace_steps 0.25, blend_threshold 0.5" in said
+
+
+KNOWN = {"Dog bark": ["dog", "bark"], "Rooster": ["rooster", "crow"], "Rain": ["rain"]}
+
+
+def test_an_edited_word_that_is_not_heard_warns_though_the_rest_is_loud():
+    edit = PromptEdit("swap", "a dog barks and rain falls", "a rooster crows and rain falls")
+    with pytest.warns(
+        InaudibleWarning, match=r"'rooster.* crows' .Rooster. is not heard: no such event.* -\d"
+    ) as warned:
+        warn_of_inaudible_words(edit, 0.1 * NOISE, KNOWN)
+    assert len(warned) == 1
+
+
+@pytest.mark.filterwarnings("error")
+def test_words_that_are_taken_away_or_of_no_known_sound_are_left_out():
+    silence = np.zeros(32_000, np.float32)
+    warn_of_inaudible_words(PromptEdit.reweighting("a dog barks", {"dog": 0.0}), silence, KNOWN)
+    warn_of_inaudible_words(PromptEdit("swap", "a dog barks", "a cat barks"), silence, KNOWN)
+    warn_of_inaudible_words(PromptEdit("swap", "a dog barks", "a rooster crows"), silence, None)
