@@ -1,9 +1,10 @@
-"""Intervals by bootstrap over source recordings."""
+"""Intervals by bootstrap over source recordings and clips."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -15,32 +16,66 @@ _DRAWS_AT_ONCE = 2_000_000
 class Bootstrap:
     """Resamples of units, whole: all phrases of a source recording are drawn together, or none.
 
+    Phrases that share a clip resemble each other as those of one recording do, so clips are drawn as well: a
+    phrase counts as often as its recording is drawn, times how often its clip is (the pigeonhole bootstrap). Where
+    each recording is in one clip, or each clip of one recording, the larger of the two alone is drawn.
+
     Parameters
     ----------
     units : numpy.ndarray of int, shape (phrases,)
         Unit of each phrase, from 0.
     n_resamples : int
     seed : int
+    clips : numpy.ndarray of int, shape (phrases,), optional
+        Clip of each phrase, from 0. None: units alone are drawn.
+
+    References
+    ----------
+    A. B. Owen, The pigeonhole bootstrap, Annals of Applied Statistics 1(2), 2007.
     """
 
     units: np.ndarray
     n_resamples: int
     seed: int
+    clips: np.ndarray | None = None
+
+    @cached_property
+    def ways(self) -> tuple[np.ndarray, ...]:
+        """The one or two partitions of the phrases that are drawn, each ``(phrases,)`` int from 0."""
+        if self.clips is None or not len(self.units):
+            return (self.units,)
+        pairs = len(np.unique(np.column_stack([self.units, self.clips]), axis=0))
+        if pairs == len(np.unique(self.units)):  # each recording in one clip
+            return (self.clips,)
+        return (self.units,) if pairs == len(np.unique(self.clips)) else (self.units, self.clips)
+
+    @cached_property
+    def groups(self) -> np.ndarray:
+        """Which phrases are always drawn as often as each other, ``(phrases,)`` int from 0."""
+        if len(self.ways) == 1:
+            return self.ways[0]
+        return np.unique(np.column_stack(self.ways), axis=0, return_inverse=True)[1].reshape(-1)
 
     @property
     def count(self) -> int:
-        """Number of units."""
-        return int(self.units.max()) + 1 if len(self.units) else 0
+        """Number of groups."""
+        return int(self.groups.max()) + 1 if len(self.groups) else 0
 
     def weights(self) -> Iterator[np.ndarray]:
-        """Yield how often each unit is drawn, ``(resamples, units)``, some resamples at a time."""
+        """Yield how often each group is drawn, ``(resamples, groups)``, some resamples at a time."""
         rng = np.random.default_rng(self.seed)
-        step = max(1, _DRAWS_AT_ONCE // max(self.count, 1))
+        first = np.unique(self.groups, return_index=True)[1]
+        step = max(1, _DRAWS_AT_ONCE // max(self.count, *(_size(way) for way in self.ways), 1))
         for start in range(0, self.n_resamples, step):
             rows = min(step, self.n_resamples - start)
-            drawn = rng.integers(self.count, size=(rows, self.count))
-            drawn += np.arange(rows)[:, None] * self.count
-            yield np.bincount(drawn.ravel(), minlength=rows * self.count).reshape(rows, self.count)
+            if len(self.ways) == 1:
+                yield _drawn(rng, rows, self.count)
+            else:
+                yield np.prod([_drawn(rng, rows, _size(way))[:, way[first]] for way in self.ways], axis=0)
+
+    def clusters(self, values: np.ndarray) -> np.ndarray:
+        """Return of how many units each column of ``(phrases, columns)`` has a value, the fewer of two ways."""
+        return np.min([defined_units(values, way) for way in self.ways], axis=0)
 
     def means(self, values: np.ndarray) -> np.ndarray:
         """Return the mean over the phrases of each resample, for every column.
@@ -57,12 +92,62 @@ class Bootstrap:
         """
         sums, counts = (np.zeros((self.count, values.shape[1])) for _ in range(2))
         defined = ~np.isnan(values)
-        np.add.at(sums, self.units, np.where(defined, values, 0.0))
-        np.add.at(counts, self.units, defined)
-        replicates = []
-        for weights in self.weights():
-            replicates.append(ratio(weights @ sums, weights @ counts))
-        return np.concatenate(replicates) if replicates else np.full((0, values.shape[1]), np.nan)
+        np.add.at(sums, self.groups, np.where(defined, values, 0.0))
+        np.add.at(counts, self.groups, defined)
+        return self.ratios(sums, counts)
+
+    def ratios(self, sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        """Return the mean of each resample from what the groups add up to, for every column.
+
+        Parameters
+        ----------
+        sums, counts : numpy.ndarray, shape (groups, columns)
+            Sum of each group's defined values, and how many there are.
+
+        Returns
+        -------
+        numpy.ndarray, shape (n_resamples, columns)
+
+        Notes
+        -----
+        Where two ways are drawn, their product counts twice over what belongs to no way, up to three times the
+        variance. So the resamples are drawn in towards the mean until they have the two-way clustered variance:
+        that of sources, plus that of clips, less that of their pairs.
+
+        References
+        ----------
+        Cameron, Gelbach and Miller, Robust inference with multiway clustering, JBES 29(2), 2011.
+        """
+        drawn = [ratio(weights @ sums, weights @ counts) for weights in self.weights()]
+        replicates = np.concatenate(drawn) if drawn else np.full((0, sums.shape[1]), np.nan)
+        if len(self.ways) == 1 or not len(replicates):
+            return replicates
+        total = counts.sum(axis=0)
+        centre = ratio(sums.sum(axis=0), total)
+        left = np.nan_to_num(sums - counts * centre)
+        first = np.unique(self.groups, return_index=True)[1]
+        ways = [(_summed(left, way[first]) ** 2).sum(axis=0) for way in self.ways]
+        variance = np.maximum(np.sum(ways, axis=0) - (left**2).sum(axis=0), np.max(ways, axis=0))
+        wide = np.array([np.nanvar(column) if not np.isnan(column).all() else np.nan for column in replicates.T])
+        inwards = np.sqrt(np.minimum(ratio(variance, wide * total**2), 1.0))
+        return centre + (replicates - centre) * np.where(np.isnan(inwards), 1.0, inwards)
+
+
+def _summed(values: np.ndarray, units: np.ndarray) -> np.ndarray:
+    """Return the sum of the rows of each unit."""
+    total = np.zeros((_size(units), values.shape[1]))
+    np.add.at(total, units, values)
+    return total
+
+
+def _size(way: np.ndarray) -> int:
+    return int(way.max()) + 1 if len(way) else 0
+
+
+def _drawn(rng: np.random.Generator, rows: int, count: int) -> np.ndarray:
+    """Return how often each of `count` units is drawn in each resample, ``(rows, count)``."""
+    drawn = rng.integers(count, size=(rows, count)) + np.arange(rows)[:, None] * count
+    return np.bincount(drawn.ravel(), minlength=rows * count).reshape(rows, count)
 
 
 def ratio(total: np.ndarray, number: np.ndarray) -> np.ndarray:

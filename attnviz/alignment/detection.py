@@ -57,15 +57,17 @@ def detection_scores(
     curves : sequence of tuple of numpy.ndarray
         Their curves of one method. Each draw counts as a clip of its own.
     bootstrap : Bootstrap
-        Resamples of these phrases' units.
+        Resamples of these phrases.
 
     Notes
     -----
     Equal to :func:`attnviz.alignment.psds` and :func:`attnviz.alignment.segment_f1` (defaults of both) of one
-    class. A phrase of every clip is known to be there, so false alarms in clips without the sound do not count.
+    class. Where sources and clips are both drawn their intervals are wider than they need be: unlike those of
+    means, they cannot be drawn in (`attnviz.alignment.bootstrap`). A phrase of every clip is known to be there, so
+    false alarms in clips without the sound do not count.
     """
     clips = [
-        (_clip(phrase, draw), bootstrap.units[number])
+        (_clip(phrase, draw), bootstrap.groups[number])
         for number, (phrase, draws) in enumerate(zip(phrases, curves, strict=True))
         for draw in draws
     ]
@@ -104,6 +106,8 @@ class _Pool:
     def scores(self, weights: np.ndarray) -> tuple[float, float]:
         """Return PSDS1 and segment F1 with each unit counted `weights` times."""
         events, seconds = weights[self.unit] @ self.facts
+        if not events:  # a resample without a phrase that this method has a curve for
+            return float("nan"), float("nan")
         true, false, missed = (int(count) for count in weights[self.unit] @ self.segments)
         found, wrong = np.cumsum(self.changes * weights[self.owner, None], axis=0)[self.ends].T
         # The most events found with each number of false positives: all that the staircase goes by.

@@ -120,7 +120,8 @@ def permutation_interval(value: float, permuted: np.ndarray) -> tuple[float, flo
     """Return the interval around a pooled score that permuting allows.
 
     A level inside it would, with the spread that permuted scores show around their mean, give such a score by
-    chance; so "at chance" means that the level of chance lies inside. Its ends may lie beyond what a score can be.
+    chance; so "at chance" means that the level of chance lies inside. Its ends may lie beyond what a score can be;
+    `attnviz.alignment.pooling` cuts them there, which moves no level of chance out of it.
 
     Parameters
     ----------

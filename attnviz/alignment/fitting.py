@@ -14,7 +14,7 @@ import sklearn
 import attnviz
 from attnviz.alignment.bootstrap import Bootstrap, interval
 from attnviz.alignment.calibration import Calibration, Example, read_clips, splits
-from attnviz.alignment.pooling import BETTER, FEWEST_SOURCES, NEITHER, TOO_FEW, WORSE
+from attnviz.alignment.comparing import adjusted, p_values, verdicts
 from attnviz.alignment.ranking import roc_auc
 from attnviz.alignment.weights import CHOICES, areas, choice_scores, choice_weights
 from attnviz.errors import MapsError
@@ -56,20 +56,21 @@ class ReadoutFit:
     @cached_property
     def scores(self) -> pd.DataFrame:
         """Held-out ROC-AUC: ``method``, ``value``, ``low``, ``high`` (95 %), ``phrases``, ``sources``."""
-        return self._rows("method", {name: self.table[name].to_numpy() for name in METHODS})
+        rows = self._rows("method", {name: self.table[name].to_numpy() for name in METHODS})
+        return rows.drop(columns=["p", "clusters"])
 
     @cached_property
     def gains(self) -> pd.DataFrame:
         """What the fitted readout gains: ``over``, then as `scores`, and ``verdict``.
 
-        Paired by phrase. The verdict is "better" or "worse" only where the interval excludes 0 and there are six
-        recordings or more.
+        Paired by phrase. The verdict is "better" or "worse" only where the interval excludes 0, the p-value
+        adjusted for both comparisons is at most 0.05, and there are six recordings and clips or more.
         """
         fitted = self.table["fitted"].to_numpy()
         rows = self._rows("over", {name: fitted - self.table[name].to_numpy() for name in METHODS[1:]})
-        few = rows["sources"] < FEWEST_SOURCES
-        cases = [few, rows["low"] > 0, rows["high"] < 0]
-        return rows.assign(verdict=np.select(cases, [TOO_FEW, BETTER, WORSE], NEITHER))
+        p_adjusted = adjusted(rows.pop("p").to_numpy())
+        clusters = rows.pop("clusters")
+        return rows.assign(verdict=verdicts(rows["low"], rows["high"], p_adjusted, clusters))
 
     def summary(self) -> str:
         """Return in words how well each readout did on held-out recordings, and what the weights are."""
@@ -93,11 +94,13 @@ class ReadoutFit:
 
     def _rows(self, kind: str, values: dict[str, np.ndarray]) -> pd.DataFrame:
         units, _ = pd.factorize(self.table["source"])
-        count = len(np.unique(units))
         columns = np.column_stack(list(values.values()))
-        low, high = interval(Bootstrap(units, _RESAMPLES, self.seed).means(columns), np.full(len(values), count))
+        bootstrap = Bootstrap(units, _RESAMPLES, self.seed, pd.factorize(self.table["clip"])[0])
+        replicates, clusters = bootstrap.means(columns), bootstrap.clusters(columns)
+        low, high = interval(replicates, clusters)
         rows = pd.DataFrame({kind: list(values), "value": columns.mean(axis=0), "low": low, "high": high})
-        return rows.assign(phrases=len(columns), sources=count)
+        rows = rows.assign(phrases=len(columns), sources=len(np.unique(units)))
+        return rows.assign(p=p_values(replicates), clusters=clusters)
 
 
 def fit_readout(

@@ -119,11 +119,12 @@ def _row(result: Alignment, max_lag: float, n_resamples: int, seed: int) -> dict
     shifts = np.arange(-reach, reach + 1) * step
     correlations = np.stack([_correlations(phrase, shifts) for phrase in phrases])
     scored = np.array([not phrase.undefined for phrase in result.phrases])
-    bootstrap = Bootstrap(np.unique(result._units[scored], return_inverse=True)[1], n_resamples, seed)
+    units, clips = (np.unique(of[scored], return_inverse=True)[1] for of in (result._units, result._clips))
+    bootstrap = Bootstrap(units, n_resamples, seed, clips)
     pooled = known_means(correlations)[None]
     lag, height = peaks(pooled, shifts)
     lags, _ = peaks(bootstrap.means(correlations), shifts)
-    low, high = interval(1e3 * lags[:, None], np.array([bootstrap.count]))
+    low, high = interval(1e3 * lags[:, None], bootstrap.clusters(np.zeros((len(phrases), 1))))
     return row | {
         "column_ms": 1e3 * widths[0],
         "lag_ms": 1e3 * float(lag[0]),
@@ -133,7 +134,7 @@ def _row(result: Alignment, max_lag: float, n_resamples: int, seed: int) -> dict
         "correlation_at_0": float(pooled[0, reach]),
         "peaked": float(np.mean(~np.isnan(lags))),
         "phrases": len(phrases),
-        "sources": bootstrap.count,
+        "sources": len(np.unique(units)),
     }
 
 

@@ -9,6 +9,16 @@ import numpy as np
 import pandas as pd
 
 from attnviz.alignment.bootstrap import Bootstrap, defined_units, interval, known_means
+from attnviz.alignment.comparing import (
+    BETTER,
+    FEWEST_SOURCES,
+    NEITHER,
+    TOO_FEW,
+    WORSE,
+    adjusted,
+    p_values,
+    verdicts,
+)
 from attnviz.alignment.detection import DETECTION, DetectionScores, detection_scores
 from attnviz.alignment.exchange import (
     EXCHANGED,
@@ -25,10 +35,7 @@ from attnviz.alignment.scoring import SCORES, Score
 ALL_SCORES = {**SCORES, **dict.fromkeys(DETECTION, Score("higher"))}
 """Scores of a phrase, then those of a pool as a whole."""
 
-BETTER, WORSE, NEITHER, TOO_FEW = "better", "worse", "no difference shown", "too few sources to tell"
-
-FEWEST_SOURCES = 6
-"""For a verdict: that fewer sources all differ the same way is too likely by chance (1 in 16 for five)."""
+__all__ = ["ALL_SCORES", "BETTER", "FEWEST_SOURCES", "NEITHER", "TOO_FEW", "WORSE", "Pooled", "pool"]
 
 _DECIMALS = 12  # an interval that ends at 0 but for rounding holds 0
 
@@ -41,20 +48,27 @@ class Pooled:
     ----------
     scores : pandas.DataFrame
         A row a method and score: ``method``, ``score``, ``value`` (mean over phrases, each the mean of its draws),
-        ``low`` and ``high`` (95 % bootstrap interval over source recordings), ``phrases`` and ``sources`` with a
-        defined value, ``permutation_low`` and ``permutation_high`` (see `attnviz.alignment.exchange`),
-        ``permuted`` (what was: "clips", or "seeds" of a control's maps), ``exchanged`` (mean score of maps
-        exchanged between clips), ``chance`` (0.5 or 0; for the scores that depend on how long the sounds are, what
-        the constant map scores: noise has an average precision a little above that), ``at_chance`` (whether the
-        permutation interval holds `chance`; missing where there is none).
+        ``low`` and ``high`` (95 % bootstrap interval over source recordings and clips), ``phrases`` and
+        ``sources`` with a defined value, ``permutation_low`` and ``permutation_high`` (see
+        `attnviz.alignment.exchange`), ``permuted`` (what was: "clips", or "seeds" of a control's maps),
+        ``exchanged`` (mean score of maps exchanged between clips), ``chance`` (0.5 or 0; for the scores that
+        depend on how long the sounds are, what the constant map scores: noise has an average precision a little
+        above that), ``at_chance`` (whether the permutation interval holds `chance`; missing where there is none).
     differences : pandas.DataFrame
         A row a score and control: ``score``, ``control``, ``value`` (mean of map minus control over the phrases
-        that both are defined for), ``low``, ``high``, ``phrases``, ``sources``, ``verdict``: of the map, "better"
-        or "worse" only where the interval excludes 0 and there are six sources or more.
+        that both are defined for), ``low``, ``high``, ``phrases``, ``sources``, ``p`` (two-sided, by the
+        bootstrap), ``p_adjusted`` (by Benjamini and Hochberg over all rows that can be judged), ``verdict``: of
+        the map, "better" or "worse" only where the interval excludes 0, the adjusted p-value is at most 0.05, and
+        there are six sources and clips or more.
     """
 
     scores: pd.DataFrame
     differences: pd.DataFrame
+
+    @property
+    def comparisons(self) -> int:
+        """How many comparisons with controls were judged together."""
+        return int(self.differences["p"].notna().sum()) if len(self.differences) else 0
 
 
 def pool(
@@ -62,6 +76,7 @@ def pool(
     table: pd.DataFrame,
     *,
     units: np.ndarray,
+    clips: np.ndarray,
     n_resamples: int,
     n_permutations: int,
     seed: int,
@@ -75,12 +90,14 @@ def pool(
         Their score table.
     units : numpy.ndarray of int, shape (phrases,)
         Source recording of each phrase.
+    clips : numpy.ndarray of int, shape (phrases,)
+        Clip of each phrase.
     n_resamples, n_permutations, seed : int
     """
     methods = method_names(phrases)
     scored = np.array([not phrase.undefined for phrase in phrases], dtype=bool)
-    _, own_units = np.unique(units[scored], return_inverse=True)
-    bootstrap = Bootstrap(own_units, n_resamples, seed)
+    own_units, own_clips = (np.unique(codes[scored], return_inverse=True)[1] for codes in (units, clips))
+    bootstrap = Bootstrap(own_units, n_resamples, seed, own_clips)
     values = {method: _phrase_means(table, method, len(phrases))[scored] for method in methods}
     kept = [phrase for phrase, one in zip(phrases, scored, strict=True) if one]
     others = other_phrases(phrases, seed) if OTHER_CLIP in methods else np.empty(0, dtype=int)
@@ -103,7 +120,7 @@ def pool(
         if method != MAP:
             differences += _difference_rows(method, values[MAP] - values[method], bootstrap)
             differences += _detection_differences(method, detections[MAP], detections[method], bootstrap)
-    return Pooled(_with_chance(pd.DataFrame(rows)), pd.DataFrame(differences))
+    return Pooled(_with_chance(pd.DataFrame(rows)), _judged(pd.DataFrame(differences)))
 
 
 def _phrase_means(table: pd.DataFrame, method: str, count: int) -> np.ndarray:
@@ -127,14 +144,15 @@ def _add_permutation(rows: list[dict[str, object]], replicates: np.ndarray, what
         if row["score"] in EXCHANGED and len(replicates):
             column = replicates[:, EXCHANGED.index(str(row["score"]))]
             known = column[~np.isnan(column)]
-            low, high = permutation_interval(float(str(row["value"])), column)
+            bounds = ALL_SCORES[str(row["score"])].bounds
+            low, high = np.clip(permutation_interval(float(str(row["value"])), column), *bounds).tolist()
             row |= {"permutation_low": low, "permutation_high": high, "permuted": what if known.size else ""}
             row["exchanged"] = float(known.mean()) if known.size and what == "clips" else float("nan")
 
 
 def _method_rows(method: str, values: np.ndarray, bootstrap: Bootstrap) -> list[dict[str, object]]:
     means, units = known_means(values), defined_units(values, bootstrap.units)
-    low, high = interval(bootstrap.means(values), units)
+    low, high = interval(bootstrap.means(values), bootstrap.clusters(values))
     rows: list[dict[str, object]] = []
     for column, score in enumerate(SCORES):
         row = _row(method, score, means[column], low[column], high[column])
@@ -144,8 +162,8 @@ def _method_rows(method: str, values: np.ndarray, bootstrap: Bootstrap) -> list[
 
 
 def _detection_rows(method: str, found: DetectionScores, bootstrap: Bootstrap) -> list[dict[str, object]]:
-    sources = bootstrap.count if found.phrases else 0
-    low, high = interval(found.replicates, np.full(len(DETECTION), sources))
+    sources, clusters = _of_all(bootstrap) if found.phrases else (0, 0)
+    low, high = interval(found.replicates, np.full(len(DETECTION), clusters))
     return [
         _row(method, score, found.values[column], low[column], high[column])
         | {"phrases": found.phrases, "sources": sources}
@@ -161,11 +179,15 @@ def _row(method: str, score: str, value: float, low: float, high: float) -> dict
 
 
 def _difference_rows(control: str, values: np.ndarray, bootstrap: Bootstrap) -> list[dict[str, object]]:
-    units = defined_units(values, bootstrap.units)
-    low, high = interval(bootstrap.means(values), units)
+    units, clusters = defined_units(values, bootstrap.units), bootstrap.clusters(values)
+    replicates = bootstrap.means(values)
+    low, high = interval(replicates, clusters)
+    p = p_values(replicates)
     means, number = known_means(values), (~np.isnan(values)).sum(axis=0)
     return [
-        _difference(score, control, (means[i], low[i], high[i]), int(number[i]), int(units[i]))
+        _difference(
+            score, control, (means[i], low[i], high[i], p[i]), int(number[i]), int(units[i]), int(clusters[i])
+        )
         for i, score in enumerate(SCORES)
         if SCORES[score].direction != "zero"
     ]
@@ -176,29 +198,47 @@ def _detection_differences(
 ) -> list[dict[str, object]]:
     both = own.phrases == other.phrases and own.phrases > 0  # else they are of different phrases: no pair
     gap = own.replicates - other.replicates if both else np.full_like(own.replicates, np.nan)
-    low, high = interval(gap, np.full(len(DETECTION), bootstrap.count))
+    phrases, (sources, clusters) = (own.phrases, _of_all(bootstrap)) if both else (0, (0, 0))
+    low, high = interval(gap, np.full(len(DETECTION), clusters))
+    p = p_values(gap)
     means = own.values - other.values if both else np.full(len(DETECTION), np.nan)
-    phrases, sources = (own.phrases, bootstrap.count) if both else (0, 0)
     return [
-        _difference(score, control, (means[i], low[i], high[i]), phrases, sources)
+        _difference(score, control, (means[i], low[i], high[i], p[i]), phrases, sources, clusters)
         for i, score in enumerate(DETECTION)
     ]
 
 
+def _of_all(bootstrap: Bootstrap) -> tuple[int, int]:
+    """Return the number of sources, and of the fewer of sources and clips that are drawn."""
+    return len(np.unique(bootstrap.units)), min(len(np.unique(way)) for way in bootstrap.ways)
+
+
 def _difference(
-    score: str, control: str, estimate: tuple[float, float, float], phrases: int, sources: int
+    score: str,
+    control: str,
+    estimate: tuple[float, float, float, float],
+    phrases: int,
+    sources: int,
+    clusters: int,
 ) -> dict[str, object]:
-    value, low, high = map(float, estimate)
-    sign = -1 if ALL_SCORES[score].direction == "lower" else 1
-    ends = sorted((round(sign * low, _DECIMALS), round(sign * high, _DECIMALS)))
-    if np.isnan(ends).any():
-        verdict = ""
-    elif sources < FEWEST_SOURCES:
-        verdict = TOO_FEW
-    else:
-        verdict = BETTER if ends[0] > 0 else WORSE if ends[1] < 0 else NEITHER
+    value, low, high, p = map(float, estimate)
     row: dict[str, object] = {"score": score, "control": control, "value": value, "low": low, "high": high}
-    return row | {"phrases": phrases, "sources": sources, "verdict": verdict}
+    judged = clusters >= FEWEST_SOURCES and not np.isnan(low)
+    return row | {
+        "phrases": phrases, "sources": sources, "clusters": clusters, "p": p if judged else float("nan")
+    }  # fmt: skip
+
+
+def _judged(rows: pd.DataFrame) -> pd.DataFrame:
+    """Add the p-values adjusted over all rows, and the verdicts that they leave."""
+    if not len(rows):
+        return rows
+    lower = np.array([ALL_SCORES[score].direction == "lower" for score in rows["score"]])
+    low = np.where(lower, -rows["high"], rows["low"])
+    high = np.where(lower, -rows["low"], rows["high"])
+    p_adjusted = adjusted(rows["p"].to_numpy())
+    verdict = verdicts(low, high, p_adjusted, rows["clusters"].to_numpy())
+    return rows.drop(columns="clusters").assign(p_adjusted=p_adjusted, verdict=verdict)
 
 
 def _with_chance(scores: pd.DataFrame) -> pd.DataFrame:

@@ -95,7 +95,7 @@ def profile(
 
 
 def pool_profile(profiles: pd.DataFrame, *, n_resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
-    """Average profiles over phrases, with bootstrap intervals over source recordings.
+    """Average profiles over phrases, with bootstrap intervals over source recordings and clips.
 
     Parameters
     ----------
@@ -129,19 +129,16 @@ def pool_profile(profiles: pd.DataFrame, *, n_resamples: int = 1000, seed: int =
     cells = profiles.groupby(list(CELL), sort=False, dropna=False)
     cell = cells.ngroup().to_numpy()
     unit, _ = pd.factorize(units_of(profiles))
-    bootstrap = Bootstrap(np.arange(unit.max() + 1), int(n_resamples), seed)
+    bootstrap = Bootstrap(unit, int(n_resamples), seed, pd.factorize(profiles["clip"])[0])
     frames = []
     for score in PROFILED:
         values = profiles[score].to_numpy(dtype=np.float64)
         known = ~np.isnan(values)
         sums, counts = (np.zeros((bootstrap.count, cells.ngroups)) for _ in range(2))
-        np.add.at(sums, (unit[known], cell[known]), values[known])
-        np.add.at(counts, (unit[known], cell[known]), 1.0)
-        units = (counts > 0).sum(axis=0)
-        replicates = np.concatenate(
-            [ratio(weights @ sums, weights @ counts) for weights in bootstrap.weights()], axis=0
-        )
-        low, high = interval(replicates, units)
+        np.add.at(sums, (bootstrap.groups[known], cell[known]), values[known])
+        np.add.at(counts, (bootstrap.groups[known], cell[known]), 1.0)
+        units, *ways = (_distinct(of[known], cell[known], cells.ngroups) for of in (unit, *bootstrap.ways))
+        low, high = interval(bootstrap.ratios(sums, counts), np.min(ways, axis=0))
         frame = cells.size().reset_index()[list(CELL)]
         total = counts.sum(axis=0)
         frames.append(
@@ -151,6 +148,12 @@ def pool_profile(profiles: pd.DataFrame, *, n_resamples: int = 1000, seed: int =
             )
         )  # fmt: skip
     return pd.concat(frames, ignore_index=True)
+
+
+def _distinct(units: np.ndarray, cells: np.ndarray, count: int) -> np.ndarray:
+    """Return how many different units each of `count` cells has."""
+    pairs = np.unique(np.column_stack([units, cells]), axis=0)
+    return np.bincount(pairs[:, 1], minlength=count)
 
 
 def units_of(table: pd.DataFrame) -> pd.Series:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from attnviz.alignment.comparing import DISCOVERY_RATE
 from attnviz.alignment.pooling import ALL_SCORES, Pooled
 from attnviz.alignment.reading import MAP
 
@@ -107,7 +108,9 @@ def opening(result: Alignment) -> list[str]:
     sources = int(result.pooled.scores["sources"].max())
     if sources < 2:
         return [*lines, f"No intervals: the bootstrap draws {result.unit}, and there is one."]
-    return [*lines, f"95 % intervals: bootstrap over {sources} {result.unit}."]
+    clips = len({phrase.events.clip for phrase in result.phrases if not phrase.undefined})
+    over = f"{sources} {result.unit}" + (f" and {_number(clips, 'clip')}" if "source" in result.unit[:6] else "")
+    return [*lines, f"95 % intervals: bootstrap over {over}."]
 
 
 def verdicts(result: Alignment) -> list[str]:
@@ -115,7 +118,10 @@ def verdicts(result: Alignment) -> list[str]:
     chance = chance_lines(result.pooled) or [
         "No permutation interval: that takes five clips, or six seeds of a map."
     ]
-    return [*verdict_lines(result.pooled), *chance]
+    number = result.pooled.comparisons
+    judged = f"{_number(number, 'comparison')} with controls judged together: at most {DISCOVERY_RATE:.0%} of the"
+    control = [f"{judged} verdicts are expected to be chance (Benjamini-Hochberg)."] if number else []
+    return [*verdict_lines(result.pooled), *control, *chance]
 
 
 def text(result: Alignment) -> str:

@@ -94,14 +94,16 @@ class Alignment:
         Parameters
         ----------
         n_resamples : int
-            Bootstrap resamples of source recordings (of clips, for phrases whose events name no source).
+            Bootstrap resamples of source recordings and of clips: phrases of one recording resemble each other,
+            and so do those of one clip. Of clips alone for phrases whose events name no source.
         n_permutations : int
             Exchanges of maps between clips.
 
         Returns
         -------
         Pooled
-            NaN intervals where there is nothing to draw from: below two sources, below five clips.
+            NaN intervals where there is nothing to draw from: below two sources or clips, for exchanges below five
+            clips.
 
         Raises
         ------
@@ -117,7 +119,7 @@ class Alignment:
             if not isinstance(number, int | np.integer) or isinstance(number, bool) or number < 1:
                 raise AttnVizError(f"{name} is {number!r}; a whole number from 1 is needed.")
         return pool(
-            self.phrases, self.table, units=self._units, n_resamples=int(n_resamples),
+            self.phrases, self.table, units=self._units, clips=self._clips, n_resamples=int(n_resamples),
             n_permutations=int(n_permutations), seed=self.seed,
         )  # fmt: skip
 
@@ -163,6 +165,12 @@ class Alignment:
     @property
     def _controls(self) -> set[str]:
         return {name for phrase in self.phrases for name in phrase.curves}
+
+    @property
+    def _clips(self) -> np.ndarray:
+        return np.asarray(
+            pd.factorize(pd.Series([phrase.events.clip for phrase in self.phrases], dtype=object))[0]
+        )
 
     @property
     def _units(self) -> np.ndarray:

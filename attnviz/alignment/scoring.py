@@ -29,22 +29,25 @@ class Score:
         What a map that knows nothing scores, where that is known beforehand; else NaN.
     unit : str
         ``"s"``, or empty.
+    bounds : (float, float)
+        Lowest and highest value there can be.
     """
 
     direction: str
     chance: float = float("nan")
     unit: str = ""
+    bounds: tuple[float, float] = (0.0, 1.0)
 
 
 SCORES = {
     "roc_auc": Score("higher", 0.5),
     "average_precision": Score("higher"),
-    "pearson": Score("higher", 0.0),
-    "spearman": Score("higher", 0.0),
-    "partial": Score("higher", 0.0),
+    "pearson": Score("higher", 0.0, bounds=(-1.0, 1.0)),
+    "spearman": Score("higher", 0.0, bounds=(-1.0, 1.0)),
+    "partial": Score("higher", 0.0, bounds=(-1.0, 1.0)),
     "pointing": Score("higher"),
-    "onset_error": Score("zero", unit="s"),
-    "onset_distance": Score("lower", unit="s"),
+    "onset_error": Score("zero", unit="s", bounds=(-np.inf, np.inf)),
+    "onset_distance": Score("lower", unit="s", bounds=(0.0, np.inf)),
     "iou": Score("higher"),
 }
 """Scores of a phrase; see the functions of `attnviz.alignment`. ``onset_distance`` has no sign."""

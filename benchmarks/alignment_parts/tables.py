@@ -15,8 +15,8 @@ from alignment_parts.settings import Settings
 from attnviz.alignment import Alignment, layer_lags, pool_profile
 from attnviz.alignment.arrays import stretched
 from attnviz.alignment.bootstrap import Bootstrap, defined_units, interval, known_means
+from attnviz.alignment.comparing import TOO_FEW, adjusted, p_values, verdicts
 from attnviz.alignment.phrases import AlignedPhrase
-from attnviz.alignment.pooling import BETTER, FEWEST_SOURCES, NEITHER, TOO_FEW, WORSE
 from attnviz.alignment.profiling import units_of
 from attnviz.alignment.reading import MAP
 
@@ -127,24 +127,33 @@ def mean_rows(name: str, values: pd.DataFrame, resamples: int) -> pd.DataFrame:
     """
     names = [column for column in values.columns if column not in ("clip", "source")]
     array = values[names].to_numpy(dtype=np.float64)
-    bootstrap = Bootstrap(pd.factorize(units_of(values))[0], resamples, 0)
-    sources = defined_units(array, bootstrap.units)
-    low, high = interval(bootstrap.means(array), sources)
+    return _rows_with_p(name, names, array, values, resamples).drop(columns=["p", "clusters"])
+
+
+def _rows_with_p(
+    name: str, names: list[str], array: np.ndarray, facts: pd.DataFrame, resamples: int
+) -> pd.DataFrame:
+    bootstrap = Bootstrap(pd.factorize(units_of(facts))[0], resamples, 0, pd.factorize(facts["clip"])[0])
+    sources, clusters = defined_units(array, bootstrap.units), bootstrap.clusters(array)
+    replicates = bootstrap.means(array)
+    low, high = interval(replicates, clusters)
     rows = pd.DataFrame({name: names, "value": known_means(array), "low": low, "high": high})
-    return rows.assign(phrases=(~np.isnan(array)).sum(axis=0), sources=sources)
+    rows = rows.assign(phrases=(~np.isnan(array)).sum(axis=0), sources=sources)
+    return rows.assign(p=p_values(replicates), clusters=clusters)
 
 
 def gains(single: pd.DataFrame, main: str, resamples: int) -> pd.DataFrame:
     """Compare one readout with every other, phrase by phrase.
 
-    "better" or "worse" only where the interval of the paired difference excludes 0, of six sources or more.
+    "better" or "worse" only where the interval of the paired difference excludes 0, of six sources and clips or more,
+    and of all readouts compared together at most one verdict in twenty is expected to be chance.
     """
     others = [name for name in single.columns if name not in ("clip", "source", main)]
     paired = single[["clip", "source"]].assign(**{name: single[main] - single[name] for name in others})
-    rows = mean_rows("over", paired, resamples)
-    cases = [rows["sources"] < FEWEST_SOURCES, rows["low"] > 0, rows["high"] < 0]
-    verdicts = np.select(cases, [TOO_FEW, BETTER, WORSE], NEITHER)
-    return rows.assign(readout=main, verdict=np.where(rows["low"].isna(), TOO_FEW, verdicts))
+    rows = _rows_with_p("over", others, paired[others].to_numpy(dtype=np.float64), paired, resamples)
+    p_adjusted, clusters = adjusted(rows.pop("p").to_numpy()), rows.pop("clusters")
+    found = verdicts(rows["low"], rows["high"], p_adjusted, clusters)
+    return rows.assign(readout=main, verdict=np.where(rows["low"].isna(), TOO_FEW, found))
 
 
 def with_facts(result: Alignment, captions: Sequence[Sequence[AlignedPhrase]]) -> pd.DataFrame:
