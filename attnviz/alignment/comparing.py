@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy.stats import false_discovery_control
+from scipy.stats import t as student
 
 BETTER, WORSE, NEITHER, TOO_FEW = "better", "worse", "no difference shown", "too few sources to tell"
 
@@ -18,25 +19,35 @@ DISCOVERY_RATE = 0.05
 _DECIMALS = 12  # a difference that is 0 but for rounding is 0
 
 
-def p_values(replicates: np.ndarray) -> np.ndarray:
-    """Return the two-sided p-value of each column of bootstrapped differences.
+def p_values(values: np.ndarray, replicates: np.ndarray, clusters: np.ndarray) -> np.ndarray:
+    """Return the two-sided p-value of each difference.
 
     Parameters
     ----------
+    values : numpy.ndarray, shape (columns,)
+        The differences.
     replicates : numpy.ndarray, shape (n_resamples, columns)
-        NaN where a resample defines nothing.
+        Bootstrapped; NaN where a resample defines nothing.
+    clusters : numpy.ndarray of int, shape (columns,)
+        Units that were drawn.
 
     Returns
     -------
     numpy.ndarray, shape (columns,)
-        Twice the share of resamples on the rarer side of 0, one added to both counts (Davison and Hinkley,
-        Bootstrap Methods and their Application, 1997): at least ``2 / (n_resamples + 1)``. NaN without resamples.
+        Of the difference over its bootstrap standard error, by Student's t of one degree of freedom less than
+        there are clusters. Counting resamples beyond 0 could not tell one p-value below ``2 / n_resamples`` from
+        another, and many comparisons need them. NaN below two clusters or without resamples.
     """
     rounded = np.round(replicates, _DECIMALS)
-    number = (~np.isnan(rounded)).sum(axis=0)
-    rarer = np.minimum((rounded <= 0).sum(axis=0), (rounded >= 0).sum(axis=0))
-    values = np.minimum(2 * (rarer + 1) / (number + 1), 1.0)
-    return np.where(number > 0, values, np.nan)
+    known = (~np.isnan(rounded)).sum(axis=0) > 1
+    found = np.full(len(values), np.nan)
+    for column in np.flatnonzero(known & (np.asarray(clusters) > 1)):
+        error, value = np.nanstd(rounded[:, column], ddof=1), abs(round(float(values[column]), _DECIMALS))
+        if error > 0:
+            found[column] = 2 * student.sf(value / error, clusters[column] - 1)
+        else:
+            found[column] = float(value == 0)
+    return found
 
 
 def adjusted(values: np.ndarray) -> np.ndarray:

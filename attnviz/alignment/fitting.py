@@ -69,8 +69,8 @@ class ReadoutFit:
         fitted = self.table["fitted"].to_numpy()
         rows = self._rows("over", {name: fitted - self.table[name].to_numpy() for name in METHODS[1:]})
         p_adjusted = adjusted(rows.pop("p").to_numpy())
-        clusters = rows.pop("clusters")
-        return rows.assign(verdict=verdicts(rows["low"], rows["high"], p_adjusted, clusters))
+        clusters = rows.pop("clusters").to_numpy()
+        return rows.assign(verdict=verdicts(rows["low"].to_numpy(), rows["high"].to_numpy(), p_adjusted, clusters))
 
     def summary(self) -> str:
         """Return in words how well each readout did on held-out recordings, and what the weights are."""
@@ -100,7 +100,7 @@ class ReadoutFit:
         low, high = interval(replicates, clusters)
         rows = pd.DataFrame({kind: list(values), "value": columns.mean(axis=0), "low": low, "high": high})
         rows = rows.assign(phrases=len(columns), sources=len(np.unique(units)))
-        return rows.assign(p=p_values(replicates), clusters=clusters)
+        return rows.assign(p=p_values(columns.mean(axis=0), replicates, clusters), clusters=clusters)
 
 
 def fit_readout(

@@ -182,8 +182,8 @@ def _difference_rows(control: str, values: np.ndarray, bootstrap: Bootstrap) -> 
     units, clusters = defined_units(values, bootstrap.units), bootstrap.clusters(values)
     replicates = bootstrap.means(values)
     low, high = interval(replicates, clusters)
-    p = p_values(replicates)
     means, number = known_means(values), (~np.isnan(values)).sum(axis=0)
+    p = p_values(means, replicates, clusters)
     return [
         _difference(
             score, control, (means[i], low[i], high[i], p[i]), int(number[i]), int(units[i]), int(clusters[i])
@@ -200,8 +200,8 @@ def _detection_differences(
     gap = own.replicates - other.replicates if both else np.full_like(own.replicates, np.nan)
     phrases, (sources, clusters) = (own.phrases, _of_all(bootstrap)) if both else (0, (0, 0))
     low, high = interval(gap, np.full(len(DETECTION), clusters))
-    p = p_values(gap)
     means = own.values - other.values if both else np.full(len(DETECTION), np.nan)
+    p = p_values(means, gap, np.full(len(DETECTION), clusters))
     return [
         _difference(score, control, (means[i], low[i], high[i], p[i]), phrases, sources, clusters)
         for i, score in enumerate(DETECTION)

@@ -103,6 +103,8 @@ def opening(result: Alignment) -> list[str]:
         lines.append(f"{_number(silent, 'phrase')} without energy control: no spectrogram travels with the maps.")
     if left_out := missing(result):
         lines.append(f"Not scored, or cut: {left_out}.")
+    if len({phrase.events.clip for phrase in result.phrases}) == 1:
+        lines.append("No control of another clip's words, none for the phrases' order: both take a second clip.")
     if not result.counts["scored"]:
         return [*lines, "No phrase could be scored."]
     sources = int(result.pooled.scores["sources"].max())

@@ -40,8 +40,9 @@ class Alignment:
     def concat(cls, results: Iterable[Alignment]) -> Alignment:
         """Pool the results of several clips, or of several images of one.
 
-        With a second clip the maps of another clip's words become a control; with five there are permutation
-        intervals. Names of source recordings mean the same recording in every clip.
+        With a second clip the maps of another clip's words become a control, and so does the order of the phrases
+        (``"order"``: when other clips' phrases at the same place in the text are there); with five there are
+        permutation intervals. Names of source recordings mean the same recording in every clip.
 
         Parameters
         ----------

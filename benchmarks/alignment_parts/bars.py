@@ -55,6 +55,8 @@ def judge(tables: LookTables) -> list[Bar]:
         ("generation: other clips' words", tables.get(GENERATION, {}), "other_clip"),
     ):
         bars.append(_chance(f"{what} at chance", look.get("controls"), control))
+    named_order = f"{named}: fitted minus the order control"
+    bars.append(_difference(named_order, explain.get("differences"), "control", "order"))
     known = tables.get("", {}).get("known")
     right = pd.Series(dtype=bool) if known is None else known["given"].dropna().astype(bool)
     if right.empty:

@@ -139,14 +139,14 @@ def _rows_with_p(
     low, high = interval(replicates, clusters)
     rows = pd.DataFrame({name: names, "value": known_means(array), "low": low, "high": high})
     rows = rows.assign(phrases=(~np.isnan(array)).sum(axis=0), sources=sources)
-    return rows.assign(p=p_values(replicates), clusters=clusters)
+    return rows.assign(p=p_values(known_means(array), replicates, clusters), clusters=clusters)
 
 
 def gains(single: pd.DataFrame, main: str, resamples: int) -> pd.DataFrame:
     """Compare one readout with every other, phrase by phrase.
 
-    "better" or "worse" only where the interval of the paired difference excludes 0, of six sources and clips or more,
-    and of all readouts compared together at most one verdict in twenty is expected to be chance.
+    "better" or "worse" only where the interval of the paired difference excludes 0, of six sources and clips or
+    more, and of all readouts compared together at most one verdict in twenty is expected to be chance.
     """
     others = [name for name in single.columns if name not in ("clip", "source", main)]
     paired = single[["clip", "source"]].assign(**{name: single[main] - single[name] for name in others})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from alignment_synthetic import COLUMNS, DOG, GRID, RAIN, event_rows, planted_maps, study
+from scipy import stats
 
 from attnviz.alignment import Alignment, align
 from attnviz.alignment.bootstrap import Bootstrap, interval
@@ -128,10 +129,18 @@ def test_adjusted_p_values_vs_the_definition():
         assert found == pytest.approx(min(1.0, *ranks))
 
 
-def test_p_values_count_the_rarer_side():
-    replicates = np.concatenate([np.full(997, 0.2), np.full(2, -0.1)])[:, None] * [1.0, -1.0, 0.0]
-    assert p_values(replicates).tolist() == pytest.approx([2 * 3 / 1000, 2 * 3 / 1000, 1.0])
-    assert np.isnan(p_values(np.full((10, 1), np.nan))[0])
+def test_p_values_vs_a_t_test():
+    """Of the mean of independent values the bootstrap's p-value is about that of a t-test."""
+    rng = np.random.default_rng(4)
+    values = rng.normal(size=(40, 4)) + np.array([0.0, 0.2, 0.4, 0.8])
+    bootstrap = Bootstrap(np.arange(40), 4000, 0)
+    means = values.mean(axis=0)
+    found = p_values(means, bootstrap.means(values), np.full(4, 40))
+    np.testing.assert_allclose(np.log(found), np.log(stats.ttest_1samp(values, 0.0).pvalue), rtol=0.2, atol=0.1)
+    same = np.full((50, 2), [0.3, 0.0])
+    assert p_values(same[0], same, np.array([9, 9])).tolist() == [0.0, 1.0]
+    assert np.isnan(p_values(same[0], same, np.array([1, 1]))).all()
+    assert np.isnan(p_values(np.array([np.nan]), np.full((10, 1), np.nan), np.array([9]))).all()
 
 
 def test_verdicts_ask_the_interval_the_family_and_the_number_of_sources():

@@ -61,7 +61,7 @@ def test_means_intervals_and_differences_are_the_pooled_ones(result):
     notes = [note.get_text() for note in ax.texts]
     rows = result.pooled.differences
     gap = rows[(rows["control"] == "energy") & (rows["score"] == "roc_auc")].iloc[0]
-    assert len(notes) == 5
+    assert len(notes) == 6
     assert notes[2].startswith(f"{gap['value']:+.3f}")
     assert notes[2].endswith(gap["verdict"])
 
