@@ -103,9 +103,9 @@ def test_a_report_is_replaced_only_when_asked_for(report_run, tmp_path):
     ("damage", "error", "message"),
     [
         ({"run.json": None}, AttnVizError, "no run.json"),
-        ({"run.json": b"{oops"}, AttnVizError, "run.json cannot be read as JSON"),
+        ({"run.json": b"{oops"}, AttnVizError, "run.json is not JSON that can be read"),
         ({"run.json": b'{"experiment": 3}'}, AttnVizError, "another program's"),
-        ({"run.json": b"[" * 100_000}, AttnVizError, "run.json cannot be read as JSON"),
+        ({"run.json": b"[" * 100_000}, AttnVizError, "run.json is not JSON that can be read"),
         ({"maps.zarr": None}, MapsError, "maps.zarr does not exist"),
         ({"maps.zarr/zarr.json": None}, MapsError, "holds no maps"),
         ({"spectrogram.npz": b"PK"}, MapsError, "spectrogram.npz holds no log_mel"),
