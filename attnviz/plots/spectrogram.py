@@ -19,7 +19,8 @@ SHOWN_RANGE = (math.log(1e-3), math.log(10.0))
 """Log-mel values at the ends of the colour scale: -60 and 20 dB. White noise at -20 dB of full scale lies at
 -12 dB, at -50, where sound counts as inaudible, at -42; quieter sound is darker in every picture."""
 
-_DB = math.log(10.0) / 20.0  # in nats
+DECIBEL = math.log(10.0) / 20.0
+"""A decibel, in natural logarithms."""
 
 
 def spectrogram(
@@ -100,4 +101,4 @@ def spectrogram(
 def label_decibels(bar: Colorbar) -> None:
     """Label the colour bar of a spectrogram in dB, every 20 from -60 to 20."""
     decibels = range(-60, 21, 20)
-    bar.set_ticks([each * _DB for each in decibels], labels=[str(each) for each in decibels])
+    bar.set_ticks([each * DECIBEL for each in decibels], labels=[str(each) for each in decibels])

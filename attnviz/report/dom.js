@@ -16,6 +16,7 @@ function rounded(value, digits) {
 // Attention as a person reads it: shares of 1 in percent.
 const asShare = (value) => `${rounded(100 * value, Math.abs(value) >= 0.1 ? 3 : 2)} %`;
 const inSeconds = (value) => `${value.toFixed(2)} s`;
+const inDecibels = (nats) => Math.round((20 / Math.LN10) * nats);
 const inHertz = (value) => `${Math.round(value)} Hz`;
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 

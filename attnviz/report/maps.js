@@ -49,7 +49,7 @@ class Spectrogram {
   textAt(time, up) {
     const { row, column } = this.axes.cell(time, up, this);
     const value = this.value(row, column);
-    return `log-mel ${value === null ? "not finite" : value.toFixed(2)}`;
+    return `log-mel ${value === null ? "not finite" : `${inDecibels(value)} dB`}`;
   }
 }
 

@@ -152,7 +152,7 @@ class Panel {
       pixels[at + 3] = 255;
     });
     this.plots.spectrogram.describe("Spectrogram");
-    this.soundBar.show(this.colours.spectrogram, low.toFixed(1), high.toFixed(1), "log-mel (natural log)");
+    this.soundBar.show(this.colours.spectrogram, String(inDecibels(low)), String(inDecibels(high)), "log-mel magnitude (dB)");
   }
 
   draw() {
