@@ -1,33 +1,80 @@
-"""The README's Python examples run, on the bundled model."""
+"""The README's commands and Python blocks run in order, as printed, in an empty folder."""
 
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import matplotlib as mpl
-import numpy as np
+import pytest
+import typer
+from documentation import ROOT, blocks, check_setup, commands, run_page
 
-from attnviz.audio import write_wav
+from attnviz.cli import app
+from attnviz.testing import write_adapter_checkpoint, write_plain_checkpoint
 
-README = Path(__file__).parents[1] / "README.md"
+PAGES = [ROOT / "README.md", ROOT / "docs" / "training.md"]
 
 
-def test_python_examples(tmp_path, monkeypatch):
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
-    assert len(blocks) >= 2
-    code = "\n".join(blocks)
-    # A few seconds instead of minutes: fewer steps, a narrower spectrogram.
-    code = code.replace("num_inference_steps=50", "num_inference_steps=1, width=256, guidance_scale=1")
-    code = code.replace("strength=0.6", "strength=0.6, num_inference_steps=2, width=448, guidance_scale=1")
-    code = code.replace("span=(2.0, 4.5)", "span=(1.0, 1.5), num_inference_steps=1, width=448, guidance_scale=1")
-    assert code.count("width=") == 3
+@pytest.fixture(scope="session")
+def hub(tmp_path_factory) -> Path:
+    """A hub's local cache with tiny checkpoints under the published names."""
+    cache = tmp_path_factory.mktemp("hub")
+    for name, write in (
+        ("auffusion", write_adapter_checkpoint),
+        ("auffusion-full-no-adapter", write_plain_checkpoint),
+    ):
+        folder = cache / f"models--auffusion--{name}"
+        write(folder / "snapshots" / ("0" * 40))
+        (folder / "refs").mkdir()
+        (folder / "refs" / "main").write_text("0" * 40)
+    return cache
+
+
+@pytest.mark.slow
+def test_every_block_runs_in_order_in_an_empty_folder(tmp_path, monkeypatch, hub):
     monkeypatch.chdir(tmp_path)
     before = dict(mpl.rcParams)
-    write_wav("dog.wav", np.sin(np.arange(48_000) / 5) * np.exp(-np.arange(48_000) / 9000))
-    scope: dict = {}
-    exec(compile(code, "README.md", "exec"), scope)
-    assert scope["heat"].dims == ("freq", "time")
-    assert scope["when"].dims == ("time",)
-    assert {path.name for path in tmp_path.iterdir()} == {"dog.wav", "dog.zarr", "dog.png"}
+    scope = run_page(ROOT / "README.md", tmp_path, hub)
     assert dict(mpl.rcParams) == before
+    assert scope["heat"].dims == ("freq", "time")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_two_commands_write_to_one_place(page):
+    places = [
+        place
+        for block in blocks(page)
+        if block.language == "bash"
+        for command in commands(block)
+        if "--overwrite" not in command
+        for place in re.findall(r"--out (\S+)", command)
+    ]
+    assert len(places) == len(set(places)), places
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_have_the_options_that_are_printed(page):
+    printed = [
+        shlex.split(command, comments=True)
+        for block in blocks(page)
+        if block.language == "bash"
+        for command in commands(block)
+    ]
+    ours = [words[1:] for words in printed if words[0] == "attnviz"]
+    assert ours
+    for words in ours:
+        command, rest = typer.main.get_command(app), words
+        while hasattr(command, "commands"):
+            command, rest = command.commands[rest[0]], rest[1:]
+        command.make_context(words[0], list(rest))  # raises click's own error where it cannot be parsed
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["make nothing", "pip install -c nowhere.txt -e .", 'pip install -c constraints.txt -e ".[nothing]"'],
+)
+def test_a_setup_command_that_names_what_is_not_there_is_found(command):
+    with pytest.raises(AssertionError):
+        check_setup(command)
