@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import subprocess
@@ -96,7 +97,7 @@ def check_setup(command: str) -> None:
         targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
         assert set(words[1:]) <= set(targets), command
     if words[0] == "pip":
-        named = [after for before, after in zip(words, words[1:], strict=False) if before in {"-c", "-r"}]
+        named = [after for before, after in itertools.pairwise(words) if before in {"-c", "-r"}]
         assert all((ROOT / name).is_file() for name in named), command
         extras = re.findall(r"\[([\w,-]+)\]", command)
         project = (ROOT / "pyproject.toml").read_text("utf-8")
