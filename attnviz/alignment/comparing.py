@@ -42,9 +42,9 @@ def p_values(values: np.ndarray, replicates: np.ndarray, clusters: np.ndarray) -
     known = (~np.isnan(rounded)).sum(axis=0) > 1
     found = np.full(len(values), np.nan)
     for column in np.flatnonzero(known & (np.asarray(clusters) > 1)):
-        error, value = np.nanstd(rounded[:, column], ddof=1), abs(round(float(values[column]), _DECIMALS))
-        if error > 0:
-            found[column] = 2 * student.sf(value / error, clusters[column] - 1)
+        drawn, value = rounded[:, column], abs(round(float(values[column]), _DECIMALS))
+        if np.nanmax(drawn) > np.nanmin(drawn):  # the deviation of equal values is not exactly 0 in floating point
+            found[column] = 2 * student.sf(value / np.nanstd(drawn, ddof=1), clusters[column] - 1)
         else:
             found[column] = float(value == 0)
     return found

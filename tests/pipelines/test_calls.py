@@ -274,11 +274,11 @@ def test_cut_negative_prompt_of_the_plain_layout_is_warned_of(plain):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"model": 3}, "model=3 is a int"),
+        ({"model": 3}, "model is a int"),
         ({"model": "~nobodyx/m"}, "unknown user"),
         ({"torch_dtype": "bfloat16"}, "torch.bfloat16"),
         ({"torch_dtype": torch.int8}, "floating-point"),
-        ({"model": "nobody/nothing", "local_files_only": True, "cache_dir": 3}, "cache_dir=3"),
+        ({"model": "nobody/nothing", "local_files_only": True, "cache_dir": 3}, "cache_dir is a int"),
     ],
 )
 def test_load_with_what_cannot_be(adapter_checkpoint, arguments, message):
