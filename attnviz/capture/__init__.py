@@ -1,8 +1,8 @@
-"""Capture: a U-Net's cross-attention, observed while it works. Knows U-Nets, nothing of audio or words.
+"""Capture the cross-attention of a U-Net while the U-Net runs.
 
-What enters is a U-Net and the embeddings of each call; what leaves is the attention of each layer on its own grid.
-During a trace a processor of ours (`processor`) stands in every layer's slot (`site`), and calls the one that was
-there with a tap on the attention kernel (`kernel`).
+Input: a U-Net, and the embeddings of each call. Output: the attention of each layer on the layer's grid.
+During a trace, a `TracingProcessor` in the slot of each layer (`site`) calls the original processor with a tap on
+the attention kernel (`kernel`). This package handles U-Nets only; it imports nothing about audio or words.
 """
 
 from attnviz.capture.changes import Changes, held

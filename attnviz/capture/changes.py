@@ -1,4 +1,4 @@
-"""Changes to objects of others, taken back whatever ends the block, an interrupt at any line included."""
+"""Change objects that belong to others, and undo the changes on every exit, an interrupt at any line included."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any, Self
 
 from torch import nn
 
-# An interrupt may strike while a change is taken back, and a second one while it is taken back again.
+# An interrupt may strike during an undo, and a second one during the repeated undo.
 _ATTEMPTS = 3
 _ABSENT = object()
 
 
 class Changes(ExitStack):
-    """A context manager that changes objects on entering, all of them or none, and takes the changes back.
+    """Context manager that makes all of its changes or none on entry, and undoes them on exit.
 
-    What takes a change back is noted before the change is made, can be called at any time, and is noted several
-    times: an `ExitStack` runs all that was noted, also when an interrupt ends one of them half-way. Leaving begins
-    in the standard library's code and not in a method here, whose first line an interrupt could strike.
+    Each undo is registered before its change is made, is idempotent, and is registered several times: an
+    `ExitStack` runs every callback, even when an interrupt ends one of them half-way. The class inherits
+    ``__exit__`` from the standard library, because an interrupt could strike the first line of a method here.
     """
 
     def __enter__(self) -> Self:
@@ -33,25 +33,25 @@ class Changes(ExitStack):
                 self.close()
                 raise
         except BaseException:
-            self.close()  # for what an interrupt kept the line above from
+            self.close()  # an interrupt may have ended the close above
             raise
 
     @abstractmethod
     def _make(self) -> None:
-        """Make the changes, by the methods below."""
+        """Make the changes, with the methods below."""
 
     def _finally(self, undo: Callable[[], Any]) -> None:
-        """Note what is done on leaving; it may be called several times."""
+        """Register an idempotent function that is called on exit."""
         for _ in range(_ATTEMPTS):
             self.callback(undo)
 
     def _enter(self, manager: AbstractContextManager[Any]) -> None:
-        """Enter a context manager that can be left several times."""
+        """Enter a context manager whose ``__exit__`` may be called several times."""
         self._finally(functools.partial(manager.__exit__, None, None, None))
         manager.__enter__()
 
     def _replace(self, owner: Any, name: str, value: Any) -> None:
-        """Set an attribute of one object, and put back what it had of its own, or nothing."""
+        """Set an attribute on one instance; on exit, restore the instance's attribute or delete it."""
         own = vars(owner).get(name, _ABSENT)
 
         def undo() -> None:
@@ -64,17 +64,17 @@ class Changes(ExitStack):
         setattr(owner, name, value)
 
     def _hook(self, register: Callable[..., Any], hook: Callable[..., Any], **settings: Any) -> None:
-        """Register a forward hook by a module's own method, and take it out."""
+        """Register a forward hook with a module's registration method; on exit, remove it."""
         self._finally(functools.partial(_remove_hook, register.__self__, hook))  # type: ignore[attr-defined]
         register(hook, **settings)
 
 
 @contextmanager
 def held(manager: Changes) -> Iterator[None]:
-    """Enter a manager for a block of this package's own code.
+    """Enter a manager around a block of this package's code.
 
-    An interrupt may strike a ``with`` statement after its block and before it leaves its manager. A generator
-    that nothing leaves is closed when it is let go of, and then leaves what it holds.
+    An interrupt may strike between the block of a ``with`` statement and the manager's ``__exit__``. Python closes
+    a generator that is no longer referenced, and the ``finally`` clause here then closes the manager.
     """
     try:
         with manager:

@@ -1,4 +1,4 @@
-"""What one pipeline call conditions its denoiser on, and which rows of a batch are which branch."""
+"""The embeddings that condition one pipeline call, and the guidance branch of each row of a batch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from attnviz.errors import CaptureError
 
 @dataclass(frozen=True)
 class Branches:
-    """Rows of a denoiser batch: the conditional ones, and the unconditional ones where there are any."""
+    """Conditional and, with guidance, unconditional rows of a denoiser batch."""
 
     conditional: slice
     unconditional: slice | None
@@ -20,13 +20,13 @@ class Branches:
 
 @dataclass(frozen=True)
 class Conditioning:
-    """The embeddings a pipeline call hands to its U-Net, known before the first denoiser call.
+    """Embeddings that a pipeline call passes to its U-Net, known before the first denoiser call.
 
     Attributes
     ----------
     prompt_embeds : torch.Tensor, shape (prompts x images x draws, keys, width)
-        Conditional embeddings; the images of one prompt stand together, and so do the draws of one image. Copied
-        as they are, for a callback may change the pipeline's in place.
+        Conditional embeddings. Images of one prompt are adjacent, and so are draws of one image. The tensor is
+        copied, because a callback may change the pipeline's tensor in place.
     negative_prompt_embeds : torch.Tensor or None
         Unconditional embeddings of the same shape; None without guidance.
     prompts : int
@@ -34,8 +34,7 @@ class Conditioning:
     positions : sequence of int
         Key positions whose attention is kept, ascending.
     draws : int
-        Rows of the batch that are the same image under different noise; their attention is averaged as it
-        comes.
+        Rows of the batch that hold the same image under different noise. Their attention is averaged.
     """
 
     prompt_embeds: torch.Tensor
@@ -61,7 +60,7 @@ class Conditioning:
         return self.prompt_embeds.shape[0] // (self.prompts * self.draws)
 
     def branches(self, encoder_hidden_states: torch.Tensor) -> Branches:
-        """Tell which rows of a batch are conditional, by comparing them with the known embeddings.
+        """Find the conditional rows of a batch by comparing them with the known embeddings.
 
         Raises
         ------
@@ -80,10 +79,10 @@ class Conditioning:
         ):
             return Branches(slice(rows, 2 * rows), slice(0, rows))
         raise CaptureError(
-            f"The denoiser was called with embeddings of shape {tuple(encoder_hidden_states.shape)} that are "
-            f"not those of the prompt ({tuple(self.prompt_embeds.shape)}), alone or after the unconditional "
-            "ones, so which rows are conditional is not known. Was the U-Net called by something else than "
-            "the traced pipeline, or were the embeddings changed by a callback?"
+            f"The denoiser was called with embeddings of shape {tuple(encoder_hidden_states.shape)}, which are "
+            f"neither the prompt's {tuple(self.prompt_embeds.shape)} alone nor the unconditional ones followed by "
+            "the prompt's, so which rows are conditional is not known. Did something other than the traced "
+            "pipeline call the U-Net, or were the embeddings changed by a callback?"
         )
 
 

@@ -1,6 +1,6 @@
-"""Edited attention: rows of a batch whose probabilities are another row's, or made from both.
+"""Edit attention: replace the probabilities of some rows, or compute them from two rows.
 
-An edited row's output is ``P' @ V``: its own values, weighed by the edited probabilities.
+The output of an edited row is ``P' @ V``: its own values, weighted by the edited probabilities.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from attnviz.capture.conditioning import Branches
 from attnviz.capture.probabilities import HeadChunk
 
 Change = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""Probabilities (..., keys) of the source and of the edited row itself, float32: those that the row is to have."""
+"""Maps the probabilities (..., keys) of the source and of the edited row, float32, to the edited probabilities."""
 
 
 @dataclass(frozen=True)
 class EditedRow:
-    """A row of the batch that attends otherwise than its queries and keys say.
+    """A row of the batch whose attention differs from what its queries and keys give.
 
     Attributes
     ----------
     row : int
         The edited row.
     source : int
-        The row whose probabilities are injected; it is not edited itself, where it is another.
+        The row whose probabilities are injected. Unless it equals `row`, it must not be edited itself.
     change : callable or None
-        What the edited row's probabilities are; None: those of `source` as they are.
+        Computes the probabilities of the edited row; None copies those of `source`.
     """
 
     row: int
@@ -37,38 +37,38 @@ class EditedRow:
     change: Change | None = None
 
     def shifted(self, rows: int) -> EditedRow:
-        """The same, counted from so many rows earlier."""
+        """Return the same edit with both row indices increased by `rows`."""
         return EditedRow(self.row + rows, self.source + rows, self.change)
 
     def attention(self, source: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
-        """Probabilities of the edited row."""
+        """Return the probabilities of the edited row."""
         return source if self.change is None else self.change(source, own)
 
 
 class AttentionEdit(Protocol):
-    """What is edited at each denoiser call. Rows are counted within the conditional half of the batch."""
+    """Edited rows of each denoiser call, counted within the conditional half of the batch."""
 
     @property
     def record(self) -> Mapping[str, Any]:
-        """What the provenance of the maps says of it; values that JSON can hold."""
+        """Description for the provenance of the maps; JSON values only."""
         ...
 
     def cross_attention(self, call: int, calls: int) -> Sequence[EditedRow]:
-        """Rows edited in every cross-attention layer at one of so many denoiser calls, counted from 0."""
+        """Return the rows edited in every cross-attention layer at denoiser call `call` of `calls`, from 0."""
         ...
 
     def self_attention(self, call: int, calls: int, positions: int) -> Sequence[EditedRow]:
-        """Rows edited in a self-attention layer of so many positions."""
+        """Return the rows edited in a self-attention layer with `positions` positions."""
         ...
 
 
 class AttentionEditor:
-    """Tells which rows an `AttentionEdit` edits, one denoiser call after another.
+    """Find the rows that an `AttentionEdit` edits at each denoiser call.
 
     Parameters
     ----------
     edit : AttentionEdit or None
-        None: nothing is edited.
+        None edits nothing.
     """
 
     def __init__(self, edit: AttentionEdit | None) -> None:
@@ -78,21 +78,21 @@ class AttentionEditor:
 
     @property
     def active(self) -> bool:
-        """Whether there is an edit at all."""
+        """Whether there is an edit."""
         return self._edit is not None
 
     def begin_call(self, branches: Branches, call: int, calls: int) -> None:
-        """Settle which denoiser call is under way, and which of its rows are conditional."""
+        """Set the current denoiser call and its conditional rows."""
         self._offset = branches.conditional.start
         self._call, self._calls = call, calls
         self._cross = [] if self._edit is None else self._on_batch(self._edit.cross_attention(call, calls))
 
     def cross_rows(self, positions: int) -> list[EditedRow]:
-        """Rows of the whole batch whose cross-attention is edited in the call under way."""
+        """Return the rows of the whole batch whose cross-attention is edited in the current call."""
         return self._cross
 
     def self_rows(self, positions: int) -> list[EditedRow]:
-        """Rows of the whole batch whose self-attention, of so many positions, is edited."""
+        """Return the rows of the whole batch whose self-attention, over `positions` positions, is edited."""
         if self._edit is None:
             return []
         return self._on_batch(self._edit.self_attention(self._call, self._calls, positions))
@@ -102,7 +102,7 @@ class AttentionEditor:
 
 
 def with_sources(tensor: torch.Tensor, edited: Sequence[EditedRow]) -> torch.Tensor:
-    """Put the sources' rows of queries, keys or a mask in place of those of rows that attend just as they do."""
+    """Copy rows of queries, keys or a mask from each source to the row that takes its attention unchanged."""
     moved = [each for each in edited if each.change is None and each.row != each.source]
     if not moved or len(tensor) == 1:
         return tensor
@@ -119,16 +119,16 @@ def edited_chunks(
     value: torch.Tensor | None,
     output: torch.Tensor | None,
 ) -> Iterator[HeadChunk]:
-    """Give the attention in effect, chunk by chunk, and write what changed rows get from it.
+    """Yield the edited attention chunk by chunk, and write the output of changed rows.
 
     Parameters
     ----------
     chunks : iterable of (slice, torch.Tensor)
-        Probabilities from the queries and keys as they were projected.
+        Probabilities from the projected queries and keys.
     edited : sequence of EditedRow
         Rows of the whole batch.
     first : int
-        The row of the batch that the chunks begin with.
+        Row of the batch at which the chunks begin.
     value : torch.Tensor, shape (rows of the batch, heads, keys, width), or None
     output : torch.Tensor, shape (rows of the batch, heads, n, width), or None
         Overwritten with ``P' @ V`` where a row's probabilities are changed.

@@ -1,4 +1,4 @@
-"""The attention kernel, seen from outside: what one module calls it with, and what comes of it."""
+"""Tap the attention kernel: read the arguments and the output of one module's calls."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from attnviz.errors import CaptureError
 KERNEL = functional.scaled_dot_product_attention
 _PRODUCTS = (torch.bmm, torch.matmul, torch.Tensor.bmm, torch.Tensor.matmul, torch.Tensor.__matmul__)
 _CHECKED_QUERIES = 64
-# Of kernels in float32, whose exponential is an approximation: a few 1e-6 of the values are seen.
+# The exponential of float32 kernels is an approximation; errors of a few 1e-6 of the values were measured.
 _KERNEL_ARITHMETIC = 2e-5
 
 
 @dataclass(frozen=True)
 class KernelCall:
-    """Final queries, keys and values of one call: what was projected, normalised, rotated and adapted before.
+    """Final queries, keys and values of one call, after projection, normalization, rotation and adapters.
 
     Attributes
     ----------
     query : torch.Tensor, shape (rows, heads, n, width)
     key, value : torch.Tensor, shape (rows, heads, keys, width)
-        Of as many heads as the queries. Values are None where a processor computes its own product with them.
+        With as many heads as the queries. Values are None where a processor multiplies with them itself.
     scale : float
         Factor on ``query key^T``.
     bias : torch.Tensor, float32, shape (rows or 1, heads or 1, n or 1, keys), or None
-        The attention mask as it is added to the scaled scores.
+        Attention mask, added to the scaled scores.
     """
 
     query: torch.Tensor
@@ -58,17 +58,17 @@ class KernelCall:
         Raises
         ------
         CaptureError
-            If attention is dropped out at random, or queries are not of (rows, heads, n, width).
+            If attention dropout is on, or the queries do not have the shape (rows, heads, n, width).
         """
         if dropout_p:
             raise CaptureError(
-                f"{path} drops attention out at random (p = {dropout_p:g}), so its probabilities are not what "
-                "acts. Call unet.eval() before tracing."
+                f"{path} applies attention dropout (p = {dropout_p:g}), so its probabilities differ from those "
+                "that act. Call unet.eval() before tracing."
             )
         if query.ndim != 4:
             raise CaptureError(
-                f"{path} calls the attention kernel with queries of shape {tuple(query.shape)}; (rows, heads, "
-                "positions, width) is expected, so which row and head each is, is not known."
+                f"{path} calls the attention kernel with queries of shape {tuple(query.shape)}; expected (rows, "
+                "heads, positions, width), without which rows and heads cannot be told apart."
             )
         if enable_gqa and key.shape[1] != query.shape[1]:
             groups = query.shape[1] // key.shape[1]
@@ -81,21 +81,21 @@ class KernelCall:
         return cls(query.detach(), key.detach(), value.detach(), factor, bias)
 
     def rows(self, rows: slice) -> KernelCall:
-        """Some rows of the batch."""
+        """Return the same call for some rows of the batch."""
         bias = self.bias if self.bias is None or len(self.bias) == 1 else self.bias[rows]
         value = None if self.value is None else self.value[rows]
         return KernelCall(self.query[rows], self.key[rows], value, self.scale, bias)
 
 
 class KernelTap(TorchFunctionMode):
-    """Has kernel calls of one thread answered by a function, for as long as the tap is on.
+    """Route the kernel calls of one thread to a function while the tap is on.
 
     Parameters
     ----------
     answer : callable
-        Gets the arguments of each call, and gives its output.
+        Receives the arguments of each call and returns its output.
     multiplied : callable
-        Told the first operand of each product of matrices.
+        Receives the first operand of each matrix product.
     """
 
     def __init__(self, answer: Callable[..., torch.Tensor], multiplied: Callable[[Any], None]) -> None:
@@ -106,7 +106,7 @@ class KernelTap(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Stand in for a function of torch."""
+        """Intercept a torch function."""
         if func is KERNEL:
             return self._answer(*args, **(kwargs or {}))
         if func in _PRODUCTS and args:
@@ -115,18 +115,18 @@ class KernelTap(TorchFunctionMode):
 
 
 def tap_depth() -> int:
-    """Depth of this thread's stack of modes."""
+    """Return the depth of this thread's stack of modes."""
     return int(torch._C._len_torch_function_stack())
 
 
 def drop_taps(depth: int) -> None:
-    """Take off what is above a depth of this thread's stack of modes: a tap that an interrupt left on."""
+    """Pop every mode above a depth of this thread's stack: taps that an interrupt left on."""
     while tap_depth() > depth:
         torch.overrides._pop_mode()
 
 
 def as_bias(mask: torch.Tensor) -> torch.Tensor:
-    """An attention mask, additive or boolean (True takes part), as a float32 bias of four axes."""
+    """Convert an attention mask, additive or boolean (True takes part), to a 4-D float32 bias."""
     if mask.dtype == torch.bool:
         mask = torch.zeros(mask.shape, device=mask.device).masked_fill_(~mask, -torch.inf)
     while mask.ndim < 4:
@@ -135,24 +135,24 @@ def as_bias(mask: torch.Tensor) -> torch.Tensor:
 
 
 def check_probabilities(path: str, call: KernelCall, output: torch.Tensor, value: torch.Tensor | None) -> None:
-    """Compare what was computed with what softmax(q k^T x scale + bias) says, at some of the queries.
+    """Compare a kernel's output with softmax(q k^T x scale + bias) at some of the queries.
 
     Parameters
     ----------
     path : str
-        The module, for the message.
+        Path of the module, for the message.
     call : KernelCall
-        What the kernel was called with.
+        Arguments of the kernel.
     output : torch.Tensor, shape (rows, heads, n, width or keys)
-        What it gave.
+        Output of the kernel.
     value : torch.Tensor, shape (rows, heads, keys, width), or None
-        None: `output` holds the probabilities themselves.
+        None if `output` holds the probabilities themselves.
 
     Raises
     ------
     CaptureError
-        If they differ beyond the rounding of `output`'s type. Rounding of a score is relative to the score, and
-        moves its probability as much.
+        If they differ by more than the rounding of `output`'s dtype explains. A score's rounding error is
+        relative to the score, and changes its probability by the same amount.
     """
     step = max(1, call.query.shape[2] // _CHECKED_QUERIES)
     scores = call.query[:, :, ::step].float() @ (call.key.float() * call.scale).transpose(-1, -2)
@@ -171,9 +171,9 @@ def check_probabilities(path: str, call: KernelCall, output: torch.Tensor, value
     allowed = float((8 * _rounding(output) + _KERNEL_ARITHMETIC) * (1 + largest) * size)
     if difference > allowed:
         raise CaptureError(
-            f"{path} does not attend by softmax(query key^T x scale + mask): its output is {difference:.3g} off, "
-            f"and rounding explains {allowed:.3g}. Does another tool change the probabilities, or replace the "
-            "kernel? Call unet.set_default_attn_processor() to trace the model's own attention."
+            f"{path} does not attend by softmax(query key^T x scale + mask): its output differs by "
+            f"{difference:.3g}, and rounding explains {allowed:.3g}. Does another tool change the probabilities "
+            "or replace the kernel? Call unet.set_default_attn_processor() to trace the model's own attention."
         )
 
 

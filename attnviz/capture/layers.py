@@ -1,4 +1,4 @@
-"""The cross-attention layers of a U-Net: which there are, and whether each can be observed faithfully."""
+"""Find the attention layers of a U-Net, and check that each can be observed faithfully."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ OTHER_KERNELS: tuple[type, ...] = (
     XLAFlashAttnProcessor2_0,
     AttnProcessorNPU,
 )
-"""Processors that call another kernel than torch's, which is not seen."""
+"""Processors that call a kernel other than torch's, which cannot be tapped."""
 
 _PASSED = {"down": 0, "mid": 1, "up": 2}
 
 
 @dataclass(frozen=True)
 class AttentionLayer:
-    """One attention module and the block that knows its grid.
+    """One attention module and the transformer block that determines its grid.
 
     Attributes
     ----------
     name : str
         Path of the transformer inside the U-Net (``"down_blocks.0.attentions.0"``), followed by
-        ``.transformer_blocks.N`` where that transformer holds more than one block.
+        ``.transformer_blocks.N`` if that transformer has more than one block.
     path : str
         Full path of the attention module.
     attention : diffusers.models.attention_processor.Attention
         The module itself.
     transformer : diffusers.models.transformers.transformer_2d.Transformer2DModel
-        The block around it, whose 4-D input is the only place where rows and columns are known.
+        The enclosing block. Only its 4-D input has rows and columns.
     """
 
     name: str
@@ -61,11 +61,11 @@ class AttentionLayer:
 
 
 class CrossAttentionLayer(AttentionLayer):
-    """A layer whose keys are the prompt's."""
+    """A layer that attends to the prompt."""
 
 
 def find_cross_attention(unet: nn.Module) -> list[CrossAttentionLayer]:
-    """List every cross-attention layer of a U-Net, in the order the signal passes them.
+    """List every cross-attention layer of a U-Net, in the order of the forward pass.
 
     Parameters
     ----------
@@ -75,13 +75,13 @@ def find_cross_attention(unet: nn.Module) -> list[CrossAttentionLayer]:
     Returns
     -------
     list of CrossAttentionLayer
-        All of them: 16 for Stable Diffusion 1.x.
+        All layers: 16 for Stable Diffusion 1.x.
 
     Raises
     ------
     CaptureError
-        If there is none; or if one of them cannot be observed: it is compiled, patched by token merging,
-        left out by a cache of features, run by another kernel than torch's, or stands outside a 2-D
+        If the U-Net has no cross-attention, or one of the layers cannot be observed: it is compiled, patched by
+        token merging, skipped by a feature cache, run by a kernel other than torch's, or outside a 2-D
         transformer, so that its grid is not known.
     """
     _refuse_rewritten(unet)
@@ -101,12 +101,12 @@ def find_cross_attention(unet: nn.Module) -> list[CrossAttentionLayer]:
 
 
 def find_self_attention(unet: nn.Module) -> list[AttentionLayer]:
-    """List every self-attention layer of a U-Net that stands in a 2-D transformer; there may be none.
+    """List every self-attention layer of a U-Net inside a 2-D transformer; the list may be empty.
 
     Raises
     ------
     CaptureError
-        As `find_cross_attention`, for these layers.
+        As `find_cross_attention`.
     """
     _refuse_rewritten(unet)
     modules = dict(unet.named_modules())
@@ -118,7 +118,7 @@ def find_self_attention(unet: nn.Module) -> list[AttentionLayer]:
 
 
 def block_strides(unet: nn.Module) -> dict[str, tuple[int, int]]:
-    """Return how many rows and columns of the latents a cell of each block stands for.
+    """Return the number of latent rows and columns that one cell of each block spans.
 
     Parameters
     ----------
@@ -128,8 +128,8 @@ def block_strides(unet: nn.Module) -> dict[str, tuple[int, int]]:
     Returns
     -------
     dict of str to (int, int)
-        By the block's path (``"down_blocks.1"``). A stride-2 convolution halves a grid and rounds up, so a count
-        of cells does not say what a cell stands for; the modules passed on the way do.
+        By the path of the block (``"down_blocks.1"``). A stride-2 convolution halves a grid and rounds up, so the
+        stride follows from the modules passed, not from a count of cells.
     """
     strides: dict[str, tuple[int, int]] = {}
     rows, columns = 1, 1
@@ -144,18 +144,18 @@ def block_strides(unet: nn.Module) -> dict[str, tuple[int, int]]:
     for number, block in enumerate(getattr(unet, "up_blocks", ())):
         strides[f"up_blocks.{number}"] = (rows, columns)
         if getattr(block, "upsamplers", None):
-            # Up again to the grid that the skip connection was taken from.
+            # Back to the grid of the skip connection.
             rows, columns = max(stride for stride in below if stride < (rows, columns))
     return strides
 
 
 def _check_processor(path: str, processor: object) -> None:
-    """Refuse a processor that does not call torch's own kernel."""
+    """Raise unless a processor calls torch's kernel."""
     backend = getattr(processor, "_attention_backend", None)
     if isinstance(processor, OTHER_KERNELS) or (backend is not None and "native" not in str(backend).lower()):
         by = type(processor).__name__ if backend is None else f"the backend {backend}"
         raise CaptureError(
-            f"{path} is run by {by}, whose kernel gives no attention probabilities. Call "
+            f"{path} is run by {by}, whose kernel does not expose attention probabilities. Call "
             "pipe.disable_xformers_memory_efficient_attention() or unet.set_default_attn_processor() first."
         )
 
@@ -163,7 +163,7 @@ def _check_processor(path: str, processor: object) -> None:
 def _located(
     path: str, attention: Attention, modules: dict[str, nn.Module]
 ) -> tuple[str, str, Attention, Transformer2DModel]:
-    """Name, path, module and transformer of a layer that can be observed faithfully."""
+    """Return name, path, module and transformer of a layer that can be observed faithfully."""
     _check_processor(path, attention.processor)
     parts = path.split(".")
     for end in range(len(parts) - 1, 0, -1):
@@ -175,13 +175,13 @@ def _located(
                 name = ".".join(parts[: end + 2])
             return name, path, attention, transformer
     raise CaptureError(
-        f"{path} is not inside a Transformer2DModel, so the rows and columns of its positions are not "
-        "known, and attnviz never guesses them. This U-Net's kind of block is not supported."
+        f"{path} is not inside a Transformer2DModel, so the rows and columns of its positions are not known. "
+        "This type of block is not supported."
     )
 
 
 def _is_compiled(module: nn.Module) -> bool:
-    """Compiled as a whole, by ``module.compile()``, or through its ``forward``."""
+    """Whether a module is compiled as a whole, by ``module.compile()``, or through its ``forward``."""
     own_forward = vars(module).get("forward")
     return (
         isinstance(module, torch._dynamo.OptimizedModule)
@@ -195,23 +195,23 @@ def _refuse_rewritten(unet: nn.Module) -> None:
         where = path or type(unet).__name__
         if _is_compiled(module):
             raise CaptureError(
-                f"{where} is compiled with torch.compile, under which what is traced is recompiled or left out. "
+                f"{where} is compiled with torch.compile, which recompiles or skips traced code. "
                 "Trace the pipeline before compiling it, or load it again."
             )
         if hasattr(module, "_tome_info") or type(module).__name__ == "ToMeBlock":
             raise CaptureError(
-                f"{where} is patched by token merging, which mixes positions before the attention: its "
-                "maps would not lie on the grid. Call tomesd.remove_patch(pipe) first."
+                f"{where} is patched by token merging, which merges positions before the attention, so its maps "
+                "do not fit the grid. Call tomesd.remove_patch(pipe) first."
             )
         if cache := _cache_of(module):
             raise CaptureError(
-                f"{where} is under a cache of features ({cache}), which leaves attention out of some steps: a "
-                "mean over steps would be wrong. Turn the cache off first."
+                f"{where} is under a cache of features ({cache}), which skips attention at some steps, so a mean "
+                "over steps would be wrong. Turn the cache off first."
             )
 
 
 def _cache_of(module: nn.Module) -> str | None:
-    """Name the cache that a module is under: diffusers' own hooks, or DeepCache's ``forward``."""
+    """Name the feature cache on a module (a hook of diffusers, or DeepCache's ``forward``), or return None."""
     hooks: dict[str, object] = getattr(getattr(module, "_diffusers_hook", None), "hooks", {})
     for name in hooks:
         if any(word in name for word in ("cache", "broadcast", "fbc", "skip")):

@@ -1,4 +1,4 @@
-"""Attention probabilities from queries and keys, beside the model's own arithmetic."""
+"""Compute attention probabilities from queries and keys, separately from the model's own arithmetic."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator
 
 import torch
 
-# Several heads are worked on at once as long as their scores stay this small: on a CPU about the size
-# of its cache, elsewhere large enough that launching kernels does not dominate.
+# Heads are processed together while their scores stay this small: about the cache size of a CPU; elsewhere large
+# enough that kernel launches do not dominate.
 _CHUNK_BYTES = {"cpu": 2 << 20}
 _CHUNK_BYTES_ELSEWHERE = 64 << 20
 
 HeadChunk = tuple[slice, torch.Tensor]
-"""Some heads, and their probabilities of all keys: float32, shape (rows, heads, n, keys)."""
+"""A slice of heads, and their probabilities over all keys: float32, shape (rows, heads, n, keys)."""
 
 
 def attention_probabilities(
@@ -25,15 +25,15 @@ def attention_probabilities(
     keep_heads: bool,
     bias: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Softmax over all keys of ``query key^T x scale + bias``; the columns of some keys.
+    """Compute the softmax of ``query key^T x scale + bias`` over all keys; return it for some keys.
 
-    Computed in float32 whatever the model's precision, a few heads at a time, so that at most one
-    chunk of scores exists.
+    Computed in float32 at every precision of the model, a few heads at a time, so that only one chunk of scores
+    is in memory.
 
     Parameters
     ----------
     query : torch.Tensor, shape (rows, n, heads x width) or (rows, heads, n, width)
-        Queries; ``rows`` are the images looked at.
+        Queries of ``rows`` images.
     key : torch.Tensor, shape (rows, keys, heads x width) or (rows, heads, keys, width)
         Keys.
     heads : int
@@ -41,9 +41,9 @@ def attention_probabilities(
     scale : float
         Factor on the scores.
     positions : torch.Tensor of int64 or slice
-        Keys whose probabilities are returned. The softmax runs over all keys all the same.
+        Keys whose probabilities are returned. The softmax always runs over all keys.
     keep_heads : bool
-        Whether heads are kept apart or averaged.
+        Whether to keep heads apart or to average over them.
     bias : torch.Tensor, shape (rows or 1, heads or 1, n or 1, keys), optional
         Added to the scaled scores (an attention mask).
 
@@ -58,14 +58,14 @@ def attention_probabilities(
 
 
 def float32_arithmetic(device: str) -> torch.autocast:
-    """Keep a caller's autocast from what is computed inside the block."""
+    """Disable a caller's autocast inside the block."""
     return torch.autocast(device, enabled=False)
 
 
 def head_chunks(
     query: torch.Tensor, key: torch.Tensor, *, scale: float, bias: torch.Tensor | None
 ) -> Iterator[HeadChunk]:
-    """Give the probabilities of a few heads at a time, so that at most one chunk of scores exists.
+    """Yield the probabilities of a few heads at a time, so that only one chunk of scores is in memory.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def head_chunks(
     key : torch.Tensor, shape (rows, heads, keys, width)
     scale : float
     bias : torch.Tensor, shape (rows or 1, heads or 1, n or 1, keys), or None
-        Minus infinity leaves a key out; where it leaves all of them out, probabilities are 0.
+        Minus infinity masks a key out. Where all keys are masked out, the probabilities are 0.
     """
     rows, heads, n, _ = query.shape
     chunk = _heads_at_once(rows * n * key.shape[2] * 4, query.device.type)
@@ -90,7 +90,7 @@ def head_chunks(
 
 
 def reduced(chunks: Iterable[HeadChunk], *, positions: torch.Tensor | slice, keep_heads: bool) -> torch.Tensor:
-    """Join chunks of heads, or average over heads, and keep the columns of some keys."""
+    """Concatenate chunks of heads or average over heads, and keep some keys."""
     parts: list[torch.Tensor] = []
     total: torch.Tensor | None = None
     heads = 0

@@ -1,4 +1,4 @@
-"""Our attention processor: it stands in diffusers' slot, holds the one that was there, and passes for it."""
+"""An attention processor for diffusers' slot that wraps the original one and is indistinguishable from it."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ import torch
 from torch import nn
 
 Run = Callable[..., torch.Tensor]
-"""Called with the processor that was there and with what diffusers passes it; gives the module's output."""
+"""Called with the original processor and diffusers' arguments; returns the module's output."""
 
 
 class TracingProcessor:
-    """An attention processor that has another one called, and looks like it from everywhere else.
+    """An attention processor that wraps another one and mimics it.
 
-    Its class, attributes, methods and the signature of ``__call__``, by which diffusers chooses the arguments it
-    passes on, are those of the processor it holds. So a processor with weights of its own (an IP-Adapter's) is
-    moved, saved, rescaled and listed as before.
+    Class, attributes, methods and the signature of ``__call__``, from which diffusers chooses the arguments it
+    passes, are those of the wrapped processor. A processor with weights (an IP-Adapter's) is therefore still
+    moved, saved, rescaled and listed.
 
     Parameters
     ----------
     inner : object
-        The processor that was there.
+        The original processor.
     run : callable
-        Gets `inner`, and the arguments of each call.
+        Receives `inner` and the arguments of each call.
 
     Attributes
     ----------
     inner : object
-        The processor that was there.
+        The original processor.
     """
 
     def __init__(self, inner: Any, run: Run) -> None:
@@ -38,33 +38,33 @@ class TracingProcessor:
         vars(self).update({"inner": inner, "_run": run, "__call__": called})
 
     def __call__(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Compute a module's output."""
+        """Compute the module's output."""
         own = vars(self)
         return own["_run"](own["inner"], *args, **kwargs)
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:
-        """The held processor's class, for ``isinstance``; ``type`` tells the truth."""
+        """Return the wrapped processor's class, for ``isinstance``; ``type`` returns `TracingProcessor`."""
         return type(vars(self)["inner"])
 
     def __getattr__(self, name: str) -> Any:
-        """Look up what is not here in the processor that is held."""
+        """Look up a missing attribute on the wrapped processor."""
         return getattr(vars(self)["inner"], name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Set attributes of the processor that is held."""
+        """Set an attribute of the wrapped processor."""
         setattr(vars(self)["inner"], name, value)
 
     def __repr__(self) -> str:
-        """Name both."""
+        """Return the names of both processors."""
         return f"{TracingProcessor.__name__}({vars(self)['inner']!r})"
 
 
 def held_processor(processor: Any) -> Any:
-    """Give the processor that one of ours holds, and anything else as it is."""
+    """Unwrap a `TracingProcessor`; return any other processor unchanged."""
     return processor.inner if type(processor) is TracingProcessor else processor
 
 
 def is_traced(module: nn.Module) -> bool:
-    """Whether an attention processor of ours is in some module's slot."""
+    """Whether a `TracingProcessor` is in the slot of some module."""
     return any(type(getattr(each, "processor", None)) is TracingProcessor for each in module.modules())

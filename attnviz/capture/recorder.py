@@ -1,4 +1,4 @@
-"""Recording a U-Net's cross-attention: our processors in every layer of it, or in none."""
+"""Record the cross-attention of a U-Net: a tracing processor in every layer, or in none."""
 
 from __future__ import annotations
 
@@ -28,37 +28,37 @@ from attnviz.capture.store import AttentionStore, CapturedLayer
 from attnviz.errors import CaptureError
 
 DEFAULT_MAX_BYTES = 2 * 2**30
-"""Byte budget of the store where none is stated: 2 GiB."""
+"""Default byte budget of the store: 2 GiB."""
 
 _DIMS = ("branch", "prompt", "image", "step", "head", "token", "row", "column")
 _STORED_DIMS = ("step", "branch", "prompt", "image", "head", "row", "column", "token")
 
 
 class AttentionRecorder(Changes):
-    """Records the cross-attention of a U-Net while it works, changing nothing it computes that is not edited.
+    """Record the cross-attention of a running U-Net, without changing its output except for explicit edits.
 
-    Used as a context manager. A processor of ours goes into every layer's slot or into none, and on every kind of
-    exit each slot gets back the object that was there.
-    A step is a call of the U-Net seen to its end; it is never inferred from counting layers.
+    The recorder is a context manager. On entry it puts a tracing processor into every layer's slot or into none;
+    on every kind of exit it restores the original processors.
+    A step is a completed call of the U-Net; it is never inferred by counting layers.
 
     Parameters
     ----------
     unet : torch.nn.Module
         The denoiser.
     keep : collection of {"step", "head"}
-        Axes kept instead of being averaged.
+        Axes that are kept instead of averaged.
     branch : {"conditional", "both"}
-        Which branch of classifier-free guidance is kept.
+        Branches of classifier-free guidance that are kept.
     max_bytes : int
         Budget of the store, in bytes.
     edit : AttentionEdit, optional
-        What is changed in the attention of some rows. Their attention is recorded as it is in effect.
+        Changes to the attention of some rows. The edited attention is recorded.
 
     Raises
     ------
     CaptureError
-        On an unknown axis or branch; on entering, where a layer cannot be observed faithfully or the
-        U-Net is being recorded already.
+        For an unknown axis or branch; on entry, if a layer cannot be observed faithfully or the U-Net is already
+        being recorded.
     """
 
     def __init__(
@@ -72,13 +72,13 @@ class AttentionRecorder(Changes):
     ) -> None:
         if unknown := set([keep] if isinstance(keep, str) else keep) - {"step", "head"}:
             raise CaptureError(
-                f"keep={keep!r} names {sorted(unknown)}; a tuple of 'step' and 'head' is expected, "
-                "for example keep=('step',)."
+                f"keep={keep!r} contains {sorted(unknown)}; expected a tuple of 'step' and 'head', for example "
+                "keep=('step',)."
             )
         if branch not in ("conditional", "both"):
-            raise CaptureError(f"branch={branch!r} is unknown; it is 'conditional' or 'both'.")
+            raise CaptureError(f"branch={branch!r} is unknown; expected 'conditional' or 'both'.")
         if max_bytes <= 0:
-            raise CaptureError(f"max_bytes={max_bytes} leaves no room; it is a positive number of bytes.")
+            raise CaptureError(f"max_bytes={max_bytes} is not positive; expected a number of bytes above 0.")
         super().__init__()
         self.unet = unet
         self.keep = frozenset([keep] if isinstance(keep, str) else keep)
@@ -94,11 +94,11 @@ class AttentionRecorder(Changes):
         self._timestep = 0.0
 
     def _make(self) -> None:
-        """Put our processors in: into every cross-attention layer or into none."""
+        """Install a tracing processor in every cross-attention layer or in none."""
         if is_traced(self.unet):
             raise CaptureError(
-                "This U-Net is being traced already. Leave the first `with trace(...)` block before "
-                "entering another; pipelines made with from_pipe share one U-Net."
+                "This U-Net is being traced already. Leave the first `with trace(...)` block before entering "
+                "another. Pipelines made with from_pipe share one U-Net."
             )
         self.layers = find_cross_attention(self.unet)
         edited_too = find_self_attention(self.unet) if self._editor.active else []
@@ -120,14 +120,14 @@ class AttentionRecorder(Changes):
         self._sites.append(site)
 
     def begin(self, conditioning: Conditioning, announced: Callable[[], int]) -> Recording:
-        """Start the recording of one pipeline call.
+        """Start recording one pipeline call.
 
         Parameters
         ----------
         conditioning : Conditioning
             What the call is conditioned on.
         announced : callable returning int
-            Asked at the first denoiser call how many there will be.
+            Called at the first denoiser call; returns the expected number of denoiser calls.
         """
         self.end()
         self._current = Recording(conditioning)
@@ -137,9 +137,9 @@ class AttentionRecorder(Changes):
         return self._current
 
     def end(self) -> None:
-        """End the recording under way, if there is one: the pipeline call is over.
+        """End the current recording, if any: the pipeline call is over.
 
-        A denoiser call that comes before the next `begin` is refused, for its prompt is not known.
+        A denoiser call before the next `begin` raises an error, because its prompt is not known.
         """
         if self._current is not None:
             self._current.ended = True
@@ -148,13 +148,13 @@ class AttentionRecorder(Changes):
         self._current = self._known_states = None
 
     def captured(self, recording: Recording) -> Mapping[str, CapturedLayer]:
-        """Hand out what was recorded, each layer on its own grid.
+        """Return what was recorded, each layer on its grid.
 
         Returns
         -------
         mapping of str to CapturedLayer
-            By layer name, in the order the signal passes them; empty where no denoiser call was seen to
-            its end. Each layer is made when it is looked up, so that there is never a second copy of all.
+            By layer name, in the order of the forward pass; empty if no denoiser call was completed. Each layer
+            is made on access, so that memory never holds a second copy of all layers.
         """
         if recording.store is None or recording.store.calls == 0:
             return {}
@@ -164,8 +164,8 @@ class AttentionRecorder(Changes):
         recording = self._current
         if recording is None:
             raise CaptureError(
-                "The traced U-Net was called outside a call of the traced pipeline, so its prompt is not "
-                "known. Call the pipeline object that was given to trace()."
+                "The traced U-Net was called outside a call of the traced pipeline, so its prompt is not known. "
+                "Call the pipeline object that was passed to trace()."
             )
         self._check_slots()
         sample, timestep, states = (
@@ -184,15 +184,15 @@ class AttentionRecorder(Changes):
         recording.store.discard()
         if recording.store.calls >= recording.expected_calls:
             raise CaptureError(
-                f"The U-Net was called more often than the {recording.expected_calls} times the pipeline "
-                "announced. Is another pipeline or a callback using the same U-Net?"
+                f"The U-Net was called more often than the {recording.expected_calls} times that the pipeline "
+                "announced. Does another pipeline or a callback use the same U-Net?"
             )
-        # At every call: a callback may hand over other embeddings, or change them in place.
+        # At every call, because a callback may pass other embeddings or change them in place.
         self._branches = recording.conditioning.branches(states)
         if self.branch == "both" and self._branches.unconditional is None:
             raise CaptureError(
-                "branch='both' needs an unconditional branch, and this call has none: guidance_scale is "
-                "1 or below, or guidance is off for some steps. Raise guidance_scale, or use branch='conditional'."
+                "branch='both' needs an unconditional branch, but this call has none: guidance_scale is 1 or "
+                "below, or guidance is off for some steps. Raise guidance_scale, or use branch='conditional'."
             )
         self._timestep = float(torch.as_tensor(timestep).flatten()[0])
         self._editor.begin_call(self._branches, recording.store.calls, recording.expected_calls)
@@ -209,12 +209,12 @@ class AttentionRecorder(Changes):
         batch, _, positions, _ = seen.call.query.shape
         if site.grid is None or site.grid[0] * site.grid[1] != positions:
             raise CaptureError(
-                f"{layer.path} attends from {positions} positions, and its block's input has the grid "
-                f"{site.grid}: positions were merged or dropped, so they do not lie on the spectrogram."
+                f"{layer.path} attends from {positions} positions, but the input of its block has the grid "
+                f"{site.grid}: positions were merged or dropped, so they do not fit the spectrogram."
             )
         if batch != branches.conditional.stop:
             raise CaptureError(
-                f"{layer.path} attends with {batch} rows, and the U-Net was called with "
+                f"{layer.path} attends with {batch} rows, but the U-Net was called with "
                 f"{branches.conditional.stop}, so which of them are conditional is not known."
             )
         rows = slice(None) if self.branch == "both" else branches.conditional
@@ -231,7 +231,7 @@ class AttentionRecorder(Changes):
     def _on_its_grid(
         self, recording: Recording, store: AttentionStore, layer: CrossAttentionLayer
     ) -> CapturedLayer:
-        """Split rows into branch, prompt and image, positions into rows and columns; put axes in order."""
+        """Split rows into branch, prompt and image, and positions into rows and columns; order the axes."""
         conditioning = recording.conditioning
         rows, columns = recording.grids[layer.name]
         sizes = {
@@ -260,18 +260,18 @@ class AttentionRecorder(Changes):
             if there is not site.processor:
                 raise CaptureError(
                     f"The processor of {site.layer.path} was replaced after trace() began, by "
-                    f"{type(there).__name__}. Set processors, attention slicing and IP-Adapters first, then trace."
+                    f"{type(there).__name__}. Set processors, attention slicing and IP-Adapters before tracing."
                 )
 
     def _let_go(self) -> None:
-        """Let go of the tensors of a call that did not end."""
+        """Release the tensors of an unfinished call."""
         self.end()
         self._sites.clear()
         self._branches = None
 
 
 class _CapturedLayers(Mapping[str, CapturedLayer]):
-    """Captured layers by name, each made when it is looked up."""
+    """Captured layers by name, each made on access."""
 
     def __init__(
         self, layers: Iterable[CrossAttentionLayer], make: Callable[[CrossAttentionLayer], CapturedLayer]
@@ -295,7 +295,7 @@ def _put_back(attention: Attention, processor: TracingProcessor) -> None:
 
 
 def _as_index(positions: Collection[int], device: torch.device) -> torch.Tensor | slice:
-    """Positions as a slice where they have no gap, which reads without copying."""
+    """Return contiguous positions as a slice, which indexes without copying; otherwise a tensor."""
     first, last = min(positions), max(positions)
     if last - first + 1 == len(positions):
         return slice(first, last + 1)

@@ -1,4 +1,4 @@
-"""What was seen of one pipeline call."""
+"""The observations of one pipeline call."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from attnviz.capture.store import AttentionStore
 
 
 class Recording:
-    """Everything seen of one pipeline call.
+    """Everything observed during one pipeline call.
 
     Attributes
     ----------
     conditioning : Conditioning
-        What the call was conditioned on.
+        Embeddings that condition the call.
     timesteps : list of float
-        The timestep of each denoiser call seen to its end.
+        Timestep of each completed denoiser call.
     expected_calls : int
-        Denoiser calls the pipeline announced; 0 before the first one.
+        Number of denoiser calls that the pipeline announced; 0 before the first one.
     latent_size : tuple of int
-        Rows and columns of the latents, from the tensor the U-Net got; (0, 0) before the first call.
+        Rows and columns of the latents, from the U-Net's input tensor; (0, 0) before the first call.
     grids : dict
-        Rows and columns of each layer, from the 4-D tensor its transformer block got.
+        Rows and columns of each layer, from the 4-D input of its transformer block.
     store : AttentionStore or None
         None before the first denoiser call.
     ended : bool
@@ -38,5 +38,5 @@ class Recording:
 
     @property
     def complete(self) -> bool:
-        """Whether every announced denoiser call was seen to its end."""
+        """Whether every announced denoiser call was completed."""
         return bool(self.timesteps) and len(self.timesteps) == self.expected_calls

@@ -1,4 +1,4 @@
-"""One attention module under observation: our processor for its slot, and the kernel tapped while it works."""
+"""Observe one attention module: the processor for its slot, and the kernel tap that is on while it runs."""
 
 from __future__ import annotations
 
@@ -27,21 +27,22 @@ from attnviz.capture.processor import TracingProcessor
 from attnviz.errors import CaptureError
 
 _TEXT_FIRST = (IPAdapterAttnProcessor, IPAdapterAttnProcessor2_0)
-"""Processors that attend to the text, and only then to something else."""
+"""Processors that attend to the text first, and only then to something else."""
 
 
 @dataclass(frozen=True)
 class SeenAttention:
-    """One forward pass of a module: what its kernel was called with, and what is edited in it.
+    """One forward pass of a module: the kernel call and its edits.
 
     Attributes
     ----------
     call : KernelCall
-        As the module called it.
+        Arguments of the kernel, before edits.
     edited : sequence of EditedRow
-        Rows of the batch that attend otherwise.
+        Rows of the batch that are edited.
     output : torch.Tensor or None
-        What the kernel gave; `chunks` writes into it what changed rows get. None where it is seen to elsewhere.
+        Output of the kernel. `chunks` writes the output of changed rows into it. None where the edited
+        probabilities were already put in.
     """
 
     call: KernelCall
@@ -49,7 +50,7 @@ class SeenAttention:
     output: torch.Tensor | None
 
     def chunks(self, rows: slice) -> Iterator[HeadChunk]:
-        """Give the probabilities in effect of some rows, a few heads at a time; all edited rows are among them."""
+        """Yield the edited probabilities of some rows, a few heads at a time; `rows` includes all edited rows."""
         some = self.call.rows(rows)
         chunks = head_chunks(some.query, some.key, scale=some.scale, bias=some.bias)
         if not self.edited:
@@ -58,30 +59,30 @@ class SeenAttention:
 
 
 class AttentionSite:
-    """One attention module: its processor for the slot, and the kernel call of each of its forward passes.
+    """One attention module: the processor for its slot, and the kernel call of each forward pass.
 
     Parameters
     ----------
     layer : AttentionLayer
-        The module and what is known of it.
+        The module, its path and its block.
     edits : callable
-        Given the number of query positions, the rows of the batch that are edited in the pass under way.
+        Receives the number of query positions; returns the rows of the batch edited in the current pass.
     receive : callable or None
-        Called once in each forward pass with the site and what was seen, and goes through the chunks of all
-        edited rows. None: nothing is recorded.
+        Called once in each forward pass with the site and the attention; must consume the chunks of all edited
+        rows. None records nothing.
 
     Attributes
     ----------
     processor : TracingProcessor
-        To be put into the module's slot.
+        Processor for the module's slot.
     grid : tuple of int or None
-        Rows and columns of the query positions, from the 4-D tensor that the block around the module last got.
+        Rows and columns of the query positions, from the latest 4-D input of the enclosing block.
 
     Notes
     -----
-    The processor that was there does all the work. Most call ``scaled_dot_product_attention``, which is tapped.
-    The classic and the sliced one ask ``Attention.get_attention_scores`` for probabilities, by slices of rows
-    and heads, and multiply them with the values. At the first pass what they get is compared with what is seen.
+    The original processor does all the work. Most processors call ``scaled_dot_product_attention``, which is
+    tapped. The classic and the sliced processor call ``Attention.get_attention_scores`` for slices of rows and
+    heads, and multiply the result with the values. The first pass checks the result against a recomputation.
     """
 
     def __init__(
@@ -103,14 +104,14 @@ class AttentionSite:
         self._begin(0)
 
     def before_block(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Note the grid: a forward pre-hook of the transformer block around the module."""
+        """Record the grid, as a forward pre-hook of the enclosing transformer block."""
         hidden_states = args[0] if args else kwargs["hidden_states"]
         self.grid = (int(hidden_states.shape[-2]), int(hidden_states.shape[-1]))
 
     def scores(
         self, query: torch.Tensor, key: torch.Tensor, attention_mask: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Stand in for the module's `get_attention_scores`: probabilities (n, keys) of some rows and heads."""
+        """Replace `get_attention_scores` of the module: probabilities (n, keys) of some rows and heads."""
         computed = self._own_scores(query, key, attention_mask)
         if self._thread != threading.get_ident():
             return computed
@@ -130,12 +131,12 @@ class AttentionSite:
         self._pending = changed
         return changed
 
-    # What the tap and our processor call -----------------------------------------------------------
+    # Called by the tap and the tracing processor ----------------------------------------------------
 
     def _run(
         self, inner: Any, attention: Attention, hidden_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> Any:
-        """Compute the module's output as the processor that was there does, and have it seen."""
+        """Compute the module's output with the original processor, and observe its attention."""
         self._check_projections()
         self._begin(len(hidden_states))
         depth = tap_depth()
@@ -150,7 +151,7 @@ class AttentionSite:
             drop_taps(depth)
 
     def _kernel(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Answer a call of the kernel."""
+        """Compute the output of one kernel call, edits included."""
         self._calls += 1
         if self._calls > 1:
             self._check_again()
@@ -204,7 +205,7 @@ class AttentionSite:
                 bias = torch.stack(masks).unflatten(0, (-1, heads)).float() if masks else None
                 call = KernelCall(query, key, None, float(self.layer.attention.scale), bias)
                 self._see(SeenAttention(call, self._edits(query.shape[2]), None))
-        self._begin(0)  # let go of the tensors
+        self._begin(0)  # release the tensors
 
     def _see(self, seen: SeenAttention) -> None:
         if self._receive is not None:
@@ -215,7 +216,7 @@ class AttentionSite:
                 pass  # each chunk writes its part of the output
 
     def _edited_scores(self, computed: torch.Tensor) -> torch.Tensor:
-        """Put in edited probabilities, of the rows and heads that came last."""
+        """Replace the probabilities of edited rows among the latest rows and heads."""
         edited = {each.row: each for each in self._edits(computed.shape[1])}
         if not edited:
             return computed
@@ -228,7 +229,7 @@ class AttentionSite:
             source = edited[row].source * heads + head
             if source >= len(self._queries):
                 raise CaptureError(
-                    f"{self.layer.path} attends in slices, and row {row} is to attend as row "
+                    f"{self.layer.path} attends in slices, and row {row} takes the attention of row "
                     f"{edited[row].source}, which comes later. Call pipe.disable_attention_slicing()."
                 )
             changed[place] = edited[row].attention(self._probabilities(source), computed[place])
@@ -240,14 +241,14 @@ class AttentionSite:
             self._queries[place][None], self._keys[place][None], None if mask is None else mask[None]
         )[0]
 
-    # Refusals --------------------------------------------------------------------------------------
+    # Checks ------------------------------------------------------------------------------------------
 
     def _check_projections(self) -> None:
         attention = self.layer.attention
         if self._projections != (attention.to_q, attention.to_k):
             raise CaptureError(
                 f"to_q or to_k of {self.layer.path} was replaced after trace() began (loading or unloading a LoRA "
-                "does that). Load adapters first, then trace."
+                "does that). Load adapters before tracing."
             )
 
     def _check_again(self) -> None:
@@ -255,16 +256,16 @@ class AttentionSite:
             raise CaptureError(
                 f"{self.layer.path} called the attention kernel more than once in one pass, so which call attends "
                 f"to the text is not known. {type(self.processor.inner).__name__} is not supported; "
-                "unet.set_default_attn_processor() puts in one that is."
+                "unet.set_default_attn_processor() installs one that is."
             )
 
     def _check_used(self) -> None:
-        """Refuse probabilities that were not multiplied with the values as they were handed out."""
+        """Raise if the returned probabilities were changed before the product with the values."""
         if self._pending is not None:
             raise CaptureError(
-                f"{self.layer.path} does not weigh its values with the probabilities it computed: "
-                f"{type(self.processor.inner).__name__} changes them. Call unet.set_default_attn_processor(), and "
-                "remove another tool's attention control, first."
+                f"{self.layer.path} does not multiply its values with the probabilities it computed: "
+                f"{type(self.processor.inner).__name__} changes them. Remove other attention-control tools, and "
+                "call unet.set_default_attn_processor()."
             )
 
 

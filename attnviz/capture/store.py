@@ -1,4 +1,4 @@
-"""The streaming store: attention of one denoiser call after another in, means out."""
+"""Accumulate the attention of successive denoiser calls, and return means."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class CapturedLayer:
         Attention probability, averaged over the axes that were summed out. Axes as in `dims`.
         Row 0 is the top row of the image (for Auffusion the highest frequency).
     dims : tuple of str
-        ``("branch",)`` only where both branches were kept, then ``"prompt", "image"``, then
-        ``"step"`` and ``"head"`` where kept, then ``"token", "row", "column"``.
+        ``("branch",)`` only if both branches were kept, then ``"prompt", "image"``, then ``"step"`` and ``"head"``
+        if kept, then ``"token", "row", "column"``.
     heads : int
         Number of heads of the layer.
     path : str
         Full path of the attention module in the U-Net.
     stride : (int, int)
-        Rows and columns of the latents from one cell to the next.
+        Latent rows and columns from one cell to the next.
     """
 
     attention: np.ndarray
@@ -39,21 +39,21 @@ class CapturedLayer:
 
 
 class AttentionStore:
-    """Sums attention over the denoiser calls of one pipeline call, within a byte budget.
+    """Sum attention over the denoiser calls of one pipeline call, within a byte budget.
 
-    What a call adds counts only once that call has ended (`commit`), so an interrupt half-way
-    through the U-Net leaves every layer at the same number of calls.
+    What a call adds counts only after that call has ended (`commit`), so an interrupt inside the U-Net leaves
+    every layer with the same number of calls.
 
     Parameters
     ----------
     layers : collection of str
-        Names of the layers that every call must add.
+        Names of the layers that must run in every call.
     keep_steps : bool
-        Keep each call's attention apart instead of summing.
+        Keep the attention of each call instead of summing it.
     max_bytes : int
-        The most the store may hold, in bytes, over all layers.
+        Upper limit of the store over all layers, in bytes.
     expected_calls : int
-        Denoiser calls that will come; what a kept step costs is multiplied by it beforehand.
+        Number of denoiser calls to come. The size of kept steps is checked for all of them in advance.
     """
 
     def __init__(self, layers: Collection[str], *, keep_steps: bool, max_bytes: int, expected_calls: int) -> None:
@@ -68,15 +68,14 @@ class AttentionStore:
         self._steps: dict[str, list[torch.Tensor]] = {}
 
     def add(self, layer: str, attention: torch.Tensor) -> None:
-        """Take one layer's attention of the call in progress.
+        """Add one layer's attention to the current call.
 
         Raises
         ------
         MemoryBudgetError
-            If the whole run would not fit the budget; raised during the first call, before anything
-            is kept.
+            If the whole run would exceed the budget. Raised during the first call, before anything is kept.
         CaptureError
-            If the layer was seen already in this call.
+            If the layer was already added in this call.
         """
         if layer in self._of_this_call:
             raise CaptureError(
@@ -88,12 +87,12 @@ class AttentionStore:
         self._of_this_call[layer] = attention
 
     def commit(self) -> None:
-        """End the call in progress: what it added now counts.
+        """End the current call, so that what it added counts.
 
         Raises
         ------
         CaptureError
-            If a layer was skipped, or its attention is not finite; the call then does not count.
+            If a layer was skipped, or its attention is not finite. The call then does not count.
         """
         self._check_all_ran()
         self._check_finite()
@@ -108,16 +107,16 @@ class AttentionStore:
         self.calls += 1
 
     def discard(self) -> None:
-        """Forget what the call in progress added."""
+        """Drop what the current call added."""
         self._of_this_call = {}
 
     def array(self, layer: str) -> np.ndarray:
-        """Attention of one layer over the committed calls.
+        """Return the attention of one layer over the committed calls.
 
         Returns
         -------
         numpy.ndarray, float32
-            The mean over calls; with `keep_steps`, the calls stacked along a new first axis.
+            Mean over calls; with `keep_steps`, the calls stacked along a new first axis.
         """
         if self.keep_steps:
             return torch.stack(self._steps[layer]).numpy()
@@ -128,9 +127,9 @@ class AttentionStore:
         self.promised_bytes += attention.nbytes * times
         if self.promised_bytes > self.max_bytes:
             raise MemoryBudgetError(
-                f"The maps asked for need more than {_mib(self.promised_bytes)} (reached at {layer}; "
-                f"{self.expected_calls} denoiser calls), and the budget is {_mib(self.max_bytes)}. "
-                "Keep fewer axes (keep=()), fewer tokens (tokens='text') or images, or raise max_bytes."
+                f"The requested maps need more than {_mib(self.promised_bytes)} (reached at {layer}; "
+                f"{self.expected_calls} denoiser calls), but the budget is {_mib(self.max_bytes)}. Keep fewer "
+                "axes (keep=()), fewer tokens (tokens='text') or images, or raise max_bytes."
             )
 
     def _check_all_ran(self) -> None:
@@ -151,8 +150,8 @@ class AttentionStore:
         self.discard()
         raise CaptureError(
             f"Attention is NaN or infinite at denoiser call {self.calls} in {len(broken)} of {len(sums)} "
-            f"layers, first in {broken[0]}. In float16 this is an overflow (try bfloat16 or float32); "
-            "otherwise a weight of the checkpoint is not finite."
+            f"layers, first in {broken[0]}. In float16 this is an overflow (try bfloat16 or float32). Otherwise a "
+            "weight of the checkpoint is not finite."
         )
 
 

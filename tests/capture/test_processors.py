@@ -320,7 +320,7 @@ class Own(AttnProcessor):
     ("processor", "match"),
     [
         (Twice, r"down_blocks\.0\.attentions\.0.*more than once.*Twice"),
-        (Changing, r"down_blocks\.0\.attentions\.0.*does not weigh its values.*Changing"),
+        (Changing, r"down_blocks\.0\.attentions\.0.*does not multiply its values.*Changing"),
         (Own, r"down_blocks\.0\.attentions\.0.*without torch's attention kernel.*Own.*set_default_attn_processor"),
     ],
 )
@@ -339,7 +339,7 @@ def test_dropout_of_attention_is_refused(unet, embeds):
             return attn.to_out[0](attended[:, 0])
 
     unet.set_attn_processor(Own())
-    refused(unet, embeds, "drops attention out")
+    refused(unet, embeds, "applies attention dropout")
 
 
 def test_caches_of_features_are_refused_before_anything_runs(unet):
