@@ -174,6 +174,16 @@ STATES = {
 }
 
 
+def test_a_vector_is_digested_at_once():
+    """Equal neighbours count once, as equal rows do; a million numbers take no million digests."""
+    digests = Digests()
+    assert input_digest(torch.tensor([7, 7, 3]), digests) == input_digest(torch.tensor([7, 3]), digests)
+    assert input_digest(torch.tensor([7, 3, 7]), digests) != input_digest(torch.tensor([7, 3]), digests)
+    begun = time.perf_counter()
+    input_digest(torch.arange(1_000_000), digests)
+    assert time.perf_counter() - begun < 5
+
+
 def test_what_acts_beside_the_weights():
     plain = acting(seeded_unet())
     found = {}
