@@ -49,14 +49,19 @@ def test_mean_free_guidance_keeps_each_channel_s_mean_and_projected_guidance_the
     torch.testing.assert_close(along, conditional.square().sum((1, 2, 3)), rtol=1e-4, atol=1e-3)
 
 
-def test_the_sampler_is_the_pipeline_s_own():
+@pytest.mark.parametrize(("guide", "interval"), [(plain, (0.0, 1.0)), (within(500), (0.0, 0.5))])
+def test_the_sampler_is_the_pipeline_s_own(guide, interval):
+    """Of the timesteps 999, 666 and 333, the second interval guides at the last alone."""
     pipe = attnviz.load()
     pipe.set_progress_bar_config(disable=True)
     prompts = ["a dog barks", "rain falls"]
-    latents, predictions = sample(pipe, prompts, plain, 3.0, steps=3, seeds=[4, 5])
+    latents, predictions = sample(pipe, prompts, guide, 3.0, steps=3, seeds=[4, 5])
     noise = torch.stack([torch.randn(8, 16, 64, generator=torch.Generator().manual_seed(seed)) for seed in (4, 5)])
-    theirs = pipe(prompts, num_inference_steps=3, guidance_scale=3.0, latents=noise, output_type="latent").latents
+    call = {"num_inference_steps": 3, "guidance_scale": 3.0, "latents": noise, "output_type": "latent"}
+    theirs = pipe(prompts, guidance_interval=interval, **call).latents
     torch.testing.assert_close(latents, theirs, rtol=1e-3, atol=1e-3)
+    other = pipe(prompts, guidance_interval=(0.0, 0.8), **call).latents
+    assert not torch.allclose(latents, other, rtol=1e-3, atol=1e-3)
     assert list(predictions) == pipe.scheduler.timesteps.tolist()
 
 
