@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-slow lint clean
 
 demo: $(VENV)/.installed
 	$(BIN)/attnviz generate "a dog barks, then rain falls" --seed 0 --out runs/demo --overwrite
@@ -12,7 +12,11 @@ demo: $(VENV)/.installed
 	@echo "Listen to runs/demo/audio.wav; look at runs/demo/words.png: when and where each word was attended to."
 
 test: $(VENV)/.installed lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal -m "not slow"
+
+# Whole studies on tiny checkpoints, notebooks and a whole README: half a minute and more each.
+test-slow: $(VENV)/.installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal -m slow
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

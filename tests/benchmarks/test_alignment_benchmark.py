@@ -320,6 +320,7 @@ def test_refused_clips_of_an_earlier_run_stay_listed(tmp_path):
         scenes._make(tmp_path / "x", item("x"), "noising", "noising", refusal("too short"))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::attnviz.errors.AttnVizWarning")
 def test_random_weights_are_at_chance_on_a_real_clip(adapter_checkpoint, data_dir, tmp_path):
     """AudioGrounding's phrases of a real clip, a full-layout model: over ten seeds of weights, chance is held."""

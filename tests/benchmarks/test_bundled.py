@@ -178,6 +178,7 @@ def whole(small_checkpoint, tmp_path_factory):
     return folder / "out", arguments
 
 
+@pytest.mark.slow
 def test_every_part_is_measured_and_judged(whole):
     out, _ = whole
     made = {path.stem for path in out.glob("*.csv")}
@@ -192,6 +193,7 @@ def test_every_part_is_measured_and_judged(whole):
     assert asked["classes"].str.contains("+", regex=False).tolist() == [False, True, True]
 
 
+@pytest.mark.slow
 def test_what_is_there_is_not_measured_again_unless_asked(whole):
     out, arguments = whole
     before = {path.name: path.stat().st_mtime_ns for path in out.glob("*.csv") if path.name != "bars.csv"}
@@ -200,6 +202,7 @@ def test_what_is_there_is_not_measured_again_unless_asked(whole):
     assert changed == {"listener.csv", "vae.csv"}
 
 
+@pytest.mark.slow
 def test_another_study_is_refused_before_anything_is_removed(whole):
     out, arguments = whole
     there = sorted(path.name for path in out.iterdir())

@@ -73,6 +73,7 @@ def test_a_threshold_is_judged_by_both_sides(study):
     assert above["state"] == "apart"
 
 
+@pytest.mark.slow
 def test_it_runs_on_a_tiny_checkpoint_and_counts_every_kind(study, tmp_path, capsys):
     study.main(["--tiny", "--prompts", "1", "--steps", "2", "--out", str(tmp_path)])
     rows = pd.read_csv(tmp_path / "values.csv", keep_default_na=False)

@@ -185,6 +185,7 @@ def test_a_cut_study_goes_on_and_another_study_starts_anew(tmp_path):
     assert store.start({"rounds": 4}, fresh=False) == 0
 
 
+@pytest.mark.slow
 def test_tiny_study_from_the_command_line(tmp_path):
     command = [sys.executable, str(BENCHMARKS / "overhead.py"), "--tiny", "--tools", "none,attnviz"]
     done = subprocess.run(

@@ -165,6 +165,7 @@ def test_a_study_that_was_cut_goes_on_where_it_stopped(study, adapter_checkpoint
     assert made[-2:] == [0, 1]
 
 
+@pytest.mark.slow
 def test_every_part_runs(study, small_checkpoint, tmp_path):
     esc10 = write_layout(tmp_path / "esc10", range(1, 11), folds=(4,), per_fold=2)
     arguments = ["--data", esc10, "--model", small_checkpoint, "--listener", bundled.FOLDER / "listener",
