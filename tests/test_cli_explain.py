@@ -173,7 +173,7 @@ def test_bad_requests_write_nothing_and_load_no_model(arguments, message, explai
         (["--randomize", "attn"], "randomize='attn'"),
         (["--randomize-seed", "1"], "no block is randomised"),
         (["--readout", "nosuch"], "There is no layer 'nosuch'"),
-        (["--readout", "fitted"], "is of the bundled model"),
+        (["--readout", "fitted"], "applies to the bundled model"),
     ],
 )
 def test_settings_that_cannot_be_write_nothing(options, message, explain, folder, tmp_path):
@@ -189,7 +189,7 @@ def test_of_several_captions_the_events_of_the_given_one(explain, data_dir, tmp_
     caption = "a cat is meowing, and a child is speaking"
     wrong = explain(clip, "a cat meows", "--events", events, "--out", tmp_path / "run")
     assert wrong.exit_code == 1
-    assert "none of them is the prompt of the maps, 'a cat meows'" in wrong.stderr
+    assert "none of these is the prompt of the maps, 'a cat meows'" in wrong.stderr
     result = explain(clip, caption, "--events", events, "--out", tmp_path / "run", *QUICK)
     assert result.exit_code == 0, result.output
     kept = read_events(tmp_path / "run" / "events.tsv")

@@ -126,10 +126,10 @@ def test_several_runs_are_compared(run, full, tmp_path, coarse):
     assert result.exit_code == 3, result.output
     assert stems(tmp_path / "set") == ["[red]run", "comparison", "other"]
     assert stems(tmp_path / "set" / "[red]run") == ALL
-    assert "no figure other: steps: The steps were summed out" in result.stderr
+    assert "no figure other: steps: The steps were averaged" in result.stderr
     said = json.loads(result.stdout)
     assert {"comparison", "other: words"} < set(said["figures"])
-    assert "summed out" in said["left_out"]["other: steps"]
+    assert "were averaged" in said["left_out"]["other: steps"]
     assert not (run / "figures").exists()
 
 
@@ -154,7 +154,7 @@ def test_a_clip_of_no_column_has_no_diagnosis_and_says_so(tmp_path, coarse):
     run = write_run(tmp_path / "short", make(grid=type(GRID)(height=40, width=72, audio_seconds=0.001)))
     result = figures(run)
     assert result.exit_code == 3, result.output
-    assert re.search("no figure diagnosis: No column of the maps holds audio", result.stderr)
+    assert re.search("no figure diagnosis: No column of the maps contains audio", result.stderr)
     assert "diagnosis" not in stems(run / "figures")
     bare = paper.FigureSet(read_saved_run(run), paper.STYLES["paper"])
     assert "diagnosis" not in bare.drawers()

@@ -91,7 +91,7 @@ def test_existing_files_are_kept(listen, clip, tmp_path):
     [
         ("nosuch.wav", None, "there is no audio file"),
         ("listener/config.json", None, "is not audio"),
-        ("[red]clip.wav", "nosuch", "holds no listener"),
+        ("[red]clip.wav", "nosuch", "does not contain a readable listener"),
     ],
 )
 def test_errors_write_nothing(clip_name, model, message, listen, clip, folder, tmp_path):

@@ -359,7 +359,7 @@ def test_the_bundled_model_is_known_by_its_weights(dtype):
     other = maps_of(pipe, 0, **call)
     assert other.provenance["model"] == "bundled, with other weights"
     with pytest.raises(
-        MapsError, match="of the bundled model, and these maps are of 'bundled, with other weights'"
+        MapsError, match="to the bundled model only; these maps are of 'bundled, with other weights'"
     ):
         other.heatmap("dog", readout="fitted")
     with pytest.raises(MapsError, match="model"):

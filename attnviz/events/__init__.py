@@ -1,23 +1,23 @@
-"""Sound events: their table, and the files they are read from and written to.
+"""Read, check and write tables of sound events.
 
-An event table is a `pandas.DataFrame` with one row an event:
+An event table is a `pandas.DataFrame` with one row per event:
 
-=========  ============================================================================================
-column     what it holds
-=========  ============================================================================================
+=========  ==================================================================================
+column     content
+=========  ==================================================================================
 clip       name of the audio file
-label      the phrase or class that sounds
-onset      seconds from the start of the clip; with `offset` missing (NaN) too: a clip without events
-offset     seconds, not before `onset`
+label      the phrase or sound class
+onset      seconds from the start of the clip; NaN in a row that marks a clip without events
+offset     seconds, not before `onset`; NaN exactly where `onset` is
 low, high  Hz, optional; NaN where unknown
 span       (start, end) characters of the phrase in the caption, optional; None where unknown
-=========  ============================================================================================
+=========  ==================================================================================
 
-Further columns are kept as they are, after these.
+Additional columns follow these unchanged.
 
-:func:`read_events` reads a file of any known format, settles what real files contain (ends just past their clip,
-events of no length, clips without events) and counts it. The readers of one format, `read_tsv` and so on, give a
-file's rows exactly as they are.
+:func:`read_events` reads a file of any supported format. It clips offsets that lie just past the end of the clip,
+and counts these, events of zero length and clips without events. The readers of single formats (`read_tsv` and
+so on) return the rows of a file unchanged.
 """
 
 from attnviz.events.activity import column_activity

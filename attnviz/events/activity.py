@@ -1,4 +1,4 @@
-"""Which share of each column of a spectrogram events cover."""
+"""Compute the share of each spectrogram column that events cover."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from attnviz.audio import CellGrid, SpectrogramGrid
 def column_activity(
     onsets: Iterable[float], offsets: Iterable[float], grid: SpectrogramGrid | CellGrid, columns: int | None = None
 ) -> np.ndarray:
-    """Return which share of each column is covered by events.
+    """Return the share of each column that events cover.
 
     Parameters
     ----------
     onsets, offsets : iterable of float
-        Seconds; events may overlap, and what lies outside the grid does not count.
+        Event times in seconds. Events may overlap. Parts outside the grid are ignored.
     grid : SpectrogramGrid or CellGrid
-        What second each column is.
+        Grid that maps columns to seconds.
     columns : int, optional
-        Equal shares of a spectrogram's width; None: the spectrogram's own columns, or those of the cells.
+        Number of equal columns to divide the width of the grid into. By default, the columns of `grid`.
 
     Returns
     -------
     numpy.ndarray
-        ``(columns,)`` float64 in [0, 1]: 1 where the column is inside events from edge to edge.
+        ``(columns,)`` float64 in [0, 1]; 1 where events cover the whole column.
 
     Examples
     --------
@@ -39,9 +39,9 @@ def column_activity(
     covered = np.zeros_like(edges)  # seconds covered before each edge
     reached = 0.0
     for onset, offset in sorted(zip(onsets, offsets, strict=True)):
-        if offset > max(onset, reached):  # a union: what an earlier event covered does not count twice
+        if offset > max(onset, reached):  # overlapping events count once
             start = max(onset, reached)
             covered += np.clip(edges, start, offset) - start
             reached = offset
     share = np.diff(covered) * columns / grid.seconds
-    return np.clip(np.round(share, 12), 0.0, 1.0)  # a whole column is 1, and not 0.9999999999999998
+    return np.clip(np.round(share, 12), 0.0, 1.0)  # exactly 1 for a whole column, not 0.9999999999999998

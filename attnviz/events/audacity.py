@@ -1,7 +1,7 @@
-r"""Event tables as label tracks: Audacity's, and the text files of scaper and sed_eval, which are the same.
+r"""Read and write Audacity label tracks, a format that scaper and sed_eval also use for their text files.
 
-A line a label: start and end in seconds and the text, separated by tabs. A second line, which begins with a
-backslash, may give the band: ``\``, low and high in Hz, -1 where that side is undefined.
+Each label is a line with its start and end in seconds and its text, separated by tabs. A second line may give the
+frequency band: a backslash, then the low and the high frequency in Hz, with -1 for an undefined limit.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from attnviz.io.paths import FilePath
 
 _CONTINUED = "\\"
 _UNDEFINED = -1.0
-_NEEDED = "a label has a start, an end and a text, separated by tabs; times are seconds, 1.5, or a clock's, 0:01.5"
+_NEEDED = "expected start, end and text, separated by tabs, with times in seconds (1.5) or as clock times (0:01.5)"
 
 
 def write_audacity(table: pd.DataFrame, path: FilePath) -> None:
@@ -28,18 +28,18 @@ def write_audacity(table: pd.DataFrame, path: FilePath) -> None:
     Parameters
     ----------
     table : pandas.DataFrame
-        An event table of one clip. Its times, labels and, where known, bands are written: a label track has no
-        place for the clip's name, spans and further columns.
+        An event table of one clip. Only times, labels and known frequency bands are written, because a label
+        track cannot store the name of the clip, spans or additional columns.
     path : path-like
-        The file; replaced where it exists, whole or not at all.
+        Output file. An existing file is replaced atomically.
 
     Raises
     ------
     EventsError
-        `table` is not an event table, or holds several clips, a row without times (a label track cannot say
-        that a clip has no events), or a label with a tab or a line break.
+        If `table` is not an event table, or contains several clips, a row without times (a label track cannot
+        represent a clip without events), or a label with a tab or a line break.
     OutputError
-        The file cannot be written.
+        If the file cannot be written.
     """
     frame = event_table(table)
     one_clip(frame, "an Audacity label track")
@@ -47,9 +47,9 @@ def write_audacity(table: pd.DataFrame, path: FilePath) -> None:
     for row, event in frame.iterrows():
         label, onset, offset = event["label"], float(event["onset"]), float(event["offset"])
         if math.isnan(onset):
-            raise EventsError(f"row {row} has no times; a label track cannot say that a clip has no events.")
+            raise EventsError(f"row {row} has no times; a label track cannot represent a clip without events.")
         if any(mark in label for mark in "\t\r\n"):
-            raise EventsError(f"row {row}: the label {label!r} has a tab or a line break; a label track cannot.")
+            raise EventsError(f"row {row}: the label {label!r} contains a tab or a line break.")
         lines.append(f"{onset!r}\t{offset!r}\t{label}\n")
         if "low" in frame.columns and not math.isnan(event["low"]):
             lines.append(f"{_CONTINUED}\t{float(event['low'])!r}\t{float(event['high'])!r}\n")
@@ -62,20 +62,21 @@ def read_audacity(path: FilePath, *, clip: str | None = None) -> pd.DataFrame:
     Parameters
     ----------
     path : path-like
-        The file. Times are seconds with a decimal point or comma, or a clock's, ``0:01.5``.
+        Input file. Times are seconds with a decimal point or comma, or clock times such as ``0:01.5``.
     clip : str, optional
-        Name of the clip, which the file does not say; left out: the file's own name without its ending.
+        Name of the clip, which the file does not contain. By default, the name of the file without its suffix.
 
     Returns
     -------
     pandas.DataFrame
-        An event table; `low` and `high` where any label has a band. A low end that is undefined is 0 Hz. A band
-        of no width, or without an upper end, is no band: NaN.
+        An event table, with `low` and `high` if any label has a band. An undefined lower limit becomes 0 Hz. A
+        band of zero width or without an upper limit becomes NaN.
 
     Raises
     ------
     EventsError
-        No such file, no label track, or a field that cannot be; with the file and its line.
+        If the file does not exist, is not a label track, or contains an invalid field. The message gives the
+        file and the line.
     """
     return parse_audacity(read_text(path), path, clip).table
 
@@ -90,7 +91,7 @@ def parse_audacity(text: str, path: FilePath, clip: str | None = None) -> Parsed
         line = ending.removesuffix("\r")
         if line.startswith(_CONTINUED):
             if not rows or lines[-1] != number - 1:
-                raise EventsError(f"{path}: line {number} gives a band and follows no label.")
+                raise EventsError(f"{path}: line {number} gives a frequency band but does not follow a label.")
             rows[-1] |= _band(line, path, number)
         elif line.strip():
             rows.append({"clip": name} | _label(line, path, number))
@@ -104,7 +105,7 @@ def parse_audacity(text: str, path: FilePath, clip: str | None = None) -> Parsed
 
 
 def starts_as_label(line: str) -> bool:
-    """Say whether a line begins with a time and a tab, as a label does."""
+    """Return whether a line begins with a time and a tab, as a label does."""
     start, tab, _ = line.partition("\t")
     return bool(tab) and as_seconds(start) is not None
 
@@ -116,13 +117,13 @@ def _label(line: str, path: FilePath, number: int) -> dict[str, object]:
         raise EventsError(f"{path}: line {number} is {line[:60]!r}; {_NEEDED}.")
     offset = as_seconds(rest[0])
     if offset is None and len(rest) == 1 and not rest[0][:1].isdigit() and rest[0][:1] not in ("", "-", "+", "."):
-        return {"label": rest[0], "onset": onset, "offset": onset}  # a point, as Audacity 1 wrote it
+        return {"label": rest[0], "onset": onset, "offset": onset}  # point label written by Audacity 1
     if offset is None:
-        raise EventsError(f"{path}: line {number}: the end is {rest[0][:40]!r}, which is no time; {_NEEDED}.")
+        raise EventsError(f"{path}: line {number}: the end is {rest[0][:40]!r}, which is not a time; {_NEEDED}.")
     if len(rest) > 2:
         raise EventsError(
-            f"{path}: line {number} is {line[:60]!r}, with {len(rest) + 1} fields; {_NEEDED}. Has the label a "
-            "tab in it? Put a space there."
+            f"{path}: line {number} is {line[:60]!r}, with {len(rest) + 1} fields; {_NEEDED}. Does the "
+            "label contain a tab? Replace it by a space."
         )
     return {"label": rest[1] if len(rest) > 1 else "", "onset": onset, "offset": offset}
 
@@ -130,7 +131,9 @@ def _label(line: str, path: FilePath, number: int) -> dict[str, object]:
 def _band(line: str, path: FilePath, number: int) -> dict[str, object]:
     cells = [as_number(cell) for cell in line.split("\t")[1:]]
     if len(cells) != 2 or None in cells:
-        raise EventsError(f"{path}: line {number} is {line[:60]!r}; a band has a low and a high frequency in Hz.")
+        raise EventsError(
+            f"{path}: line {number} is {line[:60]!r}; a frequency band needs a low and a high limit in Hz."
+        )
     low, high = (0.0 if cell is None else cell for cell in cells)
     if high in (_UNDEFINED, low):
         return {"low": None, "high": None}

@@ -1,9 +1,13 @@
-"""AudioGrounding: phrases of AudioCaps captions with the times at which each sounds.
+"""Read AudioGrounding: phrases of AudioCaps captions with their times.
 
-Xu, Dinkel, Wu, Yu: Text-to-Audio Grounding (ICASSP 2021). Version 1 is JSON by columns (``filename``,
-``caption``, ``tokens``, ``soundtag``, ``start_word``, ``timestamps``, each from a phrase's key to its value);
-version 2 is a list of clips, each with its ``phrases``. In both, a phrase says by number which tokens of the
-caption it is.
+Version 1 of the data set is a JSON object of columns (``filename``, ``caption``, ``tokens``, ``soundtag``,
+``start_word``, ``timestamps``), each of which maps the key of a phrase to a value. Version 2 is a list of clips,
+each with its ``phrases``. In both versions, token indices locate a phrase in its caption.
+
+References
+----------
+X. Xu, H. Dinkel, M. Wu, K. Yu, "Text-to-Audio Grounding: Building Correspondence Between Captions and Sound
+Events", ICASSP 2021.
 """
 
 from __future__ import annotations
@@ -25,7 +29,7 @@ _COLUMNS = ("audiocap_id", "filename", "caption", "tokens", "soundtag", "start_w
 
 @dataclass(frozen=True)
 class _Phrase:
-    """One phrase, whichever version wrote it. `first` and `last` are numbers of tokens."""
+    """One phrase of either version. `first` and `last` are token indices."""
 
     key: str
     audiocap_id: str
@@ -44,22 +48,21 @@ def read_audiogrounding(path: FilePath) -> pd.DataFrame:
     Parameters
     ----------
     path : path-like
-        The JSON file, plain or compressed with gzip.
+        JSON file, optionally compressed with gzip.
 
     Returns
     -------
     pandas.DataFrame
-        An event table, one row a segment; a phrase without segments, or a clip without phrases, has one row
-        without times. Beyond the
-        contract: `caption`; `phrase_id`, the same for all segments of one phrase and unlike that of any other
-        phrase of the file; `audiocap_id`. Version 2 holds no caption beside the tokens: there the caption is the
-        tokens with a space between each two, and the spans are those of that text.
+        An event table with one row per segment. A phrase without segments, or a clip without phrases, has one row
+        without times. Additional columns are `caption`, `phrase_id` (unique to each phrase of the file and shared
+        by its segments) and `audiocap_id`. Version 2 stores tokens but no caption, so `caption` is the tokens
+        joined by spaces, and `span` refers to that text.
 
     Raises
     ------
     EventsError
-        No such file, another format, a token that is not where it has to be in the caption, or a phrase that is
-        not the tokens it points to; with the file and the phrase.
+        If the file does not exist, has another format, contains a token that does not match the caption at its
+        position, or a phrase that does not match its tokens. The message gives the file and the phrase.
     """
     return parse_audiogrounding(read_text(path), path).table
 
@@ -72,7 +75,7 @@ def parse_audiogrounding(text: str, path: FilePath) -> Parsed:
     except EventsError as error:
         raise EventsError(f"{path}: {error}") from error
     if not rows:
-        raise EventsError(f"{path} holds no phrase: it is {text[:60]!r}.")
+        raise EventsError(f"{path} contains no phrases; it begins with {text[:60]!r}.")
     return parsed(rows, path, lambda row: f"phrase {rows[row]['phrase_id']}")
 
 
@@ -85,8 +88,8 @@ def _rows(phrase: _Phrase) -> Iterator[dict[str, Any]]:
     pointed = phrase.tokens[phrase.first : phrase.last + 1]
     if not pointed or pointed != phrase.label.split():
         raise EventsError(
-            f"{where} is {phrase.label!r}; the tokens {phrase.first} to {phrase.last} of its caption "
-            f"{phrase.caption!r} are {pointed}. Are tokens counted from 0?"
+            f"{where} is {phrase.label!r}, but tokens {phrase.first} to {phrase.last} of its caption "
+            f"{phrase.caption!r} are {pointed}. Do the token indices start at 0?"
         )
     row = {
         "clip": phrase.clip,
@@ -98,7 +101,7 @@ def _rows(phrase: _Phrase) -> Iterator[dict[str, Any]]:
     }
     for segment in phrase.segments or [[None, None]]:
         if not isinstance(segment, list) or len(segment) != 2:
-            raise EventsError(f"{where}: a segment is {shown(segment)}; [onset, offset] in seconds is needed.")
+            raise EventsError(f"{where}: a segment is {shown(segment)}; expected [onset, offset] in seconds.")
         yield row | {"onset": segment[0], "offset": segment[1]}
 
 
@@ -107,7 +110,7 @@ def _by_columns(content: dict[str, Any]) -> Iterator[dict[str, Any]]:
     keys = list(columns["filename"])
     for name, column in columns.items():
         if set(column) != set(keys):
-            raise EventsError(f"the column {name} has {len(column)} phrases, not the {len(keys)} of filename.")
+            raise EventsError(f"column {name} has {len(column)} phrases, but column filename has {len(keys)}.")
     for key in keys:
         where = f"phrase {key}"
         record = {name: column[key] for name, column in columns.items()}
@@ -130,7 +133,7 @@ def _by_columns(content: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _by_clips(content: Any) -> Iterator[dict[str, Any]]:
     if not isinstance(content, list):
-        raise EventsError(f"{shown(content)} is no AudioGrounding; a list of clips is needed.")
+        raise EventsError(f"{shown(content)} is not AudioGrounding data; expected a list of clips.")
     for number, clip in enumerate(content):
         where = f"clip {number}"
         tokens = _tokens(clip, where)
@@ -161,21 +164,21 @@ def _tokens(record: Any, where: str) -> list[str]:
     tokens = _field(record, "tokens", (str, list), where)
     tokens = tokens.split() if isinstance(tokens, str) else tokens
     if not all(isinstance(token, str) and token for token in tokens):
-        raise EventsError(f"{where}: tokens are {shown(tokens)}; a list of texts is needed.")
+        raise EventsError(f"{where}: tokens is {shown(tokens)}; expected a list of non-empty strings.")
     return list(tokens)
 
 
 def _number(record: Any, name: str, where: str) -> int:
     value = _field(record, name, int, where)
     if isinstance(value, bool) or value < 0:
-        raise EventsError(f"{where}: {name} is {value}; the number of a token, from 0, is needed.")
+        raise EventsError(f"{where}: {name} is {value}; expected a token index, counted from 0.")
     return int(value)
 
 
 def _field(record: Any, name: str, kind: type | tuple[type, ...], where: str) -> Any:
     if not isinstance(record, dict) or name not in record:
-        raise EventsError(f"{where} has no {name}; is it AudioGrounding?")
+        raise EventsError(f"{where} has no field {name}. Is it an AudioGrounding file?")
     if not isinstance(record[name], kind):
         kinds = " or ".join(one.__name__ for one in (kind if isinstance(kind, tuple) else (kind,)))
-        raise EventsError(f"{where}: {name} is {shown(record[name])}; a {kinds} is needed.")
+        raise EventsError(f"{where}: {name} is {shown(record[name])}; expected {kinds}.")
     return record[name]

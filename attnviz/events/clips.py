@@ -1,6 +1,6 @@
-"""Names of clips, in the forms that data sets cut from one video archive give them, and the files they name.
+"""Match clip names to audio files across the naming schemes of AudioSet and its derived data sets.
 
-AudioSet's clips are parts of YouTube videos, at most one part of each. The same part is
+AudioSet clips are parts of YouTube videos, at most one part per video. The same part is named
 ``YID_30.000_40.000.wav`` in DESED (an 11-character id behind a ``Y``, start and end in seconds),
 ``ID_30.000_40.000.wav`` in AudioGrounding 1, ``YID.wav`` in AudioGrounding 2, ``ID_30.wav`` in AudioCaps and
 ``ID_30000`` (milliseconds) in AudioSet-strong.
@@ -31,18 +31,18 @@ _PART = re.compile(
 
 @dataclass(frozen=True)
 class ClipFiles:
-    """Which audio file each clip of a table is.
+    """Audio files found for the clips of a table.
 
     Attributes
     ----------
     files : dict of str to pathlib.Path
-        Clip -> its file, for the clips that have exactly one.
+        File of each clip that matches exactly one.
     unmatched : tuple of str
-        Clips that no file fits.
+        Clips without a matching file.
     ambiguous : dict of str to tuple of pathlib.Path
-        Clips that several files fit, or whose file fits other parts of the same recording as well.
+        Clips that match several files, or whose file also matches other parts of the same recording.
     unused : tuple of pathlib.Path
-        Audio files of the folder that belong to no clip.
+        Audio files in the folder that match no clip.
     """
 
     files: dict[str, Path]
@@ -55,8 +55,9 @@ class ClipFiles:
 class _Part:
     """A part of a recording, in ms.
 
-    `starts` is empty where the name has none, and has two values where its number can be s or ms. `marked`: only
-    data sets give names of this form, by a ``Y`` or by start and end; others may be anyone's own.
+    `starts` is empty if the name contains no start time, and has two values if its number can be seconds or
+    milliseconds. `marked` is true if the name has a form that only the data sets use: a leading ``Y``, or a start
+    and an end.
     """
 
     recording: str
@@ -65,7 +66,7 @@ class _Part:
     marked: bool
 
     def fits(self, other: _Part) -> bool:
-        """Say whether two names can mean the same part; what a name leaves out fits anything."""
+        """Return whether two names can denote the same part; a missing time matches any time."""
         if self.recording != other.recording:
             return False
         if not self.starts or not other.starts:
@@ -80,33 +81,34 @@ def match_clips(clips: pd.DataFrame | Iterable[str], folder: FilePath) -> ClipFi
     Parameters
     ----------
     clips : pandas.DataFrame or iterable of str
-        An event table, or names of clips, with or without an audio file's suffix.
+        An event table, or names of clips with or without the suffix of an audio file.
     folder : path-like
-        Where the audio is, in subfolders too.
+        Folder with the audio files, which is searched recursively.
 
     Returns
     -------
     ClipFiles
-        The same name comes before the same name with another suffix or none, and that before another form of
-        the name: the same recording (with or without ``Y``), with the same start where both say one.
+        The files found. An identical name takes precedence over a name that differs in its suffix only, which
+        takes precedence over another naming scheme: the same recording (with or without ``Y``), and the same
+        start time if both names contain one.
 
     Raises
     ------
     EventsError
-        No such folder, or no audio file in it.
+        If the folder does not exist or contains no audio file.
 
     Warns
     -----
     AttnVizWarning
-        Clips without a file, or with several; with how many, and the first of them.
+        If clips match no file or several. The message gives their number and the first of them.
     """
     names = list(dict.fromkeys(clips["clip"] if isinstance(clips, pd.DataFrame) else clips))
     root = Path(folder)
     if not root.is_dir():
-        raise EventsError(f"there is no folder {folder} with audio files.")
+        raise EventsError(f"the audio folder {folder} does not exist or is not a folder.")
     audio = sorted(path for path in root.rglob("*") if path.suffix.lower() in _AUDIO and path.is_file())
     if not audio:
-        raise EventsError(f"no audio file is in {folder}; looked for {', '.join(_AUDIO)}.")
+        raise EventsError(f"{folder} contains no audio file; supported suffixes are {', '.join(_AUDIO)}.")
     candidates = _candidates(names, [path.name for path in audio])
     contested = _contested(candidates)
     files, ambiguous = {}, {}
@@ -124,7 +126,7 @@ def match_clips(clips: pd.DataFrame | Iterable[str], folder: FilePath) -> ClipFi
 
 
 def clip_seconds(name: str) -> float | None:
-    """Return the length that a clip's name tells, in seconds; None where it tells none.
+    """Return the length in seconds that the name of a clip implies, or None if it implies none.
 
     Examples
     --------
@@ -141,20 +143,20 @@ def clip_seconds(name: str) -> float | None:
 
 
 def clip_named(name: str, known: Sequence[str]) -> str:
-    """Return which of the known clips a name means, or raise :class:`EventsError`."""
+    """Return the known clip that a name denotes, or raise :class:`EventsError`."""
     places = _candidates([name], known)[name]
     if len(places) != 1:
         shown = [known[place] for place in places] or list(known)
         raise EventsError(
-            f"clip {name!r} is "
-            + (f"{len(places)} of the clips" if places else f"none of the {len(known)} clips")
-            + f" in the file: {shown[:5]}."
+            f"clip {name!r} matches "
+            + (f"{len(places)} clips" if places else f"none of the {len(known)} clips")
+            + f" of the file: {shown[:5]}."
         )
     return known[places[0]]
 
 
 def _candidates(names: Iterable[str], known: Sequence[str]) -> dict[str, list[int]]:
-    """Return which of the known names fit each name best, by number."""
+    """Return the indices of the known names that match each name best."""
     by_name, by_stem, by_recording = (defaultdict[str, list[int]](list) for _ in range(3))
     parts = [_part(name) for name in known]
     for place, (name, part) in enumerate(zip(known, parts, strict=True)):
@@ -174,7 +176,7 @@ def _candidates(names: Iterable[str], known: Sequence[str]) -> dict[str, list[in
 
 
 def _contested(candidates: dict[str, list[int]]) -> set[int]:
-    """Return the files that clips claim which cannot be the same part of a recording."""
+    """Return the files matched by clips that cannot be the same part of a recording."""
     claims = defaultdict[int, list[_Part]](list)
     for name, places in candidates.items():
         part = _part(name)
@@ -193,7 +195,7 @@ def _part(name: str) -> _Part | None:
     whole, start, end = match["whole"], match["start"], match["end"]
     starts = {_milliseconds(number) for number in (whole, start) if number is not None}
     if whole is not None and int(whole) % 1000 == 0:
-        starts.add(int(whole))  # AudioSet-strong's, whose clips begin at whole seconds
+        starts.add(int(whole))  # AudioSet-strong: ms, at whole seconds
     marked = bool(match["y"]) or end is not None
     return _Part(match["id"], frozenset(starts), None if end is None else _milliseconds(end), marked)
 
@@ -208,7 +210,7 @@ def _last(name: str) -> str:
 
 
 def _stem(name: str) -> str:
-    """Return a name without folder and audio suffix; the ``.000`` of ``_30.000_40.000`` is none."""
+    """Return a name without folder and audio suffix; the ``.000`` of ``_30.000_40.000`` is not a suffix."""
     last = _last(name)
     return last[: last.rindex(".")] if last.lower().endswith(_AUDIO) else last
 
@@ -220,5 +222,5 @@ def _shortfall(
     if unmatched:
         parts.append(f"{len(unmatched)} of {clips} clips have no audio file in {folder}: {list(unmatched[:5])}")
     if ambiguous:
-        parts.append(f"{len(ambiguous)} of {clips} clips fit no single file: {list(ambiguous)[:5]}")
+        parts.append(f"{len(ambiguous)} of {clips} clips match several files, or share one: {list(ambiguous)[:5]}")
     return "; ".join(parts) + "."

@@ -1,4 +1,4 @@
-"""Event tables as text in columns: TSV and CSV, as DESED and AudioSet-strong write them."""
+"""Read and write event tables as TSV and CSV, in the column layouts of DESED and AudioSet-strong."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from attnviz.events.numbers import as_number, as_seconds, check_one_mark
 from attnviz.events.table import REQUIRED, event_table
 from attnviz.io.paths import FilePath
 
-_FIRST = ("filename", "onset", "offset", "event_label")  # DESED's, which is what is written
+_FIRST = ("filename", "onset", "offset", "event_label")  # the layout of DESED, used for writing
 _DESED = {"filename": "clip", "event_label": "label"}
 _AUDIOSET = {"segment_id": "clip", "start_time_seconds": "onset", "end_time_seconds": "offset"}
-_STYLES: tuple[dict[str, str], ...] = (_DESED, _AUDIOSET, {})  # the last: the names of the event table itself
-_ABSENT = "NOT_PRESENT"  # in AudioSet-strong's framed files: the class was listened for, and is not there
+_STYLES: tuple[dict[str, str], ...] = (_DESED, _AUDIOSET, {})  # the last: names of the event table
+_ABSENT = "NOT_PRESENT"  # in the framed files of AudioSet-strong: annotators did not hear the class
 _KINDS = {"\t": "tab-separated", ",": "comma-separated", ";": "semicolon-separated"}
 _TIMES, _BAND = ("onset", "offset", "duration"), ("low", "high")
 _MISSING = ("", "nan", "na", "n/a")
 _UNIT = re.compile(r"\s*[(\[](\w+)[)\]]\s*$")
 _SCALES = {"ms": 1e-3, "msec": 1e-3, "milliseconds": 1e-3, "min": 60.0, "khz": 1e3}
-_KNOWN = {  # what else files call the columns, in lower case; the first that is there is taken
+_KNOWN = {  # other common column names in lower case; the first that is present is used
     "clip": ("clip", "filename", "file_name", "file", "audio_file", "audio_filename", "audio", "segment_id"),
     "label": (
         "label",
@@ -49,32 +49,32 @@ _KNOWN = {  # what else files call the columns, in lower case; the first that is
 
 
 def write_tsv(table: pd.DataFrame, path: FilePath) -> None:
-    """Write an event table as tab-separated text, as DESED names its columns.
+    """Write an event table as tab-separated text, with the column names of DESED.
 
     Parameters
     ----------
     table : pandas.DataFrame
         An event table.
     path : path-like
-        The file; replaced where it exists, whole or not at all.
+        Output file. An existing file is replaced atomically.
 
     Raises
     ------
     EventsError
-        `table` is not an event table, or a further column of it has a name that DESED's columns have.
+        If `table` is not an event table, or an additional column has the name of a DESED column.
     OutputError
-        The file cannot be written.
+        If the file cannot be written.
 
     Notes
     -----
-    The columns are ``filename``, ``onset``, ``offset``, ``event_label``, then the table's others; a span is
-    written ``start:end``. Numbers are written so that reading gives them back exactly.
+    The columns are ``filename``, ``onset``, ``offset`` and ``event_label``, followed by the other columns of the
+    table. A span is written as ``start:end``. Numbers are written with enough digits to be read back exactly.
     """
     _write(table, path, "\t")
 
 
 def write_csv(table: pd.DataFrame, path: FilePath) -> None:
-    """Write an event table as comma-separated text; otherwise as :func:`write_tsv`.
+    """Write an event table as comma-separated text; see :func:`write_tsv`.
 
     Raises
     ------
@@ -85,34 +85,35 @@ def write_csv(table: pd.DataFrame, path: FilePath) -> None:
 
 
 def read_tsv(path: FilePath) -> pd.DataFrame:
-    """Read tab-separated events, row by row as they stand.
+    """Read tab-separated events, with the rows unchanged.
 
     Parameters
     ----------
     path : path-like
-        A file whose first line names its columns, as DESED does (``filename``, ``onset``, ``offset``,
-        ``event_label``), AudioSet-strong (``segment_id``, ``start_time_seconds``, ``end_time_seconds``,
-        ``label``) or the event table. Other usual names are known, too, in any case: ``Start``, ``End Time (s)``,
-        ``Duration``, ``File``, ``Class``, ``Low Freq (Hz)``, ... Times are seconds with a decimal point or comma,
-        with a unit (``1.5s``, a column ``Start (ms)``), or a clock's (``0:01.5``). Without a column for it, the
-        clip is the file's own name without its ending. Further columns may follow, in any order. The file may be
-        compressed with gzip.
+        A file whose first line names its columns, in the layout of DESED (``filename``, ``onset``, ``offset``,
+        ``event_label``), of AudioSet-strong (``segment_id``, ``start_time_seconds``, ``end_time_seconds``,
+        ``label``) or of the event table. Other common names are also accepted, in upper or lower case:
+        ``Start``, ``End Time (s)``, ``Duration``, ``File``, ``Class``, ``Low Freq (Hz)`` and others. Times are
+        seconds with a decimal point or comma, times with a unit (``1.5s``, or a column ``Start (ms)``), or clock
+        times (``0:01.5``). If no column names the clip, the clip is the name of the file without its suffix.
+        Additional columns may appear in any order. The file may be compressed with gzip.
 
     Returns
     -------
     pandas.DataFrame
-        An event table. Columns beyond the contract are text.
+        An event table. Additional columns contain text.
 
     Raises
     ------
     EventsError
-        No such file, a column is missing, or a value cannot be; with the file and, for a value, its line.
+        If the file does not exist, lacks a column, or contains an invalid value. The message gives the file and,
+        for a value, the line.
     """
     return parse_delimited(read_text(path), path, separator="\t").table
 
 
 def read_csv(path: FilePath) -> pd.DataFrame:
-    """Read comma-separated events, or semicolon-separated ones; otherwise as :func:`read_tsv`.
+    """Read comma-separated or semicolon-separated events; see :func:`read_tsv`.
 
     Raises
     ------
@@ -123,7 +124,7 @@ def read_csv(path: FilePath) -> pd.DataFrame:
 
 
 def is_tsv(path: FilePath) -> bool:
-    """Say whether a path is a file that begins as :func:`write_tsv` begins one."""
+    """Return whether a path is a file that starts with the header that :func:`write_tsv` writes."""
     place, begin = Path(path), "\t".join(_FIRST).encode()
     if not place.is_file():
         return False
@@ -139,8 +140,8 @@ def parse_delimited(text: str, path: FilePath, clip: str | None = None, *, separ
     if "present" in columns and (frame["present"] == _ABSENT).any():
         line = table.lines[int((frame["present"] == _ABSENT).argmax())]
         raise EventsError(
-            f"{path}: line {line} says {_ABSENT}: the file lists what was not heard, too, and its rows are no "
-            "events. AudioSet-strong's events are in the files without 'framed' in their name."
+            f"{path}: line {line} is marked {_ABSENT}. The file also lists classes that are absent, so its rows "
+            "are not events. The events of AudioSet-strong are in the files without 'framed' in their names."
         )
     table.read_numbers(frame, path)
     if "duration" in columns and "offset" not in columns:
@@ -155,25 +156,25 @@ def parse_delimited(text: str, path: FilePath, clip: str | None = None, *, separ
 
 @dataclass(frozen=True)
 class Cells:
-    """A text in columns: names from its header, rows of cells, and the line on which each row begins."""
+    """A table of text cells: column names from the header, rows, and the line on which each row begins."""
 
     names: list[str]
     rows: list[list[str]]
     lines: list[int]
 
     def frame(self, path: FilePath, columns: list[str]) -> pd.DataFrame:
-        """Return the rows as text below names of columns."""
+        """Return the rows as a table of text with the given column names."""
         for row, line in zip(self.rows, self.lines, strict=True):
             if len(row) > len(columns):
                 raise EventsError(
-                    f"{path}: line {line} has {len(row)} cells; the header has {len(columns)}. Has a label, or a "
-                    "number, the separator in it? Put it between quotation marks, or separate columns by tabs."
+                    f"{path}: line {line} has {len(row)} cells, but the header has {len(columns)}. Does a label "
+                    "or number contain the separator? Put it in quotation marks, or separate the columns by tabs."
                 )
-            row.extend([""] * (len(columns) - len(row)))  # trailing separators are often lost
+            row.extend([""] * (len(columns) - len(row)))  # editors often strip trailing separators
         return pd.DataFrame(self.rows, columns=columns, dtype=str)
 
     def read_numbers(self, frame: pd.DataFrame, path: FilePath, times: tuple[str, ...] = _TIMES) -> None:
-        """Turn times into seconds and frequencies into Hz, by what the header says of their units."""
+        """Convert times to seconds and frequencies to Hz, using the units given in the header."""
         timed = [name for name in times if name in frame.columns]
         check_one_mark((cell for name in timed for cell in frame[name]), path)
         for place, name in enumerate(frame.columns):
@@ -189,13 +190,13 @@ class Cells:
             return None
         number = as_number(cell) if name in _BAND else as_seconds(cell)
         if number is None:
-            needed = "a number of Hz" if name in _BAND else "a number of seconds, 1.5, or a clock's time, 0:01.5,"
-            raise EventsError(f"{path}: line {line}: {name} is {cell[:40]!r}; {needed} is needed.")
+            needed = "a frequency in Hz" if name in _BAND else "a time in seconds (1.5) or a clock time (0:01.5)"
+            raise EventsError(f"{path}: line {line}: {name} is {cell[:40]!r}; expected {needed}.")
         return number * scale if scale != 1 else number
 
 
 def column_name(name: str) -> str:
-    """Return a column's name as it is compared: lower case, words joined by ``_``, without its unit."""
+    """Return a normalised column name: lower case, words joined by ``_``, without the unit."""
     return re.sub(r"[\s_-]+", "_", _UNIT.sub("", name).strip().lower())
 
 
@@ -205,7 +206,7 @@ def _unit(name: str) -> str:
 
 
 def _columns(header: list[str], path: FilePath, kind: str) -> list[str]:
-    """Return what each column is: a name of the event table, or its own."""
+    """Return the event-table name of each column, or its original name if it has none."""
     names = [name.strip() for name in header]
     exact = next((style for style in _STYLES if {style.get(name, name) for name in names} >= set(REQUIRED)), None)
     if exact is not None:
@@ -223,13 +224,13 @@ def _columns(header: list[str], path: FilePath, kind: str) -> list[str]:
     if missing:
         if any(as_seconds(name) is not None for name in names):
             raise EventsError(
-                f"{path}: line 1 is {names[:8]}, which holds a number and so is no header; a first line "
-                "that names the columns is needed, for example: filename, onset, offset, event_label."
+                f"{path}: line 1 is {names[:8]}, which contains a number and is therefore not a header. The first "
+                "line must name the columns, for example: filename, onset, offset, event_label."
             )
         wanted = "; ".join(f"{name} ({', '.join(_KNOWN[name][:4])})" for name in missing)
         raise EventsError(
-            f"{path} has the columns {names[:12]}; there is none for {wanted}. Is the first line a header, and is "
-            f"the file {kind}?"
+            f"{path} has the columns {names[:12]}; missing: {wanted}. Is the first line a header, and is the file "
+            f"{kind}?"
         )
     twice = sorted({name for name in columns if columns.count(name) > 1})
     if twice:
@@ -238,10 +239,10 @@ def _columns(header: list[str], path: FilePath, kind: str) -> list[str]:
 
 
 def read_cells(text: str, path: FilePath, separator: str) -> Cells:
-    """Return the header, the rows that are not blank, and the line on which each begins."""
+    """Return the header, the rows that are not blank, and the line on which each row begins."""
     first = text.lstrip("\r\n").partition("\n")[0]
     if separator == "," and first.count(";") > first.count(","):
-        separator = ";"  # as spreadsheets write it where the comma is decimal
+        separator = ";"  # spreadsheets use it in locales with a decimal comma
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     rows, lines, before = [], [], 0
     try:
@@ -252,8 +253,8 @@ def read_cells(text: str, path: FilePath, separator: str) -> Cells:
             before = reader.line_num
     except csv.Error as error:
         raise EventsError(
-            f"{path} is not a {_KINDS[separator]} table: line {reader.line_num}: {error}. Is a quotation mark "
-            "left open?"
+            f"{path} is not a {_KINDS[separator]} table: line {reader.line_num}: {error}. Is a closing "
+            "quotation mark missing?"
         ) from error
     if not rows:
         raise EventsError(f"{path} is not a {_KINDS[separator]} table: it has no header.")
@@ -264,14 +265,14 @@ def _write(table: pd.DataFrame, path: FilePath, separator: str) -> None:
     ours = event_table(table)
     taken = [name for name in ours.columns if name in _DESED]
     if taken:
-        raise EventsError(f"{path} cannot be written: DESED's columns {taken} are columns of the table, too.")
+        raise EventsError(f"{path} cannot be written: the columns {taken} have names reserved for DESED columns.")
     frame = ours.rename(columns={column: name for name, column in _DESED.items()})
     if "span" in frame.columns:
         frame["span"] = ["" if span is None else f"{span[0]}:{span[1]}" for span in frame["span"]]
     others = [name for name in frame.columns if name not in _FIRST]
     frame = frame[[*_FIRST, *others]]
     text = frame.to_csv(None, sep=separator, index=False, lineterminator="\n")
-    if "\r" in text:  # ends a line for the reader, and is not quoted by itself
+    if "\r" in text:  # pandas does not quote it, but readers end a line there
         text = frame.to_csv(None, sep=separator, index=False, lineterminator="\n", quoting=csv.QUOTE_ALL)
     write_text(path, text)
 

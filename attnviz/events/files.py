@@ -1,4 +1,4 @@
-"""Event files in and out: text in UTF-8, perhaps compressed, read whole and written whole or not at all."""
+"""Read and write the text of event files: UTF-8 or UTF-16, optionally compressed; writing is atomic."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from attnviz.io.paths import FilePath, checked_path
 from attnviz.io.storage import write_whole
 
 _GZIP = b"\x1f\x8b"
-_BEGINNINGS = {  # files that are taken for event files by mistake
+_BEGINNINGS = {  # file types that users pass by mistake
     b"RIFF": "a WAV audio file",
     b"fLaC": "a FLAC audio file",
     b"OggS": "an OGG audio file",
@@ -34,7 +34,7 @@ _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 @dataclass(frozen=True)
 class Parsed:
-    """An event table, where in its file each row stands, and whether the file names its clips."""
+    """An event table, the position of each row in its file, and whether the file names its clips."""
 
     table: pd.DataFrame
     place: Place
@@ -42,13 +42,13 @@ class Parsed:
 
 
 def read_text(path: FilePath) -> str:
-    """Return the text of a file, unpacked where it is compressed with gzip.
+    """Return the text of a file, decompressing gzip.
 
     Raises
     ------
     EventsError
-        The file cannot be read, is empty or is text neither in UTF-8 nor, marked as such, in UTF-16; with
-        what it looks like instead.
+        If the file cannot be read, is empty, or is neither UTF-8 nor UTF-16 with a byte-order mark. The message
+        names the likely file type.
     """
     try:
         content = checked_path(path, "the path of an event file", EventsError).read_bytes()
@@ -64,7 +64,7 @@ def read_text(path: FilePath) -> str:
         kind = "UTF-16" if wide else "UTF-8"
         raise EventsError(f"events cannot be read from {path}: it is not {kind} text{_looks(content)}.") from error
     if not text.strip("\0 \t\r\n"):
-        raise EventsError(f"events cannot be read from {path}: it is an empty file.")
+        raise EventsError(f"events cannot be read from {path}: the file is empty.")
     return text
 
 
@@ -73,14 +73,14 @@ def parse_json(text: str, path: FilePath) -> Any:
     content = json_files.parse_json(text, path, error=EventsError, constants=True)  # JAMS writes NaN
     again = json.dumps(content, ensure_ascii=False) if "\\u" in text else ""
     if _LONE_SURROGATE.search(again):
-        raise EventsError(f"{path} holds half a Unicode character (a surrogate); it cannot be text.")
+        raise EventsError(f"{path} contains half a Unicode character (a lone surrogate), which is not valid text.")
     return content
 
 
 def parsed(
     rows: pd.DataFrame | Iterable[Mapping[str, Any]], path: FilePath, place: Place, *, names_clips: bool = True
 ) -> Parsed:
-    """Return the checked table of a file's rows; what is wrong is told with the file and the place in it."""
+    """Check the rows of a file and return their table; error messages give the file and the position."""
     try:
         return Parsed(checked_table(rows, place), place, names_clips)
     except EventsError as error:
@@ -88,16 +88,18 @@ def parsed(
 
 
 def write_text(path: FilePath, text: str) -> None:
-    """Write an event file in UTF-8, whole or not at all."""
+    """Write an event file in UTF-8 atomically."""
     try:
         content = text.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise EventsError(f"{path} cannot be written: a text holds half a Unicode character, {error}.") from error
+        raise EventsError(
+            f"{path} cannot be written: a text contains half a Unicode character: {error}."
+        ) from error
     write_whole(path, content)
 
 
 def one_clip(table: pd.DataFrame, kind: str) -> str:
-    """Return the name of a table's only clip, for files that describe one."""
+    """Return the name of the only clip of a table, for file formats that describe one clip."""
     clips = sorted(set(table["clip"]))
     if len(clips) != 1:
         raise EventsError(f"{kind} describes one clip; the table has {len(clips)}: {clips[:5]}.")

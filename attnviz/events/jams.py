@@ -1,4 +1,4 @@
-"""Event tables as JAMS files, which describe one clip each."""
+"""Read and write JAMS files, which describe one clip each."""
 
 from __future__ import annotations
 
@@ -28,23 +28,24 @@ def write_jams(table: pd.DataFrame, path: FilePath, *, seconds: float) -> None:
     table : pandas.DataFrame
         An event table of one clip.
     path : path-like
-        The file; replaced where it exists, whole or not at all.
+        Output file. An existing file is replaced atomically.
     seconds : float
         Length of the clip, in seconds.
 
     Raises
     ------
     EventsError
-        `table` is not an event table, holds several clips or none, or a value that JSON cannot say.
+        If `table` is not an event table, does not contain exactly one clip, or contains a value that JSON cannot
+        represent.
     OutputError
-        The file cannot be written.
+        If the file cannot be written.
 
     Notes
     -----
-    One annotation of the namespace ``segment_open`` (an interval with a text), which every reader of JAMS
-    knows; ``sound_event``, which older sound event files carry, is in none of the namespaces that JAMS
-    0.3.5 ships. What a segment cannot say (span, band, further columns) is in the annotation's sandbox, one
-    record a segment, segments in the order of their onsets. A row without times is no segment.
+    The file contains one annotation in the namespace ``segment_open`` (an interval with a text), which every JAMS
+    reader supports. JAMS 0.3.5 does not include ``sound_event``, the namespace of older sound event files.
+    Segments are sorted by onset. The sandbox of the annotation has one record per segment with the values that a
+    segment cannot store (span, frequency band, additional columns). Rows without times are omitted.
     """
     frame = event_table(table)
     clip = one_clip(frame, "a JAMS file")
@@ -53,7 +54,7 @@ def write_jams(table: pd.DataFrame, path: FilePath, *, seconds: float) -> None:
         {"time": row["onset"], "duration": row["offset"] - row["onset"], "value": row["label"], "confidence": None}
         for _, row in frame.iterrows()
     ]
-    extra = frame.drop(columns=["clip", "label", "onset"])  # the offset again: a sum need not give it exactly
+    extra = frame.drop(columns=["clip", "label", "onset"])  # keeps offset: onset + duration may round
     records = [{str(name): _plain(value) for name, value in row.items()} for _, row in extra.iterrows()]
     content = {
         "annotations": [
@@ -72,26 +73,29 @@ def write_jams(table: pd.DataFrame, path: FilePath, *, seconds: float) -> None:
     try:
         text = json.dumps(content, indent=1, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError) as error:
-        raise EventsError(f"{path} cannot be written: JSON cannot hold a value of the table: {error}.") from error
+        raise EventsError(
+            f"{path} cannot be written: JSON cannot represent a value of the table: {error}."
+        ) from error
     write_text(path, text)
 
 
 def read_jams(path: FilePath) -> pd.DataFrame:
-    """Read the ``segment_open`` annotations of a JAMS file or, where it has none, scaper's.
+    """Read the ``segment_open`` annotations of a JAMS file, or its ``scaper`` annotations if it has none.
 
-    Of a soundscape that scaper made, the foreground events are read, as in the text file that scaper writes beside
-    it; the background sounds throughout.
+    From a scaper soundscape, read the foreground events only, as in the text file that scaper writes beside it.
+    The background sounds throughout the clip.
 
     Returns
     -------
     pandas.DataFrame
-        An event table; a file that :func:`write_jams` wrote gives its rows back, by onset. A file without
-        segments gives one row without times.
+        An event table. A file written by :func:`write_jams` gives the original rows, sorted by onset. A file
+        without segments gives one row without times.
 
     Raises
     ------
     EventsError
-        No such file, not JAMS, no annotation of those namespaces, or a value that cannot be.
+        If the file does not exist, is not JAMS, has no annotation in these namespaces, or contains an invalid
+        value.
     """
     return parse_jams(read_text(path), path).table
 
@@ -143,12 +147,12 @@ def _soundscape(annotation: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{shown(value)} stands where a text has to")
+        raise TypeError(f"{shown(value)} found where text is expected")
     return value
 
 
 def _plain(value: Any) -> Any:
-    """Return a value JSON can hold; missing numbers are null."""
+    """Return a value that JSON can represent; missing numbers become null."""
     if isinstance(value, np.generic):
         value = value.item()
     if value is pd.NA or (isinstance(value, float) and math.isnan(value)):

@@ -1,4 +1,4 @@
-"""Events and the ends of their clips: what real files contain is settled and counted, the impossible refused."""
+"""Fit events to the length of their clips: correct and count small deviations, and reject impossible times."""
 
 from __future__ import annotations
 
@@ -13,51 +13,51 @@ from attnviz.errors import AttnVizWarning, EventsError
 from attnviz.events.clips import clip_seconds
 from attnviz.events.table import Place, event_table, scorable
 
-PAST_THE_END = 0.05  # seconds; ends up to this far past their clip are clipped
-_ROUNDED = 0.5  # seconds by which a clip may differ from the length that its name tells in whole seconds
-_LONG = 1000.0  # seconds; a clip of no known length that lasts this long is asked about
-_ROUNDING = 1e-9  # seconds that binary fractions may be off
+PAST_THE_END = 0.05  # seconds; offsets up to this far past the end of the clip are clipped
+_ROUNDED = 0.5  # seconds; a name gives the length of its clip rounded to whole seconds
+_LONG = 1000.0  # seconds; later offsets in a clip of unknown length are rejected as a likely error of unit
+_ROUNDING = 1e-9  # seconds; tolerance for floating-point rounding
 _RATES = (8_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
 
 Seconds = float | Mapping[str, float]
 
 _SAYINGS = {
-    "clipped": f"{{}} ends up to {PAST_THE_END * 1000:g} ms past their clip were clipped",
-    "past_the_end": "{} ends further past the length that their clip's name tells were left as they are",
-    "zero_length": "{} events of no length are kept and not scored",
-    "without_events": "{} have no times: nothing sounds there",
+    "clipped": f"{{}} offsets up to {PAST_THE_END * 1000:g} ms past the end of the clip were clipped",
+    "past_the_end": "{} offsets further past the length given by the name of the clip were left unchanged",
+    "zero_length": "{} events of zero length are kept but not scored",
+    "without_events": "{} have no times and mark clips without events",
 }
 
 
 def fit_to_clips(table: pd.DataFrame, *, seconds: Seconds | None = None) -> pd.DataFrame:
-    """Return an event table that keeps to its clips, with counts of what was settled.
+    """Clip events to the length of their clips and count the changes.
 
     Parameters
     ----------
     table : pandas.DataFrame
         An event table.
     seconds : float or mapping of str to float, optional
-        Length of every clip, or clip -> length, in seconds. Left out: what the clip's name tells, as
-        ``_30.000_40.000`` does; no limit where it tells nothing, as long as events end before 1000 s.
+        Length of every clip in seconds, or a mapping from clip to length. By default, the length is taken from the
+        name of the clip (10 s for ``_30.000_40.000``). If the name gives no length, events must end before 1000 s.
 
     Returns
     -------
     pandas.DataFrame
-        The same rows. Ends up to 50 ms past their clip are put to its end. A name's length is rounded: there,
-        ends up to half a second past it stay as they are. ``attrs["counts"]`` holds, as int, ``rows``,
-        ``clipped``, ``past_the_end``, ``zero_length`` (kept; see `scorable`) and ``without_events`` (rows without
-        times); ``attrs["past_the_end"]`` the numbers of the rows left as they are.
+        The same rows, with offsets up to 50 ms past the end of the clip moved to its end. A length taken from a
+        name is rounded, so offsets up to 0.5 s past it are left unchanged. ``attrs["counts"]`` contains the counts
+        ``rows``, ``clipped``, ``past_the_end``, ``zero_length`` (kept; see `scorable`) and ``without_events``
+        (rows without times). ``attrs["past_the_end"]`` lists the indices of the rows left unchanged.
 
     Raises
     ------
     EventsError
-        An event is wholly outside its clip or ends further past it; a length is missing or no positive number.
-        The message gives the row and asks about the likely unit.
+        If an event is entirely outside its clip or ends further past it, or if a length is missing or is not a
+        positive number. The message gives the row and suggests the likely unit.
 
     Warns
     -----
     AttnVizWarning
-        With the counts, where any beside the rows is not 0.
+        If any count other than ``rows`` is not 0. The message gives the counts.
 
     Examples
     --------
@@ -74,11 +74,11 @@ def fit_to_clips(table: pd.DataFrame, *, seconds: Seconds | None = None) -> pd.D
 
 
 def fitted_table(table: pd.DataFrame, seconds: Seconds | None, place: Place) -> pd.DataFrame:
-    """Return `fit_to_clips` of a checked table whose rows stand at known places of a file; no warning."""
+    """Apply `fit_to_clips` to a checked table with known positions in a file, without a warning."""
     told = seconds is not None
     ends = _ends(table, seconds)
     onsets, offsets = (table[name].to_numpy(dtype=np.float64) for name in ("onset", "offset"))
-    past = offsets - ends  # NaN without times; -inf where the end is unknown
+    past = offsets - ends  # NaN without times; -inf if the end is unknown
     far = past > PAST_THE_END + _ROUNDING
     unlikely = np.isinf(ends) & (offsets >= _LONG)
     outside = far & ((onsets >= ends) | told | (past > _ROUNDED + _ROUNDING)) | unlikely
@@ -102,7 +102,7 @@ def fitted_table(table: pd.DataFrame, seconds: Seconds | None, place: Place) -> 
 
 
 def warn_of_counts(table: pd.DataFrame, source: str, *, stacklevel: int) -> None:
-    """Warn of what was settled in a table, if anything was."""
+    """Warn about the counts of a table, if any is not 0."""
     counts = table.attrs["counts"]
     said = [saying.format(counts[name]) for name, saying in _SAYINGS.items() if counts[name]]
     if said:
@@ -111,7 +111,7 @@ def warn_of_counts(table: pd.DataFrame, source: str, *, stacklevel: int) -> None
 
 
 def _ends(table: pd.DataFrame, seconds: Seconds | None) -> np.ndarray:
-    """Return where each row's clip ends, in seconds; infinite where nothing tells."""
+    """Return the end of the clip of each row in seconds; infinite if it is unknown."""
     clips = list(dict.fromkeys(table["clip"]))
     if seconds is None:
         lengths = {clip: clip_seconds(clip) or math.inf for clip in clips}
@@ -128,34 +128,34 @@ def _ends(table: pd.DataFrame, seconds: Seconds | None) -> np.ndarray:
 def _length(value: float, name: str) -> float:
     number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or value <= 0:
-        raise EventsError(f"{name} is {value!r}; a finite number of seconds above 0 is needed.")
+        raise EventsError(f"{name} is {value!r}; expected a finite number of seconds above 0.")
     return float(value)
 
 
 def _question(table: pd.DataFrame, ends: np.ndarray, outside: np.ndarray, row: int, told: bool) -> str:
-    """Say what is wrong with a row that is outside its clip, and ask about the likely reason."""
+    """Return a message about a row outside its clip, with the likely cause."""
     clip, label = table["clip"][row], table["label"][row]
     onset, offset = float(table["onset"][row]), float(table["offset"][row])
     given = f"the event {label!r} of clip {clip!r} is at {onset:g} to {offset:g} s"
     if math.isinf(ends[row]):
         return (
-            f"{given}, {offset / 60:.0f} minutes into a clip of unknown length. Are the times, or some of them, "
-            "in milliseconds or in samples? If they are seconds, say how long the clip is: seconds=..."
+            f"{given}, {offset / 60:.0f} minutes into a clip of unknown length. Are some or all of the times in "
+            "milliseconds or in samples? If they are seconds, give the length of the clip with seconds=..."
         )
-    by_name = "" if told else ", going by its name"
-    wholly = "wholly outside" if onset >= ends[row] else f"{offset - ends[row]:g} s past the end"
+    by_name = "" if told else ", according to its name"
+    wholly = "entirely outside" if onset >= ends[row] else f"{offset - ends[row]:g} s past the end"
     facts = f"{given}, {wholly}: the clip ends at {ends[row]:g} s{by_name}"
     inside = int((table["onset"].notna() & ~outside).sum())
     unit = _unit(table["offset"].to_numpy(dtype=np.float64)[outside], ends[outside])
     if unit is None:
-        return f"{facts}. Is it the right clip, and are the times counted from its start?"
+        return f"{facts}. Is this the right clip, and are times measured from its start?"
     if inside:
-        return f"{facts}. {inside} other events fit as seconds, this as {unit}: are units mixed?"
-    return f"{facts}. Are the times in {unit}? Seconds are needed."
+        return f"{facts}. {inside} other events fit in seconds, this one in {unit}. Are units mixed?"
+    return f"{facts}. Are the times in {unit}? Times must be in seconds."
 
 
 def _unit(offsets: np.ndarray, ends: np.ndarray) -> str | None:
-    """Return the unit in which times that are far too large for their clips would fit them."""
+    """Return the unit in which times that are far too large would fit their clips."""
     largest = float(np.max(offsets / ends))  # in lengths of a clip
     if largest < 10:
         return None

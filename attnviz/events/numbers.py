@@ -1,4 +1,4 @@
-"""Times and frequencies as event files write them, and how a line that cannot be read is told."""
+"""Parse times and frequencies as event files write them."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _MARK = re.compile(r"\d([.,])\d", re.ASCII)
 
 
 def as_seconds(text: str) -> float | None:
-    """Return a time in seconds; None where it cannot be read without guessing.
+    """Return a time in seconds, or None if the text is ambiguous or not a time.
 
-    Read are ``1.5`` and ``1,5``, ``1.5s``, ``1500 ms``, and clock times, ``0:01.5`` (minutes and seconds) or
-    ``1:00:01.5`` (hours, too).
+    Accepted forms are ``1.5``, ``1,5``, ``1.5s``, ``1500 ms``, and the clock times ``0:01.5`` (minutes and
+    seconds) and ``1:00:01.5`` (hours, minutes and seconds).
 
     Examples
     --------
@@ -43,20 +43,20 @@ def as_seconds(text: str) -> float | None:
 
 
 def as_number(text: str) -> float | None:
-    """Return a number, with a decimal point or comma; None where it is none, or NaN or infinite."""
+    """Return a finite number written with a decimal point or comma, or None if the text is not one."""
     cell = text.strip()
     number = float(cell.replace(",", ".")) if _PLAIN.fullmatch(cell) else math.nan
     return number if math.isfinite(number) else None
 
 
 def check_one_mark(cells: Iterable[str], path: FilePath) -> None:
-    """Refuse a file in which numbers have a decimal comma here and a point there: one may part thousands."""
+    """Reject a file that uses both a point and a comma in numbers: one may separate thousands."""
     found: dict[str, str] = {}
     for cell in cells:
         if (mark := _MARK.search(cell)) is not None:
             found.setdefault(mark[1], cell)
     if len(found) > 1:
         raise EventsError(
-            f"{Path(path)} has numbers with a point, {found['.']!r}, and with a comma, {found[',']!r}. Which of "
-            "the two is decimal, and does the other part thousands? One of them is needed throughout."
+            f"{Path(path)} contains numbers with a point, {found['.']!r}, and with a comma, {found[',']!r}. Does "
+            "one of them separate thousands? Use the same decimal mark throughout."
         )

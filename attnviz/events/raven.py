@@ -1,4 +1,4 @@
-"""Selection tables of Raven (Cornell Lab of Ornithology): tab-separated, a line a selection and view."""
+"""Read selection tables of Raven (Cornell Lab of Ornithology): tab-separated, one line per selection and view."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ _LABELS = ("annotation", "species", "label", "class", "call_type", "event", "nam
 
 
 def read_raven(path: FilePath, *, clip: str | None = None) -> pd.DataFrame:
-    """Read a selection table of Raven Pro or Raven Lite.
+    """Read a Raven Pro or Raven Lite selection table.
 
     Parameters
     ----------
     path : path-like
-        The ``.txt`` file, with the columns ``Selection``, ``Begin Time (s)``, ``End Time (s)`` and one of labels:
+        The ``.txt`` file, with the columns ``Selection``, ``Begin Time (s)``, ``End Time (s)`` and a label column:
         ``Annotation``, ``Species``, ``Label``, ``Class``, ``Call Type``, ``Event`` or ``Name``.
     clip : str, optional
-        Name of the clip, where there is no column ``Begin File``; left out: the file's own name without its
-        ending.
+        Name of the clip if the table has no column ``Begin File``. By default, the name of the file without its
+        suffix.
 
     Returns
     -------
     pandas.DataFrame
-        An event table, with `low` and `high` where the table has frequencies. A selection that is listed for
-        several views is one event. With ``Begin File`` and ``File Offset (s)``, times count from the start of the
-        file a selection begins in; Raven's own count from the start of the first one.
+        An event table, with `low` and `high` if the table has frequencies. A selection listed for several views is
+        one event. If the table has ``Begin File`` and ``File Offset (s)``, times are measured from the start of
+        the file in which the selection begins; Raven measures them from the start of the first file.
 
     Raises
     ------
     EventsError
-        No such file, a column is missing, selections of several files have no ``File Offset (s)``, or a value
-        cannot be; with the file and its line.
+        If the file does not exist, a column is missing, selections of several files have no ``File Offset (s)``,
+        or a value is invalid. The message gives the file and the line.
     """
     return parse_raven(read_text(path), path, clip).table
 
 
 def looks_like_raven(header: str) -> bool:
-    """Say whether a first line is the header of a selection table."""
+    """Return whether a line is the header of a selection table."""
     names = {column_name(name) for name in header.split("\t")}
     return {_SELECTION, *_TIMES} <= names
 
@@ -60,8 +60,8 @@ def parse_raven(text: str, path: FilePath, clip: str | None = None) -> Parsed:
     missing = [name for name in (_SELECTION, *_TIMES) if name not in plain]
     if missing or label is None:
         raise EventsError(
-            f"{path} has the columns {cells.names[:12]}; a selection table of Raven has Selection, Begin Time "
-            f"(s), End Time (s) and a column of labels: {', '.join(_LABELS)}."
+            f"{path} has the columns {cells.names[:12]}; a Raven selection table has Selection, Begin Time (s), "
+            f"End Time (s) and one label column: {', '.join(_LABELS)}."
         )
     known = {**_TIMES, **_BAND, _CLIP: "clip", label: "label", _OFFSET: _OFFSET, _SELECTION: _SELECTION}
     columns = [known.get(name, original) for name, original in zip(plain, cells.names, strict=True)]
@@ -78,8 +78,8 @@ def parse_raven(text: str, path: FilePath, clip: str | None = None) -> Parsed:
         frame["onset"], frame["offset"] = begins, begins + (frame["offset"] - frame["onset"])
     elif frame["clip"].nunique() > 1:
         raise EventsError(
-            f"{path} has selections of {frame['clip'].nunique()} files, and their times count from the start of "
-            "the first one. Export the column File Offset (s), too."
+            f"{path} has selections of {frame['clip'].nunique()} files, with times measured from the start of the "
+            "first file. Export the column File Offset (s) as well."
         )
     if {"low", "high"} <= set(columns):
         empty = ~(frame["low"].astype(float) < frame["high"].astype(float))

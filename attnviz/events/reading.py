@@ -1,4 +1,4 @@
-"""One way to read an event file of any known format."""
+"""Read an event file of any supported format."""
 
 from __future__ import annotations
 
@@ -47,50 +47,52 @@ _SUFFIXES = {
 def read_events(
     path: FilePath, *, clip: FilePath | None = None, seconds: Seconds | None = None, format: Format | None = None
 ) -> pd.DataFrame:
-    """Read the sound events of a file, whatever its format.
+    """Read the sound events of a file of any supported format.
 
     Parameters
     ----------
     path : path-like
-        Text in UTF-8 or UTF-16, plain or compressed with gzip:
+        Text file in UTF-8 or UTF-16, optionally compressed with gzip:
 
-        - TSV or CSV with a header: DESED, AudioSet-strong, and other names of columns (`read_tsv`);
-        - an Audacity label track, or a text file of scaper or sed_eval (`read_audacity`);
-        - JAMS, scaper's too (`read_jams`);
+        - TSV or CSV with a header: DESED, AudioSet-strong and other column names (`read_tsv`);
+        - Audacity label track, or text file of scaper or sed_eval (`read_audacity`);
+        - JAMS, including scaper soundscapes (`read_jams`);
         - AudioGrounding, versions 1 and 2 (`read_audiogrounding`);
-        - a selection table of Raven (`read_raven`);
-        - a TextGrid of Praat (`read_textgrid`).
+        - Raven selection table (`read_raven`);
+        - Praat TextGrid (`read_textgrid`).
 
-        Times are seconds with a decimal point or comma (one of them throughout), with a unit (``1.5s``,
-        ``1500 ms``), or a clock's (``0:01.5``, ``1:00:01.5``). A field that is anything else is an error, with
+        Times are seconds with a decimal point or comma (the same throughout the file), times with a unit
+        (``1.5s``, ``1500 ms``), or clock times (``0:01.5``, ``1:00:01.5``). Any other field is an error that gives
         the file and the line.
     clip : str or path-like, optional
-        The one clip whose events are wanted: its name, in any of the forms that data sets give it (``ID_30.wav``
-        is ``YID_30.000_40.000.wav``), or the path of its audio. Rows keep the name that the file gives. Label
-        tracks, TextGrids and tables without a column of clips name none; there this is the name, or else the
-        file's own without its ending.
+        Read the events of this clip only. Give its name in any of the forms that data sets use (``ID_30.wav`` is
+        ``YID_30.000_40.000.wav``), or the path of its audio. Rows keep the name given in the file. Label tracks,
+        TextGrids and tables without a clip column contain no names; for these, `clip` becomes the name, which by
+        default is the name of the file without its suffix.
     seconds : float or mapping of str to float, optional
-        Length of the clip, or clip -> length; left out: what names of clips tell.
+        Length of the clip in seconds, or a mapping from clip to length. By default, lengths are taken from the
+        names of clips.
     format : {"tsv", "csv", "audiogrounding", "audacity", "jams", "raven", "textgrid"}, optional
-        Left out: what the file's content looks like.
+        Format of the file. By default, it is detected from the content.
 
     Returns
     -------
     pandas.DataFrame
-        An event table (`attnviz.events` lists its columns), settled as `fit_to_clips` does. AudioGrounding adds
-        `span`, `caption`, `phrase_id` and `audiocap_id`. ``attrs["counts"]`` tells what was settled, and
+        An event table (`attnviz.events` lists its columns) after `fit_to_clips`. AudioGrounding adds `span`,
+        `caption`, `phrase_id` and `audiocap_id`. ``attrs["counts"]`` contains the counts of `fit_to_clips`, and
         ``attrs["format"]`` the format.
 
     Raises
     ------
     EventsError
-        The file cannot be read, is of another format (the message says what it looks like), holds a time, span
-        or clip that cannot be, or does not know `clip`; with the file and the line.
+        If the file cannot be read, has another format, contains an invalid time, span or clip, or does not contain
+        `clip`. The message gives the file and the line, and the likely format.
 
     Warns
     -----
     AttnVizWarning
-        How many ends were clipped, events have no length, and clips no events, if any.
+        If offsets were clipped, or if events have zero length or clips have no events. The message gives the
+        counts.
     """
     text = read_text(path)
     kind = _checked_format(text, path, format)
@@ -112,17 +114,17 @@ def read_events(
 
 def _checked_format(text: str, path: FilePath, wanted: str | None) -> str:
     if wanted is not None and wanted not in FORMATS:
-        raise EventsError(f"format is {wanted!r}; one of {list(FORMATS)} is needed.")
+        raise EventsError(f"format is {wanted!r}; expected one of {list(FORMATS)}.")
     seen = _looks_like(text)
     if wanted is not None:
         if seen is not None and seen != wanted:
-            raise EventsError(f"{path} was to be read as {wanted}; it looks like {seen}.")
+            raise EventsError(f"{path} cannot be read as {wanted}; it looks like {seen}.")
         return wanted
     suffix = Path(path).with_suffix("").suffix if Path(path).suffix == ".gz" else Path(path).suffix
-    kind = seen or _SUFFIXES.get(suffix.lower())  # where the content does not tell, the reader says what is wrong
+    kind = seen or _SUFFIXES.get(suffix.lower())  # for unclear content, the reader reports the problem
     if kind is None:
         raise EventsError(
-            f"{path} looks like no event file: it begins {text.lstrip()[:60]!r}. Known are {list(FORMATS)}."
+            f"{path} is not a known event file: it begins {text.lstrip()[:60]!r}. Formats: {list(FORMATS)}."
         )
     return kind
 

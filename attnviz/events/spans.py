@@ -1,4 +1,4 @@
-"""Which characters of a caption a phrase is."""
+"""Locate phrases in a caption by character span."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from attnviz.events.table import event_table
 
 @runtime_checkable
 class Heard(Protocol):
-    """What was heard in a clip, such as `attnviz.sounds.Hearing`: events of those classes that a caption names."""
+    """Events detected in a clip, such as `attnviz.sounds.Hearing`, which can be selected by caption."""
 
     def of_caption(self, caption: str) -> pd.DataFrame:
-        """Return the event table of the classes that a caption names, with their spans."""
+        """Return the event table of the classes named in a caption, with their spans."""
         ...
 
 
@@ -26,8 +26,8 @@ def events_of(events: pd.DataFrame | Heard, caption: str) -> pd.DataFrame:
     Parameters
     ----------
     events : pandas.DataFrame or Heard
-        An event table, or what a listener heard. Where a column ``caption`` names captions (a clip of
-        AudioGrounding has five), only the rows of this one are kept; rows that name none are, too.
+        An event table, or events detected by a listener. If the table has a column ``caption`` (an AudioGrounding
+        clip has five captions), the rows of this caption and the rows without a caption are kept.
     caption : str
         The caption.
 
@@ -39,8 +39,8 @@ def events_of(events: pd.DataFrame | Heard, caption: str) -> pd.DataFrame:
     Raises
     ------
     EventsError
-        It is no event table, its rows are of other captions alone, or the caption names no class that the listener
-        knows.
+        If `events` is not an event table or contains rows of other captions only, or if the caption names no class
+        that the listener detects.
     """
     if isinstance(events, Heard):
         return events.of_caption(caption)
@@ -51,27 +51,27 @@ def events_of(events: pd.DataFrame | Heard, caption: str) -> pd.DataFrame:
     if len(table) and not own.any():
         captions = list(dict.fromkeys(table["caption"]))
         raise EventsError(
-            f"the events are of {len(captions)} captions, {quoted(captions)}, and none of them is the prompt of "
-            f"the maps, {caption!r}. Make the maps with the caption as it stands there."
+            f"the events belong to {len(captions)} captions, {quoted(captions)}, and none of these is the prompt "
+            f"of the maps, {caption!r}. Use a caption of the events as the prompt, word for word."
         )
     return table[own].reset_index(drop=True)
 
 
 def quoted(names: Iterable[str], most: int = 5) -> str:
-    """Return names as a message shows them: the first few, in quotes, parted by commas."""
+    """Return the first few names for a message, in quotes and separated by commas."""
     every = list(names)
     return ", ".join(f"'{name}'" for name in every[:most]) + (", ..." if len(every) > most else "")
 
 
 def token_spans(caption: str, tokens: Iterable[str]) -> list[tuple[int, int]]:
-    """Return the characters of each token of a caption, by position.
+    """Return the character span of each token of a caption.
 
     Parameters
     ----------
     caption : str
         The text.
     tokens : iterable of str
-        All of its tokens in order, as they stand in it; between two there is white space or nothing.
+        All tokens of the text in order, spelled as in the text and separated by whitespace or nothing.
 
     Returns
     -------
@@ -81,7 +81,7 @@ def token_spans(caption: str, tokens: Iterable[str]) -> list[tuple[int, int]]:
     Raises
     ------
     EventsError
-        A token does not stand where the one before it ended, or the caption goes on after the last.
+        If a token does not follow the previous token, or if text remains after the last token.
 
     Examples
     --------
@@ -93,8 +93,8 @@ def token_spans(caption: str, tokens: Iterable[str]) -> list[tuple[int, int]]:
         at = _after_space(caption, at)
         if not caption.startswith(token, at):
             raise EventsError(
-                f"token {number}, {token!r}, is not at character {at} of the caption {caption!r}, where "
-                f"{caption[at : at + 20]!r} stands."
+                f"token {number}, {token!r}, is not at character {at} of the caption {caption!r}; found "
+                f"{caption[at : at + 20]!r}."
             )
         spans.append((at, at + len(token)))
         at += len(token)
@@ -105,15 +105,15 @@ def token_spans(caption: str, tokens: Iterable[str]) -> list[tuple[int, int]]:
 
 
 def with_spans(table: pd.DataFrame, caption: str) -> pd.DataFrame:
-    """Return an event table with the place of each label in a caption.
+    """Add to an event table the span of each label in a caption.
 
     Parameters
     ----------
     table : pandas.DataFrame
-        An event table. A span that is given stays; a row without times and label needs none.
+        An event table. Existing spans are kept. A row without a label gets no span.
     caption : str
-        The caption. A label is one of its phrases (case is ignored, as is punctuation around it), or a class that
-        it names (`attnviz.text.sounds.find_label`): ``"Dog bark"`` in "a dog barks".
+        The caption. A label is either one of its phrases (ignoring case and surrounding punctuation) or a class
+        that it names (`attnviz.text.sounds.find_label`), such as ``"Dog bark"`` in "a dog barks".
 
     Returns
     -------
@@ -123,8 +123,8 @@ def with_spans(table: pd.DataFrame, caption: str) -> pd.DataFrame:
     Raises
     ------
     EventsError
-        A label is not in the caption, or more than once (then only a span says which is meant); a given span
-        ends after the caption does. The message gives the row.
+        If a label is not in the caption, or occurs more than once and has no span, or if an existing span ends
+        past the end of the caption. The message gives the row.
 
     Examples
     --------
@@ -141,7 +141,7 @@ def with_spans(table: pd.DataFrame, caption: str) -> pd.DataFrame:
 
 
 def _place(row: int, label: str, span: tuple[int, int] | None, caption: str) -> tuple[int, int] | None:
-    from attnviz.text.sounds import find_label  # here: the room it is in takes seconds to import
+    from attnviz.text.sounds import find_label  # imported here because it takes seconds
 
     if span is not None:
         if span[1] > len(caption):
@@ -152,13 +152,13 @@ def _place(row: int, label: str, span: tuple[int, int] | None, caption: str) -> 
     places = find_label(caption, label)
     if not places:
         raise EventsError(
-            f"row {row}: the label {label!r} is not in the caption {caption!r}, as a phrase or as a class that it "
-            "names. Is it of another caption? Give the words of the caption as the label, or their span."
+            f"row {row}: the label {label!r} is neither a phrase of the caption {caption!r} nor a class that it "
+            "names. Does it belong to another caption? Use words of the caption as the label, or give their span."
         )
     if len(places) > 1:
         raise EventsError(
-            f"row {row}: the label {label!r} is in the caption {caption!r} {len(places)} times, at "
-            f"{', '.join(f'{start}:{end}' for start, end in places)}. Give the span of the one that is meant."
+            f"row {row}: the label {label!r} occurs {len(places)} times in the caption {caption!r}, at "
+            f"{', '.join(f'{start}:{end}' for start, end in places)}. Give the span of one of them."
         )
     return places[0]
 

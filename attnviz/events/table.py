@@ -1,4 +1,4 @@
-"""The event table: its columns, and the check that every table passes."""
+"""Check event tables and their columns."""
 
 from __future__ import annotations
 
@@ -13,45 +13,45 @@ from attnviz.errors import EventsError
 
 REQUIRED = ("clip", "label", "onset", "offset")
 OPTIONAL = ("low", "high", "span")
-SHORTEST = 1e-6  # seconds; an event shorter than this has no length, as for the scores of `attnviz.alignment`
+SHORTEST = 1e-6  # seconds; shorter events have zero length, here and in the scores of `attnviz.alignment`
 _NUMBERS = ("onset", "offset", "low", "high")
 
-Place = Callable[[int], str]  # number of a row -> where it stands in its source, in words
+Place = Callable[[int], str]  # row index -> its position in the source, as text
 
 
 def event_table(rows: pd.DataFrame | Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """Return a checked event table, the caller's rows untouched.
+    """Return a checked event table, without changing the input.
 
     Parameters
     ----------
     rows : pandas.DataFrame or iterable of mappings
-        The events; see `attnviz.events` for the columns. No rows at all is a table without events.
+        The events; see `attnviz.events` for the columns. An empty input gives a table without events.
 
     Returns
     -------
     pandas.DataFrame
-        The columns of the contract first (`low`, `high` and `span` only where given), the others after
-        them; rows in the order given, numbered from 0. Times and frequencies are float64.
+        The columns of an event table (`low`, `high` and `span` only if given), followed by the additional columns.
+        Rows keep their order and are numbered from 0. Times and frequencies are float64.
 
     Raises
     ------
     EventsError
-        A column is missing or there twice; a time is no number, negative, infinite, or missing while the other
-        of its pair is there; an offset is before its onset; a band is not ``0 <= low < high``; a span is not
-        ``0 <= start < end``. The message gives the row.
+        If a column is missing or duplicated, a time is not a number, negative or infinite, only one of onset and
+        offset is given, an offset precedes its onset, a band does not satisfy ``0 <= low < high``, or a span does
+        not satisfy ``0 <= start < end``. The message gives the row.
     """
     return checked_table(rows, "row {}".format)
 
 
 def checked_table(rows: pd.DataFrame | Iterable[Mapping[str, Any]], place: Place) -> pd.DataFrame:
-    """Return `event_table` of rows that stand at known places of a file, which its messages name."""
+    """Apply `event_table` to rows with known positions in a file, which the error messages give."""
     frame = rows.reset_index(drop=True) if isinstance(rows, pd.DataFrame) else _frame(rows)
     missing = [name for name in REQUIRED if name not in frame.columns]
     if missing:
         raise EventsError(f"an event table needs the columns {list(REQUIRED)}; missing: {missing}.")
     twice = sorted(set(map(str, frame.columns[frame.columns.duplicated()])))
     if twice:
-        raise EventsError(f"an event table has each column once; more than once: {twice}.")
+        raise EventsError(f"an event table has each column once; duplicated: {twice}.")
     contract = [name for name in (*REQUIRED, *OPTIONAL) if name in frame.columns]
     others = [name for name in frame.columns if name not in contract]
     table = frame[[*contract, *others]].copy()
@@ -62,7 +62,7 @@ def checked_table(rows: pd.DataFrame | Iterable[Mapping[str, Any]], place: Place
             table[name] = _floats(table[name], place)
     _check_pairs(table, "onset", "offset", "s", place, strict=False)
     if ("low" in table.columns) != ("high" in table.columns):
-        raise EventsError("an event table has both of the columns low and high, or neither.")
+        raise EventsError("an event table has both of the columns low and high, or neither; one is missing.")
     if "low" in table.columns:
         _check_pairs(table, "low", "high", "Hz", place, strict=True)
     if "span" in table.columns:
@@ -72,7 +72,7 @@ def checked_table(rows: pd.DataFrame | Iterable[Mapping[str, Any]], place: Place
 
 
 def scorable(table: pd.DataFrame) -> pd.Series:
-    """Say which rows of an event table are events that can be scored.
+    """Return a mask of the rows that are events and can be scored.
 
     Parameters
     ----------
@@ -82,8 +82,8 @@ def scorable(table: pd.DataFrame) -> pd.Series:
     Returns
     -------
     pandas.Series of bool
-        False for a row without times, which says that its clip has no events, and for an event shorter than a
-        microsecond, which covers no part of any column.
+        False for a row without times, which marks a clip without events, and for an event shorter than 1 µs, which
+        has zero length.
 
     Examples
     --------
@@ -98,7 +98,7 @@ def _frame(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     records = list(rows)
     odd = next((record for record in records if not isinstance(record, Mapping)), None)
     if odd is not None:
-        raise EventsError(f"a row of events is {odd!r}; a mapping of column names to values is needed.")
+        raise EventsError(f"a row of events is {odd!r}; expected a mapping from column names to values.")
     return pd.DataFrame(records) if records else pd.DataFrame({name: [] for name in REQUIRED})
 
 
@@ -108,20 +108,20 @@ def _floats(column: pd.Series, place: Place) -> pd.Series:
         try:
             values.append(_number(value))
         except (TypeError, ValueError, OverflowError) as error:
-            raise EventsError(f"{place(row)}: {column.name} is {shown(value)}; a number is needed.") from error
+            raise EventsError(f"{place(row)}: {column.name} is {shown(value)}; expected a number.") from error
     return pd.Series(values, dtype=float, index=column.index)
 
 
 def _number(value: Any) -> float:
     if value is None or value is pd.NA or (isinstance(value, str) and not value.strip()):
         return math.nan
-    if isinstance(value, bool | np.bool_) or (isinstance(value, str) and "_" in value):  # float() takes "1_000"
+    if isinstance(value, bool | np.bool_) or (isinstance(value, str) and "_" in value):  # float() accepts "1_000"
         raise ValueError(value)
     return float(value)
 
 
 def shown(value: Any) -> str:
-    """Return a value as a message can show it: a long text is cut, a container is not unfolded."""
+    """Return a value for a message: long text is cut, nested containers are summarised."""
     if isinstance(value, dict) or (isinstance(value, list) and any(isinstance(one, list | dict) for one in value)):
         return f"a {type(value).__name__} of {len(value)}"
     text = repr(value)
@@ -134,8 +134,8 @@ def _check_pairs(table: pd.DataFrame, first: str, second: str, unit: str, place:
     impossible = np.isinf(lows) | np.isinf(highs) | (lows < 0) | (highs < 0)
     swapped = (highs <= lows) if strict else (highs < lows)
     for wrong, reason in (
-        (unpaired, "both are needed, or neither."),
-        (impossible, "finite values from 0 are needed."),
+        (unpaired, "give both or neither."),
+        (impossible, "expected finite values of at least 0."),
         (swapped, f"{first} must come first. Were the columns swapped?"),
     ):
         if wrong.any():
@@ -152,5 +152,5 @@ def _span(value: Any, row: int, place: Place) -> tuple[int, int] | None:
     except (TypeError, ValueError, AttributeError):
         start, end = 0, 0
     if not 0 <= start < end:
-        raise EventsError(f"{place(row)}: span is {shown(value)}; (start, end) with 0 <= start < end is needed.")
+        raise EventsError(f"{place(row)}: span is {shown(value)}; expected (start, end) with 0 <= start < end.")
     return start, end

@@ -1,7 +1,7 @@
-"""TextGrids of Praat: tiers of labelled intervals and of labelled points.
+"""Read Praat TextGrids: tiers of labelled intervals and labelled points.
 
-Both formats, long and short, are read by Praat's own rule: only free-standing numbers, texts between quotation
-marks and flags between angle brackets count, and what else stands there is for people.
+The long and the short text format follow the same rule of Praat: only free-standing numbers, text in quotation
+marks and flags in angle brackets are data. Everything else is a comment.
 """
 
 from __future__ import annotations
@@ -24,38 +24,39 @@ _INTERVALS, _POINTS = "IntervalTier", "TextTier"
 
 
 def read_textgrid(path: FilePath, *, clip: str | None = None) -> pd.DataFrame:
-    """Read a TextGrid of Praat, in its long or its short text format.
+    """Read a Praat TextGrid in the long or the short text format.
 
     Parameters
     ----------
     path : path-like
         The ``.TextGrid`` file.
     clip : str, optional
-        Name of the clip, which the file does not say; left out: the file's own name without its ending.
+        Name of the clip, which the file does not contain. By default, the name of the file without its suffix.
 
     Returns
     -------
     pandas.DataFrame
-        An event table with the further column `tier`: one row an interval with a text, or a point, which has no
-        length. Intervals without a text are silence. A file without any text gives one row without times.
+        An event table with the additional column `tier`, and one row per labelled interval or point. Points have
+        zero length. Intervals without text are silence and are omitted. A file without labels gives one row
+        without times.
 
     Raises
     ------
     EventsError
-        No such file, no TextGrid, or one that breaks off; with the file.
+        If the file does not exist, is not a TextGrid, or is truncated. The message gives the file.
     """
     return parse_textgrid(read_text(path), path, clip).table
 
 
 def looks_like_textgrid(text: str) -> bool:
-    """Say whether a text begins as a TextGrid does."""
+    """Return whether a text has the header of a TextGrid."""
     return re.match(r'\s*(File type = )?"ooTextFile( short)?"\s+(Object class = )?"TextGrid', text) is not None
 
 
 def parse_textgrid(text: str, path: FilePath, clip: str | None = None) -> Parsed:
     """Return the events of a TextGrid."""
     if not looks_like_textgrid(text):
-        raise EventsError(f'{path} is no TextGrid: it begins {text.lstrip()[:60]!r}, not with "ooTextFile".')
+        raise EventsError(f'{path} is not a TextGrid: it begins {text.lstrip()[:60]!r}, not with "ooTextFile".')
     name = Path(path).stem if clip is None else clip
     tokens = _Tokens(text, path)
     tokens.text()
@@ -68,7 +69,7 @@ def parse_textgrid(text: str, path: FilePath, clip: str | None = None) -> Parsed
     for _ in range(tiers):
         kind, tier = tokens.text(), tokens.text()
         if kind not in (_INTERVALS, _POINTS):
-            raise tokens.refusal(f"a tier is {kind[:40]!r}; {_INTERVALS} or {_POINTS} is needed")
+            raise tokens.refusal(f"a tier is {kind[:40]!r}; expected {_INTERVALS} or {_POINTS}")
         tokens.number()
         tokens.number()
         for _ in range(tokens.count()):
@@ -86,7 +87,7 @@ def parse_textgrid(text: str, path: FilePath, clip: str | None = None) -> Parsed
 
 
 class _Tokens:
-    """The numbers, texts and flags of a TextGrid, one after another."""
+    """Sequential reader of the numbers, texts and flags of a TextGrid."""
 
     def __init__(self, text: str, path: FilePath) -> None:
         self._text, self._path = text, path
@@ -95,12 +96,12 @@ class _Tokens:
 
     @property
     def line(self) -> int:
-        """The line of the token that was read last."""
+        """Line of the last token read."""
         return self._text.count("\n", 0, self._at) + 1
 
     def text(self) -> str:
         """Read a text."""
-        return self._next("text", 'a text between quotation marks ("...")').replace('""', '"')
+        return self._next("text", 'text in quotation marks ("...")').replace('""', '"')
 
     def flag(self) -> str:
         """Read a flag."""
@@ -111,26 +112,26 @@ class _Tokens:
         text = self._next("number", "a number")
         number = as_number(text)
         if number is None:
-            raise self.refusal(f"{text[:40]!r} stands where a number is needed")
+            raise self.refusal(f"found {text[:40]!r}; expected a number")
         return number
 
     def count(self) -> int:
-        """Read how many follow."""
+        """Read the number of items that follow."""
         number = self.number()
         if number != int(number) or number < 0:
-            raise self.refusal(f"{number:g} stands where a whole number is needed that says how many follow")
+            raise self.refusal(f"found {number:g}; expected the number of items that follow")
         return int(number)
 
     def refusal(self, problem: str) -> EventsError:
-        """Return the error that names the file and the line."""
+        """Return an error that gives the file and the line."""
         return EventsError(f"{self._path}: line {self.line}: {problem}.")
 
     def _next(self, kind: str, needed: str) -> str:
         found = next(self._found, None)
         if found is None:
-            raise EventsError(f"{self._path} breaks off where {needed} is needed. Was it copied only in part?")
+            raise EventsError(f"{self._path} ends where {needed} is expected. Was the file copied only in part?")
         self._at = found.start()
         value = found[kind]
         if value is None:
-            raise self.refusal(f"{found[0][:40]!r} stands where {needed} is needed")
+            raise self.refusal(f"found {found[0][:40]!r}; expected {needed}")
         return value

@@ -1,4 +1,4 @@
-"""`AttentionMaps`: the maps of one pipeline call, with their axes, words and provenance."""
+"""`AttentionMaps`: the attention maps of one pipeline call, with axes, words and provenance."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ from attnviz.text.tokens import TokenTable
 
 
 class AttentionMaps(ReadableMaps):
-    """Which word was attended to when and at which frequencies: labelled arrays of one pipeline call.
+    """Labelled cross-attention maps of one pipeline call: attention to each token over time and frequency.
 
-    Made by `attnviz.trace`, by `from_layers` or by `load`; never changed afterwards.
+    Created by `attnviz.trace`, `from_layers` or `load`. Instances are immutable.
 
     Parameters
     ----------
     tree : xarray.DataTree
-        A tree as `from_layers` builds it.
+        A tree built by `from_layers`.
 
     Attributes
     ----------
     tree : xarray.DataTree
-        Group ``layers/<name>`` for each layer, with the variable ``attention``, float32, dims always in the order
-        ``[branch], prompt, image, [step], [head], token, freq, time``: probability, averaged over the axes that
-        are absent. ``freq`` ascends, in Hz; ``time`` is in seconds (centres of cells); ``token`` is the key
-        position, with ``token_text``, ``token_kind`` and ``token_encoder`` beside it; ``timestep`` stands along
-        ``step`` and ``padding`` along ``time``. Group ``spectrogram``, where there is one, with ``log_mel``
-        (prompt, image, freq, time).
+        One group ``layers/<name>`` per layer, with the variable ``attention``: float32 attention probability with
+        dims in the order ``[branch], prompt, image, [step], [head], token, freq, time``, averaged over the
+        optional dims that are absent. ``freq`` is ascending, in Hz. ``time`` is in seconds. Both refer to the
+        centres of cells. ``token`` is the key position, with the coordinates ``token_text``, ``token_kind`` and
+        ``token_encoder``. ``timestep`` is a coordinate of ``step``, and ``padding`` of ``time``. The optional
+        group ``spectrogram`` contains ``log_mel`` (prompt, image, freq, time).
 
     Notes
     -----
-    Columns beyond the audio are padding: `heatmap` marks them, `activation` and everything computed from it
-    leave them out.
+    Columns beyond the end of the audio are padding. `heatmap` marks them. `activation` and every statistic derived
+    from it exclude them.
     """
 
     # ---- making, saving, loading -------------------------------------------------------------------------
@@ -69,31 +69,31 @@ class AttentionMaps(ReadableMaps):
         Parameters
         ----------
         layers : mapping of str to LayerAttention
-            Captured layers by name, in the model's order. Each is looked up once and copied, so a mapping that
-            makes its layers on demand never holds two at once.
+            Captured layers by name, in the order of the model. Each is looked up once and copied, so a lazy
+            mapping needs memory for one layer only.
         tokens : sequence of TokenTable
-            One token table a prompt.
+            One token table per prompt.
         positions : sequence of int
             Key position of each entry of the token axis, ascending, the same for every prompt.
         timesteps : sequence of float
-            Timestep of each denoiser call seen, also when the calls were averaged. Values may repeat.
+            Timestep of each recorded denoiser call, also if the calls were averaged. Values may repeat.
         grid : SpectrogramGrid
-            What second and what Hz the spectrogram's columns and rows are.
+            Grid that maps columns of the spectrogram to seconds and rows to Hz.
         spectrogram : numpy.ndarray, shape (prompts, images, bands, frames), optional
             Natural-log mel spectrogram of the result, lowest band first.
         provenance : mapping, optional
-            How the run was made; values that JSON can hold (NumPy numbers and paths are converted).
+            Settings of the run, as JSON-serialisable values (NumPy numbers and paths are converted).
         complete : bool
-            False where the run was interrupted.
+            False if the run was interrupted.
         levels : sequence of (rows, columns), optional
-            Grids of all of the model's cross-attention layers, where not all of them are given: the
-            ``"auffusion"`` readout asks which grid is the second-finest.
+            Grids of all cross-attention layers of the model. Required if `layers` omits some of them, because the
+            ``"auffusion"`` readout uses the second-finest grid of the model.
 
         Raises
         ------
         MapsError
-            If values are not finite, or axes, sizes, tokens or timesteps do not fit together; the message
-            names the layer.
+            If values are not finite, or if axes, sizes, tokens or timesteps are inconsistent. The message names
+            the layer.
         """
         return cls(
             tree_from_layers(
@@ -110,32 +110,32 @@ class AttentionMaps(ReadableMaps):
         )
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        """Save as a zarr 3 folder, whole or not at all.
+        """Save as a zarr 3 folder, atomically.
 
         Parameters
         ----------
         path : str or path-like
-            The folder to make, for example ``"dog.zarr"``; its parent exists.
+            Folder to create, for example ``"dog.zarr"``. Its parent folder must exist.
         overwrite : bool
-            Replace saved maps that stand at `path`, once the new ones are written. Anything else there is
-            never replaced.
+            Replace maps saved at `path` after the new ones are written. Other files and folders are never
+            replaced.
 
         Raises
         ------
         OutputError
-            If `path` exists (and `overwrite` is off, or it holds something else), or cannot be written to.
+            If `path` cannot be written, or exists and `overwrite` is False or it does not contain saved maps.
         """
         write_tree(self.tree, path, overwrite=overwrite)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> AttentionMaps:
-        """Load saved maps into memory; every array is checked and bit-identical to what was saved.
+        """Load saved maps into memory and verify the checksum of every array.
 
         Raises
         ------
         MapsError
-            If there are no maps at `path`, or they are damaged, incomplete or of a newer format; the message
-            names the path and the problem.
+            If there are no maps at `path`, or if they are damaged, incomplete or of a newer format. The message
+            gives the path and the problem.
         """
         maps = cls(read_tree(path))
         try:
@@ -146,16 +146,16 @@ class AttentionMaps(ReadableMaps):
 
     @classmethod
     def merge(cls, maps: Sequence[AttentionMaps]) -> AttentionMaps:
-        """Join runs of the same settings (other seeds) along the image axis.
+        """Concatenate runs that differ only in their seeds along the image axis.
 
-        The settings are the first run's; ``provenance["merged"]`` lists what each run had of its own (its
-        seed).
+        The result has the settings of the first run. ``provenance["merged"]`` lists the fields that are specific
+        to each run, such as its seed.
 
         Raises
         ------
         MapsError
-            If the runs differ in anything but seed, number of images, dates, paths and warnings; the message
-            names the first field that differs and both values.
+            If the runs differ in more than seed, number of images, dates, paths and warnings. The message gives
+            the first field that differs and both values.
         """
         return cls(merge_trees([one.tree for one in maps]))
 
@@ -170,23 +170,24 @@ class AttentionMaps(ReadableMaps):
         encoder: int | None = None,
         branch: str | None = None,
     ) -> AttentionMaps:
-        """Narrow the maps. Arrays are shared with the original.
+        """Select layers, steps, heads, an encoder or a branch. Arrays are shared with the original.
 
         Parameters
         ----------
         layers : str or iterable of str, optional
-            Full or short names. The ``"mean"`` readout is then over these.
+            Full or short names. The ``"mean"`` readout then averages these layers.
         steps, heads : int or iterable of int, optional
-            Labels on the step and head axes, from 0; they keep their labels, so they can be narrowed again.
+            Labels on the step and head axes, from 0. The selection keeps these labels, so it can be narrowed
+            again.
         encoder : int, optional
             Keep the tokens of this text encoder.
         branch : {"conditional", "unconditional"}, optional
-            Keep one branch of guidance.
+            Keep one guidance branch.
 
         Raises
         ------
         MapsError
-            If one is unknown (the message lists what there is), or its axis was summed out.
+            If a label is unknown (the message lists the available ones), or if its axis was averaged out.
         """
         return AttentionMaps(
             select_tree(self.tree, layers=layers, steps=steps, heads=heads, encoder=encoder, branch=branch)
@@ -252,33 +253,35 @@ class AttentionMaps(ReadableMaps):
         prompt_index: int = 0,
         sample: int = 0,
     ) -> Any:
-        """Show the maps in a notebook, to be clicked, hovered and heard: what ``attnviz report`` shows of a run.
+        """Show the maps and a player in a notebook, as the interactive page that ``attnviz report`` writes.
 
         Parameters
         ----------
         audio : str, path-like, or numpy.ndarray of shape (samples,), optional
-            The clip: a file, or samples at 16 kHz in [-1, 1] such as ``out.audios[0]``. Without it nothing plays.
+            Audio of the clip: a file, or samples at 16 kHz in [-1, 1] such as ``out.audios[0]``. By default, the
+            page has no player.
         events : pandas.DataFrame, optional
             Event table of the clip (`attnviz.read_events`, ``attnviz.listen(...).events``), drawn as ground truth.
         scores : pandas.DataFrame, optional
             ``attnviz.align(maps, events).table``.
         phrases : sequence of str or (int, int)
-            Phrases to offer beside the words, those that events name and those found in the prompt. The first one
-            is shown first.
+            Phrases to list in addition to the words, the phrases named by events and those found in the prompt.
+            The page opens on the first one.
         prompt_index, sample : int
-            Which prompt, and which of its samples (images), both from 0.
+            Indices, from 0, of the prompt and of its sample (image).
 
         Returns
         -------
         attnviz.report.Explorer
-            As the last line of a cell it shows itself; ``.save("maps.html")`` writes it as one HTML file.
+            Object that a notebook displays if it is the last expression of a cell. ``.save("maps.html")`` writes
+            it as one HTML file.
 
         Raises
         ------
         MapsError, PromptError
-            There is no such prompt, sample or phrase, no word to show, or the clip is too long for 10 MB.
+            If the prompt, sample or phrase does not exist, no word can be shown, or the page would exceed 10 MB.
         AudioError
-            The audio cannot be read, or is not one channel of finite samples.
+            If the audio cannot be read, or is not one channel of finite samples.
         """
         from attnviz.report import explore
 

@@ -1,4 +1,4 @@
-"""What a run's maps hold: layers, tokens, grid, provenance."""
+"""Layers, tokens, grid and provenance of the maps of a run."""
 
 from __future__ import annotations
 
@@ -18,44 +18,44 @@ from attnviz.text.tokens import TokenTable
 
 
 class MapsContents:
-    """A tree of maps and the facts that travel with it; `AttentionMaps` adds reading, selecting and writing.
+    """A tree of maps and its metadata. `AttentionMaps` adds reading, selecting and writing.
 
     Parameters
     ----------
     tree : xarray.DataTree
-        A tree as `AttentionMaps.from_layers` builds it.
+        A tree built by `AttentionMaps.from_layers`.
 
     Raises
     ------
     MapsError
-        If the tree is of another kind.
+        If the tree has another format.
     """
 
     def __init__(self, tree: xr.DataTree) -> None:
         if tree.attrs.get("format") != FORMAT:
             raise MapsError(
-                f"This tree holds no maps: its format is {tree.attrs.get('format')!r}, not {FORMAT!r}."
+                f"This tree does not contain maps: its format is {tree.attrs.get('format')!r}, not {FORMAT!r}."
             )
         self.tree = tree
 
     @property
     def layers(self) -> list[str]:
-        """Names of the layers, in the model's order."""
+        """Names of the layers, in the order of the model."""
         return list(self.tree.attrs["layers"])
 
     @cached_property
     def tokens(self) -> list[TokenTable]:
-        """One token table a prompt."""
+        """One token table per prompt."""
         return read_tokens(self.tree.attrs["tokens"])
 
     @cached_property
     def grid(self) -> SpectrogramGrid:
-        """The spectrogram's grid."""
+        """Grid of the spectrogram."""
         return SpectrogramGrid.from_dict(json.loads(self.tree.attrs["grid"]))
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """How the run was made (a copy)."""
+        """Settings of the run (a copy)."""
         return dict(json.loads(self.tree.attrs["provenance"]))
 
     @property
@@ -70,7 +70,7 @@ class MapsContents:
 
     @property
     def words(self) -> list[str]:
-        """Words of the first prompt, repeated ones repeated; ``maps.tokens[i].words`` has those of another."""
+        """Words of the first prompt, including repetitions. For other prompts, use ``maps.tokens[i].words``."""
         return self.tokens[0].words
 
     @property
@@ -80,22 +80,22 @@ class MapsContents:
 
     @property
     def timesteps(self) -> list[float]:
-        """Timestep of each denoiser call the maps were made of, in their order."""
+        """Timestep of each recorded denoiser call, in call order."""
         return list(self.tree.attrs["timesteps"])
 
     @property
     def complete(self) -> bool:
-        """False where the run was interrupted."""
+        """Whether the run was completed; False if it was interrupted."""
         return bool(self.tree.attrs["complete"])
 
     @property
     def branch(self) -> str:
-        """Branch of guidance that is stored: ``"conditional"``, ``"unconditional"`` or ``"both"``."""
+        """Stored guidance branch: ``"conditional"``, ``"unconditional"`` or ``"both"``."""
         return str(self.tree.attrs["branch"])
 
     @property
     def encoder(self) -> int | None:
-        """The one text encoder whose tokens were selected, or None."""
+        """Index of the text encoder whose tokens were selected, or None."""
         return self.tree.attrs.get("encoder")
 
     @property
@@ -106,20 +106,20 @@ class MapsContents:
 
     @property
     def nbytes(self) -> int:
-        """Bytes all arrays take in memory."""
+        """Memory of all arrays, in bytes."""
         sound = spectrogram_dataset(self.tree)
         total = sum(dataset.nbytes for _, dataset in layer_datasets(self.tree))
         return int(total + (0 if sound is None else sound.nbytes))
 
     def __getitem__(self, layer: str) -> xr.DataArray:
-        """Return one layer's attention, by its full or short name (``"down.0.1"``)."""
+        """Return the attention of a layer, given its full or short name (``"down.0.1"``)."""
         name = find_layer(layer, self.layers)
         return self.tree.children["layers"].children[name].to_dataset(inherit=False)["attention"]
 
     def occurrences(self, prompt_index: int = 0) -> list[StoredWord]:
-        """List the words of a prompt whose maps are here, each occurrence apart, in the prompt's order.
+        """Return the occurrences of words of a prompt that have maps, in the order of the prompt.
 
-        Words that were cut off or not stored are left out.
+        Words that were truncated or not stored are omitted.
         """
         return words_with_maps(self._table(prompt_index), self.positions.tolist(), self.encoder)
 

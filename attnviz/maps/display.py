@@ -1,4 +1,4 @@
-"""What `AttentionMaps` shows of itself: a short text, and a table in notebooks."""
+"""Text and HTML representations of `AttentionMaps`."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _LONGEST = 96
 
 
 def text(maps: AttentionMaps) -> str:
-    """Describe maps in a few lines of plain text."""
+    """Return a plain-text summary of maps."""
     rows = facts(maps)
     width = max(len(name) for name, _ in rows)
     return "\n".join([_title(maps), *(f"  {name:<{width}}  {value}" for name, value in rows)])
 
 
 def html(maps: AttentionMaps) -> str:
-    """Describe maps as an HTML table; all text is escaped."""
+    """Return a summary of maps as an HTML table with escaped text."""
     cell = "text-align:left;vertical-align:top;padding:1px 8px"
     rows = "".join(
         f"<tr><th style='{cell}'>{escape(name)}</th><td style='{cell}'>{escape(value)}</td></tr>"
@@ -33,7 +33,7 @@ def html(maps: AttentionMaps) -> str:
 
 
 def facts(maps: AttentionMaps) -> list[tuple[str, str]]:
-    """List what is inside, as pairs of a name and a value."""
+    """Return the contents of maps as pairs of name and value."""
     several = len(maps.prompts) > 1
     rows: list[tuple[str, str]] = []
     for index, prompt in enumerate(maps.prompts[:4]):

@@ -1,4 +1,4 @@
-"""Word activity for other programs: a tidy table, NPZ, and Audacity label tracks."""
+"""Export word activity as a tidy table, an NPZ file or an Audacity label track."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def word_table(
     pool: str = "mean",
     grid: str = "finest",
 ) -> pd.DataFrame:
-    """Tabulate the activation of every word of every prompt and image, one row a column of the grid.
+    """Tabulate the activation of every word of every prompt and image, with one row per grid column.
 
     Parameters
     ----------
@@ -39,14 +39,14 @@ def word_table(
     Returns
     -------
     pandas.DataFrame
-        Columns ``prompt``, ``image`` (index), ``word``, ``occurrence``, ``start``, ``end`` (characters),
-        ``time`` (s) or ``freq`` (Hz), ``activation``, and along time ``padding`` (activation is NaN there).
-        ``attrs`` name the readout and the pool.
+        Columns ``prompt``, ``image`` (indices), ``word``, ``occurrence``, ``start``, ``end`` (characters),
+        ``time`` (s) or ``freq`` (Hz), and ``activation``. Along time, the column ``padding`` marks rows where the
+        activation is NaN. ``attrs`` contains the readout and the pooling.
 
     Raises
     ------
     MapsError
-        As `AttentionMaps.activation`; and if no word was stored.
+        If no word was stored, or as for `AttentionMaps.activation`.
     """
     parts: list[pd.DataFrame] = []
     for prompt in range(len(maps.prompts)):
@@ -84,9 +84,9 @@ def write_npz(
     grid: str = "finest",
     overwrite: bool = False,
 ) -> None:
-    """Write word activity and heat maps as one NPZ file that ``numpy.load`` reads without pickle.
+    """Write word activity and heat maps to an NPZ file that ``numpy.load`` reads without pickle.
 
-    One entry a word of a prompt (W of them), for each of the I images:
+    The arrays have one entry for each of the W words of all prompts and each of the I images:
     ``heatmap`` (W, I, freq, time), ``activation`` (W, I, time; NaN in padding), ``prompt`` (W: index),
     ``word``, ``occurrence``, ``span`` (W, 2: characters), ``freq`` (Hz), ``time`` (s), ``padding`` (time: bool),
     ``prompts``, ``readout``, ``pool``, ``provenance`` (JSON).
@@ -95,16 +95,16 @@ def write_npz(
     ----------
     maps : AttentionMaps
     path : str or path-like
-        File to write, with the ending it should have.
+        Output file, including its suffix.
     readout, pool, grid
         As for `AttentionMaps.heatmap`.
     overwrite : bool
-        Replace a file that exists.
+        Replace an existing file.
 
     Raises
     ------
     MapsError
-        If no word was stored, or as `AttentionMaps.heatmap`.
+        If no word was stored, or as for `AttentionMaps.heatmap`.
     OutputError
         If the file exists or cannot be written.
     """
@@ -152,33 +152,33 @@ def write_audacity(
     pool: str = "mean",
     overwrite: bool = False,
 ) -> pd.DataFrame:
-    r"""Write when each word is active as an Audacity label track: ``start \t end \t label`` a line, in seconds.
+    r"""Write the active intervals of each word as an Audacity label track (``start \t end \t label``).
 
-    A word is active in the columns, padding left out, whose activation is at least `threshold` times its own
-    highest activation; neighbouring columns are one label. Activation below 0, as a negative weight of a word
-    makes it, counts by its magnitude, and its labels end in "(negative)". An interval reaches from the edge of its
-    first column to the edge of its last, not beyond the audio, so its ends are as exact as a column is wide. A
-    word that is nowhere attended to gets no label. This is for listening along; it is no event detector: a
-    constant map is active throughout.
+    A word is active in columns whose activation is at least `threshold` times its maximum activation. Padding is
+    excluded. Adjacent columns form one label. Negative activation, which results from a negative word weight, is
+    compared by magnitude, and its labels end in "(negative)". An interval extends from the left edge of its first
+    column to the right edge of its last, but not beyond the audio, so its precision is one column. A word without
+    attention gets no label. The track is meant for listening to the audio. It is not an event detector: a constant
+    map is active throughout.
 
     Parameters
     ----------
     maps : AttentionMaps
     path : str or path-like
-        File to write.
+        Output file.
     phrases : iterable of str or (int, int), optional
-        Phrases or character spans; None: every word of the prompt.
+        Phrases or character spans. By default, every word of the prompt.
     threshold : float
-        Share of the word's own highest activation (the largest magnitude), in (0, 1].
+        Fraction of the maximum magnitude of the activation of the word, in (0, 1].
     prompt_index, sample, readout, pool
         As for `AttentionMaps.activation`.
     overwrite : bool
-        Replace a file that exists.
+        Replace an existing file.
 
     Returns
     -------
     pandas.DataFrame
-        What was written: columns ``start``, ``end`` (s), ``label``, by start.
+        The labels written, sorted by start: columns ``start``, ``end`` (s) and ``label``.
 
     Raises
     ------
@@ -190,7 +190,9 @@ def write_audacity(
         If the file exists or cannot be written.
     """
     if not 0 < threshold <= 1:
-        raise MapsError(f"threshold={threshold} is a share of the word's own maximum: above 0, at most 1.")
+        raise MapsError(
+            f"threshold={threshold} must be above 0 and at most 1: a fraction of the maximum of the word."
+        )
     named: list[tuple[str, Phrase]]
     if phrases is None:
         named = [(word.label, word.span) for word in maps.occurrences(prompt_index)]
@@ -215,7 +217,7 @@ def write_audacity(
     return table
 
 
-_NO_WORDS = "No word of the prompt was stored, so there is no word activity; trace with the words' tokens."
+_NO_WORDS = "No word of the prompt was stored, so there is no word activity. Trace with the tokens of words."
 
 
 def _phrase_text(maps: AttentionMaps, phrase: Phrase, prompt_index: int) -> str:
@@ -227,12 +229,12 @@ def _audio_end(maps: AttentionMaps) -> float:
 
 
 def _strong(curve: np.ndarray, threshold: float) -> np.ndarray:
-    """Columns at or above the share of the curve's largest magnitude; NaN (padding) is none."""
+    """Return a mask of columns at or above a fraction of the maximum magnitude; False for NaN (padding)."""
     magnitude = np.abs(np.nan_to_num(curve))
     return magnitude >= threshold * magnitude.max()
 
 
 def _intervals(active: np.ndarray, edges: np.ndarray, audio_end: float) -> list[tuple[float, float]]:
-    """Start and end, in seconds, of each run of True columns."""
+    """Return the start and end, in seconds, of each run of True columns."""
     changes = np.flatnonzero(np.diff(np.concatenate([[False], active, [False]]).astype(int)))
     return [(float(start), float(min(end, audio_end))) for start, end in edges[changes.reshape(-1, 2)]]

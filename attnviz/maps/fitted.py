@@ -1,4 +1,4 @@
-"""`FittedReadout`: weights of layers, heads and timesteps, with where they come from, and its file."""
+"""`FittedReadout`: fitted weights of layers, heads and timesteps, with provenance and a file format."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class ReadoutPart:
-    """What one weight of a readout is of: a layer, or one head of it, or some of its timesteps.
+    """One weighted part of a readout: a layer, optionally restricted to one head and to a range of timesteps.
 
     Parameters
     ----------
     layer : str
         Full name of the layer.
     weight : float
-        Its share of the whole, in (0, 1].
+        Weight in (0, 1].
     head : int, optional
-        One head, from 0; None: the mean over heads.
+        Index of a head, from 0. By default, the mean over heads.
     timesteps : (float, float), optional
-        Timesteps of the training schedule, the first included and the last not: denoiser calls at these are
-        averaged. None: all calls.
+        Half-open range of timesteps of the training schedule: the first is included, the last is not. Denoiser
+        calls in this range are averaged. By default, all calls are averaged.
 
     Raises
     ------
     MapsError
-        A value is of another kind or out of range.
+        If a value has the wrong type or is out of range.
     """
 
     layer: str
@@ -53,45 +53,47 @@ class ReadoutPart:
 
     def __post_init__(self) -> None:
         if not isinstance(self.layer, str) or not self.layer:
-            raise MapsError(f"a part's layer is {self.layer!r}; the name of a layer is needed.")
+            raise MapsError(f"the layer of a part is {self.layer!r}; expected the name of a layer.")
         weight = _number("weight", self.weight)
         if not 0 < weight <= 1:
-            raise MapsError(f"the weight of {self.layer} is {weight:g}; it is in (0, 1]. Leave out what has none.")
+            raise MapsError(
+                f"the weight of {self.layer} is {weight:g}; expected a value in (0, 1]. Omit parts of weight 0."
+            )
         object.__setattr__(self, "weight", weight)
         if self.head is not None and (
             not isinstance(self.head, int) or isinstance(self.head, bool) or self.head < 0
         ):
-            raise MapsError(f"the head of {self.layer} is {self.head!r}; it is a whole number from 0.")
+            raise MapsError(f"the head of {self.layer} is {self.head!r}; expected an integer of at least 0.")
         if self.timesteps is not None:
             object.__setattr__(self, "timesteps", checked_range(self.timesteps))
 
 
 @dataclass(frozen=True)
 class FittedReadout:
-    """Weights of layers, heads and timesteps, fitted on scenes whose sounds are known.
+    """Weights of layers, heads and timesteps, fitted on scenes with known events.
 
-    Made by `attnviz.alignment.fit_readout` or `load`; given as ``readout=`` wherever maps are read.
+    Created by `attnviz.alignment.fit_readout` or `load`, and passed as ``readout=`` to the methods that read maps.
 
     Parameters
     ----------
     parts : sequence of ReadoutPart
-        What is weighed, none twice; the weights sum to 1.
+        Weighted parts without duplicates. The weights sum to 1.
     provenance : mapping, optional
-        Where it comes from, of values that JSON can hold.
+        Origin of the readout, as JSON-serialisable values.
 
     Raises
     ------
     MapsError
-        There are no parts, one stands twice, the weights do not sum to 1, or provenance is no mapping of values
-        that JSON can hold.
+        If there are no parts, a part is duplicated, the weights do not sum to 1, or `provenance` is not a mapping
+        of JSON-serialisable values.
 
     Notes
     -----
-    In each part the phrase's tokens are pooled, and the map is divided by its mean over the columns that hold
-    audio, on the layer's own grid (a map that is 0 everywhere stays so; of a map with negative values, as a
-    negative weight of a word makes it, the mean magnitude). Then it is resized bilinearly to the finest grid among
-    the readout's layers, and the weighted sum is taken. So 1 is the phrase's own mean: how much a word is attended
-    to in all has no part in it, and nothing but the maps themselves is needed.
+    For each part, the tokens of the phrase are pooled and the map is divided by its mean magnitude over the
+    columns that contain audio, on the grid of the layer. A map of zeros is left unchanged. Magnitudes are used
+    because a negative word weight makes maps negative. The map is then resized bilinearly to the finest grid among
+    the layers of the readout, and the weighted sum is computed. A value of 1 is therefore the mean of the phrase.
+    The result does not depend on the total attention to the phrase, and it needs no data other than the maps.
 
     Examples
     --------
@@ -106,37 +108,37 @@ class FittedReadout:
     def __post_init__(self) -> None:
         parts = tuple(self.parts)
         if not parts or not all(isinstance(part, ReadoutPart) for part in parts):
-            raise MapsError(f"a readout is made of ReadoutPart, one or more; given were {parts}.")
+            raise MapsError(f"a readout needs one or more ReadoutPart objects; got {parts}.")
         whose = [(part.layer, part.head, part.timesteps) for part in parts]
         twice = [one for number, one in enumerate(whose) if one in whose[:number]]
         if twice:
-            raise MapsError(f"{twice[0]} (layer, head, timesteps) stands twice; add its weights up.")
+            raise MapsError(f"{twice[0]} (layer, head, timesteps) is duplicated; add its weights.")
         total = math.fsum(part.weight for part in parts)
         if abs(total - 1) > _SUM_TOLERANCE:
-            raise MapsError(f"the weights sum to {total:g}; they are shares, and sum to 1.")
+            raise MapsError(f"the weights sum to {total:g}; they must sum to 1.")
         if not isinstance(self.provenance, Mapping):
-            raise MapsError(f"provenance is a {type(self.provenance).__name__}; a mapping is needed.")
+            raise MapsError(f"provenance is a {type(self.provenance).__name__}; expected a mapping.")
         object.__setattr__(self, "parts", parts)
         object.__setattr__(self, "provenance", _plain(self.provenance))
 
     @property
     def name(self) -> str:
-        """What results call it: "fitted" and a fingerprint of its weights, not of where they come from."""
+        """Name used in results: "fitted" and a hash of the weights, which does not depend on provenance."""
         text = json.dumps([asdict(part) for part in self.parts], sort_keys=True)
         return f"fitted {hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """Layers that have a weight, each once."""
+        """Layers with a weight, without duplicates."""
         return tuple(dict.fromkeys(part.layer for part in self.parts))
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        """Write it as JSON, whole or not at all.
+        """Write the readout as JSON, atomically.
 
         Raises
         ------
         OutputError
-            If `path` exists (and `overwrite` is off, or it is no file), or cannot be written to.
+            If `path` cannot be written, or exists and `overwrite` is False or it is not a file.
         """
         values = {"format": FORMAT, "version": VERSION, "parts": [asdict(part) for part in self.parts]}
         content = as_json({**values, "provenance": self.provenance}, path, error=MapsError, indent=1)
@@ -145,53 +147,53 @@ class FittedReadout:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> FittedReadout:
-        """Read what `save` wrote; every weight is the same to the last bit.
+        """Load a readout written by `save`, with bit-identical weights.
 
         Raises
         ------
         MapsError
-            There is no such file, or it is no readout: other JSON, a field missing, unknown or of another kind,
-            a newer version.
+            If the file does not exist or is not a readout: other JSON, a field that is missing, unknown or of the
+            wrong type, or a newer version.
         """
-        values = read_json(path, error=MapsError, hint="A fitted readout was to be read from it.")
+        values = read_json(path, error=MapsError, hint="A file written by FittedReadout.save is expected.")
         try:
             return cls._from_values(values)
         except MapsError as error:
-            raise MapsError(f"{path} is no fitted readout: {error}") from error
+            raise MapsError(f"{path} is not a fitted readout: {error}") from error
 
     @classmethod
     def _from_values(cls, values: object) -> FittedReadout:
         if not isinstance(values, dict) or values.get("format") != FORMAT:
-            raise MapsError(f'"format": "{FORMAT}" is missing. Is it another file?')
+            raise MapsError(f'"format": "{FORMAT}" is missing. Is it another kind of file?')
         if values.get("version") != VERSION:
-            raise MapsError(f"its version is {values.get('version')!r}; version {VERSION} is read here.")
+            raise MapsError(f"its version is {values.get('version')!r}; this attnviz reads version {VERSION}.")
         _check_fields("a readout", values, ("format", "version", "parts", "provenance"))
         if not isinstance(values["parts"], list):
-            raise MapsError(f"parts is a {type(values['parts']).__name__}; a list is needed.")
+            raise MapsError(f"parts is a {type(values['parts']).__name__}; expected a list.")
         return cls(tuple(_part(number, part) for number, part in enumerate(values["parts"])), values["provenance"])
 
 
 def checked_range(values: object) -> Range:
-    """Return a range of timesteps, or raise MapsError."""
+    """Return a valid range of timesteps, or raise MapsError."""
     if not isinstance(values, Sequence) or isinstance(values, str) or len(values) != 2:
-        raise MapsError(f"a range of timesteps is {values!r}; (first, last) is needed.")
-    first, last = (_number("a range's end", value) for value in values)
+        raise MapsError(f"a range of timesteps is {values!r}; expected (first, last).")
+    first, last = (_number("a limit of a range", value) for value in values)
     if not 0 <= first < last:
         raise MapsError(
-            f"timesteps from {first:g} to {last:g}; 0 <= first < last is needed, the last not included. They are "
-            "of the training schedule, where 0 is hardly any noise; were they given in the order of sampling?"
+            f"the range of timesteps is {first:g} to {last:g}; expected 0 <= first < last, with last excluded. "
+            "Timestep 0 of the training schedule is the least noisy. Was the range given in sampling order?"
         )
     return first, last
 
 
 def _plain(provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """Copy provenance as a file would give it back."""
+    """Return a copy of provenance after conversion to JSON and back."""
     return dict(parse_json(provenance_text(dict(provenance)), "provenance", error=MapsError))
 
 
 def _part(number: int, values: object) -> ReadoutPart:
     if not isinstance(values, dict):
-        raise MapsError(f"part {number} is a {type(values).__name__}; an object is needed.")
+        raise MapsError(f"part {number} is a {type(values).__name__}; expected an object.")
     _check_fields(f"part {number}", values, tuple(each.name for each in fields(ReadoutPart)))
     return ReadoutPart(**values)
 
@@ -211,5 +213,5 @@ def _number(name: str, value: object) -> float:
     except OverflowError:
         number = math.inf
     if not math.isfinite(number):
-        raise MapsError(f"{name} is {value!r}; a finite number is needed.")
+        raise MapsError(f"{name} is {value!r}; expected a finite number.")
     return number

@@ -1,4 +1,4 @@
-"""One layer's attention as captured, and how it is labelled: rows to Hz, columns to seconds, tokens to words."""
+"""Label the captured attention of a layer: rows in Hz, columns in seconds, and key positions with token texts."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from attnviz.errors import AudioError, MapsError
 from attnviz.text.tokens import TokenTable
 
 CAPTURED_DIMS = ("branch", "prompt", "image", "step", "head", "token", "row", "column")
-"""Axes of captured attention, in their fixed order; branch, step and head may be absent."""
+"""Axes of captured attention, in fixed order. ``branch``, ``step`` and ``head`` are optional."""
 
 BRANCHES = ("unconditional", "conditional")
-"""Order of the branch axis: as diffusers batches the two halves of classifier-free guidance."""
+"""Order of the branch axis, as diffusers batches the two halves of classifier-free guidance."""
 
 _OPTIONAL_DIMS = frozenset({"branch", "step", "head"})
 _PLACES = {"down_blocks": "down", "mid_block": "mid", "up_blocks": "up"}
@@ -26,21 +26,21 @@ _PLACES = {"down_blocks": "down", "mid_block": "mid", "up_blocks": "up"}
 
 @dataclass(frozen=True)
 class LayerAttention:
-    """One layer's attention as captured.
+    """Captured attention of one layer.
 
     Attributes
     ----------
     attention : numpy.ndarray, float
-        Attention probability, averaged over the axes that were summed out. Row 0 is the top row of
-        the image, the highest frequency.
+        Attention probability, averaged over the axes that are absent. Row 0 is the top row of the image, the
+        highest frequency.
     dims : tuple of str
-        Names of the axes, in the order ``branch, prompt, image, step, head, token, row, column``;
-        ``branch``, ``step`` and ``head`` may be absent. A branch axis holds the unconditional half
-        first, the conditional half second.
+        Names of the axes, in the order ``branch, prompt, image, step, head, token, row, column``. ``branch``,
+        ``step`` and ``head`` are optional. The branch axis has the unconditional half first.
     heads : int
-        Number of heads of the layer, also when they were averaged.
+        Number of heads of the layer, also if they were averaged.
     stride : (float, float), optional
-        Mel bands and spectrogram columns from one cell to the next. None: the grid divides the spectrogram evenly.
+        Stride of the cells in mel bands and spectrogram columns. By default, the grid divides the spectrogram
+        evenly.
     """
 
     attention: np.ndarray
@@ -51,7 +51,7 @@ class LayerAttention:
 
 @dataclass(frozen=True)
 class TokenLabels:
-    """What the token axis shows: text, kind and encoder of every stored key position.
+    """Labels of the token axis: text, kind and encoder of every stored key position.
 
     Attributes
     ----------
@@ -67,12 +67,12 @@ class TokenLabels:
 
     @classmethod
     def of(cls, tables: Sequence[TokenTable], positions: Sequence[int]) -> TokenLabels:
-        """Look every stored position up in every prompt's token table.
+        """Look up every stored position in the token table of every prompt.
 
         Raises
         ------
         MapsError
-            If the positions are not ascending, or one of them is in no table.
+            If the positions are not ascending, or if no table contains one of them.
         """
         wanted = np.asarray(positions, dtype=np.int64)
         if wanted.ndim != 1 or wanted.size == 0 or wanted[0] < 0 or np.any(np.diff(wanted) <= 0):
@@ -83,10 +83,10 @@ class TokenLabels:
         known = np.array([row["kind"].notna().to_numpy() for row in rows])
         if not known.any(axis=0).all():
             raise MapsError(
-                f"Key positions {wanted[~known.any(axis=0)].tolist()} are in no token table. Does the token "
-                "table belong to another model (other encoders, another maximal length)?"
+                f"No token table contains key positions {wanted[~known.any(axis=0)].tolist()}. Does the token "
+                "table belong to another model (other encoders, another maximum length)?"
             )
-        # A position that a shorter prompt's table does not list holds no token there.
+        # The table of a shorter prompt does not list its padding positions.
         text = np.array([row["text"].fillna("").astype(str).to_list() for row in rows], dtype=np.str_)
         kind = np.array([row["kind"].fillna("padding").astype(str).to_list() for row in rows], dtype=np.str_)
         encoder = pd.concat([row["encoder"] for row in rows], axis=1).bfill(axis=1).iloc[:, 0]
@@ -94,7 +94,7 @@ class TokenLabels:
 
 
 def place_of(name: str) -> str:
-    """Say where in the U-Net a layer is: ``"down"``, ``"mid"``, ``"up"``, or ``"other"``.
+    """Return the part of the U-Net that a layer belongs to: ``"down"``, ``"mid"``, ``"up"`` or ``"other"``.
 
     Examples
     --------
@@ -105,7 +105,7 @@ def place_of(name: str) -> str:
 
 
 def short_name(name: str) -> str:
-    """Shorten a layer's name to its place and its numbers.
+    """Shorten the name of a layer to its part of the U-Net and its numbers.
 
     Examples
     --------
@@ -120,26 +120,26 @@ def short_name(name: str) -> str:
 def label_layer(
     name: str, layer: LayerAttention, labels: TokenLabels, timesteps: Sequence[float], grid: SpectrogramGrid
 ) -> xr.Dataset:
-    """Turn one captured layer into a labelled array: frequency ascending in Hz, time in seconds.
+    """Return one captured layer as a labelled array, with ascending frequency in Hz and time in seconds.
 
     Returns
     -------
     xarray.Dataset
-        Variable ``attention``, float32, a copy, dims ``[branch], prompt, image, [step], [head],
-        token, freq, time``.
+        Variable ``attention``, a float32 copy with dims ``[branch], prompt, image, [step], [head], token, freq,
+        time``.
 
     Raises
     ------
     MapsError
-        If the axes, a size or a value is not what it must be; the message names the layer.
+        If an axis, a size or a value is invalid. The message names the layer.
     """
     _check_axes(name, layer, labels, len(timesteps))
     rows_up = np.flip(layer.attention, axis=-2)  # the image has the highest frequency on top
     attention = np.array(rows_up, dtype=np.float32, order="C")
     if not (np.isfinite(attention.min()) and np.isfinite(attention.max())):
         raise MapsError(
-            f"{name}: the attention holds NaN or infinite values. A float16 model that overflowed, or a "
-            "damaged weight, is the usual cause; try bfloat16 or float32."
+            f"{name}: the attention contains NaN or infinite values. The usual cause is overflow in float16 or a "
+            "damaged weight. Try bfloat16 or float32."
         )
     cells = _cells(name, layer, grid)
     dims = (*layer.dims[:-2], "freq", "time")
@@ -151,8 +151,8 @@ def label_layer(
 
 
 def cells_of(array: xr.DataArray, grid: SpectrogramGrid) -> CellGrid:
-    """Return the grid of a layer's array, or of a heat map, whose attributes carry its stride."""
-    stride = array.attrs.get("stride")  # of a layer and of a heat map; an array of one's own may have none
+    """Return the grid of the array of a layer or of a heat map, using the stride in its attributes."""
+    stride = array.attrs.get("stride")  # absent from arrays that the user made
     return grid.cells(
         array.sizes["freq"], array.sizes["time"], None if stride is None else (float(stride[0]), float(stride[1]))
     )
@@ -198,7 +198,7 @@ def _coordinates(
 
 
 def axes_of(cells: CellGrid) -> dict[str, object]:
-    """Coordinates of a grid: ``freq`` (Hz), ``time`` (s) and ``padding`` (bool, along time)."""
+    """Return the coordinates of a grid: ``freq`` (Hz), ``time`` (s) and ``padding`` (bool, along time)."""
     return {
         "freq": ("freq", cells.freq, {"units": "Hz", "long_name": "frequency"}),
         "time": ("time", cells.time, {"units": "s", "long_name": "time"}),
@@ -211,8 +211,8 @@ def _check_axes(name: str, layer: LayerAttention, labels: TokenLabels, calls: in
     in_order = tuple(dim for dim in CAPTURED_DIMS if dim in dims)
     if dims != in_order or not set(CAPTURED_DIMS) - set(dims) <= _OPTIONAL_DIMS:
         raise MapsError(
-            f"{name}: dims {dims} are not allowed; they are {CAPTURED_DIMS} in this order, of which "
-            "'branch', 'step' and 'head' may be absent."
+            f"{name}: dims {dims} are not allowed; expected {CAPTURED_DIMS} in this order, where "
+            "'branch', 'step' and 'head' are optional."
         )
     if not isinstance(attention, np.ndarray) or attention.dtype.kind != "f":
         kind = attention.dtype if isinstance(attention, np.ndarray) else type(attention).__name__
@@ -228,14 +228,13 @@ def _check_axes(name: str, layer: LayerAttention, labels: TokenLabels, calls: in
         raise MapsError(f"{name}: heads={layer.heads} must be at least 1.")
     expected = {
         "branch": (len(BRANCHES), "both branches"),
-        "prompt": (len(labels.text), "one token table a prompt"),
-        "step": (calls, "one timestep a denoiser call"),
-        "head": (layer.heads, "the layer's heads"),
+        "prompt": (len(labels.text), "one token table per prompt"),
+        "step": (calls, "one timestep per denoiser call"),
+        "head": (layer.heads, "the heads of the layer"),
         "token": (len(labels.positions), "the stored key positions"),
     }
     for dim, size in zip(dims, attention.shape, strict=True):
         if dim in expected and size != expected[dim][0]:
             raise MapsError(
-                f"{name}: the {dim} axis has {size} entries, but {expected[dim][0]} were announced "
-                f"({expected[dim][1]})."
+                f"{name}: the {dim} axis has {size} entries; expected {expected[dim][0]} ({expected[dim][1]})."
             )

@@ -1,4 +1,4 @@
-"""Merging the maps of several runs that differ only in their seeds."""
+"""Merge the maps of runs that differ only in their seeds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAY_DIFFER = frozenset(
         *("out", "path", "warnings", "merged"),
     }
 )
-"""Names of provenance fields, at any depth, that runs of the same settings may differ in."""
+"""Names of provenance fields, at any depth, that may differ between runs with the same settings."""
 
 _NAMES = {
     "layers": "layers",
@@ -31,16 +31,16 @@ _NAMES = {
     "complete": "completeness (one run was interrupted)",
 }
 _ACTING = {
-    "weights": "weights as they act: other weights, or a LoRA that is on, off or fused",
-    "state": "what else acts in the modules: FreeU, attention processors, adapters' scales, hooks",
-    "inputs": "what the modules were given: embeddings, masks, a control image, its scale, guidance by embedding",
+    "weights": "effective weights: other weights, or a LoRA that is on, off or fused",
+    "state": "module state: FreeU, attention processors, adapter scales or hooks",
+    "inputs": "module inputs: embeddings, masks, a control image, its scale or guidance by embedding",
 }
-"""What the digests of `attnviz.identity` are of."""
+"""Quantities covered by the digests of `attnviz.identity`."""
 _ABSENT = "(absent)"
 
 
 def merge_trees(trees: Sequence[xr.DataTree]) -> xr.DataTree:
-    """Concatenate along the image axis; see `AttentionMaps.merge`."""
+    """Concatenate trees along the image axis; see `AttentionMaps.merge`."""
     if not trees:
         raise MapsError("There is nothing to merge; give at least one AttentionMaps.")
     first = trees[0]
@@ -63,12 +63,12 @@ def _join(datasets: Sequence[xr.Dataset]) -> xr.Dataset:
 
 
 def _check_same(first: xr.DataTree, other: xr.DataTree, index: int) -> None:
-    """Raise naming the first field in which two runs differ."""
+    """Raise an error that gives the first field in which two runs differ."""
 
     def refuse(field: str, a: object, b: object) -> None:
         raise MapsError(
-            f"Maps 0 and {index} differ in {field}: {_brief(a)} and {_brief(b)}. Only runs of the same settings "
-            "(other seeds) can be merged."
+            f"Maps 0 and {index} differ in {field}: {_brief(a)} and {_brief(b)}. Only runs that differ in "
+            "nothing but their seeds can be merged."
         )
 
     prompts = [[json.loads(table) for table in json.loads(tree.attrs["tokens"])] for tree in (first, other)]
@@ -91,7 +91,7 @@ def _check_same(first: xr.DataTree, other: xr.DataTree, index: int) -> None:
     for (name, a), (_, b) in pairs:
         kept = [{dim: size for dim, size in ds.sizes.items() if dim != "image"} for ds in (a, b)]
         if kept[0] != kept[1]:
-            refuse(f"what was captured of {name}", *kept)
+            refuse(f"captured axes of {name}", *kept)
         strides = [list(ds["attention"].attrs["stride"]) for ds in (a, b)]
         if strides[0] != strides[1]:
             refuse(f"stride of {name}", *strides)
@@ -113,12 +113,12 @@ def _first_difference(a: Any, b: Any, field: str = "") -> tuple[str, Any, Any] |
             if found is not None:
                 return found
         return None
-    # As text, so that NaN equals NaN and 1 differs from 1.0 and true.
+    # Compare as text: NaN then equals NaN, and 1 differs from 1.0 and true.
     return None if json.dumps(a) == json.dumps(b) else (field, a, b)
 
 
 def _joint_provenance(trees: Sequence[xr.DataTree]) -> str:
-    """Keep the first run's settings; list under ``merged`` what each run had of its own."""
+    """Return the settings of the first run, with the fields specific to each run under ``merged``."""
     runs: list[dict[str, Any]] = []
     for tree in trees:
         provenance = json.loads(tree.attrs["provenance"])

@@ -1,4 +1,4 @@
-"""The maps of one prompt of several."""
+"""Extract the maps of one prompt."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from attnviz.maps.schema import build_tree, layer_datasets, root_attributes, spe
 
 
 def maps_of_prompt(maps: AttentionMaps, prompt_index: int) -> AttentionMaps:
-    """Take the maps of one prompt out of those of several, as if it had been the only one.
+    """Return the maps of one prompt of a call with several prompts.
 
     Parameters
     ----------
     maps : AttentionMaps
-        Of a call with several prompts.
+        Maps of all prompts.
     prompt_index : int
-        Which one, from 0.
+        Index of the prompt, from 0.
 
     Raises
     ------
     MapsError
-        If there is no such prompt.
+        If the prompt does not exist.
     """
     if not 0 <= prompt_index < len(maps.prompts):
         raise MapsError(f"There is no prompt {prompt_index}; there are {len(maps.prompts)}, counted from 0.")

@@ -1,4 +1,4 @@
-"""Reading heat maps and activation curves of phrases and tokens."""
+"""Read heat maps and activation curves of phrases and tokens."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from attnviz.maps.weighing import weighted_maps
 from attnviz.text.tokens import KINDS
 
 Phrase = str | tuple[int, int]
-"""Words of the prompt, or the character span they stand at."""
+"""Words of the prompt, or their character span."""
 
 
 class ReadableMaps(MapsContents):
-    """Maps that answer where and when a phrase was attended to; `AttentionMaps` is what users get."""
+    """Maps with methods that compute heat maps and activation curves; base of `AttentionMaps`."""
 
     def heatmap(
         self,
@@ -34,40 +34,46 @@ class ReadableMaps(MapsContents):
         pool: str = "mean",
         grid: str = "finest",
     ) -> xr.DataArray:
-        """Read where a phrase was attended to.
+        """Compute the heat map of a phrase over frequency and time.
 
         Parameters
         ----------
         phrase : str or (int, int)
-            Words of the prompt (at word boundaries, in any case), or their character span.
+            Words of the prompt (case-insensitive, at word boundaries), or their character span.
         occurrence : int, optional
-            Which occurrence, from 0, where the phrase stands in the prompt more than once.
+            Index of the occurrence, from 0. Required if the phrase occurs more than once in the prompt.
         prompt_index, sample : int
-            Which prompt, and which of its samples (images), both from 0.
+            Indices, from 0, of the prompt and of its sample (image).
         readout : str or FittedReadout
-            ``"mean"``: every layer resized to the finest grid, then averaged (after DAAM; `attnviz.maps.readouts`
-            says what differs). ``"auffusion"``: the
-            down and up layers of the second-finest grid averaged, then each token divided by its own maximum
-            (the authors' rule: every word looks equally present). A layer's name: that layer. A `FittedReadout`:
-            its weights; ``"fitted"``: the one that ships with the bundled model.
+            Method that combines layers into one map:
+
+            - ``"mean"``: resize every layer to the finest grid and average (after DAAM; `attnviz.maps.readouts`
+            lists
+              the differences).
+            - ``"auffusion"``: average the down and up layers of the second-finest grid, then divide each token by
+              its maximum. This is the rule of the Auffusion authors; it gives every word the same maximum.
+            - the name of a layer: use that layer only.
+            - a `FittedReadout`: use its weights. ``"fitted"`` is the readout of the bundled model.
         pool : {"mean", "max", "first", "last"}
-            How the phrase's tokens, over all encoders, become one map. ``first`` and ``last`` go by key position.
+            Method that pools the tokens of the phrase, over all encoders, into one map. ``first`` and ``last``
+            refer to the key position.
         grid : {"finest", "image"}
-            The finest grid among the layers read, or the spectrogram's own (256 x 1024). Resizing is bilinear.
+            Grid of the result: the finest grid among the layers used, or the grid of the spectrogram (256 x 1024).
+            Resizing is bilinear.
 
         Returns
         -------
         xarray.DataArray, float32, dims (freq, time)
-            Finite everywhere; the coordinate ``padding`` (bool, along time) marks columns beyond the audio.
-            Kept steps and heads are averaged; of two stored branches the conditional one is read.
+            Finite values. The coordinate ``padding`` (bool, along time) marks columns beyond the end of the audio.
+            Stored steps and heads are averaged. If both guidance branches are stored, the conditional one is used.
 
         Raises
         ------
         PromptError
-            If the phrase is not in the prompt, was cut off, or is repeated and no occurrence is given.
+            If the phrase is not in the prompt, was truncated, or is repeated and `occurrence` is not given.
         MapsError
-            If its tokens were not stored, or the readout, pool, grid, prompt or image is unknown; if the maps lack
-            a layer, head or timestep that a fitted readout weighs.
+            If its tokens were not stored, if the readout, pool, grid, prompt or sample is unknown, or if the maps
+            lack a layer, head or timestep of a fitted readout.
 
         Examples
         --------
@@ -88,24 +94,24 @@ class ReadableMaps(MapsContents):
         pool: str = "mean",
         grid: str = "finest",
     ) -> xr.DataArray:
-        """Read when (or at which frequencies) a phrase was attended to: its heat map averaged over the other axis.
+        """Compute the activation of a phrase over time or frequency: its heat map averaged over the other axis.
 
         Parameters
         ----------
         axis : {"time", "freq"}
-            The axis that stays.
+            Axis of the result.
         phrase, occurrence, prompt_index, sample, readout, pool, grid
             As for `heatmap`.
 
         Returns
         -------
         xarray.DataArray, float32, dims (time) or (freq)
-            Along time, NaN in padding. Along frequency, the mean over the columns that are not padding.
+            Along time, NaN in padding. Along frequency, the mean over columns that are not padding.
 
         Raises
         ------
         PromptError, MapsError
-            As `heatmap`; and if the axis is unknown.
+            If the axis is unknown, or as for `heatmap`.
         """
         heat = self.heatmap(
             phrase,
@@ -128,20 +134,19 @@ class ReadableMaps(MapsContents):
         pool: str = "mean",
         grid: str = "finest",
     ) -> xr.DataArray:
-        """Read the map of one key position, or of all stored tokens of a kind; otherwise as `heatmap`.
+        """Compute the heat map of one key position, or of all stored tokens of a kind; see `heatmap`.
 
         Parameters
         ----------
         token : int or {"start", "text", "end", "padding"}
-            A key position, or a kind of token. Kinds are no words: a prompt's own word "end" is
-            ``heatmap("end")``.
+            A key position, or a kind of token. To read the word "end" of a prompt, use ``heatmap("end")``.
         prompt_index, sample, readout, pool, grid
             As for `heatmap`.
 
         Raises
         ------
         MapsError
-            If that position or kind was not stored.
+            If the position or kind was not stored.
         """
         return self._heat(
             self._token(token, prompt_index), f"<{token}>", prompt_index, sample, readout, pool, grid
@@ -158,7 +163,7 @@ class ReadableMaps(MapsContents):
         pool: str = "mean",
         grid: str = "finest",
     ) -> xr.DataArray:
-        """Read when (or where in frequency) a token was attended to; see `token_heatmap` and `activation`."""
+        """Compute the activation of a token over time or frequency; see `token_heatmap` and `activation`."""
         heat = self.token_heatmap(
             token, prompt_index=prompt_index, sample=sample, readout=readout, pool=pool, grid=grid
         )
@@ -171,13 +176,13 @@ class ReadableMaps(MapsContents):
         if self.encoder is not None:
             found = found[rows.loc[found, "encoder"].to_numpy() == self.encoder]
             if found.size == 0:
-                raise MapsError(f"{phrase!r} has no token in encoder {self.encoder}: it was cut off there.")
+                raise MapsError(f"{phrase!r} has no token in encoder {self.encoder}: it was truncated there.")
         missing = found[~np.isin(found, self.positions)]
         if missing.size:
             named = ", ".join(f"{rows.loc[position, 'text']!r} (position {position})" for position in missing)
             words = ", ".join(word.label for word in self.occurrences(prompt_index)) or "none"
             raise MapsError(
-                f"{phrase!r} was not stored in full: {named} is missing. Words that are: {words}. "
+                f"{phrase!r} was not stored in full: {named} is missing. Stored words: {words}. "
                 "Trace again with more tokens."
             )
         return found
@@ -196,7 +201,7 @@ class ReadableMaps(MapsContents):
                 raise MapsError(f"No {token} token was stored; trace with tokens='all' to keep them.")
             return found
         if token not in stored:
-            raise MapsError(f"Key position {token} was not stored; stored are {stored.tolist()}.")
+            raise MapsError(f"Key position {token} was not stored; stored positions: {stored.tolist()}.")
         return np.array([token])
 
     def _heat(
@@ -212,7 +217,7 @@ class ReadableMaps(MapsContents):
         if not 0 <= sample < self.images:
             raise MapsError(f"There is no sample {sample}; each prompt has {self.images}, from 0.")
         if grid not in ("finest", "image"):
-            raise MapsError(f"grid={grid!r} is unknown; it is 'finest' or 'image'.")
+            raise MapsError(f"grid={grid!r} is unknown; expected 'finest' or 'image'.")
         chosen = settled(readout, self.provenance)
         layers = {name: self[name] for name in self.layers}
         target = None if grid == "finest" else self.grid.cells(self.grid.height, self.grid.width)
@@ -241,16 +246,16 @@ class ReadableMaps(MapsContents):
                 "positions": positions.tolist(),
                 "readout": readout_name(chosen),
                 "pool": pool,
-                "layers": ", ".join(read.layers),  # text: NetCDF 3 has no lists of text
+                "layers": ", ".join(read.layers),  # NetCDF 3 cannot store lists of text
                 "stride": list(read.cells.stride),
             },
         )
 
 
 def activation_of(heat: xr.DataArray, axis: str) -> xr.DataArray:
-    """Average a heat map over one axis, leaving padding out."""
+    """Average a heat map over the other axis, excluding padding."""
     if axis not in ("time", "freq"):
-        raise MapsError(f"axis={axis!r} is unknown; it is 'time' or 'freq'.")
+        raise MapsError(f"axis={axis!r} is unknown; expected 'time' or 'freq'.")
     values = heat.to_numpy().astype(np.float64)
     padding = heat["padding"].to_numpy()
     if axis == "time":

@@ -1,14 +1,15 @@
-"""Readouts: how layers, heads and denoiser calls become one map of a token.
+"""Readouts: combine layers, heads and denoiser calls into one map per token.
 
-``"mean"`` averages all layers, each of which is averaged over its heads and denoiser calls and resized bilinearly
-to the finest grid, ``"auffusion"`` is the rule of Auffusion's authors, and a layer's name reads that layer alone.
-Weights that were fitted are in `attnviz.maps.weighing`.
+``"mean"`` averages each layer over heads and denoiser calls, resizes it bilinearly to the finest grid, and
+averages all layers. ``"auffusion"`` is the rule of the Auffusion authors. The name of a layer uses that layer
+only. For fitted weights, see `attnviz.maps.weighing`.
 
 Notes
 -----
-Differences of ``"mean"`` from DAAM (Tang et al., arXiv 2210.04885), whose idea it is: DAAM resizes bicubically,
-sums pairs of layer and head, so that a layer of more heads has more weight, and leaves out the middle block and
-the coarsest level. Here resizing is bilinear, every layer counts once, and all layers count.
+``"mean"`` follows DAAM (Tang et al., arXiv 2210.04885) with three differences. DAAM resizes bicubically;
+``"mean"`` resizes bilinearly. DAAM sums over pairs of layer and head, so a layer with more heads has a larger
+weight; ``"mean"`` weights all layers equally. DAAM omits the middle block and the coarsest level; ``"mean"``
+includes all layers.
 """
 
 from __future__ import annotations
@@ -33,18 +34,18 @@ Level = tuple[int, int]
 
 @dataclass(frozen=True)
 class TokenMaps:
-    """Maps of some tokens on one grid.
+    """Maps of tokens on one grid.
 
     Attributes
     ----------
     values : numpy.ndarray, float64, shape (tokens, rows, columns)
         Row 0 is the lowest frequency.
     cells : CellGrid
-        What second and what Hz they are.
+        Grid of the maps in seconds and Hz.
     layers : tuple of str
-        Layers that were read.
+        Layers used.
     quantity : str
-        What a value is.
+        Name of the quantity.
     """
 
     values: np.ndarray
@@ -64,38 +65,37 @@ def token_maps(
     target: CellGrid | None,
     levels: Sequence[Level],
 ) -> TokenMaps:
-    """Read the maps of some tokens.
+    """Compute the maps of tokens.
 
     Parameters
     ----------
     layers : mapping of str to xarray.DataArray
-        The layers at hand.
+        Available layers.
     positions : sequence of int
-        Key positions, all of them stored.
+        Stored key positions.
     prompt_index, sample : int
-        Which prompt, and which of its samples (images), both from 0.
+        Indices, from 0, of the prompt and of its sample (image).
     readout : str
-        ``"mean"``, ``"auffusion"``, or a layer's name.
+        ``"mean"``, ``"auffusion"``, or the name of a layer.
     grid : SpectrogramGrid
-        The maps' grid.
+        Grid of the spectrogram.
     target : CellGrid or None
-        Grid of the result; None: the finest among the layers read.
+        Grid of the result. None selects the finest grid among the layers used.
     levels : sequence of (rows, columns)
         All grids of the model, finest first.
 
     Raises
     ------
     MapsError
-        If the readout is unknown, or its layers are not at hand.
+        If the readout is unknown, or if its layers are not available.
     """
     names = _layers_of(readout, layers, levels)
     native = [_native(layers[name], positions, prompt_index, sample) for name in names]
     cells = [cells_of(layers[name], grid) for name in names]
     chosen = finest(cells) if target is None else target
     if readout == "auffusion":
-        # One level: the layers share their grid. Each token is divided by its own maximum there,
-        # before any resizing, over all of its cells, as the authors do. The magnitude is taken, so
-        # that the map of a word with a negative weight is that of the same word, negated.
+        # The layers of one level share a grid. As in the authors' code, divide each token by its maximum over all
+        # cells before resizing. Use magnitudes, so that a negative word weight gives the negated map.
         mean = np.mean(native, axis=0)
         highest = np.abs(mean).max(axis=(-2, -1), keepdims=True)
         relative = np.divide(mean, highest, out=np.zeros_like(mean), where=highest > 0)
@@ -105,9 +105,9 @@ def token_maps(
 
 
 def pool_tokens(values: np.ndarray, pool: str) -> np.ndarray:
-    """Pool the maps of a phrase's tokens, shape (tokens, rows, columns), into one.
+    """Pool the maps of the tokens of a phrase, shape (tokens, rows, columns), into one.
 
-    ``max`` takes, in each cell, the value of the largest magnitude: the highest, where none is negative.
+    ``max`` selects the value of largest magnitude in each cell.
 
     Raises
     ------
@@ -123,16 +123,16 @@ def pool_tokens(values: np.ndarray, pool: str) -> np.ndarray:
         return values[0]
     if pool == "last":
         return values[-1]
-    raise MapsError(f"pool={pool!r} is unknown; it is one of {', '.join(POOLS)}.")
+    raise MapsError(f"pool={pool!r} is unknown; expected one of {', '.join(POOLS)}.")
 
 
 def find_layer(name: str, names: Sequence[str]) -> str:
-    """Find a layer by its full name or by its short one (``"down.0.1"``).
+    """Return the full name of a layer, given its full or short name (``"down.0.1"``).
 
     Raises
     ------
     MapsError
-        If no layer, or more than one, goes by that name.
+        If the name matches no layer or several.
     """
     if name in names:
         return name
@@ -141,20 +141,20 @@ def find_layer(name: str, names: Sequence[str]) -> str:
         return matches[0]
     known = ", ".join(short_name(full) for full in names)
     if matches:
-        raise MapsError(f"{name!r} is short for several layers: {', '.join(matches)}. Give the full name.")
-    raise MapsError(f"There is no layer {name!r}. There are: {known} (or their full names, as {names[0]!r}).")
+        raise MapsError(f"{name!r} matches several layers: {', '.join(matches)}. Give the full name.")
+    raise MapsError(f"There is no layer {name!r}. Layers: {known} (or full names such as {names[0]!r}).")
 
 
 def resize(values: np.ndarray, shape: Level) -> np.ndarray:
-    """Resize the last two axes bilinearly, each taken to divide the same whole evenly.
+    """Resize the last two axes bilinearly, assuming that both grids divide the same area evenly.
 
-    The same numbers as ``torch.nn.functional.interpolate(mode="bilinear", align_corners=False)``, in float64.
+    Equivalent to ``torch.nn.functional.interpolate(mode="bilinear", align_corners=False)``, in float64.
 
     Parameters
     ----------
     values : numpy.ndarray, shape (..., rows, columns)
     shape : (int, int)
-        Rows and columns wanted.
+        Rows and columns of the result.
     """
     if values.shape[-2:] == tuple(shape):
         return values
@@ -165,24 +165,25 @@ def resize(values: np.ndarray, shape: Level) -> np.ndarray:
 
 
 def resample(values: np.ndarray, source: CellGrid, target: CellGrid) -> np.ndarray:
-    """Bring the last two axes from one grid of a spectrogram to another: bilinear between the centres of cells.
+    """Resample the last two axes from one grid of a spectrogram to another, bilinearly between cell centres.
 
-    Columns that hold audio are made of columns that do: what a layer has in its padding takes no part in them.
-    Columns of padding are made of all. Edges are held.
+    Columns that contain audio are interpolated from columns that contain audio only, so that padding does not leak
+    into them. Padding columns are interpolated from all columns. Values are held constant beyond the outer
+    centres.
 
     Parameters
     ----------
     values : numpy.ndarray, shape (..., rows, columns)
         Row 0 is the lowest frequency.
     source, target : CellGrid
-        Grids over the same spectrogram.
+        Grids of the same spectrogram.
     """
     if source == target:
         return values
     (rows, columns), (rows_wanted, columns_wanted) = source.shape, target.shape
-    # Cells count from the top of the image, and rows from the lowest frequency: both are turned over.
+    # Cell indices start at the top of the image, rows at the lowest frequency: flip both axes.
     down = linear_weights(rows, rows_wanted, target.stride[0] / source.stride[0])[::-1, ::-1]
-    heard = max(1, int((~source.padding).sum()))  # the audio begins in the first column, however short it is
+    heard = max(1, int((~source.padding).sum()))  # the first column always contains audio
     across = linear_weights(
         columns, columns_wanted, target.stride[1] / source.stride[1], heard, int((~target.padding).sum())
     )
@@ -190,7 +191,7 @@ def resample(values: np.ndarray, source: CellGrid, target: CellGrid) -> np.ndarr
 
 
 def finest(grids: Sequence[CellGrid]) -> CellGrid:
-    """Return the grid of the most cells, the first of equals."""
+    """Return the grid with the most cells; the first one in a tie."""
     return max(grids, key=lambda cells: cells.shape[0] * cells.shape[1])
 
 
@@ -198,16 +199,17 @@ def finest(grids: Sequence[CellGrid]) -> CellGrid:
 def linear_weights(
     size: int, wanted: int, ratio: float, heard: int | None = None, heard_wanted: int | None = None
 ) -> np.ndarray:
-    """Return weights, shape (wanted, size), of linear interpolation between cell centres; the edges are held.
+    """Return weights, shape (wanted, size), of linear interpolation between cell centres, constant at the edges.
 
     Parameters
     ----------
     size, wanted : int
-        Cells there are, and cells wanted.
+        Number of source and target cells.
     ratio : float
-        Width of a wanted cell, in cells there are; both begin at the same edge.
+        Width of a target cell in source cells. Both grids start at the same edge.
     heard, heard_wanted : int, optional
-        Cells, from the first on, that hold audio: the wanted ones of these are made of these alone.
+        Number of leading source and target cells that contain audio. These target cells are interpolated from
+        these source cells only.
     """
     limit = np.full(wanted, size - 1)
     if heard is not None:
@@ -227,7 +229,7 @@ def linear_weights(
 def picked_tokens(
     layer: xr.DataArray, positions: Sequence[int] | np.ndarray, prompt_index: int, sample: int
 ) -> xr.DataArray:
-    """Pick tokens of one prompt's image, of two branches the conditional: [step], [head], token, freq, time."""
+    """Select tokens of one image, in the conditional branch: dims [step], [head], token, freq, time."""
     picked = layer.isel(prompt=prompt_index, image=sample)
     if "branch" in picked.dims:
         picked = picked.sel(branch="conditional")
@@ -237,7 +239,7 @@ def picked_tokens(
 def _native(
     layer: xr.DataArray, positions: Sequence[int] | np.ndarray, prompt_index: int, sample: int
 ) -> np.ndarray:
-    """Maps of the tokens on the layer's own grid, float64, averaged over kept steps and heads."""
+    """Return float64 maps of tokens on the grid of the layer, averaged over stored steps and heads."""
     picked = picked_tokens(layer, positions, prompt_index, sample)
     averaged = tuple(picked.dims.index(dim) for dim in ("step", "head") if dim in picked.dims)
     return picked.to_numpy().mean(axis=averaged, dtype=np.float64)
@@ -252,15 +254,15 @@ def _layers_of(readout: str, layers: Mapping[str, xr.DataArray], levels: Sequenc
         return (find_layer(readout, list(layers)),)
     except MapsError as error:
         raise MapsError(
-            f"Unknown readout: it is 'mean', 'auffusion', 'fitted', a layer, or a FittedReadout. {error}"
+            f"Unknown readout; expected 'mean', 'auffusion', 'fitted', a layer, or a FittedReadout. {error}"
         ) from error
 
 
 def _auffusion_layers(layers: Mapping[str, xr.DataArray], levels: Sequence[Level]) -> tuple[str, ...]:
-    """Down and up layers of the second-finest grid (16 x 64 where the finest is 32 x 128)."""
+    """Return the down and up layers of the second-finest grid (16 x 64 if the finest is 32 x 128)."""
     if len(levels) < 2:
         raise MapsError(
-            f"The 'auffusion' readout is of the second-finest grid, and this model has one grid only: "
+            f"The 'auffusion' readout uses the second-finest grid, but this model has one grid only: "
             f"{_named(levels)}. Use readout='mean' or a layer."
         )
     level = tuple(levels[1])
@@ -272,8 +274,8 @@ def _auffusion_layers(layers: Mapping[str, xr.DataArray], levels: Sequence[Level
     if not names:
         there = sorted({(int(layer.shape[-2]), int(layer.shape[-1])) for layer in layers.values()}, reverse=True)
         raise MapsError(
-            f"The 'auffusion' readout is of the down and up layers of the second-finest grid ({_named([level])}), "
-            f"and none is here; the layers at hand have {_named(there)}. Was the selection narrowed?"
+            f"The 'auffusion' readout uses the down and up layers of the second-finest grid ({_named([level])}), "
+            f"which these maps lack; their layers have {_named(there)}. Was the selection narrowed?"
         )
     return names
 

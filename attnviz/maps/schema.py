@@ -1,4 +1,4 @@
-"""The tree that holds a run's maps: which groups and attributes there are, and how it is put together."""
+"""Build the tree of the maps of a run, with its groups and attributes."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from attnviz.text.tokens import TokenTable
 FORMAT = "attnviz maps"
 VERSION = 2
 READ = (1, 2)
-"""Versions that are read. The first did not keep the stride of layers."""
+"""Supported versions. Version 1 did not store the stride of layers."""
 
 ATTRIBUTES = (
     "format", "version", "layers", "levels", "branch", "timesteps", "complete", "tokens", "grid", "provenance",
 )  # fmt: skip
-"""Attributes of the tree's root. ``tokens``, ``grid`` and ``provenance`` are JSON texts; ``levels`` are all
-grids of the model's cross-attention, finest first, also when some layers were left out; ``encoder`` (int) is
-there only after ``select(encoder=...)``."""
+"""Attributes of the root. ``tokens``, ``grid`` and ``provenance`` are JSON texts. ``levels`` lists the grids of
+all cross-attention layers of the model, finest first, including layers that were not captured. ``encoder`` (int)
+is present only after ``select(encoder=...)``."""
 
 
 def tree_from_layers(
@@ -40,17 +40,17 @@ def tree_from_layers(
     complete: bool,
     levels: Sequence[tuple[int, int]] | None,
 ) -> xr.DataTree:
-    """Label and check a run's captured layers; see `AttentionMaps.from_layers`."""
+    """Label and check the captured layers of a run; see `AttentionMaps.from_layers`."""
     if not layers:
         raise MapsError("There are no layers: nothing was captured. Did the pipeline run inside the trace?")
     if not tokens:
-        raise MapsError("There are no token tables; one is needed for each prompt.")
+        raise MapsError("There are no token tables; give one for each prompt.")
     steps = [float(timestep) for timestep in timesteps]
     if not steps or not np.isfinite(steps).all():
-        raise MapsError(f"timesteps must be finite, one for each denoiser call seen, at least one; got {steps}.")
+        raise MapsError(f"timesteps must be finite, one per recorded denoiser call, at least one; got {steps}.")
     labels = TokenLabels.of(tokens, positions)
     datasets: dict[str, xr.Dataset] = {}
-    for name in layers:  # one look-up each: a lazy mapping never holds two layers at once
+    for name in layers:  # look up each layer once: a lazy mapping then needs memory for one layer only
         if not name or "/" in name:
             raise MapsError(f"Layer name {name!r} is empty or has a '/', which separates groups in the file.")
         datasets[name] = label_layer(name, layers[name], labels, steps, grid)
@@ -77,7 +77,7 @@ def tree_from_layers(
 def build_tree(
     attrs: Mapping[str, Any], layers: Mapping[str, xr.Dataset], spectrogram: xr.Dataset | None
 ) -> xr.DataTree:
-    """Put groups together. Layers differ in grid, so the group above them has no coordinates to inherit."""
+    """Combine groups into a tree. Layers have different grids, so their parent has no coordinates."""
     groups: dict[str, xr.Dataset] = {"/": xr.Dataset(attrs=dict(attrs))}
     groups.update({f"/layers/{name}": dataset for name, dataset in layers.items()})
     if spectrogram is not None:
@@ -86,12 +86,12 @@ def build_tree(
 
 
 def with_strides(attrs: Mapping[str, Any], layers: Mapping[str, xr.Dataset]) -> dict[str, xr.Dataset]:
-    """Return the layers of a file of version 1 with their strides, where grids divide the spectrogram evenly.
+    """Add strides to the layers of a version 1 file, if their grids divide the spectrogram evenly.
 
     Raises
     ------
     MapsError
-        A grid does not: the times that were saved with it are off, and its stride is not known.
+        If a grid does not divide the spectrogram evenly: its saved times are wrong, and its stride is unknown.
     """
     grid = SpectrogramGrid.from_dict(json.loads(attrs["grid"]))
     rows, columns = attrs["levels"][0]
@@ -100,12 +100,12 @@ def with_strides(attrs: Mapping[str, Any], layers: Mapping[str, xr.Dataset]) -> 
         own_rows, own_columns = dataset["attention"].shape[-2:]
         halved = {rows / own_rows, columns / own_columns}
         even = grid.height % own_rows == 0 and grid.width % own_columns == 0
-        # 5 x 9 cells become 2 x 3 in two halvings: 3 divides 9, but no cell stands for 3 of them.
+        # 5 x 9 cells become 2 x 3 after two halvings: 3 divides 9, but a cell does not cover 3 columns.
         if not even or len(halved) > 1 or not float(np.log2(halved.pop())).is_integer():
             raise MapsError(
-                f"{name} was saved by a version of attnviz that did not keep the stride of layers, and its grid "
-                f"of {own_rows} x {own_columns} is no even part of {rows} x {columns}: the times saved with it "
-                "are off. Make the maps again."
+                f"{name} was saved by a version of attnviz that did not keep the stride of layers. Its grid of "
+                f"{own_rows} x {own_columns} does not divide {rows} x {columns} evenly, so its saved times are "
+                "wrong. Make the maps again."
             )
         stride = [grid.height / own_rows, grid.width / own_columns]
         found[name] = dataset.assign(attention=dataset["attention"].assign_attrs(stride=stride))
@@ -113,25 +113,25 @@ def with_strides(attrs: Mapping[str, Any], layers: Mapping[str, xr.Dataset]) -> 
 
 
 def root_attributes(tree: xr.DataTree) -> dict[str, Any]:
-    """Return a copy of the root's attributes."""
+    """Return a copy of the attributes of the root."""
     return {str(key): value for key, value in tree.attrs.items()}
 
 
 def layer_datasets(tree: xr.DataTree) -> Iterator[tuple[str, xr.Dataset]]:
-    """Yield name and dataset of each layer, in the run's order."""
+    """Yield the name and dataset of each layer, in the order of the run."""
     nodes = tree.children["layers"].children
     for name in tree.attrs["layers"]:
         yield name, nodes[name].to_dataset(inherit=False)
 
 
 def spectrogram_dataset(tree: xr.DataTree) -> xr.Dataset | None:
-    """Return the spectrogram's dataset, or None where the run has none."""
+    """Return the dataset of the spectrogram, or None if the run has none."""
     node = tree.children.get("spectrogram")
     return None if node is None else node.to_dataset(inherit=False)
 
 
 def read_tokens(text: str) -> list[TokenTable]:
-    """Read the token tables back from the tree's attribute."""
+    """Parse the token tables from the attribute of the tree."""
     return [TokenTable.from_json(table) for table in json.loads(text)]
 
 
@@ -147,7 +147,7 @@ def provenance_text(provenance: Mapping[str, Any]) -> str:
         return json.dumps(provenance, default=_plain, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise MapsError(
-            f"provenance must be made of JSON values (text, numbers, lists, dicts): {error}."
+            f"provenance must contain JSON values only (text, numbers, lists, dicts): {error}."
         ) from error
 
 
@@ -164,7 +164,7 @@ def _cells(level: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _check_alike(datasets: Mapping[str, xr.Dataset]) -> None:
-    """Refuse layers of different runs: dims and sizes agree, but for heads and grid."""
+    """Reject layers of different runs: dims and sizes must agree, except for heads and grid."""
 
     def shape(dataset: xr.Dataset) -> dict[str, int]:
         kept = {str(dim): int(size) for dim, size in dataset.sizes.items() if dim not in ("freq", "time")}
@@ -174,8 +174,8 @@ def _check_alike(datasets: Mapping[str, xr.Dataset]) -> None:
     for name, dataset in datasets.items():
         if shape(dataset) != shape(first):
             raise MapsError(
-                f"{name} has axes {shape(dataset)} where {first_name} has {shape(first)}; the layers of one "
-                "run agree in all but heads, frequency and time. Were two runs mixed?"
+                f"{name} has axes {shape(dataset)}, but {first_name} has {shape(first)}. Layers of one run differ "
+                "in heads, frequency and time only. Were two runs mixed?"
             )
 
 
@@ -187,7 +187,7 @@ def _label_spectrogram(spectrogram: np.ndarray, sizes: Mapping[Any, int], grid: 
             f"The spectrogram has shape {log_mel.shape}; expected {expected} (prompts, images, bands, frames)."
         )
     if not np.isfinite(log_mel).all():
-        raise MapsError("The spectrogram holds NaN or infinite values.")
+        raise MapsError("The spectrogram contains NaN or infinite values.")
     coords: dict[str, object] = {dim: np.arange(sizes[dim], dtype=np.int64) for dim in ("prompt", "image")}
     coords.update(axes_of(grid.cells(grid.height, grid.width)))
     named = {"long_name": "log-mel magnitude", "units": "natural log"}

@@ -1,4 +1,4 @@
-"""Narrowing maps to some layers, steps, heads, to one encoder or to one branch of guidance."""
+"""Select layers, steps, heads, an encoder or a guidance branch of maps."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def select_tree(
     encoder: int | None,
     branch: str | None,
 ) -> xr.DataTree:
-    """Narrow a tree; see `AttentionMaps.select`. Arrays are shared with the original where possible."""
+    """Select parts of a tree; see `AttentionMaps.select`. Arrays are shared with the original if possible."""
     datasets = dict(layer_datasets(tree))
     attrs = root_attributes(tree)
     if layers is not None:
         names = [layers] if isinstance(layers, str) else list(layers)
         _refuse_none("layers", names)
         found = [find_layer(name, list(datasets)) for name in names]
-        # The run's order is kept, whatever the order asked for.
+        # Keep the order of the run, not the order of the argument.
         datasets = {name: dataset for name, dataset in datasets.items() if name in found}
         attrs["layers"] = list(datasets)
     if steps is not None:
@@ -58,7 +58,7 @@ def _indices(what: str, values: int | Iterable[int]) -> list[int]:
     if any(isinstance(value, bool) or not isinstance(value, int | np.integer) for value in listed):
         raise MapsError(f"{what} must be whole numbers; got {listed}.")
     if len(set(listed)) != len(listed):
-        raise MapsError(f"{what}={listed} names one twice, which would count it twice.")
+        raise MapsError(f"{what}={listed} contains a duplicate.")
     _refuse_none(what, listed)
     return [int(value) for value in listed]
 
@@ -66,8 +66,8 @@ def _indices(what: str, values: int | Iterable[int]) -> list[int]:
 def _pick(name: str, dataset: xr.Dataset, dim: str, wanted: list[int]) -> xr.Dataset:
     if dim not in dataset.dims:
         raise MapsError(
-            f"The {dim}s were summed out when these maps were made, so none can be selected; trace with "
-            f"keep=('{dim}',) to keep them apart."
+            f"The {dim}s were averaged when these maps were made and cannot be selected. Trace with "
+            f"keep=('{dim}',) to store them separately."
         )
     there = dataset[dim].to_numpy()
     missing = [value for value in wanted if value not in there]
@@ -80,18 +80,18 @@ def _of_encoder(dataset: xr.Dataset, encoder: int) -> xr.Dataset:
     of_token = dataset["token_encoder"].to_numpy()
     if encoder not in of_token:
         raise MapsError(
-            f"No stored token belongs to encoder {encoder}; there are encoders {_listed(np.unique(of_token))}."
+            f"No stored token belongs to encoder {encoder}; available encoders: {_listed(np.unique(of_token))}."
         )
     return dataset.isel(token=np.flatnonzero(of_token == encoder))
 
 
 def _of_branch(dataset: xr.Dataset, branch: str, stored: str) -> xr.Dataset:
     if branch not in BRANCHES:
-        raise MapsError(f"branch={branch!r} is unknown; it is one of {', '.join(BRANCHES)}.")
+        raise MapsError(f"branch={branch!r} is unknown; expected one of {', '.join(BRANCHES)}.")
     if "branch" in dataset.dims:
         return dataset.sel(branch=branch, drop=True)
     if branch != stored:
-        raise MapsError(f"Only the {stored} branch is stored; trace with branch='both' to keep the other too.")
+        raise MapsError(f"Only the {stored} branch is stored; trace with branch='both' to store both.")
     return dataset
 
 
@@ -100,6 +100,6 @@ def _listed(values: Iterable[object]) -> str:
 
 
 def _ranges(values: np.ndarray) -> str:
-    """Write ascending whole numbers briefly: ``0-4, 7``."""
+    """Format ascending integers as ranges: ``0-4, 7``."""
     runs = np.split(values, np.flatnonzero(np.diff(values) != 1) + 1)
     return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)

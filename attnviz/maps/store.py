@@ -1,9 +1,9 @@
-"""Saving maps as zarr 3 through xarray, and reading them back with every array checked.
+"""Save maps as zarr 3 through xarray, and load them with verified checksums.
 
-On disk the tree is what xarray writes, so ``xarray.open_datatree(path, engine="zarr")`` opens it, too, and
-``xarray.open_zarr(path, group="layers/NAME")`` a layer of it. ``xarray.open_zarr(path)`` shows the root: which
-layers there are, with the grid of each. The root's attribute ``checksums`` holds a SHA-256 of each array with its
-axes and attributes: zarr takes a missing chunk for fill values, and says nothing.
+Other programs can open the store with ``xarray.open_datatree(path, engine="zarr")``, and a single layer with
+``xarray.open_zarr(path, group="layers/NAME")``. ``xarray.open_zarr(path)`` lists the layers and their grids. The
+root attribute ``checksums`` contains the SHA-256 of each array with its axes and attributes, because zarr silently
+replaces a missing chunk by fill values.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _UNREADABLE = (
     ArithmeticError,
     MemoryError,
 )
-"""What zarr, its codecs and xarray raise on damaged files; they have no error family of their own."""
+"""Errors that zarr, its codecs and xarray raise for damaged files."""
 
 
 def write_tree(tree: xr.DataTree, path: str | os.PathLike[str], *, overwrite: bool) -> None:
@@ -69,7 +69,7 @@ def write_tree(tree: xr.DataTree, path: str | os.PathLike[str], *, overwrite: bo
     on_disk.dataset = overview.assign(name=overview["name"].astype(object)).assign_attrs(
         {_HOW: _READING, **on_disk.attrs}
     )
-    # zarr warns that the format's text does not know consolidated metadata yet; other readers may pass over it.
+    # zarr warns that consolidated metadata is not part of the zarr 3 specification; other readers may ignore it.
     with (
         whole_or_nothing(path, overwrite=overwrite, replaceable=is_store) as partial,
         warnings.catch_warnings(action="ignore", category=UserWarning),
@@ -82,7 +82,7 @@ def read_tree(path: str | os.PathLike[str]) -> xr.DataTree:
     folder = checked_path(path, "the folder of maps", MapsError)
     attrs = _root_attributes(folder)
     try:
-        # zarr only warns of a folder that lost its metadata; the checksums below make an error of it.
+        # zarr only warns about a folder without metadata; the checksums below turn this into an error.
         with (
             warnings.catch_warnings(action="ignore", category=UserWarning),
             xr.open_datatree(folder, engine="zarr", consolidated=False, decode_times=False) as opened,
@@ -97,11 +97,11 @@ def read_tree(path: str | os.PathLike[str]) -> xr.DataTree:
     except _UNREADABLE as error:
         raise MapsError(
             f"{path} is damaged or incomplete: {type(error).__name__}: {_first_line(error)}. Was it copied only "
-            "in part, or changed by hand?"
+            "in part, or edited?"
         ) from error
     for name in [*expected, *found]:
         if expected.get(name) != found.get(name):
-            problem = "is missing" if name not in found else "is not what was saved"
+            problem = "is missing" if name not in found else "differs from its checksum"
             raise MapsError(
                 f"{path} is damaged: {name} {problem} (a lost or altered file, or NaN written into it). "
                 "Copy or make the maps again."
@@ -116,14 +116,14 @@ def read_tree(path: str | os.PathLike[str]) -> xr.DataTree:
 
 
 def _root_attributes(folder: Path) -> dict[str, Any]:
-    """Read and check the root's attributes before anything else, so that another file is told from damage."""
+    """Read and check the attributes of the root first, to distinguish other files from damaged maps."""
     if not folder.is_dir():
         state = "is a file, not a folder" if folder.exists() else "does not exist"
         raise MapsError(f"{folder} {state}; maps are a zarr folder as written by AttentionMaps.save.")
     root = folder / _ROOT
     if not root.is_file():
         raise MapsError(
-            f"{folder} holds no maps: {_ROOT} is missing. Is it another folder, or an interrupted copy?"
+            f"{folder} does not contain maps: {_ROOT} is missing. Is it another folder or an interrupted copy?"
         )
     try:
         attrs = read_json(root, error=MapsError)["attributes"]
@@ -131,11 +131,11 @@ def _root_attributes(folder: Path) -> dict[str, Any]:
     except (MapsError, *_UNREADABLE) as error:
         raise MapsError(f"{folder} is damaged: {_ROOT} cannot be read ({_first_line(error)}).") from error
     if kind != FORMAT:
-        raise MapsError(f"{folder} is a zarr store of something else: its format is {kind!r}, not {FORMAT!r}.")
+        raise MapsError(f"{folder} is a zarr store without maps: its format is {kind!r}, not {FORMAT!r}.")
     if version not in READ:
         known = " and ".join(map(str, READ))
         raise MapsError(
-            f"{folder} is of format version {version!r}; this attnviz reads version {known}. Was it written by a "
+            f"{folder} has format version {version!r}; this attnviz reads version {known}. Was it written by a "
             "newer attnviz?"
         )
     missing = [key for key in (*ATTRIBUTES, "checksums") if key not in attrs]
@@ -145,7 +145,7 @@ def _root_attributes(folder: Path) -> dict[str, Any]:
 
 
 def _overview(layers: dict[str, xr.Dataset]) -> xr.Dataset:
-    """Return what the store's root shows: the layers and their grids. No index, which groups would inherit."""
+    """Return the dataset of the root: layers and their grids, without an index that groups would inherit."""
     grids = np.array([dataset["attention"].shape[-2:] for dataset in layers.values()], dtype=np.int64)
     return xr.Dataset(
         {
@@ -157,11 +157,11 @@ def _overview(layers: dict[str, xr.Dataset]) -> xr.Dataset:
 
 
 def _for_disk(dataset: xr.Dataset) -> xr.Dataset:
-    # NumPy's fixed-width text has no zarr 3 specification; variable-length UTF-8, from objects, has.
+    # zarr 3 specifies variable-length UTF-8 (from objects), but not the fixed-width text of NumPy.
     texts = {name: coord.astype(object) for name, coord in dataset.coords.items() if coord.dtype.kind == "U"}
     branch = texts.pop("branch", None)
     out = dataset.assign_coords(texts)
-    if branch is not None:  # an index of text would come back as objects: written by number instead
+    if branch is not None:  # xarray reads a text index back as objects: write numbers instead
         numbers = [BRANCHES.index(str(name)) for name in dataset["branch"].to_numpy()]
         out = out.assign_coords(branch=("branch", numbers, {"flag_meanings": " ".join(BRANCHES)}))
     return out
@@ -169,7 +169,7 @@ def _for_disk(dataset: xr.Dataset) -> xr.Dataset:
 
 def _in_memory(node: xr.DataTree) -> xr.Dataset:
     dataset = node.to_dataset(inherit=False).load().drop_encoding()
-    # As text again, whatever type of text the reader chose.
+    # Convert back to NumPy text from the type that the reader chose.
     texts = {
         name: (coord.dims, np.array(coord.to_numpy().tolist(), dtype=np.str_), coord.attrs)
         for name, coord in dataset.coords.items()
@@ -187,7 +187,7 @@ def _in_memory(node: xr.DataTree) -> xr.Dataset:
 def _checksums(
     attrs: dict[str, Any], layers: dict[str, xr.Dataset], spectrogram: xr.Dataset | None, overview: xr.Dataset
 ) -> dict[str, str]:
-    """SHA-256 of the root's attributes and of each array, by its path in the store."""
+    """Return the SHA-256 of the root attributes and of each array, by path in the store."""
     groups: Iterator[tuple[str, xr.Dataset]] = iter(
         [("", overview), *((f"layers/{name}", dataset) for name, dataset in layers.items())]
     )

@@ -1,4 +1,4 @@
-"""What figures and diagnoses ask of maps: by denoising step, by token, by layer and head, word against word."""
+"""Summaries of maps for figures and diagnoses: by denoising step, token, layer and head, and pairs of words."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from attnviz.maps.settling import Readout
 
 
 def step_activation(maps: AttentionMaps, phrase: Phrase, **how: Any) -> xr.DataArray:
-    """Read when a phrase was attended to at each denoising step.
+    """Compute the activation of a phrase at each denoising step.
 
     Parameters
     ----------
     maps : AttentionMaps
-        Made with ``keep=("step",)``.
+        Maps traced with ``keep=("step",)``.
     phrase : str or (int, int)
         Words of the prompt, or their character span.
     **how
-        Further keywords of `AttentionMaps.activation`.
+        Keyword arguments of `AttentionMaps.activation`.
 
     Returns
     -------
     xarray.DataArray, float32, dims (step, time)
-        One `AttentionMaps.activation` a step, with the coordinate ``timestep``; NaN in padding.
+        One `AttentionMaps.activation` per step, with the coordinate ``timestep``; NaN in padding.
 
     Raises
     ------
     MapsError
-        If the steps were summed out, or as `AttentionMaps.activation`.
+        If the steps were averaged out, or as for `AttentionMaps.activation`.
     PromptError
-        As `AttentionMaps.activation`.
+        As for `AttentionMaps.activation`.
     """
     first = maps[maps.layers[0]]
-    steps = first["step"].to_numpy().tolist() if "step" in first.dims else [0]  # select() says that there are none
+    steps = first["step"].to_numpy().tolist() if "step" in first.dims else [0]  # without steps, select() raises
     curves = [maps.select(steps=step).activation(phrase, **how) for step in steps]
     joined = xr.concat(curves, dim="step", combine_attrs="override")
     return joined.assign_coords(step=steps, timestep=("step", first["timestep"].to_numpy()))
@@ -55,7 +55,7 @@ def token_activation(
     readout: Readout = "mean",
     special_tokens: bool = False,
 ) -> xr.DataArray:
-    """Read when each token was attended to.
+    """Compute the activation of each token over time.
 
     Parameters
     ----------
@@ -63,18 +63,18 @@ def token_activation(
     prompt_index, sample, readout
         As for `AttentionMaps.heatmap`.
     special_tokens : bool
-        Also the start and end tokens. Padding tokens never.
+        Include the start and end tokens. Padding tokens are always excluded.
 
     Returns
     -------
     xarray.DataArray, float32, dims (token, time)
-        One `AttentionMaps.token_activation` a stored token, by key position, with the coordinates ``token_text``,
-        ``token_kind`` and ``token_encoder``; NaN in columns of padding.
+        One `AttentionMaps.token_activation` per stored token, in order of key position, with the coordinates
+        ``token_text``, ``token_kind`` and ``token_encoder``; NaN in padding.
 
     Raises
     ------
     MapsError
-        If none of them was stored, or as `AttentionMaps.token_activation`.
+        If no such token was stored, or as for `AttentionMaps.token_activation`.
     """
     layer = maps[maps.layers[0]]
     if not 0 <= prompt_index < len(maps.prompts):
@@ -99,27 +99,27 @@ def token_activation(
 def attention_share(
     maps: AttentionMaps, phrase: Phrase, *, occurrence: int | None = None, prompt_index: int = 0, sample: int = 0
 ) -> pd.DataFrame:
-    """Tabulate which share of each layer's and head's attention goes to a phrase.
+    """Tabulate the share of the attention of each layer and head that a phrase receives.
 
     Parameters
     ----------
     maps : AttentionMaps
-        Heads stay apart where they were kept, ``keep=("head",)``.
+        Maps. Heads are separate if they were traced with ``keep=("head",)``.
     phrase, occurrence, prompt_index, sample
         As for `AttentionMaps.heatmap`.
 
     Returns
     -------
     pandas.DataFrame
-        ``layer`` (short name, in the model's order), ``head`` (0, 1, ...; -1: mean of all heads) and ``share``:
-        the attention probability of the phrase's tokens together, in [0, 1], averaged over kept steps and over the
-        cells that are not padding; NaN in a layer all of whose columns are padding. Of words that an edit weighed
-        it is the weighed attention, which may be negative or above 1.
+        ``layer`` (short name, in the order of the model), ``head`` (from 0; -1 is the mean of all heads) and
+        ``share``: the sum of the attention probabilities of the tokens of the phrase, in [0, 1], averaged over
+        stored steps and over cells that are not padding. The share is NaN in a layer with padding columns only.
+        For words reweighted by an edit, it is the reweighted attention, which may be negative or above 1.
 
     Raises
     ------
     PromptError, MapsError
-        As `AttentionMaps.heatmap`.
+        As for `AttentionMaps.heatmap`.
     """
     positions = maps.heatmap(phrase, occurrence=occurrence, prompt_index=prompt_index, sample=sample).attrs[
         "positions"
@@ -143,7 +143,7 @@ def word_overlap(
     readout: Readout = "mean",
     measure: str = "overlap",
 ) -> xr.DataArray:
-    """Compare the heat maps of a prompt's words with each other, over the columns that are not padding.
+    """Compare the heat maps of all pairs of words of a prompt, over columns that are not padding.
 
     Parameters
     ----------
@@ -151,27 +151,27 @@ def word_overlap(
     prompt_index, sample, readout
         As for `AttentionMaps.heatmap`.
     measure : {"overlap", "correlation"}
-        ``"overlap"``: histogram intersection of the maps, each divided by the sum of its magnitudes; 1: alike, 0:
-        nowhere both. Cells of opposite signs do not overlap. Maps that are nearly flat overlap nearly wholly.
-        ``"correlation"``: Pearson's, blind to a common level.
+        ``"overlap"``: histogram intersection of the maps, each divided by the sum of its magnitudes; 1 for
+        identical maps, 0 for disjoint ones. Cells of opposite sign do not overlap. Nearly flat maps overlap almost
+        completely. ``"correlation"``: Pearson correlation, which is invariant to a common offset.
 
     Returns
     -------
     xarray.DataArray, float64, dims (word, other)
-        Symmetric; coordinates are the words' labels (``"dog (2nd)"``). NaN where undefined: a map of zeros, and
-        for the correlation a constant one.
+        Symmetric matrix with the labels of the words as coordinates (``"dog (2nd)"``). NaN for a map of zeros, and
+        for the correlation of a constant map.
 
     Raises
     ------
     MapsError
-        If no word was stored, no column holds audio, the measure is unknown, or as `AttentionMaps.heatmap`.
+        If no word was stored, no column contains audio, the measure is unknown, or as for `AttentionMaps.heatmap`.
 
     References
     ----------
-    Swain and Ballard, Color indexing, IJCV 1991 (histogram intersection).
+    M. J. Swain, D. H. Ballard, "Color indexing", IJCV 1991 (histogram intersection).
     """
     if measure not in ("overlap", "correlation"):
-        raise MapsError(f"measure={measure!r} is unknown; it is 'overlap' or 'correlation'.")
+        raise MapsError(f"measure={measure!r} is unknown; expected 'overlap' or 'correlation'.")
     words = maps.occurrences(prompt_index)
     if not words:
         raise MapsError("No word of the prompt was stored in full, so there is nothing to compare.")
@@ -195,12 +195,12 @@ def word_overlap(
 
 
 def _common(one: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Return what a histogram and each of some others have in common."""
+    """Return the intersection of one histogram with each of several others."""
     return np.minimum(one, others).sum(axis=1)
 
 
 def heard_maps(heats: list[xr.DataArray]) -> np.ndarray:
-    """Return maps of one grid as ``(maps, cells)`` float64, columns of padding left out.
+    """Return maps of one grid as ``(maps, cells)`` float64, without padding columns.
 
     Raises
     ------
@@ -209,12 +209,12 @@ def heard_maps(heats: list[xr.DataArray]) -> np.ndarray:
     """
     heard = ~heats[0]["padding"].to_numpy()
     if not heard.any():
-        raise MapsError("No column of the maps holds audio: the clip is shorter than half a column.")
+        raise MapsError("No column of the maps contains audio: the clip is shorter than half a column.")
     return np.array([heat.to_numpy()[:, heard].ravel() for heat in heats], dtype=np.float64)
 
 
 def correlations(values: np.ndarray) -> np.ndarray:
-    """Return Pearson's correlation of each row with each, NaN where a row is constant (to float32's rounding)."""
+    """Return the Pearson correlations of all pairs of rows; NaN if a row is constant up to float32 rounding."""
     centred = values - values.mean(axis=1, keepdims=True)
     norm = np.linalg.norm(centred, axis=1)
     flat = norm <= 1e-6 * np.linalg.norm(values, axis=1)

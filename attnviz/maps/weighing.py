@@ -1,4 +1,4 @@
-"""Applying a fitted readout: maps of its parts, each divided by its own mean, resized, weighed and added up."""
+"""Apply a fitted readout: divide the map of each part by its mean, resize it, and compute the weighted sum."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ OWN_MEAN = "times the phrase's own mean"
 
 @dataclass(frozen=True, eq=False)
 class LayerReading:
-    """Some tokens' maps in one layer, for many parts to be taken of.
+    """Maps of tokens in one layer, from which several parts can be read.
 
     Attributes
     ----------
     name : str
-        The layer.
+        Name of the layer.
     values : numpy.ndarray, float64, shape (steps, heads, tokens, rows, columns)
-        One step or head where that axis was summed out.
+        Maps. An axis that was averaged out has size 1.
     timesteps : numpy.ndarray or None
-        Timestep of each step; None where steps were summed out.
+        Timestep of each step; None if steps were averaged out.
     heads : numpy.ndarray of int or None
-        Label of each head; None where heads were summed out.
+        Label of each head; None if heads were averaged out.
     heard : numpy.ndarray of bool, shape (columns,)
-        Columns that hold audio, one at least.
+        Mask of columns that contain audio; at least one is True.
     """
 
     name: str
@@ -51,19 +51,19 @@ class LayerReading:
         prompt_index: int,
         sample: int,
     ) -> LayerReading:
-        """Read tokens of a layer.
+        """Create a reading from the tokens of a layer.
 
         Raises
         ------
         MapsError
-            If no column of the layer holds audio.
+            If no column of the layer contains audio.
         """
         picked = picked_tokens(layer, positions, prompt_index, sample)
         heard = ~picked["padding"].to_numpy()
         if not heard.any():
             raise MapsError(
-                f"No column of {name} holds audio: its first one is centred at {float(picked['time'][0]):g} s, "
-                "beyond the audio's end. The clip is too short for a readout that weighs this layer."
+                f"No column of {name} contains audio: the first is centred at {float(picked['time'][0]):g} s, "
+                "beyond the end of the audio. The clip is too short for a readout that uses this layer."
             )
         summed = tuple(axis for axis, dim in enumerate(("step", "head")) if dim not in picked.dims)
         values = np.expand_dims(picked.to_numpy().astype(np.float64), summed)
@@ -72,17 +72,15 @@ class LayerReading:
         return cls(name, values, timesteps, heads, heard)
 
     def part(self, pool: str, head: int | None = None, timesteps: Range | None = None) -> np.ndarray:
-        """Return the phrase's map ``(rows, columns)`` of a head and of some timesteps, over its own mean.
-
-        The mean is of magnitudes, so that a negative map is the positive one, negated.
+        """Return the map ``(rows, columns)`` of the phrase for a head and timesteps, over its mean magnitude.
 
         Raises
         ------
         MapsError
-            If the maps do not hold that head, or no denoiser call at such timesteps; or the pool is unknown.
+            If the maps lack that head or a denoiser call at these timesteps, or if the pool is unknown.
         """
         tokens = self.values[self._steps(timesteps)][:, self._heads(head)].mean(axis=(0, 1))
-        # Pooled before it is scaled: a token that is hardly attended to has no more say than it had.
+        # Pool before scaling, so that a token with little attention keeps its small weight.
         heat = pool_tokens(tokens, pool)
         mean = np.abs(heat[:, self.heard]).mean()
         return heat / mean if mean > 0 else np.zeros_like(heat)
@@ -92,15 +90,15 @@ class LayerReading:
             return slice(None)
         if self.timesteps is None:
             raise MapsError(
-                f"The readout weighs timesteps {_named(timesteps)} of {self.name} apart, and the steps of these "
-                "maps were summed out when they were made; make them with keep=('step',)."
+                f"The readout uses timesteps {_named(timesteps)} of {self.name} separately, but these maps were "
+                "averaged over steps. Trace with keep=('step',)."
             )
         inside = (self.timesteps >= timesteps[0]) & (self.timesteps < timesteps[1])
         if not inside.any():
             there = ", ".join(f"{one:g}" for one in self.timesteps)
             raise MapsError(
-                f"The readout weighs timesteps {_named(timesteps)} of {self.name}, and these maps are of {there}. "
-                "Were steps left out, or were the maps made at other timesteps than those of the calibration?"
+                f"The readout uses timesteps {_named(timesteps)} of {self.name}, but these maps have {there}. "
+                "Were steps removed, or were the maps made at other timesteps than the calibration?"
             )
         return inside
 
@@ -109,14 +107,14 @@ class LayerReading:
             return slice(None)
         if self.heads is None:
             raise MapsError(
-                f"The readout weighs head {head} of {self.name}, and the heads of these maps were summed out when "
-                "they were made; make them with keep=('head',)."
+                f"The readout uses head {head} of {self.name}, but these maps were averaged over heads. Trace "
+                "with keep=('head',)."
             )
         found = self.heads == head
         if not found.any():
             raise MapsError(
-                f"The readout weighs head {head} of {self.name}, which has the heads {self.heads.tolist()}. "
-                "Is it of another model, or was the selection narrowed?"
+                f"The readout uses head {head} of {self.name}, which has the heads {self.heads.tolist()}. "
+                "Does it belong to another model, or was the selection narrowed?"
             )
         return found
 
@@ -132,31 +130,32 @@ def weighted_maps(
     grid: SpectrogramGrid,
     target: CellGrid | None,
 ) -> TokenMaps:
-    """Read the one map of some tokens together as a fitted readout weighs it.
+    """Compute the pooled map of tokens with a fitted readout.
 
     Parameters
     ----------
-    layers, positions, prompt, image, grid, target
+    layers, positions, prompt_index, sample, grid, target
         As for `readouts.token_maps`.
     readout : FittedReadout
     pool : str
-        How the tokens become one map, before anything else.
+        Method that pools the tokens, which is applied first.
 
     Returns
     -------
     TokenMaps
-        Of one map, since the tokens are pooled.
+        One map, because the tokens are pooled.
 
     Raises
     ------
     MapsError
-        If the maps lack a layer, head or timestep that has a weight, or one of its layers has no column of audio.
+        If the maps lack a layer, head or timestep of the readout, or if one of its layers has no column with
+        audio.
     """
     missing = [name for name in readout.layers if name not in layers]
     if missing:
         raise MapsError(
-            f"The readout {readout.name!r} weighs {', '.join(missing)}, and these maps hold {', '.join(layers)}. "
-            "Is it of another model, or was the selection narrowed?"
+            f"The readout {readout.name!r} uses {', '.join(missing)}, but these maps contain {', '.join(layers)}. "
+            "Does it belong to another model, or was the selection narrowed?"
         )
     total: np.ndarray | float = 0.0
     cells = {name: cells_of(layers[name], grid) for name in readout.layers}
@@ -164,7 +163,7 @@ def weighted_maps(
     for name in readout.layers:
         reading = LayerReading.of(name, layers[name], positions, prompt_index=prompt_index, sample=sample)
         own = [part for part in readout.parts if part.layer == name]
-        # Weighed on the layer's own grid: resizing is linear, and done once.
+        # Resizing is linear, so compute the weighted sum on the grid of the layer and resize once.
         weighed = sum(part.weight * reading.part(pool, part.head, part.timesteps) for part in own)
         total = total + resample(np.asarray(weighed), cells[name], chosen)
     return TokenMaps(np.asarray(total)[None], chosen, readout.layers, OWN_MEAN)
@@ -179,14 +178,14 @@ def part_curves(
     sample: int,
     target: CellGrid,
 ) -> np.ndarray:
-    """Return each part's activation of a phrase, ``(parts, columns)``: what a readout of that part alone gives.
+    """Return the activation ``(parts, columns)`` of a phrase for each part, as if it were the whole readout.
 
-    Its tokens are averaged. The curve of a readout is the weighted sum of these.
+    Tokens are averaged. The activation of a readout is the weighted sum of these curves.
 
     Raises
     ------
     MapsError
-        As `weighted_maps`.
+        As for `weighted_maps`.
     """
     readings: dict[str, LayerReading] = {}
     curves = []

@@ -1,4 +1,4 @@
-"""The words of a prompt whose maps are at hand, each occurrence apart."""
+"""Find the words of a prompt that have stored maps."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from attnviz.text.words import fold, split_words
 
 @dataclass(frozen=True)
 class StoredWord:
-    """One occurrence of a word in a prompt, all of whose tokens are stored.
+    """One occurrence of a word in a prompt with all of its tokens stored.
 
     Attributes
     ----------
     text : str
-        The word as it stands in the prompt.
+        The word as spelled in the prompt.
     occurrence : int
-        Which of the word's occurrences, from 0.
+        Index of the occurrence, from 0.
     span : (int, int)
-        Character span in the prompt: the key to ask for it by, also where the word is repeated.
+        Character span in the prompt, which identifies the word also if it is repeated.
     positions : tuple of int
-        Its tokens' key positions, over all encoders.
+        Key positions of its tokens, over all encoders.
     repeated : bool
-        Whether the prompt has the word more than once.
+        Whether the word occurs more than once in the prompt.
     """
 
     text: str
@@ -36,14 +36,14 @@ class StoredWord:
 
     @property
     def label(self) -> str:
-        """The word, followed by its occurrence where it is repeated: ``"dog (2nd)"``."""
+        """The word, followed by its occurrence if it is repeated: ``"dog (2nd)"``."""
         return f"{self.text} ({_ordinal(self.occurrence + 1)})" if self.repeated else self.text
 
 
 def words_with_maps(table: TokenTable, stored: Iterable[int], encoder: int | None = None) -> list[StoredWord]:
-    """List the words all of whose tokens are stored, in the order of the prompt.
+    """Return the words with all tokens stored, in the order of the prompt.
 
-    A word that was cut off, or not stored, is left out.
+    Words that were truncated or not stored are omitted.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def words_with_maps(table: TokenTable, stored: Iterable[int], encoder: int | Non
     stored : iterable of int
         Stored key positions.
     encoder : int, optional
-        Count the tokens of this encoder only.
+        Consider the tokens of this encoder only.
     """
     rows = table.rows[table.rows["kind"] == "text"]
     if encoder is not None:

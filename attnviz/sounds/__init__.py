@@ -1,4 +1,4 @@
-"""Real recordings, and scenes composed of them with exact ground truth."""
+"""Recordings of ESC-10, scenes composed from them with exact ground truth, and the sound event detector."""
 
 from attnviz.sounds.attribution import attributions
 from attnviz.sounds.audibility import audible_frames, frame_intervals

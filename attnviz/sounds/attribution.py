@@ -1,4 +1,4 @@
-"""Who recorded what, under which licence: the list in ESC-10's README.md."""
+"""Authors and licences of the ESC-10 recordings, from the README.md of the data set."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ _ENTRY = re.compile(
 
 
 def attributions(folder: str | os.PathLike[str], *, required: bool = True) -> pd.DataFrame:
-    """Read who made each recording of ESC-10, and its licence.
+    """Read the author and licence of each ESC-10 recording.
 
     Parameters
     ----------
     folder : path-like
-        A folder of ESC-10, with its README.md.
+        Folder of ESC-10 that contains README.md.
     required : bool
-        Whether a missing or empty list is an error; otherwise the table has no rows.
+        Raise an error if the list is missing or empty. Otherwise, return an empty table.
 
     Returns
     -------
     pandas.DataFrame
-        One row a recording the README names (all 400, also where files are left out): ``recording`` (as
+        One row per recording listed in the README (all 400, even if files are missing): ``recording`` (such as
         "1-100032-A"), ``sound``, ``fold``, ``title``, ``url``, ``author``, ``licence`` (CC0, CC-BY or
-        CC-Sampling+), ``licence_url``.
+        CC-Sampling+) and ``licence_url``.
 
     Raises
     ------
     AudioError
-        There is no README.md, or it lists no recording, and `required` is set.
+        If `required` is True and README.md does not exist or lists no recordings.
     """
     path = Path(folder) / "README.md"
     try:

@@ -1,14 +1,14 @@
-"""Where a sound is audible: the rule behind the ground truth of composed scenes.
+"""Detect where a sound is audible, which defines the ground truth of composed scenes.
 
-A frame of 10 ms, one column of the spectrogram, is **audible** when its level is within `range_db` of the
-loudest frame of the same sound and above the absolute floor `floor_db`. Shorter silences than `min_gap`
-between audible frames are filled; nothing else is smoothed.
+A frame of 10 ms (one column of the spectrogram) is **audible** if its level is within `range_db` of the loudest
+frame of the same sound and above the absolute floor `floor_db`. Gaps between audible frames that are shorter than
+`min_gap` are filled. No other smoothing is applied.
 
-The level is weighted as the ear hears: the bass falls off by the A curve of IEC 61672 (-19 dB at 100 Hz, -11 dB
-at 200 Hz), without the curve's fall above 10 kHz. Unweighted, the rumble in a recording of a clock outlasts its
-ticks. The weighting rings: a sudden end may be seen one frame late.
+Levels use the low-frequency part of the A-weighting curve of IEC 61672 (-19 dB at 100 Hz, -11 dB at 200 Hz),
+without its attenuation above 10 kHz. Without weighting, the rumble in a recording of a clock would remain audible
+after the ticks. The weighting filter rings, so a sudden offset may be detected one frame late.
 
-Why 30 dB, the default: recordings have room noise. Median share of audible frames on folds 1-4 of ESC-10:
+The default range of 30 dB accounts for room noise. Median share of audible frames on folds 1-4 of ESC-10:
 
 ==============  =====  =====  =====  =====
 class           20 dB  25 dB  30 dB  40 dB
@@ -21,9 +21,10 @@ Clock tick      0.13   0.16   0.21   0.59
 Fire crackling  0.05   0.10   0.34   1.00
 ==============  =====  =====  =====  =====
 
-Rain, sea, helicopter and chainsaw are audible throughout either way. Short sounds keep their decay at 30 dB and
-change little around it; at 40 dB the silence between ticks and barks is lost in the noise of the room.
-Why gaps of 150 ms: a listener hears syllables and fast ticks as one sound, and annotated corpora do the same.
+Rain, sea waves, helicopter and chainsaw are audible throughout at each of these ranges. At 30 dB, short sounds
+keep their decay, and the share changes little with the range. At 40 dB, room noise fills the silence between ticks
+and barks. Gaps of up to 150 ms are filled because people hear syllables and fast ticks as one sound, and annotated
+corpora follow the same convention.
 """
 
 from __future__ import annotations
@@ -37,12 +38,12 @@ from attnviz.audio import MEL
 from attnviz.errors import AudioError
 
 Intervals = tuple[tuple[float, float], ...]
-"""Onsets and offsets in seconds, ascending, not touching."""
+"""Onsets and offsets in seconds, in ascending order and disjoint."""
 
 FRAME_SECONDS = MEL.hop_length / MEL.sample_rate
-"""Seconds of a frame: one column of the spectrogram."""
+"""Length of a frame in seconds, one column of the spectrogram."""
 
-_POWER_FLOOR = 1e-20  # -200 dB: digital silence has a level, too
+_POWER_FLOOR = 1e-20  # -200 dB, so that digital silence has a finite level
 
 
 def frame_levels(audio: np.ndarray, sample_rate: int = MEL.sample_rate, *, weighted: bool = True) -> np.ndarray:
@@ -53,14 +54,14 @@ def frame_levels(audio: np.ndarray, sample_rate: int = MEL.sample_rate, *, weigh
     audio : numpy.ndarray
         ``(samples,)`` floating point.
     sample_rate : int
-        Samples a second, a multiple of 100.
+        Sampling rate in Hz, a multiple of 100.
     weighted : bool
-        Whether the bass counts less, as the ear hears it.
+        Apply the low-frequency part of the A-weighting curve.
 
     Returns
     -------
     numpy.ndarray
-        ``(frames,)`` float64, mean power in dB: 0 is a full-scale square wave, -200 digital silence.
+        ``(frames,)`` float64, mean power in dB. A full-scale square wave has 0 dB, digital silence -200 dB.
     """
     hop = round(sample_rate * FRAME_SECONDS)
     samples = audio[: audio.size // hop * hop].astype(np.float64)
@@ -77,30 +78,30 @@ def audible_frames(
     floor_db: float = -70.0,
     min_gap: float = 0.15,
 ) -> np.ndarray:
-    """Return in which frames a sound that stands alone in `audio` is audible.
+    """Return the frames in which an isolated sound is audible.
 
     Parameters
     ----------
     audio : numpy.ndarray
-        ``(samples,)`` floating point: one sound, with silence around it or not.
+        ``(samples,)`` floating point: one sound, optionally surrounded by silence.
     sample_rate : int
-        Samples a second, a multiple of 100.
+        Sampling rate in Hz, a multiple of 100.
     range_db : float
-        How far below its loudest frame the sound is still audible, in dB.
+        Range below the loudest frame, in dB, in which the sound is audible.
     floor_db : float
-        Level below which nothing is audible, in dB relative to full scale.
+        Level in dB relative to full scale below which every sound is inaudible.
     min_gap : float
-        Seconds; shorter silences between audible frames are filled.
+        Length in seconds below which gaps between audible frames are filled.
 
     Returns
     -------
     numpy.ndarray
-        ``(frames,)`` bool, one for each whole 10 ms. All False for silence.
+        ``(frames,)`` bool, one per whole 10-ms frame. All False for silence.
 
     Raises
     ------
     AudioError
-        `audio` is shorter than one frame.
+        If `audio` is shorter than one frame.
     """
     levels = frame_levels(audio, sample_rate)
     if levels.size == 0:
@@ -132,7 +133,7 @@ def _runs(flags: np.ndarray) -> list[tuple[int, int]]:
 
 @lru_cache(maxsize=8)
 def _weighting(sample_rate: int) -> np.ndarray:
-    """Return the A curve's fall to the bass as second-order sections, 0 dB at 1 kHz."""
+    """Return the low-frequency part of the A-weighting curve as second-order sections, 0 dB at 1 kHz."""
     poles = -2 * np.pi * np.array([20.598997, 20.598997, 107.65265, 737.86223])
     digital = scipy.signal.bilinear_zpk(np.zeros(4), poles, 1.0, sample_rate)
     sections = scipy.signal.zpk2sos(*digital)

@@ -1,4 +1,4 @@
-"""Captions that tell the truth about when the sounds of a scene are heard."""
+"""Write captions that state the order and overlap of the sounds of a scene correctly."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from attnviz.text.sounds import PHRASES
 
 _PREFIXES = ("", "", "", "the sound of ", "we hear ", "a recording of ")
 _ORDER = (", then ", " then ", ", and then ", ", followed by ", " followed by ", " before ")
-_SAY_ORDER = 0.85  # share of the places where an order can be told in which it is
+_SAY_ORDER = 0.85  # probability of stating an order that holds
 _SAY_OVERLAP = 0.6
 _FULL_STOP = 0.3
-_OVERLAP = 0.5  # share of the shorter of two sounds that is heard together with the other: "while"
+_OVERLAP = 0.5  # fraction of the shorter of two sounds that must overlap the other for "while"
 
 
 @dataclass(frozen=True)
 class Heard:
-    """A sound, and when it is first and last heard.
+    """A sound with the times at which it is first and last audible.
 
     Attributes
     ----------
@@ -34,7 +34,7 @@ class Heard:
     last: float
 
     def beside(self, other: Heard) -> bool:
-        """Whether "while" is true of the two."""
+        """Return whether the two sounds overlap enough to be joined by "while"."""
         shared = min(self.last, other.last) - max(self.first, other.first)
         return shared >= _OVERLAP * min(self.last - self.first, other.last - other.first)
 
@@ -45,26 +45,27 @@ def write_caption(sounds: Sequence[Heard], rng: np.random.Generator) -> tuple[st
     Parameters
     ----------
     sounds : sequence of Heard
-        At least one, of different classes, in any order.
+        One or more sounds of different classes, in any order.
     rng : numpy.random.Generator
-        What chooses among the true captions.
+        Random generator that selects one of the correct captions.
 
     Returns
     -------
     caption : str
-        In lower case, with or without a full stop.
+        Caption in lower case, with or without a full stop.
     spans : list of (int, int)
-        Characters of each sound's phrase, in the order of `sounds`.
+        Character span of the phrase of each sound, in the order of `sounds`.
 
     Notes
     -----
-    What the connectives claim, and so what is true of every caption written here:
+    The connectives have the following meanings in every caption:
 
-    - *then*, *and then*, *followed by*, *before*: every sound named earlier is last heard before any sound
-      named later is first heard;
-    - *while*: each two of the sounds that it joins, back to the nearest of the words above, are heard
-      together for at least half of the shorter one (first onset to last offset);
-    - *and*, a comma: nothing, and the order of what they join is drawn by chance.
+    - *then*, *and then*, *followed by*, *before*: all sounds named earlier end before any sound named later
+    begins.
+    - *while*: any two of the joined sounds, back to the nearest of the words above, overlap for at least half of
+    the
+      shorter one (from first onset to last offset).
+    - *and* and commas state neither order nor overlap. The order of the joined sounds is random.
     """
     by_onset = sorted(range(len(sounds)), key=lambda i: (sounds[i].first, sounds[i].last, sounds[i].sound))
     groups = _groups(sounds, by_onset, rng)
@@ -91,11 +92,11 @@ def write_caption(sounds: Sequence[Heard], rng: np.random.Generator) -> tuple[st
 
 
 def _groups(sounds: Sequence[Heard], by_onset: list[int], rng: np.random.Generator) -> list[list[int]]:
-    """Cut the sounds where all before are over when all after begin, and the caption is to say so."""
+    """Split the sounds at points where all earlier sounds end before all later ones begin, some at random."""
     groups: list[list[int]] = [[by_onset[0]]]
     over = sounds[by_onset[0]].last
     for i in by_onset[1:]:
-        # Ordered by onset, this one is the first of all that are left.
+        # Sounds are sorted by onset, so all remaining sounds begin later than this one.
         if sounds[i].first >= over and rng.random() < _SAY_ORDER:
             groups.append([i])
         else:
@@ -105,7 +106,7 @@ def _groups(sounds: Sequence[Heard], by_onset: list[int], rng: np.random.Generat
 
 
 def _joins(sounds: Sequence[Heard], groups: list[list[int]], rng: np.random.Generator) -> list[str]:
-    """Choose what stands between each phrase and the next."""
+    """Choose the connectives between consecutive phrases."""
     joins: list[str] = []
     for position, group in enumerate(groups):
         if position:

@@ -1,4 +1,4 @@
-"""Scenes of known sounds at known times, drawn by a seed."""
+"""Compose random scenes of known sounds at known times."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from attnviz.sounds.placing import coloured_noise, cut_sound, heard, place, star
 from attnviz.sounds.recordings import Recording
 from attnviz.sounds.scene import Scene, SceneSound, add_up
 
-_PEAK = 0.95  # a mixture louder than this is turned down as a whole
-_FILLED = 0.9  # sounds one after another are cut to fill at most this share of the scene
+_PEAK = 0.95  # mixtures with a higher peak are attenuated
+_FILLED = 0.9  # sounds in a sequence are shortened to fill at most this share of the scene
 _STEEPEST = 2.0  # exponent of brown noise
 
 
@@ -34,13 +34,13 @@ def compose(
     Parameters
     ----------
     recordings : sequence of Recording
-        What may sound in it, in any order: a class is drawn first, then one of its recordings.
+        Available recordings, in any order. A class is drawn first, then one of its recordings.
     seed : int or sequence of int
-        Not negative. The same seed, recordings and settings give the same scene to the last bit.
+        Non-negative seed. The same seed, recordings and settings give a bit-identical scene.
     config : ComposerConfig, optional
-        What may vary, by how much, and what counts as audible.
+        Ranges of the random parameters and the definition of audibility.
     name : str, optional
-        File name of the mixture; by default ``scene-<seed>.wav``.
+        File name of the mixture. By default, ``scene-<seed>.wav``.
 
     Returns
     -------
@@ -50,16 +50,16 @@ def compose(
     Raises
     ------
     AudioError
-        No recordings, fewer classes than sounds of a scene, a seed that is none, or a recording that cannot
-        be read any more.
+        If there are no recordings, fewer classes than sounds in a scene, an invalid seed, or a recording that can
+        no longer be read.
 
     Notes
     -----
-    Each sound is a piece of a recording that holds its loudest moment, without inaudible ends. All begin at
-    a column of the spectrogram (10 ms). In a sequence every piece is over before the next begins. A
-    mixture that would exceed 0.95 is turned down as a whole, its background too.
+    Each sound is an excerpt of a recording that contains its loudest frame, with inaudible ends removed. Sounds
+    begin at the edge of a spectrogram column (10 ms). In a sequence, each sound ends before the next one begins.
+    If the peak of the mixture exceeds 0.95, the whole mixture is attenuated, including the background.
 
-    The draws are numpy's, so the same scene is promised for one version of numpy, and of soxr, only.
+    Scenes are reproducible with the same versions of NumPy and soxr only.
     """
     config = config or ComposerConfig()
     seeds = _seeds(seed)
@@ -123,20 +123,20 @@ def scenes(
     *,
     start: int = 0,
 ) -> Iterator[Scene]:
-    """Compose scenes one after another, as they are asked for.
+    """Generate scenes lazily.
 
     Parameters
     ----------
     recordings : sequence of Recording
-        What may sound in them.
+        Available recordings.
     count : int or None
-        How many; None: without end.
+        Number of scenes. None generates scenes without end.
     seed : int or sequence of int
-        Scene `i` is ``compose(recordings, (seed, i))``, whatever `count` and `start` are.
+        Seed. Scene `i` is ``compose(recordings, (seed, i))``, independent of `count` and `start`.
     config : ComposerConfig, optional
-        What may vary.
+        Ranges of the random parameters.
     start : int
-        Number of the first scene: a stream that was interrupted goes on there.
+        Index of the first scene, to resume an interrupted stream.
 
     Yields
     ------
@@ -145,7 +145,7 @@ def scenes(
     Raises
     ------
     AudioError
-        As :func:`compose`.
+        As for :func:`compose`.
     """
     seeds = _seeds(seed)
     ordered = sorted(recordings, key=lambda recording: recording.sort_key)
@@ -155,15 +155,15 @@ def scenes(
 
 
 def _choose(recordings: Sequence[Recording], config: ComposerConfig, rng: np.random.Generator) -> list[Recording]:
-    """Draw classes, and one recording of each."""
+    """Draw classes and one recording per class."""
     pools: dict[str, list[Recording]] = {}
     for recording in sorted(recordings, key=lambda recording: recording.sort_key):
         pools.setdefault(recording.sound, []).append(recording)
     fewest, most = config.events
     if len(pools) < fewest:
         raise AudioError(
-            f"a scene of {fewest} sounds of different classes was asked for, and the {len(recordings)} "
-            f"recordings given are of {len(pools)} classes: {list(pools)}."
+            f"a scene needs {fewest} sounds of different classes, but the {len(recordings)} recordings given "
+            f"contain {len(pools)} classes: {list(pools)}."
         )
     names = list(pools)
     count = int(rng.integers(fewest, min(most, len(names)) + 1))
@@ -172,7 +172,7 @@ def _choose(recordings: Sequence[Recording], config: ComposerConfig, rng: np.ran
 
 
 def _intervals(piece: np.ndarray, start: int, config: ComposerConfig) -> Intervals:
-    # Measured before a mixture is turned down, which changes no sound against another.
+    # Measured before the mixture is attenuated, which does not change relative levels.
     audible = np.concatenate([np.zeros(start, dtype=bool), heard(piece, config)])
     return frame_intervals(audible)
 
@@ -180,12 +180,12 @@ def _intervals(piece: np.ndarray, start: int, config: ComposerConfig) -> Interva
 def _seeds(seed: int | Sequence[int]) -> tuple[int, ...]:
     values = [seed] if isinstance(seed, (int, np.integer)) else list(seed)
     if not values or any(isinstance(v, bool) or not isinstance(v, (int, np.integer)) or v < 0 for v in values):
-        raise AudioError(f"seed is {seed!r}; a whole number from 0, or several, are needed.")
+        raise AudioError(f"seed is {seed!r}; expected a whole number from 0, or a sequence of them.")
     return tuple(int(value) for value in values)
 
 
 def _file_name(name: str | None, seeds: tuple[int, ...]) -> str:
     name = f"scene-{'-'.join(map(str, seeds))}.wav" if name is None else name
     if Path(name).name != name or not name.endswith(".wav") or name.startswith("."):
-        raise AudioError(f"name is {name!r}; a file name that ends with .wav, without a folder, is needed.")
+        raise AudioError(f"name is {name!r}; expected a file name that ends with .wav, without a folder.")
     return name

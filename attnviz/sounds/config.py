@@ -1,4 +1,4 @@
-"""What the composer may vary, and by how much."""
+"""Settings of the scene composer."""
 
 from __future__ import annotations
 
@@ -15,39 +15,40 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class ComposerConfig:
-    """How scenes are composed. Ranges are drawn from evenly, both ends included.
+    """Settings of the scene composer. Values are drawn uniformly from ranges, which include both ends.
 
     Parameters
     ----------
     events : (int, int)
-        Sounds of a scene, all of different classes; 1 to 10, and never more than there are classes.
+        Range of the number of sounds per scene, 1 to 10. The sounds have different classes, so their number is
+        limited to the number of classes.
     seconds : float
-        Length of a scene; a whole number of 10-ms columns, at least 1 s.
+        Length of a scene in seconds: a whole number of 10-ms columns, at least 1 s.
     lengths : (float, float)
-        Seconds of a recording that are used, at least 0.2; less where it is shorter, or where sounds one
-        after another would not fit otherwise.
+        Range of the length of a sound in seconds, at least 0.2. A sound is shorter if its recording is, or if the
+        sounds of a sequence would not fit.
     levels : (float, float)
-        Level of a sound's loudest 10 ms, in dB relative to full scale, -60 to 0.
+        Range of the level of the loudest 10 ms of a sound, in dB relative to full scale, -60 to 0.
     semitones : (float, float)
-        Change of pitch by resampling (which changes the tempo, too), -3 to 3.
+        Range of the pitch change, -3 to 3. Pitch is changed by resampling, which also changes the tempo.
     background : (float, float)
-        Level of the background noise, in dB relative to full scale, -100 to -20. The noise is white at one
-        end, brown at the other.
+        Range of the level of the background noise, in dB relative to full scale, -100 to -20. The colour of the
+        noise varies from white to brown.
     sequences : float
-        Share of the scenes in which sounds come one after another; in the others each begins anywhere, and
-        they may overlap.
+        Share of the scenes in which sounds follow each other. In the others, sounds begin anywhere and may
+        overlap.
     audible_range : float
-        A sound is audible within this many dB of its own loudest 10 ms, as the ear weighs the bass; 5 to 80.
-        See `attnviz.sounds.audibility` for the whole rule and the reason for 30.
+        Range in dB below the loudest 10 ms of a sound in which it is audible, with bass-weighted levels; 5 to 80.
+        See `attnviz.sounds.audibility` for the rule and the choice of 30.
     audible_floor : float
-        Level in dB below which nothing is audible, -120 to -40.
+        Level in dB relative to full scale below which sounds are inaudible, -120 to -40.
     min_gap : float
-        Seconds; shorter silences inside a sound count as audible. 0 to 1.
+        Length in seconds below which silences within a sound count as audible, 0 to 1.
 
     Raises
     ------
     AudioError
-        A value of another kind, out of its range, or a range whose ends are swapped.
+        If a value has the wrong type or is out of range, or if the ends of a range are swapped.
     """
 
     events: tuple[int, int] = (1, 4)
@@ -79,33 +80,33 @@ class ComposerConfig:
         ):
             object.__setattr__(self, name, _number(name, getattr(self, name), lowest, highest))
         if any(value != int(value) for value in self.events):
-            raise AudioError(f"events is {self.events}; whole numbers are needed.")
+            raise AudioError(f"events is {self.events}; expected whole numbers.")
         object.__setattr__(self, "events", (int(self.events[0]), int(self.events[1])))
         if abs(self.frames - self.seconds * MEL.sample_rate / MEL.hop_length) > 1e-6:
-            raise AudioError(f"seconds is {self.seconds:g}; a whole number of 10-ms columns is needed.")
+            raise AudioError(f"seconds is {self.seconds:g}; expected a whole number of 10-ms columns.")
         if self.levels[0] <= self.audible_floor:
             raise AudioError(
-                f"levels go down to {self.levels[0]:g} dB, and nothing below the audible_floor of "
-                f"{self.audible_floor:g} dB is audible: such a sound would never be heard."
+                f"levels start at {self.levels[0]:g} dB, which is not above the audible_floor of "
+                f"{self.audible_floor:g} dB. Such sounds would be inaudible."
             )
 
     @property
     def frames(self) -> int:
-        """Columns of the spectrogram of a scene."""
+        """Number of spectrogram columns of a scene."""
         return round(self.seconds * MEL.sample_rate / MEL.hop_length)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as a dictionary that JSON can hold."""
+        """Return the fields as a JSON-serialisable dictionary."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ComposerConfig:
-        """Return the settings that :meth:`to_dict` gave; left out ones have their default.
+        """Create settings from the result of :meth:`to_dict`. Missing fields have their default.
 
         Raises
         ------
         AudioError
-            An unknown field, or a value that is not allowed.
+            If a field is unknown or a value is invalid.
         """
         names = [field.name for field in fields(cls)]
         unknown = [str(name) for name in values if name not in names]
@@ -116,16 +117,16 @@ class ComposerConfig:
 
 def _number(name: str, value: object, lowest: float, highest: float) -> float:
     if isinstance(value, (bool, str)) or not hasattr(value, "__float__"):
-        raise AudioError(f"{name} is {value!r}; a number is needed.")
+        raise AudioError(f"{name} is {value!r}; expected a number.")
     number = float(value)
     if not lowest <= number <= highest or math.isinf(number):
-        raise AudioError(f"{name} is {number:g}; {lowest:g} to {highest:g} is allowed.")
+        raise AudioError(f"{name} is {number:g}; expected a value from {lowest:g} to {highest:g}.")
     return number
 
 
 def _range(name: str, value: object, lowest: float, highest: float) -> Range:
     if not isinstance(value, (tuple, list)) or len(value) != 2:
-        raise AudioError(f"{name} is {value!r}; two numbers, the lowest and the highest, are needed.")
+        raise AudioError(f"{name} is {value!r}; expected two numbers, the lowest and the highest.")
     low, high = (_number(name, end, lowest, highest) for end in value)
     if low > high:
         raise AudioError(f"{name} is {value!r}; the lowest must come first.")

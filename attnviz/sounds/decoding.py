@@ -1,4 +1,4 @@
-"""From probabilities in time to sound events."""
+"""Decode frame probabilities into sound events."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from attnviz.io.json_files import as_json, read_json
 from attnviz.io.storage import write_whole
 
 DECODING_NAME = "decoding.json"
-_LONGEST = 60.0  # seconds that a filter or an event may be asked to have
+_LONGEST = 60.0  # seconds; upper limit of the filter width and the minimum event length
 
 
 @dataclass(frozen=True)
 class Decoding:
-    """How probabilities become events.
+    """Settings that decode probabilities into events.
 
     Parameters
     ----------
     threshold : float or mapping of str to float
-        In (0, 1]: an event reaches it somewhere. One for all classes, or one for each, by name.
+        Threshold in (0, 1] that the probability of an event must reach: one for all classes, or one per class.
     low_share : float
-        In (0, 1]: an event lasts as long as the probability stays at or above this share of its threshold
-        (hysteresis); 1: as long as it stays at or above the threshold.
+        Fraction of the threshold, in (0, 1], for hysteresis: an event extends as long as the probability is at
+        least this fraction of the threshold. 1 disables hysteresis.
     median_seconds : float
-        Width of the median filter over the probabilities, in seconds, taken as the nearest odd number of
-        frames; 0: none.
+        Width of the median filter of the probabilities in seconds, rounded to an odd number of frames. 0 disables
+        the filter.
     min_seconds : float
-        Shorter events are dropped.
+        Minimum length of an event in seconds. Shorter events are dropped.
 
     Raises
     ------
     EventsError
-        A value is not a number, or out of range.
+        If a value is not a number or is out of range.
     """
 
     threshold: float | Mapping[str, float] = 0.5
@@ -65,12 +65,12 @@ class Decoding:
             object.__setattr__(self, name, 0.0 if value == 0 else _number(name, value, above=0, most=_LONGEST))
 
     def thresholds(self, classes: Sequence[str]) -> np.ndarray:
-        """Return one threshold a class, ``(classes,)`` float64.
+        """Return the threshold of each class, ``(classes,)`` float64.
 
         Raises
         ------
         EventsError
-            A class has none.
+            If a class has no threshold.
         """
         if not isinstance(self.threshold, Mapping):
             return np.full(len(classes), float(self.threshold))
@@ -85,15 +85,15 @@ class Decoding:
         Parameters
         ----------
         probabilities : numpy.ndarray
-            ``(..., frames)`` in [0, 1]. Outside the clip they count as 0, so what is too short to pass inside
-            the clip does not pass at its ends either.
+            ``(..., frames)`` in [0, 1]. Values outside the clip are taken as 0, so that short events are
+            suppressed at the ends of the clip as well.
         frame_seconds : float
-            Seconds from one frame to the next.
+            Length of a frame in seconds.
 
         Returns
         -------
         numpy.ndarray
-            Of the same shape.
+            Filtered probabilities of the same shape.
         """
         width = 2 * round((self.median_seconds / frame_seconds - 1) / 2) + 1
         if width <= 1:
@@ -104,26 +104,27 @@ class Decoding:
     def intervals(
         self, probabilities: np.ndarray, classes: Sequence[str], frame_seconds: float
     ) -> list[list[tuple[int, int]]]:
-        """Return when each class sounds, in frames.
+        """Return the events of each class, in frames.
 
         Parameters
         ----------
         probabilities : numpy.ndarray
             ``(classes, frames)`` in [0, 1].
         classes : sequence of str
-            Names, in the order of the rows.
+            Class names, in the order of the rows.
         frame_seconds : float
-            Seconds from one frame to the next.
+            Length of a frame in seconds.
 
         Returns
         -------
         list of list of (int, int)
-            For each class, by time and without contact: first frame of an event, and the first after it.
+            For each class, the first frame of each event and the frame after its last, in order of time and not
+            adjacent.
 
         Raises
         ------
         EventsError
-            A class has no threshold.
+            If a class has no threshold.
 
         Examples
         --------
@@ -144,23 +145,23 @@ class Decoding:
         ]
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write ``decoding.json`` into a listener's folder.
+        """Write ``decoding.json`` into the folder of a listener.
 
         Raises
         ------
         OutputError
-            It cannot be written.
+            If the file cannot be written.
         """
         write_whole(Path(folder) / DECODING_NAME, as_json(asdict(self), DECODING_NAME))
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Decoding:
-        """Read a listener's ``decoding.json``; the defaults where it has none.
+        """Read ``decoding.json`` from the folder of a listener, or return the defaults if there is none.
 
         Raises
         ------
         CheckpointError
-            The file is damaged.
+            If the file is damaged.
         """
         path = Path(folder) / DECODING_NAME
         names = [item.name for item in fields(cls)]
@@ -169,7 +170,7 @@ class Decoding:
         values = read_json(path, error=CheckpointError)
         try:
             if not isinstance(values, dict) or set(values) - set(names):
-                raise CheckpointError(f"{path} is no decoding; it may have {names} and nothing else.")
+                raise CheckpointError(f"{path} is not a decoding file; it may contain {names} only.")
             return cls(**values)
         except (ValueError, EventsError) as error:
             raise CheckpointError(f"{path} cannot be used: {error}") from error
@@ -184,5 +185,5 @@ def _runs(active: np.ndarray) -> list[tuple[int, int]]:
 def _number(name: str, value: object, *, above: float, most: float) -> float:
     number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
     if not above < number <= most:
-        raise EventsError(f"{name} is {value!r}; a number above {above:g} and at most {most:g} is needed.")
+        raise EventsError(f"{name} is {value!r}; expected a number above {above:g} and at most {most:g}.")
     return number

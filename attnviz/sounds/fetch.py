@@ -1,4 +1,4 @@
-"""ESC-10 from its public archive, or from a copy of it."""
+"""Fetch ESC-10 from its public archive or from a copy."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ _DOCUMENTS = ("README.md", "LICENSE")
 def fetch_esc10(
     target: str | os.PathLike[str], *, source: str | os.PathLike[str] | None = None, overwrite: bool = False
 ) -> Path:
-    """Put ESC-10 into a folder, checked.
+    """Copy or download ESC-10 into a folder and check it.
 
     Parameters
     ----------
     target : path-like
-        The folder to make, in the published layout; there whole or not at all.
+        Folder to create, in the published layout. It is created atomically.
     source : str or path-like, optional
-        A folder that holds ESC-10, a zip file of it, or the address of one. None: the public archive at the
-        commit this project was made with (about 40 MB).
+        A folder with ESC-10, or the path or URL of a zip file. By default, the public archive at a fixed commit
+        (about 40 MB).
     overwrite : bool
-        Whether an existing `target` may be replaced.
+        Replace an existing `target`.
 
     Returns
     -------
@@ -60,21 +60,21 @@ def fetch_esc10(
     Raises
     ------
     AudioError
-        The source is not there, cannot be downloaded, is no zip file, or fails a check.
+        If the source does not exist, cannot be downloaded, is not a zip file, or fails a check.
     OutputError
-        `target` exists, or cannot be written.
+        If `target` exists or cannot be written.
 
     Warns
     -----
     AttnVizWarning
-        The copy in `source` leaves out whole folds.
+        If whole folds are missing from the copy in `source`.
 
     Notes
     -----
-    Checked are: eight recordings of each of the ten classes in each fold, all five folds if it is the public
-    archive; that every recording is a whole Ogg file, decodes and is not silent; that no source recording is
-    in two folds. Not checked is a checksum of the archive, which the service packs anew at each request: its
-    address names the commit. Only recordings, README.md and LICENSE are taken from the source.
+    The following is checked: each fold contains eight recordings of each of the ten classes, and the public
+    archive contains all five folds; every recording is a complete Ogg file that decodes and is not silent; no
+    source recording is in two folds. The archive has no fixed checksum, because the service repacks it for each
+    request; its URL names the commit instead. Only recordings, README.md and LICENSE are copied from the source.
     """
     place = checked_path(target, "the folder for ESC-10", OutputError).absolute()
     check_free(place, overwrite=overwrite, kind=_ESC10)
@@ -106,7 +106,7 @@ def _take(source: Path, folder: Path) -> None:
 
 def _unpack_address(address: str, folder: Path) -> None:
     archive = folder / "archive.zip"
-    with archive.open("wb") as file:  # a full disk is an OSError of its own, not one of the network's
+    with archive.open("wb") as file:  # outside the network handler, so that a full disk is not a network error
         for chunk in _download(address):
             file.write(chunk)
     _unpack(archive, folder)
@@ -126,14 +126,14 @@ def _download(address: str) -> Iterator[bytes]:
             f"ESC-10 cannot be downloaded from {address}: {error}. Without a network, give a copy as source."
         ) from error
     if expected is not None and received != int(expected):
-        raise AudioError(f"{address} broke off after {received} of {expected} bytes. Try again.")
+        raise AudioError(f"the download of {address} stopped after {received} of {expected} bytes. Try again.")
 
 
 def _unpack(archive: Path, folder: Path) -> None:
     try:
         with zipfile.ZipFile(archive) as file:
             for name in file.namelist():
-                # Files are in one folder named after the commit, or at the top.
+                # Files are in a folder named after the commit, or at the top level.
                 place = _place(name) or _place(name.partition("/")[2])
                 if place is not None:
                     (folder / place).parent.mkdir(exist_ok=True)
@@ -144,7 +144,7 @@ def _unpack(archive: Path, folder: Path) -> None:
 
 
 def _place(name: str) -> str | None:
-    """Return where a file of the data set belongs, or None for any other, whatever path it claims."""
+    """Return the place of a file of the data set, or None for any other file, including unsafe paths."""
     if name in _DOCUMENTS:
         return name
     sound, _, file = name.partition("/")
@@ -153,12 +153,12 @@ def _place(name: str) -> str | None:
 
 
 def _check(folder: Path, source: str, *, every_fold: bool) -> list[int]:
-    """Raise AudioError where the folder is not ESC-10; return the folds it leaves out."""
+    """Raise AudioError if the folder is not ESC-10; return the missing folds."""
     listed, strange = list_recordings(folder)
     if not listed:
         raise AudioError(
             f"{source} has no recordings of the form 'CLASS_ID - Class name/FOLD-FREESOUNDID-TAKE.ogg'. "
-            "Is it the folder that holds the ten class folders?"
+            "Is it the folder that contains the ten class folders?"
         )
     found = Counter((recording.class_id, recording.fold) for recording in listed)
     folds = FOLDS if every_fold else tuple(sorted({recording.fold for recording in listed}))

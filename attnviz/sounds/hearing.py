@@ -1,4 +1,4 @@
-"""What was heard in a clip: probabilities, events, and how well the listener hears."""
+"""The result of a listener for a clip: probabilities, events and the measured quality of the listener."""
 
 from __future__ import annotations
 
@@ -20,38 +20,38 @@ from attnviz.text.sounds import find_label
 
 PEAK_SECONDS = 0.5
 COVERED = 0.9
-"""Share of a clip in events from which on they are doubted. Of 80 composed scenes of ESC-10 (fold 3) at most 0.88
-is in events, of three real clips of other sounds (AudioCaps) at least 0.98."""
+"""Share of a clip covered by events from which the events are doubtful. Events cover at most 0.88 of each of 80
+composed scenes of ESC-10 (fold 3), and at least 0.98 of three real clips of other sounds (AudioCaps)."""
 UNEXPLAINED = 0.5
-"""Share of the audible frames in no event from which on the listener says so: 2 of those 80 scenes have more."""
-_SHORTEST_DOUBTED = 5.0  # seconds: a shorter clip may well be one sound
-_LOUD_DB = 20.0  # frames that make the clip: within so much of its loudest 0.4 s
+"""Share of audible frames outside all events from which they are doubtful. 2 of those 80 scenes exceed it."""
+_SHORTEST_DOUBTED = 5.0  # seconds; a shorter clip may consist of one sound
+_LOUD_DB = 20.0  # frames within this range of the loudest 0.4 s count as the content of the clip
 _MOST_SHOWN = 20
 
 
 @dataclass(frozen=True, eq=False)
 class Hearing:
-    """What a listener heard in a clip.
+    """Sound events that a listener detected in a clip.
 
     Attributes
     ----------
     clip : str
         Name of the clip, as in the event table.
     seconds : float
-        Length of the clip.
+        Length of the clip in seconds.
     probabilities : xarray.DataArray
-        Dims ``(sound, time)``, float32 in [0, 1]: how likely each class sounds in each frame. ``sound`` is the
-        class name, ``time`` the frame's centre in seconds. Not smoothed; 0 where the audio is inaudible.
+        Dims ``(sound, time)``, float32 in [0, 1]: probability of each class in each frame, without smoothing.
+        ``sound`` is the class name, ``time`` the centre of the frame in seconds. 0 where the audio is inaudible.
     events : pandas.DataFrame
-        Event table (`attnviz.events`), by onset; ``label`` is the class name. Events of one class do not touch.
+        Event table (`attnviz.events`), sorted by onset. ``label`` is the class name. Events of one class are not
+        adjacent.
     frame_seconds : float
-        Seconds from one frame to the next.
+        Length of a frame in seconds.
     quality : mapping or None
-        The listener's measured scores on recordings it was not trained on: ``fold``, ``frame_map`` (mean over
-        classes of the average precision of frames), ``psds1`` and ``ap`` (by class). None: not measured.
+        Scores of the listener, measured on recordings not used in training: ``fold``, ``frame_map`` (mean over
+        classes of the frame-wise average precision), ``psds1`` and ``ap`` (by class). None if not measured.
     levels : xarray.DataArray or None
-        Dims ``(time,)``: level of the 0.4 s around each frame, in dB of full scale (`attnviz.audio.levels`).
-        None: not known.
+        Dims ``(time,)``: level of the 0.4 s around each frame, in dBFS (`attnviz.audio.levels`). None if unknown.
     """
 
     clip: str
@@ -63,51 +63,51 @@ class Hearing:
     levels: xr.DataArray | None = None
 
     def level(self, sound: str) -> float:
-        """Return the level of what is heard as a class, in dB of full scale.
+        """Return the level of a class in dBFS.
 
-        Of the frames in its events, the highest power of the 0.4 s around one, which counts as far as the class is
-        believed to be there; -120 where there is no event of it.
+        The level is the maximum over the frames in events of the class of the power of the 0.4 s around the frame,
+        multiplied by the probability of the class. It is -120 if there is no event of the class.
 
         Raises
         ------
         EventsError
-            The listener does not know the class, or the levels are not known.
+            If the listener does not detect the class, or if levels are unknown.
         """
         self._check_known(sound)
         if self.levels is None:
-            raise EventsError("the levels of this hearing are not known: it was not made by listen().")
+            raise EventsError("the levels of this Hearing are unknown, because it was not created by listen().")
         power = self.probabilities.sel(sound=sound).to_numpy() * 10 ** (self.levels.to_numpy() / 10)
         heard = power[self._inside(self.events[self.events["label"] == sound])]
         return float(10 * np.log10(max(float(heard.max(initial=0.0)), 10 ** (LOWEST_DBFS / 10))))
 
     @property
     def doubt(self) -> str | None:
-        """Why what was heard may be other sounds than the listener knows; None where nothing suggests it.
+        """Reason to suspect that the clip contains sounds of other classes, or None.
 
-        The listener's probabilities do not tell: it is as sure of other sounds as of its own. What tells are
-        events that cover nearly the whole of a clip of 5 s or more, and audible audio that is in no event.
+        High probabilities do not exclude this, because the listener also assigns them to other sounds. The signs
+        are events that cover almost all of a clip of 5 s or more, and audible audio outside all events.
         """
         inside = self._inside(self.events)
         names = [str(name) for name in self.probabilities["sound"].values]
-        limits = f"the listener knows {len(names)} sounds and no others: {', '.join(names)}"
+        limits = f"the listener detects only these {len(names)} sounds: {', '.join(names)}"
         if self.seconds >= _SHORTEST_DOUBTED and inside.mean() >= COVERED:
             return (
-                f"events cover {inside.mean():.0%} of the clip: one steady sound, or sounds that the listener "
-                f"takes for one of its own; {limits}"
+                f"events cover {inside.mean():.0%} of the clip, which may contain one steady sound or sounds of "
+                f"other classes; {limits}"
             )
         if self.levels is None:
             return None
         level = self.levels.to_numpy()
         loud = (level >= INAUDIBLE_DBFS) & (level >= level.max() - _LOUD_DB)
         if loud.any() and (~inside)[loud].mean() >= UNEXPLAINED:
-            return f"{(~inside)[loud].mean():.0%} of what is audible is in no event; {limits}"
+            return f"{(~inside)[loud].mean():.0%} of the audible audio is outside all events; {limits}"
         return None
 
     @property
     def peaks(self) -> xr.DataArray:
-        """How clearly each class was heard: the largest mean probability of half a second.
+        """Maximum over time of the probability of each class, averaged over 0.5 s.
 
-        Dims ``(sound,)``, in [0, 1]. Of a clip shorter than that, the mean.
+        Dims ``(sound,)``, in [0, 1]. For a shorter clip, the mean probability.
         """
         frames = self.probabilities.sizes["time"]
         width = min(frames, max(1, round(PEAK_SECONDS / self.frame_seconds)))
@@ -115,66 +115,66 @@ class Hearing:
         return means.max("time").rename("peak")
 
     def strongest(self, n: int = 1) -> list[str]:
-        """Return the `n` classes of the highest :attr:`peaks`, highest first; all of them where there are fewer.
+        """Return the `n` classes with the highest :attr:`peaks` in descending order, or all if there are fewer.
 
         Raises
         ------
         AudioError
-            `n` is not a positive whole number.
+            If `n` is not a positive integer.
         """
         peaks = self.peaks
         order = np.argsort(-peaks.values, kind="stable")[: whole_number("n", n)]
         return [str(name) for name in peaks["sound"].values[order]]
 
     def onset(self, sound: str) -> float | None:
-        """Return when a class is first heard, in seconds; None where it is not.
+        """Return the first onset of a class in seconds, or None if it has no event.
 
         Raises
         ------
         EventsError
-            The listener does not know the class.
+            If the listener does not detect the class.
         """
         self._check_known(sound)
         onsets = self.events.loc[self.events["label"] == sound, "onset"]
         return float(onsets.min()) if len(onsets) else None
 
     def of_caption(self, caption: str) -> pd.DataFrame:
-        """Return the events of the classes that a caption names, each with its place in the caption.
+        """Return the events of the classes that a caption names, with their spans in the caption.
 
         Parameters
         ----------
         caption : str
-            What the clip was generated from, or what is said to be heard in it.
+            Prompt or description of the clip.
 
         Returns
         -------
         pandas.DataFrame
-            Event table with `span` and `caption`. A class that the caption names and that was not heard is a row
-            without times: a phrase that is silent.
+            Event table with `span` and `caption`. A class that is named but was not detected has a row without
+            times, which marks a silent phrase.
 
         Raises
         ------
         EventsError
-            The caption names no class that the listener knows, or one class in several places: which of them
-            sounded is not known then.
+            If the caption names none of the classes of the listener, or names one class more than once, so that
+            events cannot be assigned to one phrase.
 
         Warns
         -----
         AttnVizWarning
-            What was heard and is not named; it is left out.
+            If events of other classes were detected. They are omitted.
         """
         known = [str(name) for name in self.probabilities["sound"].values]
         named = [name for name in known if find_label(caption, name)]
         if not named:
             raise EventsError(
-                f"the caption {caption!r} names none of the sounds that the listener knows: {', '.join(known)}. "
-                "Give events of your own, an event table or a file of them."
+                f"the caption {caption!r} names none of the sounds that the listener detects: {', '.join(known)}. "
+                "Give an event table or an event file instead."
             )
         others = self.events[~self.events["label"].isin(named)]
         if len(others):
             heard = (f"{row.label} {row.onset:.2f}-{row.offset:.2f} s" for row in others.itertuples())
             warnings.warn(
-                f"the listener heard what the prompt does not name, which is left out: {', '.join(heard)}.",
+                f"the listener detected sounds that the prompt does not name (omitted): {', '.join(heard)}.",
                 AttnVizWarning,
                 stacklevel=2,
             )
@@ -184,7 +184,7 @@ class Hearing:
         return with_spans(pd.concat([own, rows], ignore_index=True) if silent else own, caption)
 
     def _inside(self, events: pd.DataFrame) -> np.ndarray:
-        """Mark the frames whose centre is in one of some events."""
+        """Return a mask of the frames with their centre in an event."""
         frames = self.probabilities.sizes["time"]
         centres = (np.arange(frames) + 0.5) * self.frame_seconds
         inside = np.zeros(frames, dtype=bool)
@@ -195,11 +195,11 @@ class Hearing:
     def _check_known(self, sound: str) -> None:
         known = [str(name) for name in self.probabilities["sound"].values]
         if sound not in known:
-            raise EventsError(f"the listener knows no sound {sound!r}; it knows {', '.join(known)}.")
+            raise EventsError(f"the listener does not detect {sound!r}; it detects {', '.join(known)}.")
 
     @property
     def quality_line(self) -> str:
-        """One line that says how well the listener hears, to be shown beside everything it heard."""
+        """One line with the measured quality of the listener, shown with its results."""
         frames = f"{1000 * self.frame_seconds:g} ms frames"
         if self.quality is None:
             return f"listener: quality not measured, {frames}"

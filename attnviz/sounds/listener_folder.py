@@ -1,4 +1,4 @@
-"""A trained listener on disk: its network, how its probabilities are decoded, and how well it hears."""
+"""Load a trained listener: its network, decoding and measured quality."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ QUALITY_NAME = "quality.json"
 
 @dataclass(frozen=True, eq=False)
 class TrainedListener:
-    """A network with what was tuned and measured for it.
+    """A listener network with its decoding and measured quality.
 
     Attributes
     ----------
     listener : Listener
         The network.
     decoding : Decoding
-        How its probabilities become events.
+        Settings that decode probabilities into events.
     quality : dict or None
         See :func:`read_quality`.
     """
@@ -38,12 +38,12 @@ class TrainedListener:
 
 
 def trained_listener(model: str | os.PathLike[str] | Listener | None) -> TrainedListener:
-    """Return the bundled listener, or that of a folder, or a network with default decoding and no known quality.
+    """Return the bundled listener, the listener of a folder, or a network with default decoding.
 
     Raises
     ------
     CheckpointError
-        The listener is missing or damaged.
+        If the listener is missing or damaged.
     """
     if isinstance(model, Listener):
         return TrainedListener(model, Decoding(), None)
@@ -51,10 +51,8 @@ def trained_listener(model: str | os.PathLike[str] | Listener | None) -> Trained
         return _bundled()
     try:
         folder = Path(model).expanduser()
-    except (TypeError, RuntimeError) as error:  # of another type; an unknown user's home
-        raise CheckpointError(
-            f"model is {model!r}; the folder of a listener, or a Listener, is needed."
-        ) from error
+    except (TypeError, RuntimeError) as error:  # wrong type, or "~" of an unknown user
+        raise CheckpointError(f"model is {model!r}; expected the folder of a listener, or a Listener.") from error
     return _read(folder)
 
 
@@ -62,8 +60,8 @@ def trained_listener(model: str | os.PathLike[str] | Listener | None) -> Trained
 def _bundled() -> TrainedListener:
     if not BUNDLED.is_dir():
         raise CheckpointError(
-            f"this copy of attnviz holds no listener: there is no folder {BUNDLED}. Give the folder of a trained "
-            "one as model, or install attnviz anew."
+            f"this installation of attnviz has no listener: the folder {BUNDLED} does not exist. Give the folder "
+            "of a trained listener as model, or reinstall attnviz."
         )
     return _read(BUNDLED)
 
@@ -73,25 +71,24 @@ def _read(folder: Path) -> TrainedListener:
 
 
 def read_quality(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """Read how well a listener was measured to hear recordings it was not trained on.
+    """Read the scores of a listener, measured on recordings not used in training.
 
     Parameters
     ----------
     folder : path-like
-        The listener's, with a ``quality.json`` such as
+        Folder of the listener, with a file ``quality.json`` such as
         ``{"fold": 4, "frame_map": 0.81, "psds1": 0.4, "ap": {"Dog bark": 0.9, ...}}``.
 
     Returns
     -------
     dict or None
-        ``fold``: of ESC-10; ``frame_map``: mean over classes of the average precision of frames; ``psds1``;
-        ``ap``: average precision of frames by class. More may be there. None: there is no such file, so
-        nothing is known.
+        ``fold``: fold of ESC-10; ``frame_map``: mean over classes of the frame-wise average precision; ``psds1``;
+        ``ap``: frame-wise average precision by class. Other keys are allowed. None if the file does not exist.
 
     Raises
     ------
     CheckpointError
-        The file is damaged, or a score is not in [0, 1].
+        If the file is damaged, or a score is not in [0, 1].
     """
     path = Path(folder) / QUALITY_NAME
     if not path.exists():
@@ -100,7 +97,7 @@ def read_quality(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
     try:
         scores = [quality["frame_map"], quality["psds1"], *quality["ap"].values()]
         if not isinstance(quality["fold"], int) or not all(0 <= score <= 1 for score in scores):
-            raise ValueError("fold is a whole number, and scores are in [0, 1]")
+            raise ValueError("fold must be a whole number, and scores must be in [0, 1]")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path} cannot be used: {type(error).__name__}: {error}.") from error
     return quality

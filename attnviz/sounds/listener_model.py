@@ -1,4 +1,4 @@
-"""The network of the listener: a convolutional recurrent sound event detector on the mel image."""
+"""Network of the listener: a convolutional recurrent sound event detector on mel images."""
 
 from __future__ import annotations
 
@@ -24,32 +24,33 @@ WEIGHTS_NAME = "listener.safetensors"
 
 @dataclass(frozen=True)
 class ListenerConfig:
-    """What a listener is built from.
+    """Configuration of a listener.
 
     Parameters
     ----------
     classes : tuple of str
-        What it tells apart, in the order of its outputs.
+        Class names, in the order of the outputs.
     channels : tuple of int
-        Of the convolutional blocks. The first `time_halvings` of them halve the time axis, all halve the
-        frequency axis.
+        Channels of the convolutional blocks. All blocks halve the frequency axis, and the first `time_halvings`
+        blocks also halve the time axis.
     hidden : int
-        Width of the recurrent layer, each way.
+        Width of the recurrent layers in each direction.
     recurrent_layers : int
-        How many.
+        Number of recurrent layers.
     time_halvings : int
-        With 1, and 2 columns averaged, a frame is 4 columns of the spectrogram: 40 ms.
+        Number of blocks that halve the time axis. With 1, and `columns_averaged` of 2, a frame is 4 columns of the
+        spectrogram (40 ms).
     dropout : float
-        In training, after the convolutions.
+        Dropout probability after the convolutions in training.
     mel_bands : int
-        Rows of the mel image after neighbouring bands were averaged; divides 256.
+        Rows of the mel image after averaging of adjacent bands. Must divide 256.
     columns_averaged : int
-        Neighbouring columns that are averaged, too, before the first convolution.
+        Number of adjacent columns averaged before the first convolution.
 
     Raises
     ------
     CheckpointError
-        A value is of the wrong kind or out of range.
+        If a value has the wrong type or is out of range.
     """
 
     classes: tuple[str, ...] = CLASSES
@@ -65,57 +66,55 @@ class ListenerConfig:
         for name in ("classes", "channels"):
             value = getattr(self, name)
             if not isinstance(value, (list, tuple)) or not value:
-                raise CheckpointError(f"{name} is {value!r}; a list is needed.")
+                raise CheckpointError(f"{name} is {value!r}; expected a non-empty list.")
             object.__setattr__(self, name, tuple(value))
         names = self.classes
         if not all(isinstance(name, str) and name for name in names) or len(set(names)) < len(names):
-            raise CheckpointError(f"classes is {list(names)}; names are needed, each once.")
+            raise CheckpointError(f"classes is {list(names)}; expected names without duplicates.")
         counts = {
             name: getattr(self, name) for name in ("hidden", "recurrent_layers", "mel_bands", "columns_averaged")
         }
         counts |= {f"channels[{i}]": value for i, value in enumerate(self.channels)}
         for name, value in counts.items():
             if not _is_whole(value) or value < 1:
-                raise CheckpointError(f"{name} is {value!r}; a positive whole number is needed.")
+                raise CheckpointError(f"{name} is {value!r}; expected a positive whole number.")
         if MEL.n_mels % self.mel_bands or self.mel_bands % 2 ** len(self.channels):
             raise CheckpointError(
                 f"mel_bands is {self.mel_bands}; it must divide {MEL.n_mels} and be halved "
                 f"{len(self.channels)} times."
             )
         if not _is_whole(self.time_halvings) or not 0 <= self.time_halvings <= len(self.channels):
-            raise CheckpointError(
-                f"time_halvings is {self.time_halvings!r}; 0 to {len(self.channels)} is allowed."
-            )
+            raise CheckpointError(f"time_halvings is {self.time_halvings!r}; expected 0 to {len(self.channels)}.")
         if not isinstance(self.dropout, (int, float)) or not 0 <= self.dropout < 1:
-            raise CheckpointError(f"dropout is {self.dropout!r}; 0 or more, and below 1, is needed.")
+            raise CheckpointError(f"dropout is {self.dropout!r}; expected a value of at least 0 and below 1.")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ListenerConfig:
-        """Read the contents of a ``config.json``; CheckpointError where they are not a listener's."""
+        """Create a configuration from the contents of ``config.json``; raise CheckpointError if invalid."""
         names = [item.name for item in fields(cls)]
         if not isinstance(values, Mapping) or set(values) - set(names):
             unknown = sorted(set(values) - set(names)) if isinstance(values, Mapping) else type(values).__name__
-            raise CheckpointError(f"a listener's configuration has {names}, and not {unknown}.")
+            raise CheckpointError(f"the configuration of a listener has the fields {names}, not {unknown}.")
         return cls(**values)
 
     @property
     def columns_per_frame(self) -> int:
-        """Columns of the spectrogram that one output frame covers."""
+        """Number of spectrogram columns per output frame."""
         return self.columns_averaged * 2**self.time_halvings
 
 
 class Listener(nn.Module):
-    """A sound event detector (CRNN): a mel image in, one probability a class and a frame out.
+    """Sound event detector (CRNN) that maps a mel image to the logits of each class in each frame.
 
     Parameters
     ----------
     config : ListenerConfig
-        What it is built from.
+        Configuration of the network.
 
     Notes
     -----
-    Blocks of two 3 x 3 convolutions with batch normalisation, a bidirectional GRU over time and one
-    linear layer, after Cakir et al. 2017 (arXiv 1702.06286).
+    The network consists of blocks of two 3 x 3 convolutions with batch normalisation, a bidirectional GRU over
+    time and a linear layer, following Cakir et al. 2017 (arXiv 1702.06286).
     """
 
     def __init__(self, config: ListenerConfig) -> None:
@@ -134,13 +133,13 @@ class Listener(nn.Module):
         self.out = nn.Linear(2 * config.hidden, len(config.classes))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Return logits.
+        """Compute logits.
 
         Parameters
         ----------
         images : torch.Tensor
-            ``(batch, 256, columns)`` in [0, 1], row 0 the highest frequency; columns a multiple of
-            ``config.columns_per_frame``.
+            ``(batch, 256, columns)`` in [0, 1], with the highest frequency in row 0. The number of columns is a
+            multiple of ``config.columns_per_frame``.
 
         Returns
         -------
@@ -150,12 +149,12 @@ class Listener(nn.Module):
         Raises
         ------
         AudioError
-            Images of another shape.
+            If the images have another shape.
         """
         if images.ndim != 3 or images.shape[1] != MEL.n_mels or images.shape[2] % self.config.columns_per_frame:
             raise AudioError(
-                f"the images have the shape {tuple(images.shape)}; (batch, {MEL.n_mels}, columns) is needed, "
-                f"columns a multiple of {self.config.columns_per_frame}."
+                f"the images have the shape {tuple(images.shape)}; expected (batch, {MEL.n_mels}, columns) "
+                f"with columns a multiple of {self.config.columns_per_frame}."
             )
         averaged = (images.shape[1] // self.config.mel_bands, self.config.columns_averaged)
         x = nn.functional.avg_pool2d(images[:, None], averaged)
@@ -171,42 +170,40 @@ class Listener(nn.Module):
         Returns
         -------
         Listener
-            In float32 and evaluation mode, on the CPU.
+            Listener in float32 and evaluation mode, on the CPU.
 
         Raises
         ------
         CheckpointError
-            A file is missing or damaged, or the weights are not those the configuration describes.
+            If a file is missing or damaged, or if the weights do not match the configuration.
         """
         root = checked_path(folder, "the folder of a listener", CheckpointError)
-        hint = f"{root} holds no listener that can be read."
+        hint = f"{root} does not contain a readable listener."
         try:
             config = ListenerConfig.from_dict(read_json(root / CONFIG_NAME, error=CheckpointError, hint=hint))
             state = safetensors.torch.load_file(root / WEIGHTS_NAME)
-            # Without memory for its own weights: a damaged configuration may ask for any size.
+            # Allocate no weights here: a damaged configuration may specify any size.
             with torch.device("meta"):
                 model = cls(config)
-            # Cloned: in the file's buffer a tensor begins anywhere, and kernels round by where it does.
+            # Clone: tensors in the file buffer have arbitrary alignment, which affects rounding in kernels.
             state = {name: part.clone() for name, part in state.items()}
             model.load_state_dict(state, assign=True)
         except (OSError, ValueError, safetensors.SafetensorError) as error:
-            raise CheckpointError(f"{root} holds no listener that can be read: {error}") from error
+            raise CheckpointError(f"{root} does not contain a readable listener: {error}") from error
         except RuntimeError as error:
-            raise CheckpointError(
-                f"{root / WEIGHTS_NAME} does not fit {CONFIG_NAME} beside it: {error}"
-            ) from error
+            raise CheckpointError(f"{root / WEIGHTS_NAME} does not match {CONFIG_NAME}: {error}") from error
         broken = [name for name, part in model.state_dict().items() if not torch.isfinite(part).all()]
         if broken:
-            raise CheckpointError(f"{root / WEIGHTS_NAME} holds NaN or infinite weights: {broken[:5]}.")
+            raise CheckpointError(f"{root / WEIGHTS_NAME} contains NaN or infinite weights: {broken[:5]}.")
         return model.float().eval()
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write ``config.json`` and ``listener.safetensors`` into a folder, made where it is not there.
+        """Write ``config.json`` and ``listener.safetensors`` into a folder, which is created if necessary.
 
         Raises
         ------
         OutputError
-            The folder cannot be written.
+            If the folder cannot be written.
         """
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
         with files_into(folder) as root:

@@ -1,4 +1,4 @@
-"""Sound events of any audio, heard by a trained listener."""
+"""Detect sound events in audio with a trained listener."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from attnviz.sounds.hearing import Hearing
 from attnviz.sounds.listener_folder import trained_listener
 from attnviz.sounds.listener_model import Listener
 
-_WINDOW = 1024  # columns: the 10.24 s that the listener was trained on
-_OVERLAP = 256  # columns that neighbouring windows share: 2.56 s
-_CONTEXT = -(-MEL.pad // MEL.hop_length)  # hops around a window that its outermost columns look at
+_WINDOW = 1024  # columns: the 10.24 s of a training scene
+_OVERLAP = 256  # columns shared by adjacent windows: 2.56 s
+_CONTEXT = -(-MEL.pad // MEL.hop_length)  # hops around a window that its outermost columns depend on
 
 _logger = logging.getLogger(__name__)
 
@@ -37,50 +37,51 @@ def listen(
     model: str | os.PathLike[str] | Listener | None = None,
     decoding: Decoding | None = None,
 ) -> Hearing:
-    """Find the sound events of a clip.
+    """Detect the sound events of a clip.
 
     Parameters
     ----------
     audio : path, numpy.ndarray or torch.Tensor
-        A WAV, FLAC or OGG file of any sample rate and number of channels; or samples, ``(samples,)`` or
-        ``(samples, channels)``. Of any length from 0.06 s.
+        A WAV, FLAC or OGG file with any sampling rate and number of channels, or samples of shape ``(samples,)``
+        or ``(samples, channels)``. The length is at least 0.06 s.
     sample_rate : int, optional
-        Samples a second of an array; None: 16 000. A file says its own.
+        Sampling rate of an array in Hz. By default, 16 000. Not allowed for files.
     model : path-like or Listener, optional
-        Folder of a trained listener, or one that is loaded; None: the bundled one. The folder holds
-        ``config.json`` and ``listener.safetensors``, and may hold ``decoding.json`` and ``quality.json``.
+        Folder of a trained listener, or a loaded listener. By default, the bundled one. The folder contains
+        ``config.json`` and ``listener.safetensors``, and optionally ``decoding.json`` and ``quality.json``.
     decoding : Decoding, optional
-        How probabilities become events; None: the folder's own, or the defaults.
+        Settings that decode probabilities into events. By default, those of the folder, or the defaults of
+        `Decoding`.
 
     Returns
     -------
     Hearing
-        Probabilities, events, and the listener's measured quality, which is printed with them. Of a `Listener`
-        that was given as an object, the quality is unknown.
+        Probabilities, events and the measured quality of the listener. The quality is unknown if `model` is a
+        `Listener` object.
 
     Raises
     ------
     AudioError
-        Audio that cannot be read, is too short, or holds NaN.
+        If the audio cannot be read, is too short, or contains NaN.
     CheckpointError
-        The listener is missing or damaged.
+        If the listener is missing or damaged.
     EventsError
-        `decoding` has no threshold for one of the listener's classes.
+        If `decoding` has no threshold for a class of the listener.
 
     Notes
     -----
-    The listener hears the ten classes of ESC-10 (`attnviz.sounds.CLASSES`) and no others: another sound is
-    taken for one of them, or for none; ``Hearing.doubt`` says where that is likely.
+    The bundled listener detects the ten classes of ESC-10 (`attnviz.sounds.CLASSES`) only. It may mistake other
+    sounds for one of these; ``Hearing.doubt`` reports when this is likely.
 
-    Nothing is reported where the audio is inaudible: where the 0.4 s around a frame are below -50 dB of full scale
-    (`attnviz.audio.levels`), every probability is 0.
+    Probabilities are 0 where the audio is inaudible, that is, where the 0.4 s around a frame are below -50 dBFS
+    (`attnviz.audio.levels`).
 
-    The level of the audio is left alone. The listener was trained on mixtures that peak at up to 0.95, of
-    sounds whose loudest 10 ms are 28 to 12 dB below full scale; much quieter audio is better amplified first.
+    The audio is not normalised. The listener was trained on mixtures with peaks of up to 0.95, in which the
+    loudest 10 ms of each sound are 28 to 12 dB below full scale. Amplify much quieter audio first.
 
-    Audio of more than 10.24 s, the length of a training scene, is heard in windows of 10.24 s, which overlap
-    by 2.56 s (the last, which ends with the audio, by more); where they do, they are cross-faded. Shorter
-    audio is heard at its own length. A frame is reported where its centre lies within the audio.
+    Audio longer than 10.24 s, the length of a training scene, is processed in windows of 10.24 s that overlap by
+    2.56 s and are cross-faded. The last window ends with the audio and may overlap by more. Shorter audio is
+    processed at its own length. The result contains the frames with their centre within the audio.
     """
     trained = trained_listener(model)
     samples = _samples(audio, sample_rate)
@@ -90,7 +91,7 @@ def listen(
     columns = frames * step
     grid = SpectrogramGrid(width=columns, audio_seconds=min(seconds, columns * MEL.hop_length / MEL.sample_rate))
     heard = ~grid.padding(frames)
-    heard[0] = True  # of a listener whose frames are longer than the audio
+    heard[0] = True  # in case a frame is longer than the audio
     level = levels(samples, step * MEL.hop_length)[:frames][heard]
     probabilities = xr.DataArray(
         _probabilities(samples, trained.listener, frames)[:, heard] * (level >= INAUDIBLE_DBFS).astype(np.float32),
@@ -109,7 +110,9 @@ def listen(
 
 def _samples(audio: Any, sample_rate: int | None) -> np.ndarray:
     if sample_rate is not None and isinstance(audio, (str, os.PathLike)):
-        raise AudioError(f"sample_rate is {sample_rate}, but the file {audio} states its own: leave it out.")
+        raise AudioError(
+            f"sample_rate is {sample_rate}, but the file {audio} has its own sampling rate. Omit sample_rate."
+        )
     samples = load_audio(audio, source_rate=sample_rate)
     if samples.size < MEL.shortest:
         raise AudioError(
@@ -122,7 +125,7 @@ def _samples(audio: Any, sample_rate: int | None) -> np.ndarray:
 def _clip_name(audio: Any) -> str:
     if not isinstance(audio, (str, os.PathLike)):
         return "audio"
-    # A file's name need not be Unicode, but must be in a table that is written as text.
+    # File names may contain invalid Unicode, which a text table cannot.
     return Path(audio).name.encode("utf-8", errors="backslashreplace").decode("utf-8")
 
 
@@ -143,19 +146,19 @@ def _probabilities(samples: np.ndarray, listener: Listener, frames: int) -> np.n
 
 
 def _windows(frames: int, window: int, overlap: int) -> list[tuple[int, int]]:
-    """Return the first frame of each window and the first after it; all are of one length, if frames suffice."""
+    """Return the first frame of each window and the frame after its last. All windows have the same length."""
     last = max(0, frames - window)
     return [(start, min(start + window, frames)) for start in [*range(0, last, window - overlap), last]]
 
 
 def _fades(length: int, overlap: int) -> np.ndarray:
-    """Return weights that rise over the overlap, stay at 1, and fall; never 0."""
+    """Return positive weights that rise over the overlap, stay at 1, and fall."""
     ramp = np.arange(1, length + 1) / (overlap + 1)
     return np.minimum(1.0, np.minimum(ramp, ramp[::-1]))
 
 
 def _image(samples: np.ndarray, start: int, stop: int) -> np.ndarray:
-    """Return columns of the whole clip's mel image, silent beyond its end, without computing the others."""
+    """Return columns of the mel image of the clip, computing these only. Columns beyond its end are silent."""
     first = max(0, start - _CONTEXT)
     piece = samples[first * MEL.hop_length : (stop + _CONTEXT) * MEL.hop_length]
     return fit_width(mel_to_image(log_mel(piece))[:, start - first :], stop - start)
@@ -163,7 +166,7 @@ def _image(samples: np.ndarray, start: int, stop: int) -> np.ndarray:
 
 def _events(probabilities: xr.DataArray, decoding: Decoding, clip: str, seconds: float, step: int) -> pd.DataFrame:
     classes = [str(name) for name in probabilities["sound"].values]
-    hop = step * MEL.hop_length  # samples of a frame
+    hop = step * MEL.hop_length  # samples per frame
     found = decoding.intervals(probabilities.values, classes, hop / MEL.sample_rate)
     rows = [
         {
@@ -180,7 +183,7 @@ def _events(probabilities: xr.DataArray, decoding: Decoding, clip: str, seconds:
 
 @contextmanager
 def _evaluating(listener: Listener) -> Iterator[None]:
-    """Switch dropout and batch statistics off, and back as they were."""
+    """Put the listener into evaluation mode temporarily."""
     training = listener.training
     listener.eval()
     try:

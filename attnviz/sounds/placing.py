@@ -1,4 +1,4 @@
-"""One recording as one sound of a scene: cut, pitched, set to a level, and put in its place."""
+"""Prepare a recording for a scene: cut it, shift its pitch, set its level and place it."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from attnviz.sounds.audibility import audible_frames, frame_levels
 from attnviz.sounds.config import ComposerConfig
 from attnviz.sounds.recordings import RECORDING_RATE, Recording
 
-_FADE = MEL.sample_rate // 200  # 5 ms at both ends, so that a cut makes no click
-_BEFORE, _AFTER = 2, 5  # inaudible frames kept around the sound: its attack, its decay
-_MARGIN = 0.02  # seconds between the loudest moment and where a recording may be cut
+_FADE = MEL.sample_rate // 200  # 5 ms at both ends, to avoid clicks
+_BEFORE, _AFTER = 2, 5  # inaudible frames kept for the attack and the decay
+_MARGIN = 0.02  # minimum seconds between the loudest frame and a cut
 
 
 def cut_sound(
     recording: Recording, *, seconds: float, semitones: float, level: float, where: float, config: ComposerConfig
 ) -> np.ndarray:
-    """Return a piece of a recording, pitched, scaled, and without inaudible ends.
+    """Return an excerpt of a recording with changed pitch and level and without inaudible ends.
 
     Parameters
     ----------
     recording : Recording
-        What is cut.
+        Source of the excerpt.
     seconds : float
-        Length of the piece; less where the recording is shorter.
+        Length of the excerpt in seconds, limited to the length of the recording.
     semitones : float
-        Change of pitch by resampling.
+        Pitch change by resampling.
     level : float
-        Level of the loudest frame, in dB relative to full scale, bass and all.
+        Level of the loudest frame, in dB relative to full scale, without frequency weighting.
     where : float
-        0 to 1: from the earliest to the latest piece that holds the recording's loudest frame. So the piece
-        holds the sound, and "audible" is measured against the same loudest frame.
+        Position from 0 (earliest) to 1 (latest) among the excerpts that contain the loudest frame of the
+        recording, so that audibility is always relative to the same frame.
     config : ComposerConfig
-        For the rule of what is audible.
+        Settings that define audibility.
 
     Returns
     -------
@@ -45,7 +45,7 @@ def cut_sound(
     Raises
     ------
     AudioError
-        The recording cannot be read any more, or nothing of it is audible by the rule of `config`.
+        If the recording can no longer be read, or is inaudible with the settings of `config`.
     """
     rate = RECORDING_RATE * 2 ** (semitones / 12)
     audio, (loudest, over) = recording.audio, recording.loudest
@@ -61,8 +61,8 @@ def cut_sound(
     audible = np.flatnonzero(heard(piece, config))
     if audible.size == 0:
         raise AudioError(
-            f"nothing of {recording.path} is above the audible_floor of {config.audible_floor:g} dB when its "
-            f"loudest 10 ms are set to {level:.1f} dB. Is it all bass? Raise levels, or lower audible_floor."
+            f"{recording.path} stays below the audible_floor of {config.audible_floor:g} dB when its loudest 10 "
+            f"ms are set to {level:.1f} dB. Does it contain bass only? Raise levels, or lower audible_floor."
         )
     first, last = max(0, audible[0] - _BEFORE), audible[-1] + 1 + _AFTER
     piece = piece[first * MEL.hop_length : last * MEL.hop_length]
@@ -73,14 +73,14 @@ def cut_sound(
 
 
 def heard(audio: np.ndarray, config: ComposerConfig) -> np.ndarray:
-    """Return in which frames of the spectrogram a sound is audible, by the rule of `config`."""
+    """Return the spectrogram frames in which a sound is audible with the settings of `config`."""
     return audible_frames(
         audio, range_db=config.audible_range, floor_db=config.audible_floor, min_gap=config.min_gap
     )
 
 
 def place(piece: np.ndarray, start: int, frames: int) -> np.ndarray:
-    """Return ``(frames * hop,)`` float32: silence, and `piece` from frame `start` on."""
+    """Return ``(frames * hop,)`` float32: silence with `piece` placed at frame `start`."""
     stem = np.zeros(frames * MEL.hop_length, dtype=np.float32)
     begin = start * MEL.hop_length
     stem[begin : begin + piece.size] = piece[: stem.size - begin]
@@ -88,30 +88,31 @@ def place(piece: np.ndarray, start: int, frames: int) -> np.ndarray:
 
 
 def starts_in_sequence(lengths: list[int], frames: int, rng: np.random.Generator) -> list[int]:
-    """Return first frames of sounds one after another, with gaps by chance, that fit `frames` together."""
+    """Return first frames of consecutive sounds with random gaps, within `frames`."""
     room = frames - sum(lengths)
     gaps = np.sort(rng.integers(0, room + 1, size=len(lengths)))
     return [int(gap) + sum(lengths[:i]) for i, gap in enumerate(gaps)]
 
 
 def starts_anywhere(lengths: list[int], frames: int, rng: np.random.Generator) -> list[int]:
-    """Return a first frame for each sound, independent of the others; each ends within `frames`."""
+    """Return independent random first frames of sounds that end within `frames`."""
     return [int(rng.integers(0, frames - length + 1)) for length in lengths]
 
 
 def coloured_noise(samples: int, level: float, slope: float, rng: np.random.Generator) -> np.ndarray:
-    """Return steady noise.
+    """Return stationary noise.
 
     Parameters
     ----------
     samples : int
-        Length.
+        Number of samples.
     level : float
         Root mean square, in dB relative to full scale.
     slope : float
-        Power falls with frequency to this exponent: 0 is white, 1 pink, 2 brown noise (level below 40 Hz).
+        Exponent of the decrease of power with frequency: 0 for white, 1 for pink and 2 for brown noise. The
+        spectrum is flat below 40 Hz.
     rng : numpy.random.Generator
-        Where the noise comes from.
+        Random generator.
     """
     spectrum = np.fft.rfft(rng.standard_normal(samples))
     freq = np.fft.rfftfreq(samples, 1 / MEL.sample_rate)

@@ -1,4 +1,4 @@
-"""The recordings of ESC-10, read from its published folder layout."""
+"""Read the recordings of ESC-10 from its published folder layout."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ CLASSES = (
     "Rooster",
     "Fire crackling",
 )
-"""The ten classes, in the order of their numbers 1 to 10."""
+"""Names of the classes with numbers 1 to 10, in this order."""
 
 FOLDS = (1, 2, 3, 4, 5)
 PER_FOLD = 8  # recordings of each class in each fold
 RECORDING_RATE = 20_000
-"""Sample rate recordings are kept at: lowered by three semitones they still reach 8 kHz."""
+"""Sampling rate of loaded recordings in Hz. Lowered by three semitones, they still extend to 8 kHz."""
 
-_SILENT = 1e-4  # a peak below -80 dB is no sound
+_SILENT = 1e-4  # peak of -80 dBFS
 _SHORTEST = 0.1  # seconds
 _MAX_NAMED = 10
 
@@ -58,9 +58,9 @@ class Recording:
     fold : int
         Fold of the data set, 1 to 5.
     freesound_id : int
-        The source recording: clips cut from one source have one id, and are in one fold.
+        Number of the source recording. All clips of a source are in the same fold.
     take : str
-        Letter of the clip among those of its source.
+        Letter of the clip within its source.
     """
 
     path: Path
@@ -72,22 +72,22 @@ class Recording:
 
     @property
     def name(self) -> str:
-        """The published name without its ending, as "1-100032-A"."""
+        """Published name without suffix, such as "1-100032-A"."""
         return f"{self.fold}-{self.freesound_id}-{self.take}"
 
     @property
     def sort_key(self) -> tuple[int, int, int, str]:
-        """What orders recordings, wherever the files lie."""
+        """Key that sorts recordings independently of their folder."""
         return self.class_id, self.fold, self.freesound_id, self.take
 
     @cached_property
     def audio(self) -> np.ndarray:
-        """``(samples,)`` float32 at `RECORDING_RATE`, read-only; decoded once and kept (0.4 MB).
+        """Read-only samples, ``(samples,)`` float32 at `RECORDING_RATE`, decoded once and cached (0.4 MB).
 
         Raises
         ------
         AudioError
-            The file is missing, no whole Ogg file, shorter than 0.1 s, or silent.
+            If the file is missing, is not a complete Ogg file, is shorter than 0.1 s, or is silent.
         """
         try:
             samples = _decode(self.path)
@@ -98,13 +98,13 @@ class Recording:
 
     @cached_property
     def loudest(self) -> tuple[int, int]:
-        """First sample of the loudest 10 ms, as the ear weighs it, and the first after them."""
+        """First sample of the loudest 10 ms (with bass-weighted levels) and the sample after its last."""
         hop = round(RECORDING_RATE * FRAME_SECONDS)
         start = int(frame_levels(self.audio, RECORDING_RATE).argmax()) * hop
         return start, start + hop
 
     def __getstate__(self) -> dict[str, object]:
-        """Leave decoded audio out of a pickle: another process decodes for itself."""
+        """Exclude decoded audio from pickles; another process decodes it again."""
         return {name: value for name, value in self.__dict__.items() if name in self.__dataclass_fields__}
 
 
@@ -116,32 +116,32 @@ def read_esc10(
     Parameters
     ----------
     folder : path-like
-        Holds ``CLASS_ID - Class name/FOLD-FREESOUNDID-TAKE.ogg``.
+        Folder with files ``CLASS_ID - Class name/FOLD-FREESOUNDID-TAKE.ogg``.
     folds : iterable of int, optional
-        Folds wanted; None: those that are there.
+        Folds to read. By default, all folds present.
     classes : iterable of str, optional
-        Class names wanted; None: all ten.
+        Class names to read. By default, all ten.
 
     Returns
     -------
     list of Recording
-        By class, fold, source and take. Every one was decoded and is whole and not silent.
+        Recordings sorted by class, fold, source and take. All were decoded successfully and are not silent.
 
     Raises
     ------
     AudioError
-        No such folder, an unknown class, a fold without any recording, a class left without any, or a source
-        recording in two folds (then a model would be tested on what it was trained on).
+        If the folder does not exist, a class is unknown, a fold or class has no usable recording, or a source
+        recording is in two folds (which would leak training data into the test set).
 
     Warns
     -----
     AttnVizWarning
-        Recordings were skipped: missing (named in the folder's README.md, of a fold that is there, but not
-        there), no whole Ogg file, silent, or of a name that is none. With their count, and by name.
+        If recordings were skipped because they are missing (listed in README.md for a fold that is present),
+        incomplete or silent, or have an invalid name. The message gives their number and names.
     """
     root = Path(folder).expanduser()
     if not root.is_dir():
-        raise AudioError(f"there is no folder {root} to read recordings from. Is ESC-10 somewhere else?")
+        raise AudioError(f"there is no folder {root} to read recordings from. Is ESC-10 in another folder?")
     wanted_classes = _wanted_classes(classes)
     listed, skipped = list_recordings(root, wanted_classes)
     there = sorted({recording.fold for recording in listed})
@@ -162,7 +162,7 @@ def read_esc10(
     if empty:
         raise AudioError(
             f"no usable recording of {empty} in folds {wanted} of {root}{_named(skipped)}. "
-            "Give classes= to do without a class."
+            "Use classes= to exclude a class."
         )
     check_sources(kept)
     if skipped:
@@ -175,7 +175,7 @@ def read_esc10(
 
 
 def list_recordings(root: Path, classes: Sequence[str] = CLASSES) -> tuple[list[Recording], list[str]]:
-    """Return the recordings a folder has by name, sorted, and the names that are none."""
+    """Return the recordings of a folder, sorted, and the files with invalid names, without reading them."""
     listed: list[Recording] = []
     strange: list[str] = []
     for class_id, sound in enumerate(CLASSES, start=1):
@@ -193,12 +193,12 @@ def list_recordings(root: Path, classes: Sequence[str] = CLASSES) -> tuple[list[
 
 
 def class_folder(class_id: int) -> str:
-    """Return the published name of a class's folder, as "001 - Dog bark"."""
+    """Return the published name of the folder of a class, such as "001 - Dog bark"."""
     return f"{class_id:03d} - {CLASSES[class_id - 1]}"
 
 
 def recording_damage(recording: Recording) -> str | None:
-    """Return why a recording cannot be used, or None; decodes it."""
+    """Decode a recording and return the reason it is unusable, or None."""
     try:
         _ = recording.audio
     except AudioError as error:
@@ -207,7 +207,7 @@ def recording_damage(recording: Recording) -> str | None:
 
 
 def check_sources(recordings: Iterable[Recording]) -> None:
-    """Raise AudioError where clips of one source recording are in different folds."""
+    """Raise AudioError if clips of one source recording are in different folds."""
     folds: dict[int, set[int]] = defaultdict(set)
     for recording in recordings:
         folds[recording.freesound_id].add(recording.fold)
@@ -243,7 +243,7 @@ def _wanted_classes(classes: Iterable[str] | None) -> list[str]:
     wanted = [classes] if isinstance(classes, str) else list(classes)
     unknown = [name for name in wanted if name not in CLASSES]
     if unknown or not wanted:
-        raise AudioError(f"classes {unknown or wanted} are not of ESC-10; it has {list(CLASSES)}.")
+        raise AudioError(f"classes {unknown or wanted} are not in ESC-10; its classes are {list(CLASSES)}.")
     return [name for name in CLASSES if name in wanted]
 
 

@@ -24,30 +24,30 @@ BACKGROUND = "background"
 
 @dataclass(frozen=True)
 class SceneSound:
-    """One sound of a scene: a recording, as it was placed.
+    """One sound of a scene.
 
     Attributes
     ----------
     label : str
-        The phrase that names it in the caption.
+        Phrase of the caption that names the sound.
     span : (int, int)
-        Characters of that phrase in the caption.
+        Character span of that phrase in the caption.
     sound : str
         Class name.
     recording : str
-        Name of the recording, as "1-100032-A".
+        Name of the recording, such as "1-100032-A".
     source : int
-        Source recording (Freesound's number): the unit of a bootstrap.
+        Freesound number of the source recording, the resampling unit of the bootstrap.
     fold : int
         Fold of the data set.
     start, seconds : float
-        Where its piece of the recording begins in the scene, and how long that is.
+        Start of the excerpt in the scene, and its length, in seconds.
     level : float
         Level of its loudest 10 ms, in dB relative to full scale.
     semitones : float
-        Change of pitch.
+        Pitch change.
     intervals : tuple of (float, float)
-        Onsets and offsets in seconds where it is audible.
+        Onsets and offsets of its audible intervals, in seconds.
     """
 
     label: str
@@ -65,25 +65,25 @@ class SceneSound:
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """Sounds in time, their mixture, a caption, and where each phrase's sound is.
+    """A mixture of sounds with a caption and the times of the sound of each phrase.
 
     Attributes
     ----------
     name : str
-        Name of the mixture's audio file, with ".wav": `clip` in the event table.
+        Name of the audio file of the mixture, with ".wav"; `clip` in the event table.
     mixture : numpy.ndarray
         ``(samples,)`` float32 in [-1, 1] at 16 kHz.
     caption : str
-        Names every sound, and tells the truth about their order (`attnviz.sounds.captions`).
+        Caption that names every sound and states their order correctly (`attnviz.sounds.captions`).
     sounds : tuple of SceneSound
-        By first onset.
+        Sounds sorted by first onset.
     seed : tuple of int
-        What the scene was drawn with.
+        Seed of the scene.
     config : ComposerConfig
-        What it was composed with.
+        Settings of the composer.
     stems : numpy.ndarray or None
-        ``(len(sounds) + 1, samples)`` float32: each sound alone, the background noise last. Their sum in
-        this order, in float32, is the mixture to the last bit. None for a scene saved without them.
+        ``(len(sounds) + 1, samples)`` float32: each sound alone, followed by the background noise. Their sum in
+        this order, in float32, is bit-identical to the mixture. None for a scene that was saved without stems.
     """
 
     name: str
@@ -96,14 +96,14 @@ class Scene:
 
     @property
     def grid(self) -> SpectrogramGrid:
-        """What second and Hz each cell of the scene's spectrogram is."""
+        """Grid of the spectrogram of the scene, in seconds and Hz."""
         return SpectrogramGrid(width=self.config.frames)
 
     @property
     def events(self) -> pd.DataFrame:
-        """Event table (`attnviz.events`): one row for each interval in which a sound is audible.
+        """Event table (`attnviz.events`) with one row per audible interval, sorted by onset.
 
-        By onset. Beyond the contract: ``class``, ``recording`` and ``source``.
+        Additional columns are ``class``, ``recording`` and ``source``.
         """
         rows: list[dict[str, Any]] = [
             {
@@ -122,18 +122,19 @@ class Scene:
         return event_table(sorted(rows, key=lambda row: (row["onset"], row["span"])))
 
     def activity(self, columns: int | None = None) -> xr.DataArray:
-        """Return when each sound is audible.
+        """Return the activity of each sound over time.
 
         Parameters
         ----------
         columns : int, optional
-            Columns of the time axis, as 128 of the finest attention maps; None: the spectrogram's own.
+            Number of columns of the time axis, such as 128 for the finest attention maps. By default, the columns
+            of the spectrogram.
 
         Returns
         -------
         xarray.DataArray
-            Dims ``(source, time)``, float64 in [0, 1]: the share of the column in which the sound is audible.
-            ``source`` is the phrase, ``time`` the column's centre in seconds.
+            Dims ``(source, time)``, float64 in [0, 1]: share of the column in which the sound is audible.
+            ``source`` is the phrase, ``time`` the centre of the column in seconds.
         """
         grid = self.grid
         columns = grid.width if columns is None else columns
@@ -145,25 +146,25 @@ class Scene:
         return xr.DataArray(np.stack(curves), coords, ("source", "time"), name="activity")
 
     def masks(self, rows: int = MEL.n_mels, columns: int | None = None) -> xr.DataArray:
-        """Return which share of the energy each source has in each cell of the spectrogram.
+        """Return the share of each source in the energy of each spectrogram cell.
 
         Parameters
         ----------
         rows, columns : int, optional
-            Grid wanted; None: the spectrogram's own. In coarser cells energies are added up before they are
-            compared.
+            Size of the grid. By default, the grid of the spectrogram. In coarser cells, energies are summed before
+            shares are computed.
 
         Returns
         -------
         xarray.DataArray
-            Dims ``(source, freq, time)``, float32 in [0, 1], low to high frequency. ``source`` is the phrase,
-            and ``"background"`` at the end. Where the mixture is above the spectrogram's floor the shares sum
-            to 1; elsewhere all are 0.
+            Dims ``(source, freq, time)``, float32 in [0, 1], with ascending frequency. ``source`` is the phrase;
+            the last source is ``"background"``. The shares sum to 1 where the mixture is above the floor of the
+            spectrogram, and are 0 elsewhere.
 
         Raises
         ------
         AudioError
-            The scene was saved without stems.
+            If the scene was saved without stems.
         """
         if self.stems is None:
             raise AudioError(f"scene {self.name} was saved without stems, so its masks are unknown.")
@@ -175,18 +176,18 @@ class Scene:
         return xr.DataArray(shares, coords, ("source", "freq", "time"), name="share")
 
     def save(self, folder: str | os.PathLike[str], *, stems: bool = False, overwrite: bool = False) -> Path:
-        """Write the scene into a folder of its own, whole or not at all.
+        """Save the scene in a folder, atomically.
 
         Parameters
         ----------
         folder : path-like
-            The folder to make. It holds the mixture (``name``, 16-bit WAV), ``events.tsv``,
-            ``events.jams``, ``scene.json`` (caption, spans, sounds, seed, settings), and with `stems`
-            ``stems/0.wav`` and so on (32-bit float) with ``stems/background.wav``.
+            Folder to create. It contains the mixture (``name``, 16-bit WAV), ``events.tsv``, ``events.jams``,
+            ``scene.json`` (caption, spans, sounds, seed, settings) and, if `stems` is True, ``stems/0.wav`` etc.
+            and ``stems/background.wav`` (32-bit float).
         stems : bool
-            Whether to write them: without them, the loaded scene has no masks.
+            Save the stems. Without them, the loaded scene has no masks.
         overwrite : bool
-            Whether an existing folder may be replaced.
+            Replace an existing folder.
 
         Returns
         -------
@@ -196,9 +197,9 @@ class Scene:
         Raises
         ------
         AudioError
-            `stems` is set and the scene has none.
+            If `stems` is True and the scene has no stems.
         OutputError
-            `folder` exists, or cannot be written.
+            If `folder` exists or cannot be written.
         """
         from attnviz.sounds.scene_files import save_scene
 
@@ -206,18 +207,18 @@ class Scene:
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Scene:
-        """Read a scene that :meth:`save` wrote.
+        """Load a scene written by :meth:`save`.
 
         Returns
         -------
         Scene
-            With the same caption, sounds and events. With stems the mixture is the same, too; without, it is
-            rounded to 16 bits.
+            Scene with identical caption, sounds and events. The mixture is identical if stems were saved;
+            otherwise it is rounded to 16 bits.
 
         Raises
         ------
         AudioError
-            The folder holds no scene, or a file of it is missing or damaged.
+            If the folder does not contain a scene, or a file is missing or damaged.
         """
         from attnviz.sounds.scene_files import load_scene
 
@@ -228,7 +229,7 @@ class Scene:
 
 
 def add_up(stems: Iterable[np.ndarray]) -> np.ndarray:
-    """Return the sum of stems, added one after another in float32."""
+    """Return the sum of stems, added in order in float32."""
     parts = list(stems)
     total = parts[0].copy()
     for part in parts[1:]:

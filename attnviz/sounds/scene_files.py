@@ -1,4 +1,4 @@
-"""Scenes in folders of their own: WAV, TSV, JAMS and JSON."""
+"""Save and load scenes as folders of WAV, TSV, JAMS and JSON files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SCENE = Kind("scene")
 def save_scene(scene: Scene, folder: str | os.PathLike[str], *, stems: bool, overwrite: bool) -> Path:
     """Write a scene; see :meth:`Scene.save`."""
     if stems and scene.stems is None:
-        raise AudioError(f"scene {scene.name} has no stems to save; it was loaded without.")
+        raise AudioError(f"scene {scene.name} has no stems to save; it was loaded without stems.")
     target = checked_path(folder, "the folder of a scene", OutputError).absolute()
     with whole_folder(target, overwrite=overwrite, kind=SCENE) as place:
         write_wav(place / scene.name, scene.mixture)
@@ -40,7 +40,7 @@ def save_scene(scene: Scene, folder: str | os.PathLike[str], *, stems: bool, ove
         if stems and scene.stems is not None:
             (place / "stems").mkdir()
             for name, stem in zip(_stem_names(len(scene.sounds)), scene.stems, strict=True):
-                buffer = io.BytesIO()  # so that a full disk is an OSError and not one of libsndfile's
+                buffer = io.BytesIO()  # so that a full disk raises OSError instead of an error of libsndfile
                 soundfile.write(buffer, stem, MEL.sample_rate, subtype="FLOAT", format="WAV")
                 (place / "stems" / name).write_bytes(buffer.getvalue())
     return target
@@ -49,10 +49,12 @@ def save_scene(scene: Scene, folder: str | os.PathLike[str], *, stems: bool, ove
 def load_scene(folder: str | os.PathLike[str]) -> Scene:
     """Read a scene; see :meth:`Scene.load`."""
     place = checked_path(folder, "the folder of a scene", AudioError)
-    content = read_json(place / "scene.json", error=AudioError, hint=f"So {place} holds no scene.")
+    content = read_json(place / "scene.json", error=AudioError, hint=f"{place} does not contain a scene.")
     try:
         if content["format"] != _FORMAT:
-            raise AudioError(f"{place} holds a scene of format {content['format']!r}; {_FORMAT} can be read.")
+            raise AudioError(
+                f"{place} contains a scene of format {content['format']!r}; this attnviz reads format {_FORMAT}."
+            )
         config = ComposerConfig.from_dict(content["config"])
         caption = str(content["caption"])
         sounds = tuple(_sound(fields, caption) for fields in content["sounds"])
@@ -95,7 +97,7 @@ def _samples(path: Path, config: ComposerConfig) -> np.ndarray:
     samples = load_audio(path, MEL.sample_rate)
     expected = config.frames * MEL.hop_length
     if samples.size != expected:
-        raise AudioError(f"{path} has {samples.size} samples at {MEL.sample_rate} Hz; {expected} are expected.")
+        raise AudioError(f"{path} has {samples.size} samples at {MEL.sample_rate} Hz; expected {expected}.")
     return samples
 
 

@@ -1,4 +1,4 @@
-"""Whose energy it is: each source's share of every cell of the spectrogram."""
+"""Compute the share of each source in the energy of every spectrogram cell."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ import torch
 from attnviz.audio import MEL
 from attnviz.audio.mel import mel_filters
 
-_ENERGY_FLOOR = 1e-9  # about where log-mel, clamped at a magnitude of 1e-5, sees nothing
+_ENERGY_FLOOR = 1e-9  # corresponds approximately to the clamp of log-mel at a magnitude of 1e-5
 
 
 def energy_shares(stems: np.ndarray, rows: int, columns: int) -> np.ndarray:
-    """Return each stem's share of the sum of the stems' energies.
+    """Return the share of each stem in the summed energy of all stems.
 
     Parameters
     ----------
     stems : numpy.ndarray
         ``(sources, samples)`` float32 at 16 kHz.
     rows, columns : int
-        Cells wanted over the 256 bands and the frames; a cell that holds a part of a band or frame has that
-        part of its energy.
+        Number of cells that divide the 256 bands and the frames. Energy is divided proportionally if a cell
+        contains part of a band or frame.
 
     Returns
     -------
     numpy.ndarray
-        ``(sources, rows, columns)`` float32 in [0, 1], lowest frequency first; sums to 1 over the sources
-        where there is energy above the floor, and is 0 for all elsewhere.
+        ``(sources, rows, columns)`` float32 in [0, 1], lowest frequency first. Shares sum to 1 over the sources
+        where the energy is above the floor, and are 0 elsewhere.
     """
     energy = _mel_energy(stems)
     energy = _overlaps(rows, energy.shape[1]) @ energy @ _overlaps(columns, energy.shape[2]).T
     total = energy.sum(axis=0)
-    cell = MEL.n_mels / rows * energy.shape[2] / columns  # so that the floor is one of energy per cell
+    cell = MEL.n_mels / rows * energy.shape[2] / columns  # scales the floor to the size of a cell
     seen = total > _ENERGY_FLOOR * cell
     return np.where(seen, energy / np.where(seen, total, 1.0), 0.0).astype(np.float32)
 
@@ -55,7 +55,7 @@ def _mel_energy(stems: np.ndarray) -> np.ndarray:
 
 
 def _overlaps(cells: int, parts: int) -> np.ndarray:
-    """Return ``(cells, parts)``: how much of each part lies in each cell, both being equal shares of one axis."""
+    """Return ``(cells, parts)``: the fraction of each part in each cell, where both divide one axis evenly."""
     edges = np.linspace(0, parts, cells + 1)
     part = np.arange(parts)
     upper = np.minimum(edges[1:, None], part[None] + 1)

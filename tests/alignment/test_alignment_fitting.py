@@ -424,7 +424,7 @@ def test_events_that_are_no_events(few):
 
 
 def test_axes_that_were_summed_out(few):
-    with pytest.raises(MapsError, match="are of 50"):
+    with pytest.raises(MapsError, match="have 50"):
         fit_readout(few, timesteps=((100, 200),))
     dims = ("prompt", "image", "token", "row", "column")
     summed = []
@@ -466,5 +466,5 @@ def test_align_takes_a_readout_and_its_controls_too(few):
     assert own == pytest.approx(
         align(few[1][0], events, readout=readout).table.query("method == 'map'")["roc_auc"]
     )
-    with pytest.raises(MapsError, match="of the bundled model"):
+    with pytest.raises(MapsError, match="to the bundled model"):
         align(maps, events, readout="fitted")

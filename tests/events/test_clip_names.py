@@ -72,7 +72,7 @@ def test_several_files_for_a_clip_are_listed(tmp_path):
         ]
     )
     with pytest.warns(
-        AttnVizWarning, match=r"1 of 3 clips have no audio.*\['no.wav'\]; 1 of 3 clips fit no single"
+        AttnVizWarning, match=r"1 of 3 clips have no audio.*\['no.wav'\]; 1 of 3 clips match several"
     ):
         found = match_clips(table, tmp_path)
     assert found.files == {"mine": tmp_path / "mine.wav"}
@@ -84,7 +84,7 @@ def test_several_files_for_a_clip_are_listed(tmp_path):
 
 def test_one_file_is_not_two_parts(tmp_path):
     folder_of(tmp_path, "Yabcdefghijk.wav")
-    with pytest.warns(AttnVizWarning, match="2 of 2 clips fit no single file"):
+    with pytest.warns(AttnVizWarning, match="2 of 2 clips match several files"):
         found = match_clips(["abcdefghijk_30.wav", "abcdefghijk_60.wav"], tmp_path)
     assert not found.files
     assert set(found.ambiguous) == {"abcdefghijk_30.wav", "abcdefghijk_60.wav"}
@@ -108,9 +108,9 @@ def test_lengths_are_told_by_start_and_end_alone():
 
 
 def test_a_folder_without_audio_is_an_error(tmp_path):
-    with pytest.raises(EventsError, match="no audio file is in"):
+    with pytest.raises(EventsError, match="contains no audio file"):
         match_clips(["a.wav"], tmp_path)
-    with pytest.raises(EventsError, match="there is no folder"):
+    with pytest.raises(EventsError, match="audio folder .* does not exist"):
         match_clips(["a.wav"], tmp_path / "nowhere")
 
 

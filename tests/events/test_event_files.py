@@ -142,7 +142,7 @@ def test_jams_follows_its_schema(tmp_path):
         (
             '{"file_metadata": {}, "annotations": [{"namespace": "segment_open", "data": '
             '[{"value": ["dog"], "time": 2, "duration": 1}]}]}',
-            "stands where a text has to",
+            "found where text is expected",
         ),
         (json.dumps(JAMS).replace("0.5", "1" + "0" * 400), "not a JAMS file: OverflowError"),
         (json.dumps(JAMS).replace("dog", "\\ud800"), "half a Unicode character"),
@@ -179,7 +179,7 @@ def test_absence_is_not_read_as_presence(tmp_path):
     path.write_text(header + present)
     assert len(read_tsv(path)) == 1
     path.write_text(header + present + absent)
-    with pytest.raises(EventsError, match="line 3 says NOT_PRESENT.*are no events"):
+    with pytest.raises(EventsError, match="line 3 is marked NOT_PRESENT.*are not events"):
         read_tsv(path)
 
 
@@ -197,16 +197,19 @@ def test_other_orders_marks_and_short_rows_are_read(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", r"events\.tsv: it is an empty file"),
-        (b"\n \n", "it is an empty file"),
+        (b"", r"events\.tsv: the file is empty"),
+        (b"\n \n", "the file is empty"),
         (b"filename,onset,offset,event_label\n", "is the file tab-separated"),
         (DESED.encode() + b"a.wav\t1\tx\tdog\n", r"events\.tsv: line 2: offset is 'x'"),
         (DESED.encode() + b"a.wav\t1\t2\tdog\na.wav\t3\t2\tdog\n", "line 3: onset 3 s, offset 2 s.*swapped"),
-        (DESED.encode() + b'a.wav\t1\t2\t"dog\n barks"\n\na.wav\t-1\t2\tdog\n', "line 5: onset -1 s.*from 0"),
-        (DESED.encode() + b'a.wav\t-1\t2\t"dog\nbarks"\n', "line 2: onset -1 s.*from 0"),
-        (DESED.encode() + b"a.wav\t1\t\tdog\n", "line 2.*both are needed, or neither"),
-        (DESED.encode() + b"a.wav\t1\t2\tdog\t3\n", "line 2 has 5 cells; the header has 4"),
-        (DESED.encode() + b'a.wav\t1\t2\t"dog\n', "line 2.*quotation mark left open"),
+        (
+            DESED.encode() + b'a.wav\t1\t2\t"dog\n barks"\n\na.wav\t-1\t2\tdog\n',
+            "line 5: onset -1 s.*at least 0",
+        ),
+        (DESED.encode() + b'a.wav\t-1\t2\t"dog\nbarks"\n', "line 2: onset -1 s.*at least 0"),
+        (DESED.encode() + b"a.wav\t1\t\tdog\n", "line 2.*give both or neither"),
+        (DESED.encode() + b"a.wav\t1\t2\tdog\t3\n", "line 2 has 5 cells, but the header has 4"),
+        (DESED.encode() + b'a.wav\t1\t2\t"dog\n', "line 2.*closing quotation mark missing"),
         (b"clip\tfilename\tonset\toffset\tevent_label\n", r"more than one column for each of \['clip'\]"),
         (b"clip\tlabel\tonset\toffset\tspan\na\tb\t1\t2\t5-7\n", "line 2: span is '5-7'"),
         (b"\xff\xfea\x00b", "not UTF-16 text"),
@@ -252,9 +255,9 @@ def test_a_label_track_is_read_as_audacity_writes_it(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("\\\t1\t2\n", "line 1 gives a band and follows no label"),
-        ("1\t2\tdog\n\\\t1\t2\n\\\t1\t2\n", "line 3 gives a band"),
-        ("1\t2\tdog\n\\\t1\n", "line 2.*low and a high frequency"),
+        ("\\\t1\t2\n", "line 1 gives a frequency band but does not follow a label"),
+        ("1\t2\tdog\n\\\t1\t2\n\\\t1\t2\n", "line 3 gives a frequency band"),
+        ("1\t2\tdog\n\\\t1\n", "line 2.*low and a high limit"),
         ("1\t2\tdog\n\\\t500\t300\n", "line 1: low 500 Hz, high 300 Hz"),
         ("1\t2\tdog\nfilename\tonset\n", "line 2 is 'filename"),
         ("1\t2\tdog\n3\t2\tdog\n", "line 2: onset 3 s, offset 2 s"),
@@ -270,7 +273,7 @@ def test_broken_label_tracks_are_named(tmp_path, content, message):
     ("row", "message"),
     [
         (ROW | {"onset": None, "offset": None}, "row 0 has no times"),
-        (ROW | {"label": "a\tdog"}, "row 0: the label .* has a tab"),
+        (ROW | {"label": "a\tdog"}, "row 0: the label .* contains a tab"),
     ],
 )
 def test_a_label_track_refuses_what_it_cannot_say(tmp_path, row, message):
@@ -280,7 +283,7 @@ def test_a_label_track_refuses_what_it_cannot_say(tmp_path, row, message):
 
 
 def test_columns_that_would_stand_twice_are_not_written(tmp_path):
-    with pytest.raises(EventsError, match=r"columns \['filename'\] are columns of the table"):
+    with pytest.raises(EventsError, match=r"columns \['filename'\] have names reserved for DESED"):
         write_tsv(event_table([ROW | {"filename": "other.wav"}]), tmp_path / "x.tsv")
 
 

@@ -34,14 +34,14 @@ def test_a_table_is_checked_and_copied():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"onset": -0.1}, "row 0: onset -0.1 s.*from 0"),
+        ({"onset": -0.1}, "row 0: onset -0.1 s.*of at least 0"),
         ({"onset": 0.8}, "row 0: onset 0.8 s, offset 0.7 s; onset must come first. Were the columns swapped"),
-        ({"onset": None}, "both are needed, or neither"),
+        ({"onset": None}, "give both or neither"),
         ({"offset": float("inf")}, "finite"),
-        ({"onset": 10**400}, "a number is needed"),
-        ({"onset": True}, "onset is True; a number"),
-        ({"offset": "1_0"}, "offset is '1_0'; a number"),
-        ({"onset": "soon"}, "row 0: onset is 'soon'; a number"),
+        ({"onset": 10**400}, "expected a number"),
+        ({"onset": True}, "onset is True; expected a number"),
+        ({"offset": "1_0"}, "offset is '1_0'; expected a number"),
+        ({"onset": "soon"}, "row 0: onset is 'soon'; expected a number"),
         ({"low": 100.0}, "both of the columns low and high"),
         ({"low": 100.0, "high": 100.0}, "low must come first"),
         ({"span": (3, 3)}, "row 0: span is"),
@@ -60,10 +60,10 @@ def test_missing_columns_are_named():
 
 
 def test_rows_are_mappings_and_columns_stand_once():
-    with pytest.raises(EventsError, match="a row of events is 5; a mapping"):
+    with pytest.raises(EventsError, match="a row of events is 5; expected a mapping"):
         event_table([ROW, 5])
     twice = pd.DataFrame([["a", "x", 0.0, 1.0, 2.0]], columns=["clip", "label", "onset", "offset", "onset"])
-    with pytest.raises(EventsError, match=r"more than once: \['onset'\]"):
+    with pytest.raises(EventsError, match=r"duplicated: \['onset'\]"):
         event_table(twice)
 
 

@@ -58,7 +58,7 @@ def test_decimal_commas_and_clocks_in_a_label_track(tmp_path):
     ]  # fmt: skip
     assert rows(read(tmp_path, "0.5s\t1500ms\tdog\n")) == [(0.5, 1.5, "dog")]
     assert rows(read(tmp_path, "0\t1.5\ta, b 3\n".encode("utf-16"))) == [(0, 1.5, "a, b 3")]
-    with pytest.warns(AttnVizWarning, match="no length"):  # a point, as Audacity 1 wrote it
+    with pytest.warns(AttnVizWarning, match="zero length"):  # point label of Audacity 1
         point = read(tmp_path, "0.5\tdog barks\n")
     assert rows(point) == [(0.5, 0.5, "dog barks")]
 
@@ -66,9 +66,9 @@ def test_decimal_commas_and_clocks_in_a_label_track(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("0\t1\tok\n0\t1.5x\tdog\n", r"line 2: the end is '1\.5x', which is no time"),
+        ("0\t1\tok\n0\t1.5x\tdog\n", r"line 2: the end is '1\.5x', which is not a time"),
         ("0\t1,5x\n", "line 1: the end is '1,5x'"),
-        ("0\t1\tdog\tbarks\n", "line 1 .* with 4 fields; .*Has the label a tab"),
+        ("0\t1\tdog\tbarks\n", "line 1 .* with 4 fields; .*Does the label contain a tab"),
         ("0\tdog\tbarks\n", "line 1: the end is 'dog'"),
         ("0\t1\tok\n1:75\t2\tdog\n", "line 2 is '1:75"),
         ("0\t1,5\tdog\n2.5\t3\tcat\n", "with a point, '2.5', and with a comma, '1,5'"),
@@ -101,15 +101,15 @@ def test_columns_go_by_their_usual_names(content, name, tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("start\tend\tlabel\n0\t1.5x\tdog\n", "line 2: offset is '1.5x'; a number of seconds"),
-        ("a.wav\t0.5\t1\tdog\n", "line 1 is .* holds a number and so is no header"),
-        ("start\tlabel\n0\tdog\n", r"there is none for offset \(offset, end,"),
+        ("start\tend\tlabel\n0\t1.5x\tdog\n", "line 2: offset is '1.5x'; expected a time in seconds"),
+        ("a.wav\t0.5\t1\tdog\n", "line 1 is .* contains a number and is therefore not a header"),
+        ("start\tlabel\n0\tdog\n", r"missing: offset \(offset, end,"),
         (
             "clip,onset,offset,label\na,0,1,5,dog\n",
-            "line 2 has 5 cells; the header has 4. Has a label",
+            "line 2 has 5 cells, but the header has 4. Does a label",
         ),
         ("start\tend\tlabel\n0,5\t1\tdog\n0.7\t1\tdog\n", "with a point, '0.7', and with a comma, '0,5'"),
-        ("start\tend\tlabel\tlow\thigh\n0\t1\tdog\tx\t9\n", "line 2: low is 'x'; a number of Hz"),
+        ("start\tend\tlabel\tlow\thigh\n0\t1\tdog\tx\t9\n", "line 2: low is 'x'; expected a frequency in Hz"),
     ],
 )
 def test_tables_refuse_what_they_would_have_to_guess(content, message, tmp_path):
@@ -136,7 +136,7 @@ def test_raven(tmp_path):
     with pytest.raises(EventsError, match="selections of 2 files.*File Offset"):
         read_raven(tmp_path / "clip.txt")
     (tmp_path / "clip.txt").write_text(RAVEN.replace("Species", "Notes"))
-    with pytest.raises(EventsError, match="a column of labels"):
+    with pytest.raises(EventsError, match="one label column"):
         read_raven(tmp_path / "clip.txt")
     (tmp_path / "clip.txt").write_text(RAVEN.replace("62.0\t63.0", "62.0\t6x"))
     with pytest.raises(EventsError, match="line 4: offset is '6x'"):

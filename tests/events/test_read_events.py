@@ -69,7 +69,7 @@ def test_every_format_is_known_by_its_content(tmp_path, kind):
         assert table.attrs["format"] == kind
         assert table[list(ROW)].to_dict("records") == [ROW]
     for other in set(FORMATS) - {kind}:
-        with pytest.raises(EventsError, match=rf"was to be read as {other}; it looks like {kind}"):
+        with pytest.raises(EventsError, match=rf"cannot be read as {other}; it looks like {kind}"):
             read_events(path, format=other)
 
 
@@ -77,12 +77,12 @@ def test_every_format_is_known_by_its_content(tmp_path, kind):
     ("name", "content", "message"),
     [
         ("x.json", "{broken", r"x\.json is not JSON that"),
-        ("x.json", '{"a": 1}', "has no audiocap_id; is it AudioGrounding"),
+        ("x.json", '{"a": 1}', "has no field audiocap_id. Is it an AudioGrounding file"),
         ("x.jams", "{broken", "not JSON that"),
         ("x.tsv", "words", "Is the first line a header"),
         ("x.csv", "time;label\n", "Is the first line a header"),
-        ("x", "words", "looks like no event file: it begins 'words'"),
-        ("x.wav", "fLaC words", "looks like no event file"),
+        ("x", "words", "is not a known event file: it begins 'words'"),
+        ("x.wav", "fLaC words", "is not a known event file"),
     ],
 )
 def test_other_files_are_refused_by_name(tmp_path, name, content, message):
@@ -93,7 +93,7 @@ def test_other_files_are_refused_by_name(tmp_path, name, content, message):
 
 def test_an_unknown_format_is_refused(tmp_path):
     write_tsv(table_of((1, 2)), tmp_path / "x.tsv")
-    with pytest.raises(EventsError, match="format is 'xml'; one of"):
+    with pytest.raises(EventsError, match="format is 'xml'; expected one of"):
         read_events(tmp_path / "x.tsv", format="xml")
 
 
@@ -115,7 +115,13 @@ def test_what_real_files_contain_is_settled_and_counted(tmp_path):
     assert scorable(read).tolist() == [True, True, True, True, False, False, False]
     (warning,) = caught
     assert warning.filename == __file__  # it points at who reads, not at the reader
-    for part in ("of 7 rows", "3 ends up to 50 ms", "1 ends further", "2 events of no length", "1 have no times"):
+    for part in (
+        "of 7 rows",
+        "3 offsets up to 50 ms",
+        "1 offsets further",
+        "2 events of zero length",
+        "1 have no times",
+    ):
         assert part in str(warning.message)
 
 
@@ -128,10 +134,10 @@ def test_a_length_that_is_given_is_kept_to():
     table = table_of((9, 10.115), clip="mine.wav")
     assert fit_to_clips(table)["offset"].tolist() == [10.115]  # of unknown length
     with pytest.raises(
-        EventsError, match=r"row 0: .*0.115 s past the end: the clip ends at 10 s\. Is it the right"
+        EventsError, match=r"row 0: .*0.115 s past the end: the clip ends at 10 s\. Is this the right"
     ):
         fit_to_clips(table, seconds=10)
-    with pytest.warns(AttnVizWarning, match="1 ends up to 50 ms"):
+    with pytest.warns(AttnVizWarning, match="1 offsets up to 50 ms"):
         assert fit_to_clips(table, seconds={"mine.wav": 10.1})["offset"].tolist() == [10.1]
     with pytest.raises(EventsError, match=r"no length for 1 of 1 clips: \['mine.wav'\]"):
         fit_to_clips(table, seconds={"mine": 10.1})
@@ -145,16 +151,16 @@ def test_a_length_that_is_given_is_kept_to():
     [
         (
             [(1, 2), (10.06, 10.2)],
-            "line 3: .*wholly outside: the clip ends at 10 s, going by its name. Is it the right",
+            "line 3: .*entirely outside: the clip ends at 10 s, according to its name. Is this the right",
         ),
-        ([(1, 2), (9, 10.6)], "line 3: .*0.6 s past the end.*times counted from its start"),
+        ([(1, 2), (9, 10.6)], "line 3: .*0.6 s past the end.*times measured from its start"),
         ([(235, 1553), (4000, 9971)], "line 2: .*Are the times in milliseconds"),
         ([(16000, 32000), (64000, 150000)], r"line 2: .*Are the times in samples \(at 16000 Hz they would fit\)"),
         ([(0, 441000)], r"line 2: .*samples \(at 44100 Hz"),
         ([(0, 1e9)], "line 2: .*Are the times in another unit"),
         (
             [(0.5, 2.5), (3, 4), (235, 1553)],
-            "line 4: .*2 other events fit as seconds, this as milliseconds: are units mixed",
+            "line 4: .*2 other events fit in seconds, this one in milliseconds. Are units mixed",
         ),
     ],
 )
@@ -180,7 +186,9 @@ def test_one_clip_is_picked_by_any_form_of_its_name(tmp_path):
         table = read_events(tmp_path / "x.csv", clip=clip)  # what is wrong with another clip is no matter
         assert table["onset"].tolist() == [0.5, 1]
         assert set(table["clip"]) == {NAME}
-    with pytest.raises(EventsError, match=r"x\.csv: clip 'other.wav' is none of the 2 clips in the file: \['Yabc"):
+    with pytest.raises(
+        EventsError, match=r"x\.csv: clip 'other.wav' matches none of the 2 clips of the file: \['Yabc"
+    ):
         read_events(tmp_path / "x.csv", clip="other.wav")
     with pytest.raises(EventsError, match="line 3: the event 'dog' of clip 'Yzzz"):
         read_events(tmp_path / "x.csv")
@@ -196,7 +204,7 @@ def test_the_line_of_a_picked_clip_is_its_line_in_the_file(tmp_path):
 def test_a_label_track_is_of_the_clip_that_is_named(tmp_path):
     write_audacity(table_of((0.5, 1.5)), tmp_path / "labels.txt")
     assert set(read_events(tmp_path / "labels.txt")["clip"]) == {"labels"}
-    with pytest.warns(AttnVizWarning, match="1 ends up to 50 ms"):
+    with pytest.warns(AttnVizWarning, match="1 offsets up to 50 ms"):
         write_audacity(table_of((0.5, 10.01)), tmp_path / "labels.txt")
         table = read_events(tmp_path / "labels.txt", clip=tmp_path / NAME)
     assert table["clip"].tolist() == [NAME]
@@ -206,7 +214,7 @@ def test_what_was_read_can_be_written_and_read_again(tmp_path, data_dir):
     with pytest.warns(AttnVizWarning):
         table = read_events(data_dir / "audiogrounding" / "test.json")
     write_tsv(table, tmp_path / "test.tsv")
-    with pytest.warns(AttnVizWarning, match="46 events of no length"):
+    with pytest.warns(AttnVizWarning, match="46 events of zero length"):
         again = read_events(tmp_path / "test.tsv")
     pd.testing.assert_frame_equal(again, table, check_dtype=False, check_exact=True)
 

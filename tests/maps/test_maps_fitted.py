@@ -158,11 +158,11 @@ def part(layer=DOWN, **of):
 @pytest.mark.parametrize(
     ("readout", "kept", "message"),
     [
-        (part("up_blocks.9.attentions.0"), {}, "weighs up_blocks.9.attentions.0, and these maps hold down"),
+        (part("up_blocks.9.attentions.0"), {}, "uses up_blocks.9.attentions.0, but these maps contain down"),
         (part(head=1), {"steps": 3}, r"keep=\('head',\)"),
         (part(timesteps=(0, 100)), {"heads": 4}, r"keep=\('step',\)"),
         (part(head=4), {"heads": 4}, r"head 4 .* \[0, 1, 2, 3\]"),
-        (part(timesteps=(100, 500)), {"steps": 3}, "timesteps 100 to 500 .* are of 981, 501, 1"),
+        (part(timesteps=(100, 500)), {"steps": 3}, "timesteps 100 to 500 .* have 981, 501, 1"),
     ],
     ids=["layer", "head axis", "step axis", "head", "timestep"],
 )
@@ -181,7 +181,7 @@ def test_a_narrowed_selection_is_named(maps):
 def test_a_clip_shorter_than_half_a_column(layers):
     short = make(layers, grid=dataclasses.replace(GRID, audio_seconds=0.1))
     assert np.isfinite(short.heatmap("dog", readout=part(DOWN))).all()
-    with pytest.raises(MapsError, match=r"No column of mid_block.attentions.0 holds audio.* 0.16 s"):
+    with pytest.raises(MapsError, match=r"No column of mid_block.attentions.0 contains audio.* 0.16 s"):
         short.heatmap("dog", readout=part(MID))
 
 
@@ -200,13 +200,13 @@ def test_fitted_is_of_the_bundled_model(layers, tmp_path, monkeypatch):
     with pytest.raises(MapsError, match="these maps are of None"):
         make(layers, provenance={}).heatmap("dog", readout="fitted")
     for weights in ({"unet": "0" * 16}, {"vae": OF_BUNDLED["weights"]["unet"]}, None):
-        with pytest.raises(MapsError, match="of the bundled model"):
+        with pytest.raises(MapsError, match="to the bundled model"):
             make(layers, provenance={**OF_BUNDLED, "weights": weights}).heatmap("dog", readout="fitted")
 
 
 def test_fitted_where_none_ships(layers, tmp_path, monkeypatch):
     monkeypatch.setattr(settling, "BUNDLED", tmp_path / "readout.json")
-    with pytest.raises(MapsError, match="holds no fitted readout"):
+    with pytest.raises(MapsError, match="has no fitted readout"):
         make(layers, provenance=OF_BUNDLED).heatmap("dog", readout="fitted")
 
 
@@ -234,9 +234,9 @@ def test_the_name_is_of_the_weights_alone():
     ("parts", "provenance", "message"),
     [
         ((), {}, "one or more"),
-        ((DOWN,), {}, "made of ReadoutPart"),
+        ((DOWN,), {}, "needs one or more ReadoutPart"),
         ((ReadoutPart(DOWN, 0.5),), {}, "sum to 0.5"),
-        ((ReadoutPart(DOWN, 0.5), ReadoutPart(DOWN, 0.5)), {}, "stands twice"),
+        ((ReadoutPart(DOWN, 0.5), ReadoutPart(DOWN, 0.5)), {}, "is duplicated"),
         (WHOLE.parts, [], "provenance is a list"),
         (WHOLE.parts, {"when": object()}, "JSON"),
         (WHOLE.parts, {"score": math.nan}, "JSON"),
@@ -324,7 +324,7 @@ def changed_part(**values):
     ("values", "message"),
     [
         ([], "format"),
-        (changed(format="attnviz maps"), "another file"),
+        (changed(format="attnviz maps"), "another kind of file"),
         (changed(version=2), "version is 2"),
         (changed(more=1), r"unknown: \['more'\]"),
         ({name: value for name, value in FILE.items() if name != "provenance"}, r"missing: \['provenance'\]"),

@@ -148,16 +148,16 @@ def test_float64_that_overflows_float32_is_refused():
     ("changes", "words"),
     [
         ({"tokens": []}, "no token tables"),
-        ({"tokens": [table(PROMPT)] * 2}, "prompt axis has 1 entries, but 2"),
-        ({"positions": range(15)}, "token axis has 16 entries, but 15"),
+        ({"tokens": [table(PROMPT)] * 2}, "prompt axis has 1 entries; expected 2"),
+        ({"positions": range(15)}, "token axis has 16 entries; expected 15"),
         ({"positions": range(15, -1, -1)}, "ascending"),
         ({"positions": [0] * 16}, "ascending"),
         ({"positions": range(-1, 15)}, "ascending"),
-        ({"positions": range(10, 26)}, "in no token table"),
+        ({"positions": range(10, 26)}, "No token table contains"),
         ({"timesteps": []}, "timesteps"),
         ({"timesteps": [1.0, np.nan, 2.0]}, "timesteps"),
         ({"spectrogram": np.zeros((1, 1, 72, 40))}, "expected"),
-        ({"spectrogram": np.full((1, 1, 40, 72), np.nan)}, "spectrogram holds NaN"),
+        ({"spectrogram": np.full((1, 1, 40, 72), np.nan)}, "spectrogram contains NaN"),
         ({"provenance": {"model": object()}}, "JSON"),
     ],
 )
@@ -175,10 +175,10 @@ def test_no_layers_and_impossible_names_are_refused():
 
 
 def test_kept_axes_must_match_what_was_announced():
-    with pytest.raises(MapsError, match="step axis has 2 entries, but 3"):
+    with pytest.raises(MapsError, match="step axis has 2 entries; expected 3"):
         make(captured(SMALL, steps=2))
     layers = {name: dataclasses.replace(layer, heads=8) for name, layer in captured(SMALL, heads=4).items()}
-    with pytest.raises(MapsError, match="head axis has 4 entries, but 8"):
+    with pytest.raises(MapsError, match="head axis has 4 entries; expected 8"):
         make(layers)
 
 
@@ -201,5 +201,5 @@ def test_provenance_is_kept_as_plain_values_and_given_as_a_copy():
 def test_a_tree_of_something_else_is_refused():
     import xarray as xr
 
-    with pytest.raises(MapsError, match="holds no maps"):
+    with pytest.raises(MapsError, match="does not contain maps"):
         AttentionMaps(xr.DataTree())

@@ -45,7 +45,7 @@ def test_a_changed_overview_is_damage(saved):
     from attnviz.errors import MapsError
 
     zarr.open_group(saved, mode="a")["rows"][0] = 99
-    with pytest.raises(MapsError, match="rows is not what was saved"):
+    with pytest.raises(MapsError, match="rows differs from its checksum"):
         AttentionMaps.load(saved)
 
 

@@ -68,7 +68,7 @@ def test_a_selection_of_an_encoder_keeps_its_tokens_only():
     assert [word.text for word in second.occurrences()] == maps.words
     assert second.token_heatmap("start").attrs["positions"] == [16]
     assert second.heatmap("dog").attrs["positions"] == [18]
-    with pytest.raises(MapsError, match="there are encoders 0, 1"):
+    with pytest.raises(MapsError, match="available encoders: 0, 1"):
         maps.select(encoder=2)
 
 
@@ -78,7 +78,7 @@ def test_a_selection_of_an_encoder_keeps_its_tokens_only():
         ({"layers": "down.7.0"}, r"no layer 'down\.7\.0'.*down\.0\.0"),
         ({"layers": []}, "selects nothing"),
         ({"steps": [3]}, "no step 3; it has 0-2"),
-        ({"steps": [0, 0]}, "twice"),
+        ({"steps": [0, 0]}, "duplicate"),
         ({"steps": [-1]}, "no step -1"),
         ({"steps": [0.5]}, "whole numbers"),
         ({"steps": True}, "whole numbers"),
@@ -86,7 +86,7 @@ def test_a_selection_of_an_encoder_keeps_its_tokens_only():
         ({"heads": 4}, "no head 4; it has 0-3"),
         ({"branch": "left"}, "unconditional, conditional"),
         ({"branch": "unconditional"}, "Only the conditional branch"),
-        ({"encoder": 1}, "there are encoders 0"),
+        ({"encoder": 1}, "available encoders: 0"),
     ],
 )
 def test_what_is_not_there_is_refused(selection, words):
@@ -108,6 +108,6 @@ def test_selecting_the_branch_that_is_stored_changes_nothing():
 def test_two_layers_of_one_short_name_need_the_full_one():
     layers = captured({"down_blocks.0.attentions.0": (5, 9), "down_blocks.0.motion.0": (5, 9)})
     maps = make(layers)
-    with pytest.raises(MapsError, match="short for several"):
+    with pytest.raises(MapsError, match="matches several"):
         maps["down.0.0"]
     assert maps["down_blocks.0.motion.0"].attrs["layer"] == "down_blocks.0.motion.0"

@@ -240,7 +240,7 @@ def layer_folder(store: Path) -> Path:
 def test_a_missing_chunk_is_damage_not_fill_values(copy):
     chunks = [file for file in (layer_folder(copy) / "attention" / "c").rglob("*") if file.is_file()]
     chunks[0].unlink()
-    refused(copy, f"layers/{FINEST}/attention is not what was saved")
+    refused(copy, f"layers/{FINEST}/attention differs from its checksum")
 
 
 def test_a_missing_array_group_or_root_is_named(copy, tmp_path):
@@ -261,12 +261,12 @@ def test_a_missing_array_group_or_root_is_named(copy, tmp_path):
 def test_nan_written_into_a_map_is_damage(copy):
     array = zarr.open_array(layer_folder(copy) / "attention", mode="r+")
     array[..., 0, 0] = np.nan
-    refused(copy, "attention is not what was saved")
+    refused(copy, "attention differs from its checksum")
 
 
 def test_a_changed_axis_or_attribute_is_damage(copy):
     zarr.open_array(layer_folder(copy) / "time", mode="r+")[0] = 99.0
-    refused(copy, "time is not what was saved")
+    refused(copy, "time differs from its checksum")
 
 
 @pytest.mark.parametrize("key", ["tokens", "grid", "provenance", "timesteps", "complete", "levels", "layers"])
@@ -288,7 +288,7 @@ def test_a_truncated_root_is_damage(copy):
 
 def test_other_stores_and_newer_versions_are_told_from_damage(tmp_path):
     xr.Dataset({"x": ("a", [1.0])}).to_zarr(tmp_path / "other.zarr", zarr_format=3, consolidated=False)
-    refused(tmp_path / "other.zarr", "something else")
+    refused(tmp_path / "other.zarr", "without maps")
     small().save(tmp_path / "maps.zarr")
     root = json.loads((tmp_path / "maps.zarr" / "zarr.json").read_text())
     root["attributes"]["version"] = 3

@@ -106,7 +106,7 @@ def test_correlation_vs_scipy(kept):
 
 def test_a_clip_of_no_column_says_so():
     short = make(grid=type(GRID)(height=40, width=72, audio_seconds=0.001))
-    with pytest.raises(MapsError, match="No column of the maps holds audio"):
+    with pytest.raises(MapsError, match="No column of the maps contains audio"):
         word_overlap(short)
     assert attention_share(short, "dog")["share"].isna().all()
 

@@ -107,7 +107,7 @@ def test_a_report_is_replaced_only_when_asked_for(report_run, tmp_path):
         ({"run.json": b'{"experiment": 3}'}, AttnVizError, "another program's"),
         ({"run.json": b"[" * 100_000}, AttnVizError, "run.json is not JSON that can be read"),
         ({"maps.zarr": None}, MapsError, "maps.zarr does not exist"),
-        ({"maps.zarr/zarr.json": None}, MapsError, "holds no maps"),
+        ({"maps.zarr/zarr.json": None}, MapsError, "does not contain maps"),
         ({"spectrogram.npz": b"PK"}, MapsError, "spectrogram.npz holds no log_mel"),
         ({"spectrogram.npz": b""}, MapsError, "spectrogram.npz holds no log_mel"),
         ({"audio.wav": b"RIFF"}, AudioError, "audio.wav"),

@@ -120,7 +120,7 @@ class Broken(io.BytesIO):
 
 def test_a_download_that_breaks_off_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(fetch.urllib.request, "urlopen", lambda address, timeout: Broken(b"x" * 10))
-    with pytest.raises(AudioError, match="broke off after 10 of 1000 bytes"):
+    with pytest.raises(AudioError, match="stopped after 10 of 1000 bytes"):
         fetch_esc10(tmp_path / "esc10")
     assert list(tmp_path.iterdir()) == []
 

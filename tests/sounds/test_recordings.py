@@ -101,8 +101,8 @@ def test_truncated_to_no_class_left_is_refused(folder):
     [
         ({"folds": [3], "classes": THREE}, r"folds \[3\].*there are folds \[1, 2\]"),
         ({"folds": [], "classes": THREE}, "no recordings of folds"),
-        ({"classes": ["Dog barks"]}, r"\['Dog barks'\] are not of ESC-10; it has \['Dog bark'"),
-        ({"classes": []}, "are not of ESC-10"),
+        ({"classes": ["Dog barks"]}, r"\['Dog barks'\] are not in ESC-10; its classes are \['Dog bark'"),
+        ({"classes": []}, "are not in ESC-10"),
         ({}, r"no usable recording of \['Baby cry'"),
     ],
 )

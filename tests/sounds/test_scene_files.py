@@ -94,7 +94,7 @@ def test_a_damaged_description_is_refused(saved, changes, message):
 
 
 def test_damaged_files_are_refused(scene, saved, tmp_path):
-    with pytest.raises(AudioError, match="holds no scene"):
+    with pytest.raises(AudioError, match="does not contain a scene"):
         Scene.load(tmp_path)
     soundfile.write(saved / "stems" / "1.wav", 0.5 * scene.stems[1], 16_000, subtype="FLOAT")
     with pytest.raises(AudioError, match="do not add up"):
@@ -106,7 +106,7 @@ def test_damaged_files_are_refused(scene, saved, tmp_path):
     with pytest.raises(AudioError, match="163839 samples"):
         Scene.load(saved)
     (saved / "scene.json").write_text("{")
-    with pytest.raises(AudioError, match="holds no scene"):
+    with pytest.raises(AudioError, match="does not contain a scene"):
         Scene.load(saved)
 
 

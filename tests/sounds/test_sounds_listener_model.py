@@ -82,14 +82,14 @@ def _edit(folder, **values):
     [
         (lambda folder: (folder / "config.json").unlink(), "config.json"),
         (lambda folder: (folder / "listener.safetensors").unlink(), "listener.safetensors"),
-        (lambda folder: _cut(folder / "config.json"), "no listener that can be read"),
-        (lambda folder: _cut(folder / "listener.safetensors"), "no listener that can be read"),
-        (lambda folder: (folder / "config.json").write_text("[]"), "and not list"),
+        (lambda folder: _cut(folder / "config.json"), "not contain a readable listener"),
+        (lambda folder: _cut(folder / "listener.safetensors"), "not contain a readable listener"),
+        (lambda folder: (folder / "config.json").write_text("[]"), "not list"),
         (lambda folder: (folder / "config.json").write_text("[" * 100_000), "listener"),
         (_not_a_number, r"NaN or infinite weights: \['out.bias'\]"),
-        (lambda folder: _edit(folder, hidden=6), "does not fit"),
-        (lambda folder: _edit(folder, hidden=10**7), "does not fit"),  # and takes no memory to find out
-        (lambda folder: _edit(folder, classes=["one", "two"]), "does not fit"),
+        (lambda folder: _edit(folder, hidden=6), "does not match"),
+        (lambda folder: _edit(folder, hidden=10**7), "does not match"),  # and takes no memory to find out
+        (lambda folder: _edit(folder, classes=["one", "two"]), "does not match"),
         (lambda folder: _edit(folder, heads=3), "heads"),
     ],
 )
