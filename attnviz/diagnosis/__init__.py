@@ -1,4 +1,4 @@
-"""What is wrong with maps, or with the sound they are of: named findings with numbers. Never touches a model."""
+"""Diagnose faults of maps and of the generated sound, as named findings with numbers. No model is needed."""
 
 from attnviz.diagnosis.diagnosing import diagnose
 from attnviz.diagnosis.finding import Diagnosis, Finding

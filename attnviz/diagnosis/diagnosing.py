@@ -1,4 +1,4 @@
-"""`diagnose`: the failure signatures of attention maps, and of the sound they are of, one after the other."""
+"""`diagnose`: check attention maps and the generated sound for known faults."""
 
 from __future__ import annotations
 
@@ -45,38 +45,39 @@ def diagnose(
     predictions: Pair | None = None,
     reconstruction: Pair | None = None,
 ) -> Diagnosis:
-    """Look for what commonly goes wrong: in the maps of a prompt's words, in its conditioning, in its sound.
+    """Check the maps of the words of a prompt, its conditioning and its sound for common faults.
 
     Parameters
     ----------
     maps : AttentionMaps
     prompt_index, sample : int
-        Which prompt, and which of its samples (images), both from 0.
+        Indices, from 0, of the prompt and of its sample (image).
     readout : str or FittedReadout
-        Of the maps that are checked for flatness and likeness, as for `AttentionMaps.heatmap`. What is compared in
-        probability (sink, ignored words) is always of ``"mean"``, and speckle of the finest layers: resizing would
-        smooth it.
+        Readout for the uniformity and similarity of maps, as for `AttentionMaps.heatmap`. Signs based on
+        probabilities (attention sink, ignored words) always use ``"mean"``. Noise is measured in the finest
+        layers, because resizing would smooth it.
     predictions : (array, array), optional
-        What the U-Net predicted with the prompt and without, at the same latents and timestep; any one shape.
+        Predictions of the U-Net with and without the prompt, for the same latents and timestep; arrays of equal
+        shape.
     reconstruction : (array, array), optional
-        An original log-mel spectrogram, and what the auto-encoder made of it; ``(bands, frames)`` each.
+        A log-mel spectrogram and its reconstruction by the auto-encoder, ``(bands, frames)`` each.
 
     Returns
     -------
     Diagnosis
-        ``.found`` names the faults, ``.table`` and ``.summary()`` have every number with its threshold.
+        ``.found`` names the faults; ``.table`` and ``.summary()`` contain all values and thresholds.
 
     Raises
     ------
     MapsError
-        The maps are of the unconditional branch alone, there is no such prompt or image, no column holds audio, or
-        a pair of arrays is not of one shape, or not finite.
+        If the maps contain the unconditional branch only, the prompt or sample does not exist, no column contains
+        audio, or the arrays of a pair differ in shape or are not finite.
 
     Notes
     -----
-    A sign that the maps cannot answer is not judged, and says why: without ``branch="both"`` and without
-    `predictions`, for one, nothing is known of the conditioning. Words whose maps are flat are left out of the
-    signs for speckle and likeness, so that one fault is not found three times. Thresholds: `THRESHOLDS`.
+    A sign that cannot be measured is not judged, and the reason is reported. For example, the effect of
+    conditioning requires ``branch="both"`` or `predictions`. Words with uniform maps are excluded from the signs
+    for noise and similarity, so that one fault is not reported three times. The limits are in `THRESHOLDS`.
 
     Examples
     --------
@@ -85,7 +86,9 @@ def diagnose(
     <Diagnosis: nothing found>
     """
     if maps.branch == "unconditional":
-        raise MapsError("These maps are of the unconditional branch, which knows no word; give the conditional.")
+        raise MapsError(
+            "These maps contain the unconditional branch only, which has no words. Give the conditional branch."
+        )
     pairs = {UNMOVED: _checked("predictions", predictions), ARTEFACTS: _checked("reconstruction", reconstruction)}
     words = maps.occurrences(prompt_index)
     findings = [
@@ -105,7 +108,7 @@ def diagnose(
 def _shapes(
     maps: AttentionMaps, words: list[StoredWord], prompt_index: int, sample: int, readout: Readout
 ) -> list[Finding]:
-    """Look at the shapes of the words' maps: flat, speckled, all alike."""
+    """Check the maps of words for uniformity, noise and similarity."""
     if not words:
         return [Finding(name, unjudged="no word was stored in full") for name in (UNIFORM, NOISY, ALIKE)]
     heats = [maps.heatmap(word.span, prompt_index=prompt_index, sample=sample, readout=readout) for word in words]
@@ -130,14 +133,14 @@ def _noisy(maps: AttentionMaps, words: list[StoredWord], prompt_index: int, samp
         heat = view.heatmap(word.span, prompt_index=prompt_index, sample=sample)
         values.append(moran(heat.to_numpy()[:, ~heat["padding"].to_numpy()]))
     if np.isnan(values).all():
-        return Finding(NOISY, unjudged="the finest layers have no two neighbouring cells that differ")
+        return Finding(NOISY, unjudged="all adjacent cells of the finest layers are equal")
     least = int(np.nanargmin(values))
     return Finding(NOISY, float(np.nanmedian(values)), f"least: {words[least].label}, {values[least]:.2f}")
 
 
 def _alike(values: np.ndarray, words: list[StoredWord]) -> Finding:
     if len(words) < 2:
-        return Finding(ALIKE, unjudged="fewer than two words have a map that is not flat")
+        return Finding(ALIKE, unjudged="fewer than two words have maps that are not flat")
     one, other = np.triu_indices(len(words), k=1)
     pairs = correlations(values)[one, other]
     if np.isnan(pairs).all():
@@ -164,15 +167,15 @@ def _sink(maps: AttentionMaps, prompt_index: int, sample: int) -> Finding:
 
 def _ignored(maps: AttentionMaps, words: list[StoredWord], prompt_index: int, sample: int) -> Finding:
     if len(words) < 2:
-        return Finding(IGNORED, unjudged="there is one word only, or none: nothing to compare it with")
+        return Finding(IGNORED, unjudged="there are fewer than two words to compare")
     kinds = maps[maps.layers[0]].isel(prompt=prompt_index)["token_kind"].to_numpy()
     text = [
         maps.token_heatmap(int(one), prompt_index=prompt_index, sample=sample)
         for one in maps.positions[kinds == "text"]
     ]
-    base = float(np.mean([np.abs(_heard(heat)).mean() for heat in text]))  # a negative weight is attention, too
+    base = float(np.mean([np.abs(_heard(heat)).mean() for heat in text]))  # negative weights count by magnitude
     if base <= 0:
-        return Finding(IGNORED, unjudged="no word is attended to at all")
+        return Finding(IGNORED, unjudged="no word receives attention")
     heats = [_heard(maps.heatmap(word.span, prompt_index=prompt_index, sample=sample)) for word in words]
     peaks = [float(np.abs(heat).max()) / base for heat in heats]
     below = [word.label for word, peak in zip(words, peaks, strict=True) if THRESHOLDS[IGNORED].passed(peak)]
@@ -182,7 +185,7 @@ def _ignored(maps: AttentionMaps, words: list[StoredWord], prompt_index: int, sa
 
 def _unconditioned(maps: AttentionMaps, prompt_index: int, sample: int) -> Finding:
     if maps.branch != "both":
-        return Finding(UNCONDITIONED, unjudged="only one branch of guidance was kept; trace with branch='both'")
+        return Finding(UNCONDITIONED, unjudged="only one guidance branch was stored; trace with branch='both'")
     moved = {}
     for name in maps.layers:
         layer = maps[name].isel(prompt=prompt_index, image=sample)
@@ -192,14 +195,14 @@ def _unconditioned(maps: AttentionMaps, prompt_index: int, sample: int) -> Findi
             one, other = (kept.sel(branch=branch).to_numpy() for branch in ("conditional", "unconditional"))
             moved[name] = total_variation(one, other)
     if not moved:
-        return Finding(UNCONDITIONED, unjudged="no column of the maps holds audio")
+        return Finding(UNCONDITIONED, unjudged="no column of the maps contains audio")
     most = max(moved, key=lambda name: moved[name])
     return Finding(UNCONDITIONED, float(np.mean(list(moved.values()))), f"most: {most}, {moved[most]:.2f}")
 
 
 def _sound(maps: AttentionMaps, prompt_index: int, sample: int) -> list[Finding]:
     if maps.spectrogram is None:
-        return [Finding(name, unjudged="no spectrogram travels with the maps") for name in (CLIPPED, SILENT)]
+        return [Finding(name, unjudged="the maps have no spectrogram") for name in (CLIPPED, SILENT)]
     own = maps.spectrogram.isel(prompt=prompt_index, image=sample)
     log_mel = _heard(own)
     silent = Finding(SILENT, float(mel_levels(log_mel).max()))
@@ -222,19 +225,21 @@ def _checked(name: str, pair: Pair | None) -> Pair | None:
     try:
         one, other = (np.asarray(array, dtype=np.float64) for array in pair)
     except (TypeError, ValueError) as error:
-        raise MapsError(f"{name} is a pair of arrays of numbers: {error}") from error
+        raise MapsError(f"{name} must be a pair of numeric arrays: {error}") from error
     if one.shape != other.shape or not one.size:
-        raise MapsError(f"{name} has arrays of the shapes {one.shape} and {other.shape}; one shape is needed.")
+        raise MapsError(
+            f"{name} has arrays of the shapes {one.shape} and {other.shape}; expected equal, non-empty shapes."
+        )
     if not (np.isfinite(one).all() and np.isfinite(other).all()):
-        raise MapsError(f"{name} holds NaN or infinite values.")
+        raise MapsError(f"{name} contains NaN or infinite values.")
     return one, other
 
 
 def _heard(array: xr.DataArray) -> np.ndarray:
-    """Return ``(rows, columns)`` without the columns of padding."""
+    """Return ``(rows, columns)`` without padding columns."""
     heard = array.to_numpy()[:, ~array["padding"].to_numpy()]
     if not heard.size:
-        raise MapsError("No column of the maps holds audio: the clip is shorter than half a column.")
+        raise MapsError("No column of the maps contains audio: the clip is shorter than half a column.")
     return np.asarray(heard)
 
 

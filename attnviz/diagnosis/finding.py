@@ -1,4 +1,4 @@
-"""`Diagnosis`: what was looked at, with numbers, and what of it is a fault."""
+"""`Diagnosis`: the measured signs and the faults among them."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from attnviz.diagnosis.thresholds import THRESHOLDS, Threshold
 
 @dataclass(frozen=True)
 class Finding:
-    """One sign that was looked at.
+    """One measured sign.
 
     Attributes
     ----------
     name : str
         A key of `THRESHOLDS`.
     value : float
-        What was measured; NaN where it could not be.
+        Measured value; NaN if it could not be measured.
     detail : str
-        Where: the words or layers that it concerns.
+        The words or layers concerned.
     unjudged : str
-        Why it could not be measured; empty where it was.
+        Reason why the sign could not be measured; empty if it was.
     """
 
     name: str
@@ -33,16 +33,16 @@ class Finding:
 
     @property
     def threshold(self) -> Threshold:
-        """Its limit."""
+        """Limit of the sign."""
         return THRESHOLDS[self.name]
 
     @property
     def found(self) -> bool:
-        """Whether it is a fault. What could not be judged is none."""
+        """Whether the sign is a fault; False if it was not judged."""
         return not self.unjudged and self.threshold.passed(self.value)
 
     def sentence(self) -> str:
-        """Say in one line what was measured."""
+        """Return the measurement in one line."""
         if self.unjudged:
             return f"{self.name}: not judged, {self.unjudged}"
         limit = self.threshold
@@ -54,12 +54,12 @@ class Finding:
 
 @dataclass(frozen=True, repr=False)
 class Diagnosis:
-    """What `attnviz.diagnose` looked at.
+    """Result of `attnviz.diagnose`.
 
     Attributes
     ----------
     findings : tuple of Finding
-        Every sign, found or not, in a fixed order.
+        All signs in a fixed order, whether or not they are faults.
     prompt : str
         The prompt.
     """
@@ -69,15 +69,15 @@ class Diagnosis:
 
     @property
     def found(self) -> list[str]:
-        """Names of the faults; empty where there is none."""
+        """Names of the faults."""
         return [finding.name for finding in self.findings if finding.found]
 
     @property
     def table(self) -> pd.DataFrame:
-        """One row a sign.
+        """Table with one row per sign.
 
-        ``finding``, ``found`` (bool; missing where it could not be judged), ``value`` (NaN there), ``fault``
-        (``">"`` or ``"<"``), ``threshold``, ``quantity``, ``detail`` (which words or layers), ``unjudged`` (why),
+        Columns are ``finding``, ``found`` (bool; missing if not judged), ``value`` (NaN if not judged), ``fault``
+        (``">"`` or ``"<"``), ``threshold``, ``quantity``, ``detail`` (words or layers), ``unjudged`` (the reason),
         ``meaning`` and ``source`` (of the threshold).
         """
         rows = [
@@ -98,7 +98,7 @@ class Diagnosis:
         return pd.DataFrame(rows).astype({"found": "boolean", "value": np.float64, "threshold": np.float64})
 
     def summary(self) -> str:
-        """Return the diagnosis as text: what was found and what it means, then every number."""
+        """Return the diagnosis as text: the faults and their meaning, followed by all values."""
         found = [one for one in self.findings if one.found]
         opening = f"{len(found)} of {len(self.findings)} signs found in the maps of {self.prompt!r}"
         meanings = [f"- {one.name.upper()}: {one.threshold.meaning}" for one in found]

@@ -1,4 +1,4 @@
-"""The numbers behind the findings: pure functions of arrays."""
+"""Compute the values of the signs from arrays."""
 
 from __future__ import annotations
 
@@ -7,24 +7,25 @@ import numpy as np
 from attnviz.audio.settings import LOG_CEILING
 
 AUDIBLE_DB = 60.0
-"""Cells within this many dB of the loudest count in a reconstruction."""
+"""Range in dB below the loudest cell in which reconstruction errors are measured."""
 
-_NEPER = 20 / np.log(10)  # dB in a nat
-_SAME = 1e-4  # nats: closer values are one value
+_NEPER = 20 / np.log(10)  # dB per neper
+_SAME = 1e-4  # nepers; tolerance for equal values
 
 
 def entropy_share(values: np.ndarray) -> float:
-    """Return the entropy of a map that is divided by its sum, as a share of the maximum.
+    """Return the entropy of a map, normalised to sum 1, as a share of the maximum entropy.
 
     Parameters
     ----------
     values : numpy.ndarray, shape (rows, columns)
-        Of a negative value the magnitude counts; NaN cells are left out.
+        Map. Negative values count by magnitude; NaN cells are ignored.
 
     Returns
     -------
     float
-        In [0, 1]; 1: the same everywhere, 0: all in one cell. NaN of a map of zeros, or of one cell.
+        Value in [0, 1]: 1 for a uniform map, 0 for a map with one non-zero cell. NaN for a map of zeros or of one
+        cell.
 
     Examples
     --------
@@ -40,23 +41,23 @@ def entropy_share(values: np.ndarray) -> float:
 
 
 def moran(values: np.ndarray) -> float:
-    """Return Moran's I of a map: how alike neighbouring cells are, above and below as well as beside.
+    """Return Moran's I of a map: the spatial autocorrelation of vertically and horizontally adjacent cells.
 
     Parameters
     ----------
     values : numpy.ndarray, shape (rows, columns)
-        NaN cells are left out, as are pairs with one.
+        Map. NaN cells and pairs that contain one are ignored.
 
     Returns
     -------
     float
-        1: as smooth as can be; about 0 (exactly -1 / (cells - 1)): white noise; below: a chequerboard. NaN of a
-        constant map, to float32's rounding, and where no two cells are neighbours.
+        Close to 1 for a smooth map, about 0 (exactly -1 / (cells - 1)) for white noise, and negative for a
+        chequerboard. NaN for a map that is constant up to float32 rounding or has no adjacent cells.
 
     References
     ----------
-    P. A. P. Moran, Notes on continuous stochastic phenomena, Biometrika 37, 1950, with equal weights of
-    neighbours that share an edge.
+    P. A. P. Moran, "Notes on continuous stochastic phenomena", Biometrika 37, 1950; here with equal weights of
+    cells that share an edge.
 
     Examples
     --------
@@ -77,17 +78,17 @@ def moran(values: np.ndarray) -> float:
 
 
 def total_variation(one: np.ndarray, other: np.ndarray) -> float:
-    """Return which share of a probability moves between two distributions over the first axis, on average.
+    """Return the mean total variation distance between two distributions over the first axis.
 
     Parameters
     ----------
     one, other : numpy.ndarray, shape (keys, ...)
-        Probabilities. Where they sum to less than 1, what is missing counts as one more key.
+        Probabilities. If they sum to less than 1, the rest counts as one additional key.
 
     Returns
     -------
     float
-        In [0, 1]; 0: alike.
+        Value in [0, 1]; 0 for identical distributions.
 
     Examples
     --------
@@ -99,18 +100,18 @@ def total_variation(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def relative_difference(guided: np.ndarray, unguided: np.ndarray) -> float:
-    """Return the root mean square of a difference over that of the unguided prediction; NaN where that is 0."""
+    """Return the RMS of the difference, relative to the RMS of the unguided prediction; NaN if that is 0."""
     base = np.sqrt(np.mean(np.square(unguided, dtype=np.float64)))
     gap = np.sqrt(np.mean(np.square(np.subtract(guided, unguided, dtype=np.float64))))
     return float(gap / base) if base > 0 else float("nan")
 
 
 def clipped_share(log_mel: np.ndarray) -> float:
-    """Return the share of cells at the spectrogram's highest value, or beyond the image's ceiling of ln 200."""
+    """Return the share of cells at the maximum of the spectrogram, or at or above the image ceiling of ln 200."""
     return float((log_mel >= min(float(log_mel.max()), LOG_CEILING) - _SAME).mean())
 
 
 def reconstruction_error(original: np.ndarray, reconstruction: np.ndarray) -> float:
-    """Return the mean absolute difference of two log-mel spectrograms in dB, over the original's audible cells."""
+    """Return the mean absolute difference of two log-mel spectrograms in dB over audible cells of the original."""
     audible = original >= original.max() - AUDIBLE_DB / _NEPER
     return float(_NEPER * np.abs(np.subtract(reconstruction, original, dtype=np.float64))[audible].mean())

@@ -1,4 +1,4 @@
-"""From which value on a sign counts as a fault, and where each value comes from."""
+"""Limits above or below which a sign is a fault, and their sources."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ class Threshold:
     Attributes
     ----------
     value : float
-        The limit; the value itself is no fault.
+        The limit. A value equal to the limit is not a fault.
     best, worst : float
-        Ends of the sign's scale, between which the limit lies. A fault is on the side of `worst`.
+        Ends of the scale of the sign. The limit lies between them, and faults are on the side of `worst`.
     quantity : str
-        What is compared with the limit, and in what unit.
+        Quantity that is compared with the limit, with its unit.
     meaning : str
-        What a fault means, and what to look at.
+        Meaning of a fault, and advice.
     source : str
-        Where the limit comes from.
+        Origin of the limit.
     """
 
     value: float
@@ -36,15 +36,15 @@ class Threshold:
 
     @property
     def sign(self) -> str:
-        """How a fault compares with the limit: ``">"`` or ``"<"``."""
+        """Comparison of a fault with the limit: ``">"`` or ``"<"``."""
         return ">" if self.worst > self.best else "<"
 
     def passed(self, value: float) -> bool:
-        """Say whether a value is a fault. NaN is none."""
+        """Return whether a value is a fault; False for NaN."""
         return value > self.value if self.sign == ">" else value < self.value
 
     def position(self, value: float) -> float:
-        """Return where a value stands: -1 at the best end, 0 at the limit, 1 at the worst end."""
+        """Return the position of a value on the scale: -1 at the best end, 0 at the limit, 1 at the worst end."""
         end = self.worst if self.passed(value) else self.best
         share = min(abs(value - self.value) / abs(end - self.value), 1.0)
         return share if self.passed(value) else -share
@@ -66,73 +66,73 @@ THRESHOLDS: Mapping[str, Threshold] = MappingProxyType(
         UNIFORM: Threshold(
             0.999, 0.9, 1.0,
             "entropy of the median word's map, as a share of the maximum",
-            "The words' maps are nearly the same everywhere: they say neither when nor at which frequencies. Read "
-            "other layers or steps before the maps are trusted.",
-            "geometry: of 1024 cells, a fifth 30 % above the rest has 0.9991",
+            "The maps of the words are nearly uniform, so they locate the words neither in time nor in frequency. "
+            "Examine other layers or steps.",
+            "geometry: the value is 0.9991 if a fifth of 1024 cells is 30 % above the rest",
         ),
         NOISY: Threshold(
             0.15, 1.0, 0.0,
             "spatial autocorrelation of the median word's map (Moran's I), finest layers",
-            "Neighbouring cells have little to do with each other: the maps are speckle. More denoising steps, "
-            "more images, or a mean over layers average it out.",
-            "bundled model: of good maps 0.33 at least, of maps of noise 0.03 at most (benchmarks/diagnosis.py)",
+            "Adjacent cells are almost uncorrelated, so the maps are noise. Average it out with more denoising "
+            "steps, more images, or the mean over layers.",
+            "bundled model: at least 0.33 for good maps, at most 0.03 for noise (benchmarks/diagnosis.py)",
         ),
         ALIKE: Threshold(
             0.995, 0.0, 1.0,
             "correlation of the median pair of words' maps (Pearson)",
-            "The heat maps of different words look alike: what they show is of the sound, or of the layer, not of "
-            "the word. Compare them with align's controls.",
+            "The heat maps of different words look alike: they show the sound or the layer, not the word. Compare "
+            "them with the controls of align.",
             "bundled model: two words of one sound reach 0.992 (benchmarks/diagnosis.py)",
         ),
         SINK: Threshold(
             0.95, 0.0, 1.0,
             "share of attention on the start, end and padding tokens",
-            "Nearly all attention rests on tokens that are no words; the words share what is left. Their maps may "
-            "still be right, on a small scale.",
-            "one part in twenty would be left for all words together",
+            "Nearly all attention is on tokens that are not words. The maps of the words may still be correct, on "
+            "a small scale.",
+            "5 % of the attention remains for all words together",
         ),
         IGNORED: Threshold(
             0.5, 2.0, 0.0,
-            "highest attention to the least attended word, in means of a text token",
-            "A word is attended to nowhere: it is likely not heard either. Is it a sound the model knows? "
-            "Re-weight it, or put it first.",
-            "half of an even share among the prompt's text tokens; the peak as in Attend-and-Excite (2301.13826)",
+            "highest attention to the least attended word, relative to the mean of a text token",
+            "A word receives little attention everywhere, so its sound is probably missing. Is it a sound that "
+            "the model was trained on? Reweight the word, or put it first.",
+            "half of a uniform share of the text tokens; peak as in Attend-and-Excite (arXiv 2301.13826)",
         ),
         UNCONDITIONED: Threshold(
             0.02, 0.5, 0.0,
-            "attention that moves between keys with the prompt (total variation of the two branches)",
-            "Attention is the same with and without the prompt: the prompt does not reach the U-Net. Are the text "
-            "encoder and the adapter those of this model?",
-            "two parts in a hundred of the attention",
+            "difference of attention with and without the prompt (total variation of the two branches)",
+            "Attention is the same with and without the prompt, so the prompt does not reach the U-Net. Do the "
+            "text encoder and the adapter belong to this model?",
+            "2 % of the attention",
         ),
         UNMOVED: Threshold(
             0.005, 0.2, 0.0,
             "guided minus unguided prediction, relative to the unguided (root mean square)",
             "The prediction is the same with and without the prompt. Is the guidance scale above 1, and was the "
             "model trained with conditions?",
-            "half a percent of the prediction",
+            "0.5 % of the prediction",
         ),
         CLIPPED: Threshold(
             0.001, 0.0, 0.05,
-            "share of cells at the spectrogram's highest value, or beyond the ceiling of ln 200",
-            "The spectrogram has a plateau: it was cut off at a highest value, so its loud parts are distorted. A "
-            "high guidance scale saturates images; real audio may be clipped.",
-            "unclipped, one cell of 262144 is the highest; a thousandth is a plateau of 260",
+            "share of cells at the maximum of the spectrogram, or at or above the ceiling of ln 200",
+            "The spectrogram is clipped at its maximum, so loud parts are distorted. Images saturate at a high "
+            "guidance scale, and real audio may be clipped.",
+            "without clipping, 1 of 262144 cells is the maximum; the limit is a plateau of 260 cells",
         ),
         SILENT: Threshold(
             INAUDIBLE_DBFS, -10.0, -108.0,
             "level of the loudest 0.4 s, estimated from the spectrogram (dBFS)",
-            "Nothing is heard: maps over silence say nothing. Try a lower guidance scale, or another seed.",
-            "attnviz.audio.levels; sounds of the bundled model's training scenes: 99 % of the frames above -48",
+            "The sound is inaudible, so its maps have no meaning. Try a lower guidance scale or another seed.",
+            "attnviz.audio.levels; in training scenes of the bundled model, 99 % of the frames are above -48",
         ),
         ARTEFACTS: Threshold(
             6.0, 0.0, 20.0,
             "mean difference of reconstruction and original, cells within 60 dB of the loudest (dB)",
-            "The auto-encoder does not give back what it was given: what is odd in the sound may be its doing, "
-            "not the denoiser's.",
+            "The auto-encoder distorts its input, so artefacts in the sound may come from it and not from the "
+            "denoiser.",
             "a factor of two in magnitude",
         ),
     }
 )  # fmt: skip
-"""Limits by the name of the finding, in the order they are looked at. ``benchmarks/diagnosis.py`` measures every
-sign on a model's own maps, and on those of the same model with random weights."""
+"""Limits by name of the finding, in the order of the checks. ``benchmarks/diagnosis.py`` measures every sign on
+maps of a model, and of the same model with random weights."""

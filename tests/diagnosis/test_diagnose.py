@@ -91,7 +91,7 @@ def test_what_cannot_be_judged_says_why():
     assert "not given" in reasons["reconstruction artefacts"]
     one = make(captured(SMALL, tokens=4), tokens=[table("dog", keys=4)], positions=range(4))
     reasons = {found.name: found.unjudged for found in diagnose(one).findings}
-    assert "one word only" in reasons["word ignored"]
+    assert "fewer than two words" in reasons["word ignored"]
     assert "fewer than two" in reasons["all words alike"]
     narrowed = make(captured(SMALL, tokens=32), tokens=[table("dog barks", encoders=2)], positions=range(32))
     assert "narrowed" in finding(diagnose(narrowed.select(encoder=1)), "attention sink").unjudged
@@ -114,9 +114,9 @@ def test_no_word_at_all():
         ({"sample": 1}, "no sample 1"),
         ({"readout": "best"}, "Unknown readout"),
         ({"predictions": (np.zeros(3), np.zeros(4))}, r"predictions has arrays of the shapes \(3,\) and \(4,\)"),
-        ({"reconstruction": (np.zeros(3), np.full(3, np.nan))}, "reconstruction holds NaN"),
-        ({"predictions": ("a", "b")}, "pair of arrays"),
-        ({"predictions": (np.zeros(3),)}, "pair of arrays"),
+        ({"reconstruction": (np.zeros(3), np.full(3, np.nan))}, "reconstruction contains NaN"),
+        ({"predictions": ("a", "b")}, "pair of numeric arrays"),
+        ({"predictions": (np.zeros(3),)}, "pair of numeric arrays"),
     ],
 )
 def test_bad_questions_are_refused(ask, message):
