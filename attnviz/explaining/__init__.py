@@ -1,4 +1,4 @@
-"""Explaining: maps of a real clip, which no pipeline generated."""
+"""Compute attention maps of real audio."""
 
 from attnviz.explaining.randomizing import cascade
 from attnviz.explaining.reading import explain

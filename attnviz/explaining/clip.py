@@ -1,4 +1,4 @@
-"""A real clip as the model sees it: the spectrogram image, its windows, and how much of it is audio."""
+"""Prepare real audio as model input: the spectrogram image and its windows."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from attnviz.pipelines.sources import AudioSource
 
 @dataclass(frozen=True)
 class Clip:
-    """A real clip as the model sees it.
+    """Real audio prepared as model input.
 
     Attributes
     ----------
     image : numpy.ndarray, shape (256, width), float32
-        In [0, 1], the highest frequency in row 0; columns beyond the audio are 0, which is silence. It is one
-        window wide (1024), or as wide as its windows reach.
+        Spectrogram image in [0, 1], with the highest frequency in row 0. Columns beyond the audio are 0 (silence).
+        The width is 1024 for one window, or the extent of all windows.
     grid : SpectrogramGrid
-        What second and what Hz its columns and rows are; the columns beyond the audio are padding.
+        Grid of the image. Columns beyond the audio are padding.
     starts : tuple of int
-        Columns at which its windows begin, the first of them 0.
+        First column of each window, starting with 0.
     """
 
     image: np.ndarray
@@ -50,7 +50,7 @@ class Clip:
 
     @property
     def pixels(self) -> torch.Tensor:
-        """The image (1, 3, 256, width) in [-1, 1], as the VAE wants it."""
+        """The image (1, 3, 256, width) in [-1, 1], the input of the VAE."""
         return torch.from_numpy(self.image).expand(1, 3, -1, -1) * 2 - 1
 
     @property
@@ -67,59 +67,59 @@ def read_clip(audio: AudioSource, *, normalize: bool, overlap: float, column: in
     audio : path, array or tensor
         A file, or samples at 16 kHz; see `attnviz.audio.load_audio`.
     normalize : bool
-        Whether the clip is scaled to a peak of 0.95, as a whole.
+        Scale the whole clip to a peak of 0.95.
     overlap, column
-        How windows of a clip that is longer than one are placed; see `attnviz.explaining.windows.window_starts`.
+        Placement of the windows of a long clip; see `attnviz.explaining.windows.window_starts`.
 
     Raises
     ------
     AudioError
-        If it cannot be read, is too short for a spectrogram (59 ms), or the overlap cannot be.
+        If the clip cannot be read or is too short for a spectrogram (59 ms), or if `overlap` is out of range.
 
     Notes
     -----
-    The spectrogram is that of the whole clip, and cut into windows afterwards: a window's first and last frames
-    hold what sounds beyond it, and no end that is not there.
+    The spectrogram of the whole clip is computed first and then cut into windows, so that frames at the ends of a
+    window include the audio beyond it.
     """
     waveform = load_audio(audio)
     starts = window_starts(MEL.frames(len(waveform)), overlap=overlap, column=column)
     width = starts[-1] + WIDTH
     mel = log_mel(peak_normalize(waveform) if normalize else waveform)
-    # A resampled file may be a few samples too long: what does not fill a frame is in no column.
+    # A resampled file may be a few samples too long. An incomplete frame has no column.
     seconds = min(len(waveform) / MEL.sample_rate, SpectrogramGrid(width=width).seconds)
     return Clip(fit_width(mel_to_image(mel), width), SpectrogramGrid(width=width, audio_seconds=seconds), starts)
 
 
 def encode(pipe: Any, pixels: torch.Tensor) -> torch.Tensor:
-    """Encode a window of a clip as the latents the U-Net was trained on.
+    """Encode a window of a clip as latents for the U-Net.
 
     Parameters
     ----------
     pipe : diffusers.DiffusionPipeline
-        Its VAE does the work.
+        Pipeline with the VAE.
     pixels : torch.Tensor, shape (1, 3, 256, 1024)
-        The window, in [-1, 1].
+        Window in [-1, 1].
 
     Returns
     -------
     torch.Tensor, shape (1, channels, rows, columns), float32
-        Mean of the VAE's posterior, times its scaling factor.
+        Mean of the VAE posterior, multiplied by the scaling factor.
 
     Raises
     ------
     AudioError
-        If the VAE returns values that are not finite (float16 overflow is the usual reason).
+        If the VAE returns values that are not finite, usually because of float16 overflow.
 
     Notes
     -----
-    Differences from the audio-to-audio pipeline: it draws a sample of the posterior. Here noise is added on
-    purpose, in known amounts and averaged over; a second, unstated noise has no place beside it.
+    Difference from the audio-to-audio pipeline: that pipeline samples the posterior. Here the mean is used, so
+    that the only noise is the noise added at each timestep.
     """
     pixels = pixels.to(pipe._execution_device, pipe.vae.dtype)
     mean = retrieve_latents(pipe.vae.encode(pixels), sample_mode="argmax")
     if not bool(torch.isfinite(mean).all()):
         raise AudioError(
-            f"The VAE returned NaN or infinite latents in {pipe.vae.dtype}. In float16 this is an overflow: load "
-            "with torch_dtype=torch.bfloat16 or torch.float32. Otherwise a weight of the VAE is not finite."
+            f"The VAE returned NaN or infinite latents in {pipe.vae.dtype}. In float16, this is an overflow: load "
+            "with torch_dtype=torch.bfloat16 or torch.float32. Otherwise, a weight of the VAE is not finite."
         )
     return mean.float() * pipe.vae.config.scaling_factor

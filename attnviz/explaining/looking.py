@@ -1,4 +1,4 @@
-"""The U-Net at work on a clip: window by window, its attention captured while it looks and not before."""
+"""Run the U-Net on the windows of a clip and capture its attention."""
 
 from __future__ import annotations
 
@@ -23,35 +23,36 @@ def look_at_windows(
     recorder: AttentionRecorder,
     conditioning: Conditioning,
 ) -> Iterator[Mapping[str, CapturedLayer]]:
-    """Yield what is captured of each window, one after another, so that two are never held at once.
+    """Yield the captured attention of each window in turn, so that memory is needed for one window only.
 
     Parameters
     ----------
     pipe : diffusers.DiffusionPipeline
-        The pipeline, with its U-Net as it is to be looked with.
+        Pipeline with the U-Net.
     clip : Clip
-        The clip.
+        Prepared clip.
     method : Method
-        What is looked at.
+        Method that computes the inputs of the U-Net.
     schedule : TrainingSchedule
-        The model's noise schedule.
+        Noise schedule of the model.
     recorder : AttentionRecorder
-        Of the pipeline's U-Net; it is on while the U-Net looks, and off while it predicts what to look at.
+        Recorder of the U-Net. It is active only for the calls that are explained, not for the calls that `method`
+        makes to compute their inputs.
     conditioning : Conditioning
-        The caption's keys.
+        Text embeddings of the caption.
 
     Yields
     ------
     mapping of str to CapturedLayer
-        To be used before the next is asked for.
+        Captured layers, valid until the next iteration.
 
     Raises
     ------
     CaptureError
-        As `attnviz.explain`.
+        As for `attnviz.explain`.
     """
     calls = method.predictions(schedule) + len(method.timesteps)
-    # As the pipeline's own loop shows it: `pipe.set_progress_bar_config(disable=True)` turns off both.
+    # Respect `pipe.set_progress_bar_config(disable=True)`, as the loop of the pipeline does.
     how = getattr(pipe, "_progress_bar_config", {})
     with logging.tqdm(total=len(clip.starts) * calls, **how) as progress:
 
@@ -75,7 +76,7 @@ def look_at_windows(
                     if len(clip.starts) == 1:
                         raise
                     raise MemoryBudgetError(
-                        f"The clip takes {len(clip.starts)} windows, and each has a share of the budget. {error}"
+                        f"The clip needs {len(clip.starts)} windows, which share the budget. {error}"
                     ) from error
             yield recorder.captured(recording)
             recorder.recordings.clear()
@@ -85,7 +86,7 @@ def _check_finite(views: list[View]) -> None:
     for samples, timestep in views:
         if not bool(torch.isfinite(samples).all()):
             raise CaptureError(
-                f"The latents to be looked at with timestep {timestep} are NaN or infinite: the U-Net's "
-                "predictions are, or the schedule leaves nothing of the signal at a timestep predicted from. "
-                "In float16 this is an overflow (try bfloat16 or float32); otherwise leave the last timesteps out."
+                f"The latents for timestep {timestep} are NaN or infinite. Either the predictions of the U-Net "
+                "are, or the schedule has no signal left at a timestep. In float16, this is an overflow (try "
+                "bfloat16 or float32). Otherwise, omit the last timesteps."
             )

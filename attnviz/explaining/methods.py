@@ -1,4 +1,4 @@
-"""Ways to have a U-Net look at a real clip: noised, inverted with DDIM, or predicted clean."""
+"""Methods that compute U-Net inputs from real audio: noising, DDIM inversion, and predicted clean latents."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ import torch
 from attnviz.explaining.schedule import TrainingSchedule
 
 Predict = Callable[[torch.Tensor, int], torch.Tensor]
-"""The U-Net with the caption's keys: latents (rows, ...) and their timestep in, its prediction out, float32."""
+"""U-Net with fixed text embeddings: maps latents (rows, ...) and a timestep to a float32 prediction."""
 
 View = tuple[torch.Tensor, int]
-"""Latents (rows, ...) that are looked at, and the timestep that the U-Net is told."""
+"""Input of the U-Net: latents (rows, ...) and a timestep."""
 
 
 @dataclass(frozen=True)
 class Noising:
-    """The clip under fresh noise, at each of some timesteps.
+    """Add independent noise to the clip at each timestep.
 
     Parameters
     ----------
     timesteps : tuple of int
-        Timesteps of the training schedule, in the order they are looked at.
+        Timesteps of the training schedule, in the order of evaluation.
     draws : int
-        Noise draws a timestep, which are the rows of a view.
+        Number of noise draws per timestep, which are the rows of a view.
     seed : int
-        Fixes the noise.
+        Seed of the noise.
     """
 
     timesteps: tuple[int, ...]
@@ -39,20 +39,20 @@ class Noising:
 
     @property
     def rows(self) -> int:
-        """Rows of each view; attention is averaged over them."""
+        """Number of rows of each view. Attention is averaged over rows."""
         return self.draws
 
     def predictions(self, schedule: TrainingSchedule) -> int:
-        """Count the calls of the U-Net before it looks."""
+        """Return the number of U-Net calls that are not recorded."""
         return 0
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What the maps' provenance says of it."""
+        """Settings for the provenance of the maps."""
         return {"method": "noising", "timesteps": self.timesteps, "draws": self.draws, "seed": self.seed}
 
     def views(self, latents: torch.Tensor, schedule: TrainingSchedule, predict: Predict) -> list[View]:
-        """Give what is looked at: the clip's latents (1, ...), noised, a view a timestep."""
+        """Return one view per timestep: the latents (1, ...) of the clip with noise."""
         return [
             (schedule.noised(latents, draw_noise(latents, timestep, self.draws, self.seed), timestep), timestep)
             for timestep in self.timesteps
@@ -61,18 +61,18 @@ class Noising:
 
 @dataclass(frozen=True)
 class Predicted:
-    """The clean latents that the U-Net predicts of the noised clip.
+    """Compute the clean latents that the U-Net predicts from the noisy clip.
 
     Parameters
     ----------
     timesteps, draws, seed
-        How the clip is noised; see `Noising`.
+        Settings of the noise; see `Noising`.
     look_timestep : int
-        The timestep the U-Net is told while it looks at its prediction.
+        Timestep given to the U-Net together with the predicted latents.
 
     Notes
     -----
-    A view holds the prediction itself, with no noise added to it again.
+    No noise is added to the predicted latents.
     """
 
     timesteps: tuple[int, ...]
@@ -82,21 +82,21 @@ class Predicted:
 
     @property
     def rows(self) -> int:
-        """Rows of each view; attention is averaged over them."""
+        """Number of rows of each view. Attention is averaged over rows."""
         return self.draws
 
     def predictions(self, schedule: TrainingSchedule) -> int:
-        """Count the calls of the U-Net before it looks."""
+        """Return the number of U-Net calls that are not recorded."""
         return len(self.timesteps)
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What the maps' provenance says of it."""
+        """Settings for the provenance of the maps."""
         noised = Noising(self.timesteps, self.draws, self.seed).settings
         return {**noised, "method": "predicted", "look_timestep": self.look_timestep}
 
     def views(self, latents: torch.Tensor, schedule: TrainingSchedule, predict: Predict) -> list[View]:
-        """Give what is looked at: the prediction from the clip noised to each timestep."""
+        """Return one view per timestep: the clean latents predicted from the noisy clip."""
         noised = Noising(self.timesteps, self.draws, self.seed).views(latents, schedule, predict)
         return [
             (schedule.clean(predict(samples, timestep), samples, timestep), self.look_timestep)
@@ -106,19 +106,19 @@ class Predicted:
 
 @dataclass(frozen=True)
 class Inversion:
-    """The latents that DDIM sampling would pass on its way to the clip.
+    """Compute the latents of the DDIM trajectory that leads to the clip.
 
     Parameters
     ----------
     timesteps : tuple of int
-        Timesteps that are looked at, in this order; the inversion passes all of them.
+        Timesteps in the order of evaluation. The inversion passes through all of them.
     steps : int
-        Steps in which the whole schedule would be inverted; it is inverted to the highest of `timesteps`.
+        Number of steps for the whole schedule. The inversion stops at the highest of `timesteps`.
 
     Notes
     -----
-    The inversion pairs latents with the timestep they are taken to, as every DDIM inversion does for want of
-    the next latents. What is looked at is the pair that sampling sees: latents and their own timestep.
+    Like every DDIM inversion, an inversion step evaluates the U-Net with the current latents and the next
+    timestep, because the next latents are unknown. The views pair latents with their own timestep, as in sampling.
     """
 
     timesteps: tuple[int, ...]
@@ -126,20 +126,20 @@ class Inversion:
 
     @property
     def rows(self) -> int:
-        """Rows of each view: nothing is drawn."""
+        """Number of rows of each view: 1, because inversion is deterministic."""
         return 1
 
     def predictions(self, schedule: TrainingSchedule) -> int:
-        """Count the calls of the U-Net before it looks."""
+        """Return the number of U-Net calls that are not recorded."""
         return max(self.timesteps) // (len(schedule) // self.steps) + 1
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What the maps' provenance says of it."""
+        """Settings for the provenance of the maps."""
         return {"method": "inversion", "timesteps": self.timesteps, "inversion_steps": self.steps}
 
     def views(self, latents: torch.Tensor, schedule: TrainingSchedule, predict: Predict) -> list[View]:
-        """Give what is looked at: the clip's latents (1, ...), inverted to each timestep."""
+        """Return one view per timestep: the latents (1, ...) of the clip, inverted to the timestep."""
         inverse = schedule.inverse(self.steps)
         passed = {}
         for timestep in inverse.timesteps[: self.predictions(schedule)].tolist():
@@ -152,11 +152,11 @@ Method = Noising | Predicted | Inversion
 
 
 def draw_noise(latents: torch.Tensor, timestep: int, draws: int, seed: int) -> torch.Tensor:
-    """Draw the noise of one timestep: (draws, channels, rows, columns), float32, on the latents' device.
+    """Draw the noise of one timestep: (draws, channels, rows, columns), float32, on the device of the latents.
 
-    A draw depends on the seed, the timestep and its own number alone: asking for other timesteps too, or for more
-    draws, changes none, and all windows of a long clip have the same. It is drawn on the CPU, so that it is the
-    same for every device.
+    A draw depends only on the seed, the timestep and its index. Additional timesteps or draws do not change it,
+    and all windows of a long clip use the same noise. It is drawn on the CPU, so that it does not depend on the
+    device.
     """
     key = np.random.SeedSequence((seed, timestep)).generate_state(1, np.uint64)
     generator = torch.Generator().manual_seed(int(key[0]))
@@ -166,7 +166,7 @@ def draw_noise(latents: torch.Tensor, timestep: int, draws: int, seed: int) -> t
 
 
 def fewest_steps(timesteps: tuple[int, ...], schedule: int) -> int:
-    """Count the fewest equal steps over a schedule that pass all of some timesteps.
+    """Return the smallest number of equal steps over a schedule that includes all given timesteps.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""A U-Net whose weights are shuffled, block by block from the output, for as long as it is looked at."""
+"""Shuffle the weights of a U-Net temporarily, block by block from the output."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from attnviz.errors import CaptureError
 
 
 def cascade(unet: nn.Module) -> list[str]:
-    """List the blocks of a U-Net from its output to its input, in the order they are randomised.
+    """Return the blocks of a U-Net from its output to its input, in the order of randomisation.
 
     Parameters
     ----------
@@ -24,8 +24,8 @@ def cascade(unet: nn.Module) -> list[str]:
     Returns
     -------
     list of str
-        ``"conv_out"`` (with the normalisation before it), ``"up_blocks.3"``, ..., ``"up_blocks.0"``,
-        ``"mid_block"``, ``"down_blocks.3"``, ..., ``"conv_in"`` (with all that embeds the timestep).
+        ``"conv_out"`` (with the preceding normalisation), ``"up_blocks.3"``, ..., ``"up_blocks.0"``,
+        ``"mid_block"``, ``"down_blocks.3"``, ..., ``"conv_in"`` (with the timestep embedding).
     """
 
     def from_the_output(block: str) -> tuple[int, int]:
@@ -36,20 +36,20 @@ def cascade(unet: nn.Module) -> list[str]:
 
 
 def randomized_blocks(unet: nn.Module, randomize: int | str) -> list[str]:
-    """Settle which blocks of a U-Net are randomised.
+    """Return the blocks of a U-Net to randomise.
 
     Parameters
     ----------
     unet : torch.nn.Module
         The U-Net.
     randomize : int or str
-        How many blocks from the output, or the name of the last one; see `cascade`.
+        Number of blocks from the output, or the name of the last one; see `cascade`.
 
     Raises
     ------
     CaptureError
-        If there are not so many, or none of that name; or if a weight of them cannot be shuffled, for it is
-        not in memory (offloaded) or no floating-point number (quantised).
+        If the number is too large or the name unknown, or if a weight cannot be shuffled because it is not in
+        memory (offloaded) or not in floating point (quantised).
     """
     blocks = cascade(unet)
     if isinstance(randomize, str) and randomize in blocks:
@@ -69,41 +69,43 @@ def randomized_blocks(unet: nn.Module, randomize: int | str) -> list[str]:
             )
         if not parameter.is_floating_point():
             raise CaptureError(
-                f"{name} is of the type {parameter.dtype}, a quantised weight, so shuffling its values means "
-                "nothing. Load the model in floating point."
+                f"{name} has the type {parameter.dtype}. Quantised weights cannot be shuffled meaningfully. Load "
+                "the model in floating point."
             )
     return chosen
 
 
 @contextmanager
 def randomized(unet: nn.Module, blocks: list[str], seed: int) -> Iterator[None]:
-    """Shuffle the weights of some blocks of a U-Net; they are as they were, to the last bit, when the block ends.
+    """Shuffle the weights of blocks of a U-Net within a context, and restore them bit-identically on exit.
 
     Parameters
     ----------
     unet : torch.nn.Module
-        The U-Net, changed in place: nobody else may use it meanwhile.
+        The U-Net, which is changed in place and must not be used by others within the context.
     blocks : list of str
-        Names out of `cascade`.
+        Names returned by `cascade`.
     seed : int
-        With a weight's name, fixes its shuffle: a block is randomised alike however many are.
+        Seed. The permutation of a weight depends on the seed and its name only, so a block is randomised
+        identically for any number of blocks.
 
     Notes
     -----
-    The values of each weight tensor are put into another order, so that their mean, spread and outliers stay and
-    what was learnt is gone. The weights that change, and no others, are kept in CPU memory meanwhile, which is
-    less than a copy of the U-Net and leaves its hooks, adapters and devices alone.
+    The values of each weight tensor are permuted. This keeps their mean, variance and outliers, but destroys what
+    was learnt. Only the weights that change are saved, in CPU memory, which needs less memory than a copy of the
+    U-Net and does not affect hooks, adapters and devices.
 
-    Source: cascading parameter randomisation, Adebayo et al., Sanity Checks for Saliency Maps (arXiv 1810.03292).
+    The method is the cascading parameter randomisation of Adebayo et al., Sanity Checks for Saliency Maps
+    (arXiv 1810.03292).
 
-    Differences from the original: it draws weights anew as they were before training. Those of a diffusion
-    U-Net would be of another size than the trained ones around them (its attention nearly even), and maps would
-    differ for that alone. A tensor of equal values (a bias of zeros) stays as it is.
+    Difference from the original: the authors reinitialise weights. For a diffusion U-Net, initial weights have
+    another scale than the trained weights of the other blocks and make attention nearly uniform, which would
+    change the maps by itself. A tensor of equal values, such as a bias of zeros, is left unchanged.
     """
     kept: dict[str, torch.Tensor] = {}
     weights = dict(_parameters(unet, blocks))
     try:
-        # An interrupt may strike while weights are put back, and a second one while they are put back again.
+        # An interrupt may occur while weights are restored, and a second one during the next attempt.
         try:
             try:
                 for name, parameter in weights.items():
@@ -119,7 +121,7 @@ def randomized(unet: nn.Module, blocks: list[str], seed: int) -> Iterator[None]:
 
 
 def _put_back(weights: Mapping[str, nn.Parameter], kept: dict[str, torch.Tensor]) -> None:
-    """Put back what is kept, and forget it; what an interrupt leaves over is kept on."""
+    """Restore saved weights and remove each from `kept`, so that an interrupted call can be repeated."""
     while kept:
         name = next(iter(kept))
         _fill(weights[name], kept[name])
@@ -142,7 +144,7 @@ def _parameters(unet: nn.Module, blocks: list[str]) -> Iterator[tuple[str, nn.Pa
 
 
 def _block_of(parameter: str) -> str:
-    """Give the block a weight is of; what is neither down, middle, up nor output is before them all."""
+    """Return the block of a weight. Weights outside the down, middle, up and output blocks belong to the input."""
     place, number, *_ = parameter.split(".")
     if place in ("down_blocks", "up_blocks"):
         return f"{place}.{number}"

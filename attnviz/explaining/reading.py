@@ -1,4 +1,4 @@
-"""Attention maps of a real clip, read while the model looks at it with a caption."""
+"""Compute attention maps of a real clip with a caption."""
 
 from __future__ import annotations
 
@@ -54,98 +54,100 @@ def explain(
     tokens: Tokens = "text",
     max_bytes: int = DEFAULT_MAX_BYTES,
 ) -> AttentionMaps:
-    """Read attention maps on a real clip: where the model looks for each word of a caption.
+    """Compute attention maps of a real clip for the words of a caption.
 
-    The clip is encoded by the VAE and brought to some timesteps; the U-Net looks at it there with the caption (the
-    conditional branch alone, no guidance), and its cross-attention is read. Nothing is generated, so when each
-    word sounds is known exactly wherever the clip is annotated.
+    The VAE encodes the clip, `method` computes latents at the given timesteps, and the U-Net processes them with
+    the caption (conditional branch only, without guidance) while its cross-attention is recorded. No audio is
+    generated, so the ground truth of each word is exact if the clip is annotated.
 
     Parameters
     ----------
     pipe : diffusers.DiffusionPipeline
-        An Auffusion pipeline, or a plain ``StableDiffusionPipeline`` of spectrograms. It stays as it is.
+        An Auffusion pipeline, or a ``StableDiffusionPipeline`` for spectrograms. It is not changed.
     audio : path, array or tensor
-        A WAV, FLAC or OGG file of any sample rate, channel count and length, or samples at 16 kHz.
+        A WAV, FLAC or OGG file with any sampling rate, number of channels and length, or samples at 16 kHz.
     caption : str
-        What is heard in it.
+        Description of the audio.
     method : {"noising", "inversion", "predicted"}
-        What is looked at. ``"noising"``: the clip under fresh noise, several draws averaged. ``"inversion"``: the
-        latents that DDIM sampling with this caption would pass on its way to the clip. ``"predicted"``: the clean
-        latents that the model predicts of the noised clip.
+        Method that computes the latents:
+
+        - ``"noising"``: add noise to the clip and average over several draws.
+        - ``"inversion"``: use the latents of the DDIM trajectory that leads to the clip with this caption.
+        - ``"predicted"``: use the clean latents that the model predicts from the noisy clip.
     timesteps : sequence of int
-        Timesteps of the training schedule, from 0 (hardly any noise), each at most once.
+        Timesteps of the training schedule, without duplicates. Timestep 0 is the least noisy.
     draws : int, optional
-        Noising and predicted: noise draws a timestep, which the U-Net sees as one batch; 4 where left out.
+        For noising and predicted: number of noise draws per timestep, which form one batch. By default, 4.
     seed : int, optional
-        Noising and predicted: fixes the noise; 0 where left out. A draw depends on seed, timestep and its own
-        number alone.
+        For noising and predicted: seed of the noise. By default, 0. A draw depends only on the seed, the timestep
+        and its index.
     inversion_steps : int, optional
-        Inversion: equal steps over the whole schedule, of which those up to the highest of `timesteps` are made;
-        20 where left out. They must pass all of `timesteps`.
+        For inversion: number of equal steps for the whole schedule. Steps beyond the highest of `timesteps` are
+        not computed. The steps must include all `timesteps`. By default, 20.
     look_timestep : int, optional
-        Predicted: the timestep that the model is told while it looks at its prediction; 0, where the cleanest
-        latents of its training are, where left out.
+        For predicted: timestep given to the U-Net together with the predicted latents. By default, 0, which
+        corresponds to the cleanest latents in training.
     overlap : float
-        Seconds that the windows of a longer clip have in common, at least.
+        Minimum overlap in seconds of the windows of a long clip.
     normalize : bool
-        Scale the clip to a peak of 0.95, as Auffusion does before editing. False leaves its level alone, for a
-        model that was trained so.
+        Scale the clip to a peak of 0.95, as Auffusion does before editing. Use False for a model that was trained
+        without scaling.
     randomize : int or str
-        Blocks of the U-Net whose weights are shuffled for the while, counted from the output, or the name of the
-        last of them (``"mid_block"``, ``"conv_in"``: all); see `attnviz.explaining.cascade`. Maps to compare with.
+        Number of U-Net blocks, counted from the output, with weights that are shuffled temporarily, or the name of
+        the last such block (``"conv_in"`` randomises all). The result is a control; see
+        `attnviz.explaining.cascade`.
     randomize_seed : int, optional
-        Fixes how they are shuffled; 0 where left out.
+        Seed of the shuffle. By default, 0.
     keep : collection of {"step", "head"}
-        Axes kept; the others are averaged as they come. A step is one of `timesteps`, in the order given.
+        Axes to store. Other axes are averaged. The steps are `timesteps`, in the given order.
     tokens : {"text", "all"}
-        ``"text"`` leaves padding out; start and end tokens are kept.
+        ``"text"`` excludes padding; start and end tokens are included.
     max_bytes : int
-        What the maps may take, in bytes; settled at the first look.
+        Memory limit of the maps in bytes, checked at the first U-Net call.
 
     Returns
     -------
     AttentionMaps
-        One prompt, the caption, and one image, the mean over draws; with the clip's spectrogram.
+        Maps of one prompt (the caption) and one image (the mean over draws), with the spectrogram of the clip.
 
     Raises
     ------
     AudioError
-        If the clip cannot be read, holds NaN or no samples, or is too short for a spectrogram (59 ms); or the
-        overlap leaves no room for a window to move on.
+        If the clip cannot be read, is empty, contains NaN or is too short for a spectrogram (59 ms), or if
+        `overlap` is too large.
     PromptError
-        If the caption is no text, or empty.
+        If the caption is not a string or is empty.
     CaptureError
-        If `pipe` is no such pipeline, is being traced, or has a layer that cannot be observed faithfully; if a
-        setting cannot be used, or is another method's; if attention is NaN, or the maps exceed `max_bytes`
+        If `pipe` is not supported, is being traced, or has a layer that cannot be observed faithfully; if a
+        setting is invalid or does not belong to `method`; if attention is NaN; or if the maps exceed `max_bytes`
         (`MemoryBudgetError`).
 
     Notes
     -----
-    Neither the global random state nor the pipeline's scheduler is touched. Weights that were randomised are put
-    back to the last bit, also after an error.
+    The global random state and the scheduler of the pipeline are not changed. Randomised weights are restored
+    bit-identically, also after an error.
 
-    A clip shorter than the model's 10.24 s is followed by silence, whose columns the maps mark as padding. A
-    longer one is looked at in windows of 10.24 s, each a clip of its own to the model, under the same noise.
-    Windows begin at columns of the coarsest layer, so that columns fall on one another in all layers and nothing
-    is interpolated; where windows overlap, their maps are cross-faded linearly. The last window ends with less
-    than one such column of silence. The maps, their grid and their spectrogram have the whole clip's length.
+    A clip shorter than 10.24 s is padded with silence, and its padding columns are marked in the maps. A longer
+    clip is processed in windows of 10.24 s with the same noise. Each window is an independent input of the model.
+    Windows start at columns of the coarsest layer, so that the columns of all layers coincide without
+    interpolation. Overlapping maps are cross-faded linearly. The last window ends with less than one such column
+    of silence. The maps, their grid and their spectrogram cover the whole clip.
 
-    *Inversion* is diffusers' ``DDIMInverseScheduler`` on the model's own schedule and prediction type, with
-    guidance 1 and no clipping; what is looked at are latents at their own timestep, as sampling would see them.
+    *Inversion* uses ``DDIMInverseScheduler`` of diffusers with the schedule and prediction type of the model,
+    guidance scale 1 and no clipping. Attention is recorded for latents with their own timestep, as in sampling.
 
-    *Predicted*: the clip is noised to a timestep, the clean latents are computed of what the U-Net predicts
-    there, and the U-Net looks at those, with no noise added again. ``maps.timesteps`` are those the clip was
-    noised to.
+    *Predicted* adds noise to the clip, computes the clean latents from the prediction of the U-Net, and records
+    attention for the clean latents without adding noise again. ``maps.timesteps`` are the timesteps of the noise.
 
-    Source: inversion, Song et al., Denoising Diffusion Implicit Models (arXiv 2010.02502); predicted, the
-    observation of TimeSteer that maps localise best while the model looks at the predicted clean latents;
-    randomize, Adebayo et al., Sanity Checks for Saliency Maps (arXiv 1810.03292).
+    References: inversion, Song et al., Denoising Diffusion Implicit Models (arXiv 2010.02502); predicted, the
+    observation of TimeSteer that maps localise best for predicted clean latents; randomize, Adebayo et al., Sanity
+    Checks for Saliency Maps (arXiv 1810.03292).
 
-    Differences from the original: TimeSteer reads while it generates; here a noised clip takes the place of the
-    latents under way, and which timestep the model is told is a choice (`look_timestep`). Of `randomize`:
-    weights are shuffled, not drawn anew; `attnviz.explaining.randomizing` says why. From the audio-to-audio
-    pipeline: the clip's latents are the mean of the VAE's posterior and not a sample of it, so that the noise
-    there is, is the noise that was asked for.
+    Differences from the originals: TimeSteer records during generation; here a noisy clip replaces the
+    intermediate latents, and `look_timestep` is a parameter. `randomize` shuffles weights instead of
+    reinitialising them; `attnviz.explaining.randomizing` explains why. Unlike the audio-to-audio pipeline, the
+    latents of the clip are the mean of the VAE posterior instead of a sample, so that they contain no other noise
+    than that of `draws`.
     """
     check_tokens(tokens)
     check_pipeline(pipe, "explained")
@@ -206,35 +208,34 @@ def explain(
 
 
 def _coarsest_column(pipe: Any) -> int:
-    """Spectrogram columns of one column of the U-Net's coarsest level, which halves the latents' at each level."""
+    """Return the spectrogram columns per column of the coarsest U-Net level; each level halves the resolution."""
     return int(pipe.vae_scale_factor) * 2 ** (len(pipe.unet.config.block_out_channels) - 1)
 
 
 def _checked_weight_seed(seed: int | None, blocks: list[str]) -> int:
     if seed is not None and not blocks:
         raise CaptureError(
-            f"randomize_seed={seed!r} is given, and no block is randomised; say which with randomize=."
+            f"randomize_seed={seed!r} is given, but no block is randomised. Set randomize= as well."
         )
     return checked_whole("randomize_seed", 0 if seed is None else seed, least=0)
 
 
 def _check_caption(caption: Any) -> None:
     if not isinstance(caption, str):
-        raise PromptError(f"caption={caption!r} is not a string. One clip is explained at a time.")
+        raise PromptError(f"caption={caption!r} is not a string. Give one caption for one clip.")
     inputs.check_prompts(caption)
 
 
 def _check_unet(pipe: Any) -> None:
-    """Refuse a U-Net that is traced already, or wants more than the latents."""
+    """Reject a U-Net that is being traced, or that needs inputs other than latents."""
     if is_traced(pipe.unet):
         raise CaptureError(
-            "The pipeline's U-Net is being traced already, and explain makes maps of its own. Call explain "
-            "outside the `with trace(...)` block."
+            "The U-Net of the pipeline is being traced already. Call explain outside the `with trace(...)` block."
         )
-    find_cross_attention(pipe.unet)  # or an error, before the U-Net works for what cannot be observed
+    find_cross_attention(pipe.unet)  # raises for layers that cannot be observed, before the U-Net runs
     wanted, there_are = pipe.unet.config.in_channels, pipe.vae.config.latent_channels
     if wanted != there_are:
         raise CaptureError(
-            f"The U-Net takes {wanted} channels, and the VAE gives {there_are}. Is it a model for inpainting, "
-            "which looks at a mask too? A text-to-audio model is needed."
+            f"The U-Net needs {wanted} channels, but the VAE has {there_are}. Is it an inpainting model, which "
+            "also needs a mask? Use a text-to-audio model."
         )

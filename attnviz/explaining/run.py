@@ -1,4 +1,4 @@
-"""The command line's work on a real clip: read it and its events, explain, write a run folder."""
+"""Explain a real clip for the command line: read it and its events, compute maps, write a run folder."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from attnviz.pipelines import AuffusionPipeline
 
 @dataclass(frozen=True)
 class Explanation:
-    """What is explained, and how; `prompt` is the caption, None a setting left out: see `attnviz.explain`."""
+    """Arguments of `attnviz explain`; `prompt` is the caption, and None selects a default of `attnviz.explain`."""
 
     clip: Path
     prompt: str
@@ -46,13 +46,13 @@ class Explanation:
 
     @property
     def record(self) -> dict[str, Any]:
-        """What ``run.json`` says of it."""
+        """Record for ``run.json``."""
         paths = {"clip": str(self.clip), "events": None if self.events is None else str(self.events)}
         return {**asdict(self), **paths}
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What `attnviz.explain` is called with, beside pipeline, clip and caption."""
+        """Keyword arguments of `attnviz.explain`."""
         settings = {
             name: value
             for name, value in asdict(self).items()
@@ -68,32 +68,31 @@ def explain_to_run(
     place: RunPlace,
     warned: Sequence[str] = (),
 ) -> tuple[Written, Alignment | None]:
-    """Explain a clip, score its maps where its events are given, and write a run folder.
+    """Explain a clip, score its maps if events are given, and write a run folder.
 
-    What can be refused without a model is refused before one is loaded: the caption, the clip, its events and the
-    place of the folder.
+    The caption, the clip, its events and the output folder are checked before a model is loaded.
 
     Parameters
     ----------
     request, model
-        What is explained, and by which checkpoint.
+        Settings and checkpoint.
     place : RunPlace
-        Run folder to write. Its ``audio.wav`` is the clip as the model saw it: 16 kHz, one channel, scaled to a
-        peak of 0.95 unless that was turned off.
+        Run folder to write. Its ``audio.wav`` is the input of the model: 16 kHz, one channel, and scaled to a peak
+        of 0.95 unless normalisation is disabled.
     warned : sequence of str
-        Warnings given so far, read when the run is written.
+        Warnings issued so far, read when the run is written.
 
     Returns
     -------
     Written
         The run folder.
     Alignment or None
-        The scores; None where no events are given.
+        The scores, or None if no events are given.
 
     Raises
     ------
     AttnVizError
-        On a bad request, checkpoint or output folder; nothing is written then.
+        If the request, the checkpoint or the output folder is invalid. Nothing is written in this case.
     """
     check_prompt(request.prompt)
     check_axes(request.keep)
@@ -108,7 +107,7 @@ def explain_to_run(
     warn_if_inaudible(loudest_level(waveform), "The clip")
     maps = explain(pipe, waveform, request.prompt, **request.settings)
     alignment = None if events is None else align(maps, events, readout=request.readout)
-    spectrogram = cast("xr.DataArray", maps.spectrogram)  # explain's maps have it always
+    spectrogram = cast("xr.DataArray", maps.spectrogram)  # explain always stores it
     written = place.write(
         peak_normalize(waveform) if request.normalize else waveform,
         spectrogram[0, 0].to_numpy(),
@@ -123,13 +122,13 @@ def explain_to_run(
 
 
 def _check_readout(pipe: AuffusionPipeline, readout: str) -> None:
-    """Refuse a readout that the maps of this model will not have, before the model works."""
+    """Reject a readout that is not available for this model, before the model runs."""
     if isinstance(settled(readout, provenance.model(pipe)), str) and readout not in ("mean", "auffusion"):
         find_layer(readout, [layer.name for layer in find_cross_attention(pipe.unet)])
 
 
 def _checked_events(path: Path, request: Explanation, seconds: float) -> pd.DataFrame:
-    """Read the events of the clip that belong to the caption, and refuse what could not be scored with it."""
+    """Read the events of the clip that belong to the caption, and reject events that cannot be scored."""
     events = events_of(read_events(path, clip=request.clip, seconds=seconds), request.prompt)
-    phrase_events(events, request.prompt, seconds)  # or an error, before the model works
+    phrase_events(events, request.prompt, seconds)  # raises before the model runs
     return events

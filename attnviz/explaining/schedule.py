@@ -1,4 +1,4 @@
-"""The noise schedule a model was trained on: noising, the predicted clean latents, and DDIM inversion."""
+"""Training noise schedule of a model: add noise, compute predicted clean latents, and invert with DDIM."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ PREDICTIONS = ("epsilon", "v_prediction", "sample")
 
 @dataclass(frozen=True)
 class TrainingSchedule:
-    """The noise schedule of a model, whatever scheduler it samples with.
+    """Training noise schedule of a model, independent of the scheduler used for sampling.
 
     Attributes
     ----------
     alphas_cumprod : torch.Tensor, shape (timesteps,)
-        Share of the signal's variance that is left at each timestep.
+        Share of the signal variance that remains at each timestep.
     betas : torch.Tensor, shape (timesteps,)
-        Variance of the noise that each timestep adds.
+        Variance of the noise added at each timestep.
     prediction_type : {"epsilon", "v_prediction", "sample"}
-        What the U-Net predicts: the noise, the velocity, or the clean latents.
+        Prediction of the U-Net: the noise, the velocity, or the clean latents.
     set_alpha_to_one : bool
-        Whether the clean end of the schedule is no noise at all, or the noise of timestep 0.
+        If True, the schedule ends without noise; otherwise, with the noise of timestep 0.
     """
 
     alphas_cumprod: torch.Tensor
@@ -36,29 +36,29 @@ class TrainingSchedule:
 
     @classmethod
     def of(cls, scheduler: Any) -> TrainingSchedule:
-        """Read the schedule a scheduler was made for, leaving the scheduler as it is.
+        """Create the training schedule of a scheduler, without changing the scheduler.
 
         Raises
         ------
         CaptureError
-            If it has none (flow matching, for example), or the U-Net predicts something else.
+            If the scheduler has no such schedule (flow matching, for example), or the prediction type is unknown.
 
         Notes
         -----
-        ``scheduler.add_noise`` and ``scheduler.step`` are not called: they move the scheduler's own tensors
-        and counters, and several schedulers know only the timesteps of the last generation.
+        ``scheduler.add_noise`` and ``scheduler.step`` are not used, because they move tensors and counters of the
+        scheduler, and several schedulers store the timesteps of the last generation only.
         """
         kept, betas = (getattr(scheduler, name, None) for name in ("alphas_cumprod", "betas"))
         if not isinstance(kept, torch.Tensor) or not isinstance(betas, torch.Tensor):
             raise CaptureError(
-                f"{type(scheduler).__name__} has no alphas_cumprod and betas, so how much noise belongs to a "
-                "timestep is not known. Use a scheduler of the model's own training schedule, such as "
-                "PNDMScheduler or DDIMScheduler."
+                f"{type(scheduler).__name__} has no alphas_cumprod and betas, so the noise level of a timestep is "
+                "unknown. Use a scheduler with the training schedule of the model, such as PNDMScheduler or "
+                "DDIMScheduler."
             )
         prediction = scheduler.config.get("prediction_type", "epsilon")
         if prediction not in PREDICTIONS:
             raise CaptureError(
-                f"The scheduler says that the U-Net predicts {prediction!r}; known are {', '.join(PREDICTIONS)}."
+                f"The scheduler has prediction_type={prediction!r}; known are {', '.join(PREDICTIONS)}."
             )
         return cls(kept, betas, prediction, bool(scheduler.config.get("set_alpha_to_one", True)))
 
@@ -71,34 +71,33 @@ class TrainingSchedule:
         return kept**0.5 * latents + (1 - kept) ** 0.5 * noise
 
     def clean(self, prediction: torch.Tensor, samples: torch.Tensor, timestep: int) -> torch.Tensor:
-        """Turn the U-Net's prediction for noisy latents into the clean latents it amounts to."""
+        """Return the clean latents that correspond to a prediction of the U-Net for noisy latents."""
         ddim = DDIMScheduler(**self._settings)
         ddim.set_timesteps(len(self))
         return ddim.step(prediction, timestep, samples).pred_original_sample
 
     def inverse(self, steps: int) -> DDIMInverseScheduler:
-        """Make a scheduler that inverts DDIM in equal steps from timestep 0: ``0, T // steps, 2 T // steps, ...``.
+        """Return a scheduler that inverts DDIM in equal steps from 0: ``0, T // steps, 2 T // steps, ...``.
 
-        Its ``step(prediction, t, samples)`` takes latents at the noise of the timestep before `t` (the clean end,
-        for the first) to the noise of `t`, and the U-Net is to predict at `t`.
+        Its ``step(prediction, t, samples)`` moves latents from the noise level of the timestep before `t` (the
+        clean end, for the first) to that of `t`. The prediction is for timestep `t`.
         """
         inverse = DDIMInverseScheduler(**self._settings, set_alpha_to_one=self._ends_without_noise)
         inverse.set_timesteps(steps)
         return inverse
 
     def sampler(self) -> DDIMScheduler:
-        """Make a scheduler that samples back through the timesteps `inverse` passes, to the same clean end."""
+        """Return a scheduler that samples back through the timesteps of `inverse` to the same clean end."""
         return DDIMScheduler(**self._settings, set_alpha_to_one=self._ends_without_noise)
 
     @property
     def _ends_without_noise(self) -> bool:
-        # Where there is no noise, predicted clean latents tell nothing of it (0 / 0): begin with timestep 0's.
+        # Without noise, the noise cannot be computed from predicted clean latents (0 / 0): start with timestep 0.
         return self.set_alpha_to_one and self.prediction_type != "sample"
 
     @property
     def _settings(self) -> dict[str, Any]:
-        # Built anew and not by from_config: diffusers' default for what a scheduler does not say is to clip the
-        # latents at 1, and to shift every timestep by what "leading" sampling shifts it.
+        # Not from_config: for missing settings, the defaults of diffusers clip latents at 1 and shift timesteps.
         return {
             "num_train_timesteps": len(self),
             "trained_betas": self.betas.tolist(),

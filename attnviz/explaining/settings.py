@@ -1,4 +1,4 @@
-"""The settings of a way to look at a clip, checked: which belong to it, and what they may be."""
+"""Check the settings of the methods of `attnviz.explain`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BELONGS = {
     "inversion_steps": ("inversion",),
     "look_timestep": ("predicted",),
 }
-"""Settings that belong to some methods only."""
+"""Settings that apply to some methods only."""
 
 
 def settled_method(
@@ -30,22 +30,22 @@ def settled_method(
     look_timestep: int | None,
     schedule: int,
 ) -> Method:
-    """Settle how a clip is looked at, or refuse it; see `attnviz.explain`.
+    """Return the method with checked settings; see `attnviz.explain`.
 
     Parameters
     ----------
     method, timesteps, draws, seed, inversion_steps, look_timestep
-        As for `attnviz.explain`; None where left out.
+        As for `attnviz.explain`; None selects the default.
     schedule : int
-        Timesteps of the training schedule.
+        Number of timesteps of the training schedule.
 
     Raises
     ------
     CaptureError
-        If the method is unknown, or a setting is not its own or cannot be.
+        If the method is unknown, or a setting is invalid or does not belong to the method.
     """
     if method not in get_args(MethodName):
-        raise CaptureError(f"method={method!r} is unknown; it is one of {', '.join(get_args(MethodName))}.")
+        raise CaptureError(f"method={method!r} is unknown; expected one of {', '.join(get_args(MethodName))}.")
     given = {
         "draws": draws,
         "seed": seed,
@@ -77,12 +77,12 @@ def settled_method(
 
 
 def checked_whole(name: str, value: Any, *, least: int) -> int:
-    """Give a whole number from `least` as an int.
+    """Return a whole number of at least `least` as an int.
 
     Raises
     ------
     CaptureError
-        If it is none.
+        If the value is not a whole number or is too small.
     """
     if not _is_whole(value) or value < least:
         raise CaptureError(f"{name}={value!r} is not a whole number from {least}.")
@@ -93,17 +93,19 @@ def _checked_timesteps(timesteps: Sequence[int], schedule: int) -> tuple[int, ..
     try:
         steps = list(timesteps)
     except TypeError as error:
-        raise CaptureError(f"timesteps={timesteps!r} is not a sequence; for one, (50,) is meant.") from error
+        raise CaptureError(
+            f"timesteps={timesteps!r} is not a sequence; for a single timestep, use (50,)."
+        ) from error
     for step in steps:
         if not _is_whole(step) or not 0 <= step < schedule:
             raise CaptureError(
-                f"timesteps holds {step!r}; they are whole numbers from 0 (hardly any noise) to {schedule - 1} "
-                "(nothing but noise), of the schedule the model was trained on."
+                f"timesteps contains {step!r}; expected whole numbers from 0 (least noise) to {schedule - 1} "
+                "(most noise) of the training schedule."
             )
     if not steps or len(set(steps)) < len(steps):
         raise CaptureError(
-            f"timesteps={timesteps!r} must hold at least one, and none twice; for more noise draws there is "
-            "draws=."
+            f"timesteps={timesteps!r} must contain at least one timestep and no duplicates. For more noise draws, "
+            "use draws=."
         )
     return tuple(int(step) for step in steps)
 
@@ -111,14 +113,14 @@ def _checked_timesteps(timesteps: Sequence[int], schedule: int) -> tuple[int, ..
 def _checked_inversion(steps: int, timesteps: tuple[int, ...], schedule: int) -> int:
     steps = checked_whole("inversion_steps", steps, least=1)
     if steps > schedule:
-        raise CaptureError(f"inversion_steps={steps} is more than the schedule's {schedule} timesteps.")
+        raise CaptureError(f"inversion_steps={steps} is more than the {schedule} timesteps of the schedule.")
     stride = schedule // steps
     missed = [step for step in timesteps if step % stride or step // stride >= steps]
     if missed:
         raise CaptureError(
-            f"timesteps holds {missed[0]}, and an inversion in {steps} steps passes every {stride}th timestep "
-            f"from 0 to {(steps - 1) * stride}. inversion_steps={fewest_steps(timesteps, schedule)} passes all of "
-            "yours."
+            f"timesteps contains {missed[0]}, but an inversion in {steps} steps uses every {stride}th timestep "
+            f"from 0 to {(steps - 1) * stride}. inversion_steps={fewest_steps(timesteps, schedule)} includes all "
+            "given timesteps."
         )
     return steps
 

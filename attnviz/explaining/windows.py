@@ -1,4 +1,4 @@
-"""Clips longer than the spectrogram: where the windows begin, and how their maps become one."""
+"""Divide long clips into windows, and join the maps of the windows."""
 
 from __future__ import annotations
 
@@ -13,31 +13,32 @@ from attnviz.capture import CapturedLayer
 from attnviz.errors import AudioError, CaptureError
 
 WIDTH = SpectrogramGrid().width
-"""Spectrogram columns of a window, which are the model's."""
+"""Spectrogram columns of a window: the width of the model input."""
 
 
 def window_starts(frames: int, *, overlap: float, column: int) -> tuple[int, ...]:
-    """Settle at which spectrogram columns the windows of a clip begin.
+    """Return the spectrogram columns at which the windows of a clip begin.
 
     Parameters
     ----------
     frames : int
         Spectrogram columns of the clip.
     overlap : float
-        Seconds that neighbouring windows have in common, at least.
+        Minimum overlap of adjacent windows in seconds.
     column : int
-        Spectrogram columns of one column of the coarsest layer; every window begins at a multiple of it, so that
-        the columns of all layers fall on one another.
+        Spectrogram columns per column of the coarsest layer. Windows begin at multiples of it, so that the columns
+        of all layers coincide.
 
     Returns
     -------
     tuple of int
-        Ascending from 0. The last window begins at the first such place from which it reaches the clip's end.
+        Ascending columns from 0. The last window begins at the first multiple from which it reaches the end of the
+        clip.
 
     Raises
     ------
     AudioError
-        If the overlap is not from 0 to a window less one such column.
+        If the overlap is negative or longer than a window less one such column.
 
     Examples
     --------
@@ -47,7 +48,7 @@ def window_starts(frames: int, *, overlap: float, column: int) -> tuple[int, ...
     (0, 768, 1024)
     """
     shared = finite_number("overlap", overlap) * MEL.sample_rate / MEL.hop_length
-    # Rounded first: 2.56 s are 256 columns, and not a hair more.
+    # Round first, so that 2.56 s are exactly 256 columns.
     hop = int((WIDTH - np.ceil(round(shared, 6))) // column * column)
     if shared < 0 or hop < column:
         most = (WIDTH - column) * MEL.hop_length / MEL.sample_rate
@@ -60,20 +61,20 @@ def window_starts(frames: int, *, overlap: float, column: int) -> tuple[int, ...
 
 
 def cross_fade(starts: Sequence[int], columns: int) -> np.ndarray:
-    """Share each column of a clip out among the windows it is in.
+    """Return the cross-fade weights of the windows for each column of a clip.
 
     Parameters
     ----------
     starts : sequence of int
         Spectrogram columns at which the windows begin.
     columns : int
-        A layer's columns of one window.
+        Columns of a layer per window.
 
     Returns
     -------
     numpy.ndarray, shape (windows, columns of the clip), float64
-        From 0 to 1; over the windows they sum to 1. In a window alone it is 1; where windows overlap, each counts
-        by how far from its nearer end a column's centre is, for near an end the model has seen less of the sound.
+        Weights in [0, 1] that sum to 1 over windows. In overlaps, the weight of a window is proportional to the
+        distance of the column centre from the nearer end of the window, because the model has less context there.
 
     Examples
     --------
@@ -97,14 +98,14 @@ def join_windows(
     Parameters
     ----------
     windows : iterable of mappings of str to CapturedLayer
-        What was captured of each window; taken one at a time, and not kept.
+        Captured layers of each window, consumed one at a time.
     starts : sequence of int
-        Spectrogram columns at which they begin; see `window_starts`.
+        Spectrogram columns at which the windows begin; see `window_starts`.
 
     Returns
     -------
     mapping of str to CapturedLayer
-        Each layer with the columns of the whole clip; of one window, that window's.
+        Layers with the columns of the whole clip. A single window is returned unchanged.
 
     Raises
     ------
@@ -119,8 +120,8 @@ def join_windows(
             columns = layer.attention.shape[-1]
             if any(start * columns % WIDTH for start in starts):
                 raise CaptureError(
-                    f"{name} has {columns} columns in a window of {WIDTH}, and windows that begin at {starts} do "
-                    "not fall on them, so their maps cannot be joined. Cut the clip into pieces instead."
+                    f"{name} has {columns} columns in a window of {WIDTH}, so windows that begin at {starts} are "
+                    "not aligned with them and cannot be joined. Divide the clip into shorter clips instead."
                 )
             shares = cross_fade(starts, columns)
             if name not in joined:

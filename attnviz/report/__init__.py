@@ -1,7 +1,7 @@
-"""One self-contained HTML page of saved runs, to be looked at and listened to; loads no model.
+"""Write a self-contained, interactive HTML page of saved runs. No model is loaded.
 
-`write_report` is ``attnviz report``; `explore` shows the same page in a notebook. ``template.html``, ``style.css``
-and the JavaScript files are the page; the program builds everything from the payload (`payload_of`).
+`write_report` implements ``attnviz report``, and `explore` shows the same page in a notebook. The page consists of
+``template.html``, ``style.css`` and the JavaScript files, which display the payload (`payload_of`).
 """
 
 from attnviz.report.notebook import Explorer, explore

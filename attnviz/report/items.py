@@ -1,4 +1,4 @@
-"""What of a prompt has a map on the page: phrases, words and special tokens; and which of them is shown first."""
+"""Select the phrases, words and special tokens of a prompt that the page shows, and the one shown first."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from attnviz.maps import AttentionMaps
 Span = tuple[int, int]
 
 MOST_PHRASES = 12
-"""Phrases found in a prompt that a page shows; those that events name or a user asks for come on top."""
+"""Maximum number of phrases found in a prompt, in addition to those given by events or by the user."""
 
 _SPECIAL = ("start", "end")
-_DISTINCT = 0.5  # of the greatest contrast over the clip: a map that has so much is of a sound
+_DISTINCT = 0.5  # fraction of the highest contrast over time from which a map is taken to show a sound
 
 FUNCTION_WORDS = frozenset({
     "a", "an", "the", "this", "that", "these", "those", "some", "any", "each", "every", "one", "two", "three",
@@ -32,39 +32,39 @@ FUNCTION_WORDS = frozenset({
     "has", "have", "had", "do", "does", "did", "it", "its", "his", "her", "their", "there", "he", "she", "they",
     "who", "which", "very", "so", "also", "again", "first", "next", "finally", "suddenly",
 })  # fmt: skip
-"""English words that name no sound; they part the phrases of a prompt."""
+"""English words that do not name sounds and separate phrases."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """What has a map: a phrase or a word of the prompt (`span`), or the tokens of a kind."""
+    """An item with a map: a phrase or word of the prompt (`span`), or all tokens of a kind."""
 
     label: str
     span: Span | None = None
     kind: str = "word"
 
     def read(self, maps: AttentionMaps, **how: Any) -> xr.DataArray:
-        """Read its heat map."""
+        """Compute the heat map of the item."""
         if self.span is None:
             return maps.token_heatmap(self.kind, **how)
         return maps.heatmap(self.span, **how)
 
 
 def items_of(maps: AttentionMaps, prompt_index: int, phrases: Sequence[Span] = ()) -> list[Item]:
-    """List what has a map: words, phrases, then start and end tokens where they were stored.
+    """Return the items of a prompt: words, phrases, and the start and end tokens if they were stored.
 
     Parameters
     ----------
     maps : AttentionMaps
     prompt_index : int
     phrases : sequence of (int, int)
-        Phrases beside those that `phrases_of` finds; one that is a word alone, or was not stored in full, is left
-        out.
+        Phrases in addition to those found by `phrases_of`. Single words and phrases that were not stored in full
+        are omitted.
 
     Raises
     ------
     MapsError
-        No word was stored.
+        If no word was stored.
     """
     occurrences = maps.occurrences(prompt_index)
     words = [Item(word.label, word.span) for word in occurrences]
@@ -84,7 +84,7 @@ def items_of(maps: AttentionMaps, prompt_index: int, phrases: Sequence[Span] = (
 
 
 def phrases_of(prompt: str, words: Sequence[Span]) -> list[Span]:
-    """Find the phrases of a prompt: two or more words in a row, between punctuation and function words.
+    """Return the phrases of a prompt: two or more consecutive words between punctuation and function words.
 
     Examples
     --------
@@ -108,14 +108,14 @@ def phrases_of(prompt: str, words: Sequence[Span]) -> list[Span]:
 
 
 def event_spans(events: pd.DataFrame | None, prompt: str) -> list[Span | None]:
-    """Return where each event that lasts is named in the prompt; None where it is not, or more than once."""
+    """Return the span in the prompt of each event of non-zero length, or None if it is missing or ambiguous."""
     if events is None:
         return []
     spans: list[Span | None] = []
     for number in np.flatnonzero(scorable(events).to_numpy()).tolist():
         try:
             found = with_spans(events.iloc[[number]], prompt)["span"].iloc[0]
-        except EventsError:  # a class that the prompt does not name, or names twice
+        except EventsError:  # the prompt does not name the class, or names it twice
             found = None
         spans.append(None if found is None else (int(found[0]), int(found[1])))
     return spans
@@ -124,17 +124,17 @@ def event_spans(events: pd.DataFrame | None, prompt: str) -> list[Span | None]:
 def first_item(
     items: Sequence[Item], named: Sequence[Span | None], curves: Sequence[np.ndarray], prompt: str
 ) -> int:
-    """Choose what the page shows first: the first phrase that sounds.
+    """Return the index of the item shown first: the first phrase with a sound.
 
-    Of the phrases that events name, the first of the prompt. Without such events, the first phrase (or word of
-    no phrase, function words left out) whose activation stands out over the clip: its standard deviation,
-    relative to its mean magnitude, is at least half of the greatest.
+    If events name phrases, select the first of these in the prompt. Otherwise, select the first phrase, or content
+    word outside phrases, with high contrast over time: the standard deviation of its activation, relative to the
+    mean magnitude, is at least half of the maximum over items.
 
     Parameters
     ----------
     items : sequence of Item
     named : sequence of (int, int) or None
-        As `event_spans` gives them.
+        Result of `event_spans`.
     curves : sequence of numpy.ndarray, shape (columns,)
         Activation of each item within the audio.
     prompt : str
@@ -168,6 +168,6 @@ def _within(span: Span, phrases: Sequence[Span]) -> bool:
 
 
 def _stored(span: Span, prompt: str, words: Sequence[Span]) -> bool:
-    """Whether every character of a span that is no white space or punctuation belongs to a stored word."""
+    """Return whether all letters and digits of a span belong to stored words."""
     covered = {at for start, end in words for at in range(start, end)}
     return all(at in covered or not prompt[at].isalnum() for at in range(*span))

@@ -1,4 +1,4 @@
-"""The report below a notebook's cell: the same page, in a frame."""
+"""Show the report in a frame below a notebook cell."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from attnviz.report.page import is_report, page_of
 from attnviz.report.payload import payload_of
 
 _HEIGHT = 1000
-"""Pixels of the frame until the page inside has told its own height."""
+"""Height of the frame in pixels until the page reports its own height."""
 
 
 class Explorer:
-    """A report as the value of a notebook's cell: Jupyter shows it, and an HTML export keeps it.
+    """A report that Jupyter displays as the value of a cell and includes in HTML exports.
 
     Attributes
     ----------
     payload : dict
-        What `payload_of` gave.
+        Result of `payload_of`.
     """
 
     def __init__(self, payload: Mapping[str, Any]) -> None:
@@ -40,7 +40,7 @@ class Explorer:
         Raises
         ------
         OutputError
-            There is something at `path` (and `overwrite` is off, or it is no report), or it cannot be written.
+            If `path` cannot be written, or exists and `overwrite` is False or it is not a report.
         """
         target = Path(path)
         with whole_or_nothing(target, overwrite=overwrite, replaceable=is_report) as partial:

@@ -1,4 +1,4 @@
-"""The page: template, style, program and payload put together into one HTML file."""
+"""Assemble template, style, JavaScript and payload into one HTML file."""
 
 from __future__ import annotations
 
@@ -37,46 +37,47 @@ def write_report(
     phrases: Sequence[str] = (),
     overwrite: bool = False,
 ) -> Path:
-    """Write a page of one saved run, or of two side by side; no model is loaded.
+    """Write an HTML page of one saved run, or of two runs side by side. No model is loaded.
 
-    One file, below 10 MB, that opens in a browser without network: the audio with a playhead over spectrogram
-    and maps, a map for each word and phrase, readout and (where the maps keep them) denoising step, ground truth
-    and scores where the run has them, and how it was made. Two runs share the clock, the choices and the colours,
-    and their words are aligned.
+    The page is a single file below 10 MB that works offline. It contains the audio with a playhead over the
+    spectrogram and the maps; a map for each word and phrase, readout and (if stored) denoising step; ground truth
+    and scores, if the run has them; and the settings of the run. Two runs share the time, the selection and the
+    colour scale, and their words are aligned.
 
     Parameters
     ----------
     run : path-like
-        Run folder, as ``attnviz generate``, ``attnviz explain`` and ``attnviz edit`` write it. An edit that keeps
-        the maps of its source is shown beside it.
+        Run folder written by ``attnviz generate``, ``attnviz explain`` or ``attnviz edit``. An edit with maps of
+        its source is shown beside the source.
     other : path-like, optional
-        Another run folder, to stand beside the first.
+        Another run folder, shown beside the first.
     out : path-like, optional
-        The HTML file. None: ``report.html`` in the run folder; of two runs ``RUN-OTHER.html`` beside the first.
+        Output file. By default, ``report.html`` in the run folder, or ``RUN-OTHER.html`` beside the first folder
+        for two runs.
     phrases : sequence of str
-        Phrases of the prompt to offer beside its words; those of two prompts, where there are two, in either.
-        The first one is shown first.
+        Phrases to list in addition to the words; with two runs, phrases of either prompt. The page opens on the
+        first one.
     overwrite : bool
-        Replace a report that is there.
+        Replace an existing report.
 
     Returns
     -------
     pathlib.Path
-        The file.
+        The output file.
 
     Raises
     ------
     AttnVizError
-        A folder is no run folder, a file in it is damaged, it has no word to show, or its clip is too long.
+        If a folder is not a run folder, a file in it is damaged, no word can be shown, or the clip is too long.
     PromptError
-        A phrase is in no prompt.
+        If a phrase is in none of the prompts.
     OutputError
-        There is a report already, or its folder cannot be written to. Nothing half-written is left.
+        If a report exists already, or its folder cannot be written. No partial file is left.
     """
     saved = _named_runs(run, other)
     target = Path(out) if out is not None else _place(run, other)
     spoken = _spoken(list(saved.values()), phrases)
-    # The place is looked at before the maps are read one by one, which takes a while.
+    # Check the output path before reading the maps, which is slow.
     with whole_or_nothing(target, overwrite=overwrite, replaceable=is_report) as partial:
         payloads = [
             payload_of(
@@ -90,21 +91,21 @@ def write_report(
 
 
 def page_of(*payloads: Mapping[str, Any], framed: bool = False) -> bytes:
-    """Put a page together of one payload or two; see `attnviz.report.payload.payload_of`.
+    """Assemble the page from one or two payloads; see `attnviz.report.payload.payload_of`.
 
-    Nothing in the payload can become markup or code: it is JSON without ``<``, read by the program and shown as
-    text, and the page's own policy lets only the program itself run, by its hash, and nothing be fetched.
+    The payload cannot inject markup or code: it is JSON without ``<`` and is displayed as text. The content
+    security policy of the page allows only its own script, by hash, and no network requests.
 
     Parameters
     ----------
     *payloads : mapping
     framed : bool
-        Whether the page is a notebook's frame: it then has no height of its own, and the frame grows with it.
+        Set for a page in a notebook frame, which adapts its height to the page.
 
     Raises
     ------
     OutputError
-        The page is above 10 MB.
+        If the page exceeds 10 MB.
     """
     style, code = template_file("style.css"), program_text() + _START
     first, *others = payloads
@@ -135,7 +136,7 @@ def page_of(*payloads: Mapping[str, Any], framed: bool = False) -> bytes:
 
 
 def is_report(path: Path) -> bool:
-    """Say whether a path is a file that begins as a report does."""
+    """Return whether a path is a file that starts like a report."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
@@ -143,17 +144,17 @@ def is_report(path: Path) -> bool:
 
 
 def program_text() -> str:
-    """Return the page's program: it defines ``attnvizReport(root, payload)``."""
+    """Return the JavaScript of the page, which defines ``attnvizReport(root, payload)``."""
     return "\n".join(map(template_file, _PROGRAM))
 
 
 def template_file(name: str) -> str:
-    """Read one of the page's own files."""
+    """Read a file of the page template."""
     return (files("attnviz.report") / name).read_text(encoding="utf-8")
 
 
 def _named_runs(run: str | os.PathLike[str], other: str | os.PathLike[str] | None) -> dict[str, SavedRun]:
-    """Read the runs of a page, by the names they go by there."""
+    """Read the runs of a page and return them by their displayed names."""
     saved = read_saved_run(run)
     if other is None:
         source = read_source(saved)
@@ -177,14 +178,14 @@ def _place(run: str | os.PathLike[str], other: str | os.PathLike[str] | None) ->
 
 
 def _spoken(saved: Sequence[SavedRun], phrases: Sequence[str]) -> list[list[str]]:
-    """Give each run the phrases that its prompt has; one that no prompt has is the first prompt's to refuse."""
+    """Assign phrases to the runs with matching prompts; the first run reports phrases that match no prompt."""
     has = [{phrase for phrase in phrases if find_phrase(one.maps.prompts[0], phrase)} for one in saved]
     has[0] |= set(phrases) - set().union(*has)
     return [[phrase for phrase in phrases if phrase in own] for own in has]
 
 
 def _filled(template: str, fields: Mapping[str, str]) -> str:
-    """Fill a template in one pass: what was filled in is not looked at again, whatever it holds."""
+    """Fill a template in one pass, so that inserted text is never interpreted as a field."""
     return _FIELD.sub(lambda found: fields[found[1]], template)
 
 

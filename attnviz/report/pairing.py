@@ -1,4 +1,4 @@
-"""Which word or phrase of one prompt corresponds to which of another."""
+"""Match the words and phrases of two prompts."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 
 def pairs_of(items: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]]) -> list[int | None]:
-    """Pair the items of one run with those of another.
+    """Match the items of one run to those of another.
 
-    Words are aligned in order: the same words with one another, and words that replace others one by one. A phrase
-    goes with the phrase, or else the word, that holds the most of its words' counterparts; start and end tokens go
-    with their own kind.
+    Words are aligned in order: identical words match each other, and replaced words match one by one. A phrase
+    matches the phrase, or otherwise the word, that contains most of the counterparts of its words. Start and end
+    tokens match their own kind.
 
     Parameters
     ----------
@@ -22,7 +22,7 @@ def pairs_of(items: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, A
     Returns
     -------
     list of int or None
-        For each item the index of its counterpart; None where there is none.
+        Index of the counterpart of each item, or None.
 
     Examples
     --------
@@ -61,7 +61,7 @@ def _holds(phrase: Mapping[str, Any], word: Mapping[str, Any]) -> bool:
 
 
 def _best(inside: Sequence[int], others: Sequence[Mapping[str, Any]]) -> int | None:
-    """Choose the phrase with the most of some words and the fewest others; without one, the first word."""
+    """Return the phrase that contains most of the words and fewest others, or the first word if there is none."""
     if not inside:
         return None
     scored = [

@@ -1,4 +1,4 @@
-"""Everything the page shows, as one record that JSON can hold."""
+"""Collect the content of the page as one JSON-serialisable record."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def payload_of(
     name: str = "",
     limit: int = LIMIT,
 ) -> dict[str, Any]:
-    """Collect what the page shows of one image of one prompt.
+    """Collect the content of the page for one image of one prompt.
 
     Parameters
     ----------
     maps : AttentionMaps
     prompt_index, sample : int
-        Which prompt, and which of its samples (images), both from 0.
+        Indices, from 0, of the prompt and of its sample (image).
     audio : numpy.ndarray, shape (samples,), optional
         The clip at 16 kHz, in [-1, 1].
     log_mel : numpy.ndarray, shape (bands, frames), optional
@@ -58,29 +58,29 @@ def payload_of(
     scores : pandas.DataFrame, optional
         `Alignment.table`: scores of the maps and their controls.
     record : mapping, optional
-        How the run was made; left out: the maps' provenance.
+        Settings of the run. By default, the provenance of the maps.
     phrases : sequence of str or (int, int)
-        Phrases of the prompt to offer beside its words; those that the events name, and the noun phrases and
-        clauses of the prompt, are there anyway. The first one given is shown first.
+        Phrases to list in addition to the words, the phrases named by events, and the noun phrases and clauses of
+        the prompt. The page opens on the first one.
     name : str
-        What the run is called where it stands beside another.
+        Displayed name of the run on a page with two runs.
     limit : int
-        Bytes that it may take in the page.
+        Maximum size in bytes.
 
     Returns
     -------
     dict
-        Text, numbers, lists and dicts. Maps are 8 bits a value (see `attnviz.report.quantised`), each with its own
-        scale.
+        Text, numbers, lists and dicts. Maps have 8 bits per value (see `attnviz.report.quantised`) and one scale
+        each.
 
     Raises
     ------
     PromptError
-        A phrase is not in the prompt, or is repeated and given without its span.
+        If a phrase is not in the prompt, or is repeated and given without its span.
     MapsError
-        There is no word, prompt or image to show, or clip and maps are too long for a page of 10 MB.
+        If there is no word, prompt or image to show, or if the clip and maps exceed a page of 10 MB.
     AudioError
-        The audio is not one channel of finite samples.
+        If the audio is not one channel of finite samples.
     """
     if not 0 <= sample < maps.images:
         raise MapsError(f"There is no sample {sample}; each prompt has {maps.images}, from 0.")
@@ -121,7 +121,7 @@ def payload_of(
 
 
 def colours() -> dict[str, str]:
-    """Return 256 colours of each quantity: red, green, blue, in base64; those of `attnviz.plots`."""
+    """Return the colour map of each quantity, as in `attnviz.plots`: 256 RGB colours in base64."""
     tables = {
         "spectrogram": mpl.colormaps["magma"],
         "map": attention_colours(ATTENTION),
@@ -143,7 +143,7 @@ def _first(
 
 
 def _pieces(prompt: str, items: Sequence[Item]) -> list[dict[str, Any]]:
-    """Cut the prompt where words with maps begin and end; the pieces together are the prompt."""
+    """Split the prompt at the ends of words with maps. The joined pieces are the prompt."""
     pieces: list[dict[str, Any]] = []
     at = 0
     for number, item in enumerate(items):
@@ -193,7 +193,7 @@ def _view(maps: AttentionMaps, step: int) -> dict[str, Any]:
 
 
 def _events(events: pd.DataFrame, named: Sequence[Span | None], items: Sequence[Item]) -> list[dict[str, Any]]:
-    """List the events that last, each with the words and phrases of the prompt that share its characters."""
+    """Return the events of non-zero length with the words and phrases of the prompt that overlap their spans."""
     lasting = events[scorable(events)]
     rows = []
     for span, (_, row) in zip(named, lasting.iterrows(), strict=True):
@@ -213,7 +213,7 @@ def _events(events: pd.DataFrame, named: Sequence[Span | None], items: Sequence[
 
 
 def _scores(table: pd.DataFrame, sample: int) -> dict[str, Any]:
-    """Lay scores out: a row for each phrase and method, the mean over a control's draws."""
+    """Tabulate scores with one row per phrase and method, averaged over the draws of a control."""
     if "image" in table.columns:
         table = table[table["image"] == sample]
     names = [
@@ -231,7 +231,7 @@ def _scores(table: pd.DataFrame, sample: int) -> dict[str, Any]:
 
 
 def _once(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out what the provenance says, too: the model that was asked for beside the one that was used."""
+    """Remove entries that duplicate the provenance, such as the requested model."""
     used = record.get("provenance")
     if not isinstance(used, Mapping):
         return dict(record)
@@ -245,7 +245,7 @@ def _once(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _sections(record: Mapping[str, Any], title: str = "") -> list[dict[str, Any]]:
-    """List a nested record as titled sections of names and texts: no seed is rounded to JavaScript's doubles."""
+    """Return a nested record as titled sections of names and texts, which keeps all digits of seeds."""
     own = [[str(name), _text(value)] for name, value in record.items() if not _nested(value)]
     sections = [{"title": title, "rows": own}] if own else []
     for name, value in record.items():

@@ -1,4 +1,4 @@
-"""Arrays as bytes in text: 8 bits a value, with the scale they are to be read by."""
+"""Encode arrays as text with 8 bits per value and a scale."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ LEVELS = 254
 
 
 def quantise(values: np.ndarray, limits: tuple[float, float] | None = None) -> tuple[np.ndarray, float, float]:
-    """Bring an array to bytes: ``value = low + (byte - 1) / 254 * (high - low)``, at most half a step off.
+    """Quantise an array to bytes: ``value = low + (byte - 1) / 254 * (high - low)`` up to half a step.
 
     Parameters
     ----------
     values : numpy.ndarray
-        Of any shape; what is not finite becomes byte 0.
+        Array of any shape. Non-finite values become byte 0.
     limits : (float, float), optional
-        The scale; values beyond are at its ends. None: the lowest and highest value.
+        Scale to which values are clipped. By default, the minimum and maximum of the finite values.
 
     Returns
     -------
     bytes : numpy.ndarray of uint8
     low, high : float
-        The scale; both 0 where nothing is finite.
+        The scale; both 0 if no value is finite.
 
     Examples
     --------
@@ -45,14 +45,14 @@ def quantise(values: np.ndarray, limits: tuple[float, float] | None = None) -> t
 
 
 def array_text(data: np.ndarray) -> str:
-    """Write an array of bytes as base64, in row-major order."""
+    """Encode an array of bytes as base64, in row-major order."""
     return base64.b64encode(np.ascontiguousarray(data, dtype=np.uint8).tobytes()).decode("ascii")
 
 
 def audio_text(audio: np.ndarray) -> dict[str, Any]:
-    """Write a clip at 16 kHz as 16-bit WAV in base64: every browser plays it, and seeks in it to the sample.
+    """Encode a clip at 16 kHz as 16-bit WAV in base64, which every browser can play and seek exactly.
 
-    FLAC has half the bytes, but Chromium gives up on some seeks in it (seen in version 156).
+    FLAC is half as large, but seeking fails in some cases in Chromium (observed in version 156).
     """
     buffer = io.BytesIO()
     soundfile.write(buffer, to_int16(audio), MEL.sample_rate, format="WAV", subtype="PCM_16")

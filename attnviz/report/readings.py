@@ -1,4 +1,4 @@
-"""What of the maps a page can hold: every word, in as many readouts and denoising steps as there is room for."""
+"""Select the maps of a page: every word, with as many readouts and denoising steps as fit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NAMED = {
     "auffusion": "Auffusion's rule",
     FITTED: "fitted to the bundled model",
 }
-_SCALE = 36  # bytes of a map's two ends in the page, in the measure of its cells
+_SCALE = 36  # bytes of the scale of a map in the page
 
 
 @dataclass
@@ -31,11 +31,12 @@ class Readings:
     Attributes
     ----------
     readouts : list of dict
-        As the page reads them: name, label, quantity, grid, scale of each map and the bytes of all.
+        Readouts in the format of the page: name, label, quantity, grid, scale of each map and the bytes of all
+        maps.
     steps : list of int
-        Denoiser calls shown one by one, ascending; empty where they were not kept apart, or do not fit.
+        Denoiser calls shown individually, ascending; empty if steps were not stored or do not fit.
     notices : list of str
-        What had to be left out, and why.
+        Omitted content, with reasons.
     """
 
     readouts: list[dict[str, Any]] = field(default_factory=list)
@@ -52,12 +53,12 @@ def read_all(maps: AttentionMaps, items: Sequence[Item], *, prompt_index: int, s
     items : sequence of Item
     prompt_index, sample : int
     room : int
-        Bytes there are for all maps, one byte a cell, and their scales.
+        Available bytes for all maps (one byte per cell) and their scales.
 
     Raises
     ------
     MapsError
-        Not even one map of each item fits.
+        If not even one map of each item fits.
     """
     found = Readings()
     chosen: dict[str, xr.DataArray] = {}
@@ -66,7 +67,7 @@ def read_all(maps: AttentionMaps, items: Sequence[Item], *, prompt_index: int, s
     for name in _readouts(maps):
         try:
             first = items[0].read(maps, readout=name, prompt_index=prompt_index, sample=sample)
-        except MapsError as error:  # a readout that these maps cannot give
+        except MapsError as error:  # readout not available for these maps
             found.notices.append(f"The readout “{_NAMED.get(name, short_name(name))}” is not offered. {error}")
             continue
         if first.size + _SCALE <= left:
@@ -81,7 +82,7 @@ def read_all(maps: AttentionMaps, items: Sequence[Item], *, prompt_index: int, s
         )
     if unfit:
         found.notices.append(f"Left out, to keep the page small: the readouts {', '.join(unfit)}.")
-    by_step = [name for name in chosen if name != FITTED]  # its weights are of all timesteps together
+    by_step = [name for name in chosen if name != FITTED]  # its weights apply to all timesteps together
     found.steps = _steps(maps, left, sum(chosen[name].size + _SCALE for name in by_step))
     kept = len(maps.timesteps) if _keeps_steps(maps) else 0
     if len(found.steps) < kept:
@@ -112,7 +113,7 @@ def _keeps_steps(maps: AttentionMaps) -> bool:
 
 
 def _steps(maps: AttentionMaps, left: int, size: int) -> list[int]:
-    """Choose evenly among the steps, first and last included, as many as there is room for."""
+    """Select as many evenly spaced steps as fit, including the first and the last."""
     if not _keeps_steps(maps) or size == 0:
         return []
     there = maps[maps.layers[0]]["step"].to_numpy()

@@ -1,4 +1,4 @@
-"""A saved run read back from its folder; no model is loaded."""
+"""Read a saved run from its folder. No model is loaded."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ _SCORED = ("phrase", "label", "method", "undefined")
 
 @dataclass(frozen=True)
 class SavedRun:
-    """What a run folder holds.
+    """Contents of a run folder.
 
     Attributes
     ----------
     folder : pathlib.Path
     record : dict
-        ``run.json``: how the run was made.
+        Contents of ``run.json``: the settings of the run.
     maps : AttentionMaps
     log_mel : numpy.ndarray or None
-        Natural-log mel spectrogram, shape (bands, frames), lowest band first; the maps' own where
-        ``spectrogram.npz`` is missing. None: there is neither, or no number in it.
+        Natural-log mel spectrogram, shape (bands, frames), lowest band first; that of the maps if
+        ``spectrogram.npz`` is missing. None if there is neither, or if it contains no finite value.
     audio : numpy.ndarray or None
-        The clip at 16 kHz; None where ``audio.wav`` is missing.
+        The clip at 16 kHz; None if ``audio.wav`` is missing.
     events, scores : pandas.DataFrame or None
-        ``events.tsv`` and ``alignment.csv``, where they are there.
+        Contents of ``events.tsv`` and ``alignment.csv``, or None if missing.
     """
 
     folder: Path
@@ -50,9 +50,9 @@ class SavedRun:
 
 
 def read_saved_run(folder: str | os.PathLike[str]) -> SavedRun:
-    """Read a run folder as ``attnviz generate`` and ``attnviz explain`` write it.
+    """Read a run folder written by ``attnviz generate`` or ``attnviz explain``.
 
-    Audio, spectrogram, events and scores may be missing; ``run.json`` and ``maps.zarr`` may not.
+    ``run.json`` and ``maps.zarr`` are required. Audio, spectrogram, events and scores are optional.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def read_saved_run(folder: str | os.PathLike[str]) -> SavedRun:
     Raises
     ------
     AttnVizError
-        The folder is no run folder, or one of its files is damaged; the message names the file.
+        If the folder is not a run folder, or one of its files is damaged. The message names the file.
     """
     place = checked_path(folder, "the run folder")
     record = _record(place)
@@ -80,9 +80,9 @@ def read_saved_run(folder: str | os.PathLike[str]) -> SavedRun:
 
 
 def read_source(run: SavedRun) -> SavedRun | None:
-    """Read what an edit was made of: ``source.zarr`` and ``source.wav`` of its run folder.
+    """Read the source of an edit: ``source.zarr`` and ``source.wav`` of its run folder.
 
-    None where the run is no edit, or its source has no maps (a clip that was not generated).
+    Return None if the run is not an edit, or if its source has no maps because it was not generated.
     """
     place = run.folder / "source.zarr"
     if not place.exists():

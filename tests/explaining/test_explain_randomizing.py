@@ -140,7 +140,7 @@ def test_weights_that_cannot_be_shuffled_are_refused(unet):
         randomized_blocks(unet, 1)
     assert randomized_blocks(unet, 0) == []
     unet.conv_out.weight = nn.Parameter(torch.ones(4, 16, 3, 3, dtype=torch.int8), requires_grad=False)
-    with pytest.raises(CaptureError, match="conv_out.weight is of the type torch.int8"):
+    with pytest.raises(CaptureError, match="conv_out.weight has the type torch.int8"):
         randomized_blocks(unet, 1)
 
 

@@ -104,7 +104,7 @@ def test_joined_maps_are_the_weighted_mean_of_what_each_window_says(dims):
 
 def test_windows_between_two_columns_are_refused():
     layer = CapturedLayer(np.ones((1, 2, 16), np.float32), ("token", "row", "column"), 1, "path")
-    with pytest.raises(CaptureError, match="mid has 16 columns .*begin at .0, 96. do not fall"):
+    with pytest.raises(CaptureError, match="mid has 16 columns .*begin at .0, 96. are not aligned"):
         join_windows(iter([{"mid": layer}, {"mid": layer}]), (0, 96))
 
 
@@ -184,5 +184,5 @@ def test_the_budget_is_that_of_the_whole_clip(pipe, long):
     size = sum(long[name].nbytes for name in long.layers)
     again = attnviz.explain(pipe, noise(10.4), CAPTION, **ONE_LOOK, max_bytes=size)
     np.testing.assert_array_equal(again.heatmap("dog"), long.heatmap("dog"))
-    with pytest.raises(MemoryBudgetError, match="2 windows, .*share of the budget.*Keep fewer"):
+    with pytest.raises(MemoryBudgetError, match="2 windows, .*share the budget.*Keep fewer"):
         attnviz.explain(pipe, noise(10.4), CAPTION, **ONE_LOOK, max_bytes=size - 1)
