@@ -348,7 +348,7 @@ def unrun(shared_pipe):
         (
             {"method": "inversion", "inversion_steps": 50},
             CaptureError,
-            "50, .*every 20th.*inversion_steps=20 passes",
+            "50, .*every 20th.*inversion_steps=20 includes",
         ),
         (
             {"method": "inversion", "timesteps": (990,), "inversion_steps": 3},
