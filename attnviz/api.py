@@ -12,6 +12,7 @@ import torch
 
 from attnviz import __version__, bundled
 from attnviz.alignment import align
+from attnviz.arguments import public
 from attnviz.capture import DEFAULT_MAX_BYTES
 from attnviz.events import read_events
 from attnviz.explaining import explain
@@ -25,6 +26,7 @@ __all__ = ["align", "explain", "listen", "load", "read_events", "trace"]
 _logger = logging.getLogger(__name__)
 
 
+@public
 def load(
     model: str | os.PathLike[str] | None = None,
     *,
@@ -73,6 +75,7 @@ def load(
     return pipe
 
 
+@public
 def trace(
     pipe: diffusers.DiffusionPipeline,
     *,

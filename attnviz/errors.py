@@ -5,9 +5,19 @@ A message states what was given, what is allowed, and the likely mistake.
 
 from __future__ import annotations
 
+import sys
+import warnings
+
+# Whose frames stand between a caller and attnviz: a warning points past them.
+_BETWEEN = frozenset({"attnviz", "contextlib", "diffusers", "functools", "torch"})
+
 
 class AttnVizError(Exception):
     """Base class of every error attnviz raises on purpose."""
+
+
+class ArgumentError(AttnVizError):
+    """An argument of a kind that a function cannot take: another type, or a number that is not finite."""
 
 
 class AudioError(AttnVizError):
@@ -60,3 +70,11 @@ class InaudibleWarning(AttnVizWarning):
 
 class UnknownSoundWarning(AttnVizWarning):
     """A prompt names none of the sounds that a model was trained on."""
+
+
+def warn(message: str, category: type[AttnVizWarning] = AttnVizWarning) -> None:
+    """Warn at the line that called attnviz, however many frames of attnviz, diffusers or torch lie between."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _BETWEEN:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)

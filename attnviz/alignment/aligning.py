@@ -11,12 +11,14 @@ from attnviz.alignment.methods import BUILT_IN
 from attnviz.alignment.phrases import phrase_events
 from attnviz.alignment.reading import How, audio_seconds, check_masks, read_phrase
 from attnviz.alignment.result import Alignment
+from attnviz.arguments import public
 from attnviz.errors import MapsError
 from attnviz.events import Heard
 from attnviz.maps import AttentionMaps, Readout
 from attnviz.maps.settling import readout_name, settled
 
 
+@public
 def align(
     maps: AttentionMaps,
     events: pd.DataFrame | Heard,

@@ -6,10 +6,12 @@ import numpy as np
 
 from attnviz.alignment.arrays import as_rows, back
 from attnviz.alignment.ranking import rank
+from attnviz.arguments import public
 
 _EXPLAINED = 1e-9  # share of the variance below which what energy leaves over is rounding
 
 
+@public
 def pearson(*, curves: np.ndarray, activity: np.ndarray) -> np.ndarray:
     """Return Pearson's correlation of each curve with the activity.
 
@@ -39,6 +41,7 @@ def pearson(*, curves: np.ndarray, activity: np.ndarray) -> np.ndarray:
     return back(product(standardized(rows), standardized(shares)), curves)
 
 
+@public
 def spearman(*, curves: np.ndarray, activity: np.ndarray) -> np.ndarray:
     """Return Spearman's rank correlation of each curve with the activity; equal values share their mean rank.
 
@@ -53,6 +56,7 @@ def spearman(*, curves: np.ndarray, activity: np.ndarray) -> np.ndarray:
     return back(product(standardized(rank(rows).ranks), standardized(rank(shares).ranks)), curves)
 
 
+@public
 def partial_correlation(*, curves: np.ndarray, activity: np.ndarray, energy: np.ndarray) -> np.ndarray:
     """Return the correlation of each curve with the activity, given the energy envelope.
 

@@ -17,6 +17,7 @@ from attnviz.alignment.calibration import Calibration, Example, read_clips, spli
 from attnviz.alignment.comparing import adjusted, p_values, verdicts
 from attnviz.alignment.ranking import roc_auc
 from attnviz.alignment.weights import CHOICES, areas, choice_scores, choice_weights
+from attnviz.arguments import public
 from attnviz.errors import MapsError
 from attnviz.maps import AttentionMaps, FittedReadout, ReadoutPart
 from attnviz.maps.fitted import Range, checked_range
@@ -103,6 +104,7 @@ class ReadoutFit:
         return rows.assign(p=p_values(columns.mean(axis=0), replicates, clusters), clusters=clusters)
 
 
+@public
 def fit_readout(
     clips: Iterable[tuple[AttentionMaps, pd.DataFrame]],
     *,

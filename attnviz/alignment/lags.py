@@ -12,6 +12,7 @@ from attnviz.alignment.correlation import product, standardized
 from attnviz.alignment.phrases import AlignedPhrase
 from attnviz.alignment.reading import MAP
 from attnviz.alignment.result import Alignment
+from attnviz.arguments import public
 from attnviz.errors import MapsError
 
 _STEPS_A_COLUMN = 16  # shifts tried; the peak between them is that of a parabola
@@ -19,6 +20,7 @@ COLUMNS = ("readout", "column_ms", "lag_ms", "low", "high", "correlation", "corr
            "phrases", "sources")  # fmt: skip
 
 
+@public
 def layer_lags(
     results: Iterable[Alignment], *, max_lag: float = 1.0, n_resamples: int = 1000, seed: int = 0
 ) -> pd.DataFrame:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from attnviz.alignment.arrays import as_active, as_rows, back, is_mixed
+from attnviz.arguments import public
 from attnviz.errors import MapsError
 
 
+@public
 def pointing(*, curves: np.ndarray, active: np.ndarray) -> np.ndarray:
     """Play the pointing game in time: say whether the sound is there in the column of the highest value.
 
@@ -46,6 +48,7 @@ def pointing_of(rows: np.ndarray, active: np.ndarray) -> np.ndarray:
     return np.where(is_mixed(active), hits, np.nan)
 
 
+@public
 def onset_error(*, curves: np.ndarray, onsets: np.ndarray, column_seconds: float | np.ndarray) -> np.ndarray:
     """Return by how many seconds each curve rises too late (above 0) or too early (below 0).
 
@@ -94,6 +97,7 @@ def onset_error_of(rows: np.ndarray, onsets: np.ndarray, column_seconds: np.ndar
     return np.where(highest > lowest, first * column_seconds - onsets, np.nan)
 
 
+@public
 def mask_iou(*, heat: np.ndarray, mask: np.ndarray) -> float:
     """Return the intersection over union of a heat map's highest cells with a mask in time and frequency.
 

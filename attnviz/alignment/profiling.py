@@ -13,6 +13,7 @@ from attnviz.alignment.correlation import partial_correlation, pearson, spearman
 from attnviz.alignment.phrases import AlignedPhrase, PhraseEvents, phrase_events
 from attnviz.alignment.ranking import roc_auc
 from attnviz.alignment.reading import How, audio_seconds, read_phrase
+from attnviz.arguments import public
 from attnviz.errors import MapsError
 from attnviz.maps import AttentionMaps
 from attnviz.maps.layer import cells_of
@@ -34,6 +35,7 @@ AVERAGED = -1
 _Block = tuple[list[int], list[int], np.ndarray]  # steps, heads, and their maps (steps, heads, rows, columns)
 
 
+@public
 def profile(
     maps: AttentionMaps, events: pd.DataFrame, *, prompt_index: int = 0, sample: int = 0, pool: str = "mean"
 ) -> pd.DataFrame:
@@ -94,6 +96,7 @@ def profile(
     return pd.DataFrame(columns)[names]
 
 
+@public
 def pool_profile(profiles: pd.DataFrame, *, n_resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
     """Average profiles over phrases, with bootstrap intervals over source recordings and clips.
 

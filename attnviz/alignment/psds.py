@@ -17,6 +17,7 @@ from attnviz.alignment.scored_clips import (
     check_number,
     scored_clips,
 )
+from attnviz.arguments import public
 from attnviz.errors import EventsError
 
 _HOUR = 3600.0  # effective false positives are counted per hour
@@ -63,6 +64,7 @@ class PsdsResult:
     direction: str = "higher"
 
 
+@public
 def psds(
     *,
     scores: Mapping[str, np.ndarray],

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from attnviz.alignment.arrays import as_active, as_rows, back, is_mixed
+from attnviz.arguments import public
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ def rank(values: np.ndarray) -> Ranking:
     return Ranking(order, first, ranks)
 
 
+@public
 def roc_auc(*, curves: np.ndarray, active: np.ndarray) -> np.ndarray:
     """Return the area under the ROC curve of each curve.
 
@@ -77,6 +79,7 @@ def roc_auc(*, curves: np.ndarray, active: np.ndarray) -> np.ndarray:
     return back(auc_of(rank(rows), there), curves)
 
 
+@public
 def average_precision(*, curves: np.ndarray, active: np.ndarray) -> np.ndarray:
     """Return the average precision of each curve.
 

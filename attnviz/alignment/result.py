@@ -13,6 +13,7 @@ from attnviz.alignment import report
 from attnviz.alignment.phrases import AlignedPhrase
 from attnviz.alignment.pooling import Pooled, pool
 from attnviz.alignment.scoring import score_table
+from attnviz.arguments import public
 from attnviz.errors import AttnVizError, MapsError
 
 
@@ -37,6 +38,7 @@ class Alignment:
     seed: int = 0
 
     @classmethod
+    @public
     def concat(cls, results: Iterable[Alignment]) -> Alignment:
         """Pool the results of several clips, or of several images of one.
 
@@ -89,6 +91,7 @@ class Alignment:
         """Pooled scores, differences and verdicts: :meth:`pool` with its defaults."""
         return self.pool()
 
+    @public
     def pool(self, *, n_resamples: int = 1000, n_permutations: int = 1000) -> Pooled:
         """Pool the scores of all phrases that can be scored.
 

@@ -17,6 +17,7 @@ from attnviz.alignment.scored_clips import (
     check_number,
     scored_clips,
 )
+from attnviz.arguments import public
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +53,7 @@ class SegmentF1Result:
     direction: str = "higher"
 
 
+@public
 def segment_f1(
     *,
     scores: Mapping[str, np.ndarray],

@@ -12,6 +12,7 @@ import numpy as np
 import soundfile
 import torch
 
+from attnviz.arguments import public
 from attnviz.audio.mel import checked_audio
 from attnviz.audio.settings import MEL, whole_number
 from attnviz.audio.truncation import missing_bytes, missing_samples
@@ -25,6 +26,7 @@ _LOUDEST = 100.0  # 40 dB above full scale
 _MOST_CHANNELS = 64  # more than this is samples in the place of channels
 
 
+@public
 def load_audio(
     source: str | os.PathLike[str] | np.ndarray | torch.Tensor,
     sample_rate: int = MEL.sample_rate,
@@ -148,6 +150,7 @@ def _check_level(samples: np.ndarray) -> None:
         )
 
 
+@public
 def to_int16(audio: np.ndarray) -> np.ndarray:
     """Turn samples in [-1, 1] into 16-bit ones.
 
@@ -181,6 +184,7 @@ def to_int16(audio: np.ndarray) -> np.ndarray:
     return np.clip(np.trunc(wide), -_FULL_SCALE, _FULL_SCALE - 1).astype(np.int16)
 
 
+@public
 def write_wav(path: str | os.PathLike[str], audio: np.ndarray, sample_rate: int = MEL.sample_rate) -> None:
     """Write one channel of audio as a 16-bit WAV file, whole or not at all.
 

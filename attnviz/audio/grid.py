@@ -9,6 +9,7 @@ from typing import Any
 import librosa
 import numpy as np
 
+from attnviz.arguments import public
 from attnviz.audio.settings import MEL, check_band, finite_number, whole_number
 from attnviz.errors import AudioError
 
@@ -94,10 +95,12 @@ class SpectrogramGrid:
         """Seconds the whole width stands for, padding included."""
         return self.width * self.hop_length / self.sample_rate
 
+    @public
     def column_seconds(self, columns: int) -> float:
         """Return the seconds of one of `columns` equal shares of the width."""
         return self.seconds / whole_number("columns", columns)
 
+    @public
     def time(self, columns: int) -> np.ndarray:
         """Return the centres of `columns` equal shares of the width.
 
@@ -119,6 +122,7 @@ class SpectrogramGrid:
         columns = whole_number("columns", columns)
         return (np.arange(columns) + 0.5) * self.seconds / columns
 
+    @public
     def freq(self, rows: int) -> np.ndarray:
         """Return the centres of `rows` equal shares of the mel axis.
 
@@ -142,6 +146,7 @@ class SpectrogramGrid:
         centres = low + (np.arange(rows) + 0.5) * (high - low) / rows
         return np.asarray(librosa.mel_to_hz(centres, htk=False), dtype=np.float64)
 
+    @public
     def padding(self, columns: int) -> np.ndarray:
         """Return which of `columns` columns hold no audio.
 
@@ -158,6 +163,7 @@ class SpectrogramGrid:
         times = self.time(columns)
         return np.zeros(times.shape, bool) if self.audio_seconds is None else times > self.audio_seconds
 
+    @public
     def cells(self, rows: int, columns: int, stride: tuple[float, float] | None = None) -> CellGrid:
         """Return the grid of a layer over this image.
 
@@ -198,6 +204,7 @@ class SpectrogramGrid:
         return asdict(self)
 
     @classmethod
+    @public
     def from_dict(cls, values: Mapping[str, Any]) -> SpectrogramGrid:
         """Return the grid that :meth:`to_dict` gave.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import librosa
 import numpy as np
 
+from attnviz.arguments import public
 from attnviz.audio.mel import mel_filters
 from attnviz.audio.settings import MEL, MelConfig, whole_number
 from attnviz.errors import AudioError
@@ -12,6 +13,7 @@ from attnviz.errors import AudioError
 _LARGEST = 20.0  # e**20: far above any magnitude of audio, far below float32's overflow
 
 
+@public
 def griffin_lim(log_mel: np.ndarray, mel: MelConfig = MEL, *, iterations: int = 64, seed: int = 0) -> np.ndarray:
     """Estimate the audio of a log-mel spectrogram, for a checkpoint without a vocoder.
 

@@ -8,12 +8,14 @@ from typing import TypeVar
 import numpy as np
 import torch
 
+from attnviz.arguments import public
 from attnviz.audio.settings import LOG_CEILING, LOG_FLOOR, whole_number
 from attnviz.errors import AudioError
 
 Array = TypeVar("Array", np.ndarray, torch.Tensor)
 
 
+@public
 def mel_to_image(log_mel: Array) -> Array:
     """Scale a log-mel spectrogram to [0, 1] and turn its low frequencies to the bottom.
 
@@ -44,6 +46,7 @@ def mel_to_image(log_mel: Array) -> Array:
     return _through_torch("log_mel", log_mel, scale)
 
 
+@public
 def image_to_mel(image: Array) -> Array:
     """Undo :func:`mel_to_image`.
 
@@ -70,6 +73,7 @@ def image_to_mel(image: Array) -> Array:
     return _through_torch("image", image, unscale)
 
 
+@public
 def fit_width(image: Array, width: int = 1024) -> Array:
     """Bring an image to `width` columns: cut off at the end, or filled up there with 0 (silence).
 

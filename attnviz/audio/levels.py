@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 
 from attnviz.audio.settings import MEL
-from attnviz.errors import AudioError, InaudibleWarning
+from attnviz.errors import AudioError, InaudibleWarning, warn
 
 INAUDIBLE_DBFS = -50.0
 """Audio whose loudest 0.4 s stay below this level counts as inaudible, in dB of full scale (RMS)."""
@@ -102,11 +100,10 @@ def warn_if_inaudible(level: float, what: str) -> None:
         If the level is below `INAUDIBLE_DBFS`; with the level.
     """
     if level < INAUDIBLE_DBFS:
-        warnings.warn(
+        warn(
             f"{what} cannot be heard: {level:.1f} dBFS in the loudest {WINDOW_SECONDS:g} s, and below "
             f"{INAUDIBLE_DBFS:g} dBFS counts as inaudible.",
             InaudibleWarning,
-            stacklevel=3,
         )
 
 

@@ -8,12 +8,14 @@ import numpy as np
 import torch
 from librosa.filters import mel as slaney_filters
 
+from attnviz.arguments import public
 from attnviz.audio.settings import MEL, MelConfig, finite_number
 from attnviz.errors import AudioError
 
 _POWER_FLOOR = 1e-9  # added below the root, so that silence has a finite slope
 
 
+@public
 def peak_normalize(audio: np.ndarray, peak: float = 0.95) -> np.ndarray:
     """Scale audio so that its largest magnitude is `peak`.
 
@@ -47,6 +49,7 @@ def peak_normalize(audio: np.ndarray, peak: float = 0.95) -> np.ndarray:
     return (wide / largest * peak if largest > 0 else wide).astype(np.float32)
 
 
+@public
 def log_mel(audio: np.ndarray, mel: MelConfig = MEL) -> np.ndarray:
     """Compute the natural-log mel spectrogram of one channel of audio.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 
+from attnviz.arguments import public
 from attnviz.errors import AudioError
 
 LOG_FLOOR = math.log(1e-5)
@@ -80,6 +81,7 @@ class MelConfig:
         """Fewest samples that can be analysed: a mirror of ``pad`` samples needs one more than that."""
         return max(self.pad + 1, self.hop_length)
 
+    @public
     def frames(self, samples: int) -> int:
         """Return how many spectrogram columns `samples` audio samples give: one for each whole hop."""
         return samples // self.hop_length

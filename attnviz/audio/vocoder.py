@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn.functional import leaky_relu
 
+from attnviz.arguments import public
 from attnviz.audio.mel_correction import correct_mel
 from attnviz.audio.settings import MelConfig
 from attnviz.audio.vocoder_config import HifiGanConfig
@@ -189,6 +190,7 @@ class HifiGan(nn.Module):
         return correct_mel(waves, log_mel.float(), self.mel, rounds=self.config.mel_corrections)
 
     @classmethod
+    @public
     def from_pretrained(cls, folder: str | os.PathLike[str], torch_dtype: torch.dtype | None = None) -> HifiGan:
         """Read a vocoder from a folder.
 
@@ -221,6 +223,7 @@ class HifiGan(nn.Module):
         model.load_state_dict({name: tensor.to(dtype).contiguous() for name, tensor in state.items()}, assign=True)
         return model.eval()
 
+    @public
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write ``config.json`` and ``vocoder.safetensors`` into a folder, made where it is not there.
 

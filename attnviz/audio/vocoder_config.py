@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from attnviz.arguments import public
 from attnviz.audio.settings import MEL, MelConfig
 from attnviz.errors import AudioError, CheckpointError
 
@@ -133,6 +134,7 @@ class HifiGanConfig:
         )
 
     @classmethod
+    @public
     def from_dict(cls, values: Mapping[str, Any]) -> HifiGanConfig:
         """Read the contents of a ``config.json``; CheckpointError where they are not a vocoder's."""
         if not isinstance(values, Mapping):

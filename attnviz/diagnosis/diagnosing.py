@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
+from attnviz.arguments import public
 from attnviz.audio.levels import mel_levels
 from attnviz.diagnosis.finding import Diagnosis, Finding
 from attnviz.diagnosis.signs import (
@@ -36,6 +37,7 @@ from attnviz.maps.words import StoredWord
 Pair = tuple[np.ndarray, np.ndarray]
 
 
+@public
 def diagnose(
     maps: AttentionMaps,
     *,

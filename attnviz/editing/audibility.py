@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 
 from attnviz.audio.levels import WINDOW_SECONDS, loudest_level, warn_if_inaudible
 from attnviz.editing.prompt_edit import PromptEdit
-from attnviz.errors import InaudibleWarning
+from attnviz.errors import InaudibleWarning, warn
 from attnviz.pipelines.known_sounds import KnownSounds, sounds_named
 from attnviz.sounds.listening import listen
 
@@ -47,11 +45,10 @@ def warn_of_inaudible_words(edit: PromptEdit, audio: np.ndarray, known: KnownSou
     for sound in named.keys() & classes:
         edited = f"The edited {' '.join(named[sound])!r} ({sound})"
         if hearing.onset(sound) is None:
-            warnings.warn(
+            warn(
                 f"{edited} is not heard: no such event is found. The loudest {WINDOW_SECONDS:g} s "
                 f"have {loudest_level(audio):.1f} dBFS. Try another seed, or fewer replace steps.",
                 InaudibleWarning,
-                stacklevel=2,
             )
         else:
             warn_if_inaudible(hearing.level(sound), edited)

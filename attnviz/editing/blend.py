@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch.nn.functional import interpolate, max_pool2d
 
+from attnviz.arguments import public
 from attnviz.capture import CapturedLayer
 from attnviz.editing.alignment import Phrase
 from attnviz.editing.injection import SOURCE, TARGET
@@ -65,6 +66,7 @@ class LocalBlend:
         if self.start is not None and not 0 <= self.start <= 1:
             raise AttnVizError(f"The blend's start {self.start!r} is not a fraction of the steps, in [0, 1].")
 
+    @public
     def settled(self, threshold: float | None, start: float) -> LocalBlend:
         """Return the blend with what was left open as it is recommended."""
         usual = THRESHOLD if threshold is None else threshold

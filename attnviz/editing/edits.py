@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from attnviz.arguments import public
 from attnviz.editing.alignment import Phrase
 from attnviz.editing.blend import LocalBlend
 from attnviz.editing.generating import EditedAudio, apply_edit
@@ -13,6 +14,7 @@ from attnviz.editing.prompt_edit import PromptEdit, Steps
 from attnviz.pipelines import AuffusionPipeline
 
 
+@public
 def swap(
     pipe: AuffusionPipeline,
     source: str,
@@ -84,6 +86,7 @@ def swap(
     return apply_edit(pipe, edit, clip=clip, **generation)
 
 
+@public
 def refine(
     pipe: AuffusionPipeline,
     source: str,
@@ -127,6 +130,7 @@ def refine(
     return apply_edit(pipe, edit, clip=clip, **generation)
 
 
+@public
 def reweight(
     pipe: AuffusionPipeline,
     prompt: str,

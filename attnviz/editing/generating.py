@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from attnviz.arguments import public
 from attnviz.capture import held
 from attnviz.editing.blending import Blending
 from attnviz.editing.injection import SOURCE, TARGET
@@ -62,6 +63,7 @@ class EditedAudio:
         return _audios(self.output)[TARGET]
 
 
+@public
 def apply_edit(
     pipe: AuffusionPipeline,
     edit: PromptEdit,

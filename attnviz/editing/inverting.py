@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 
+from attnviz.arguments import public
 from attnviz.audio import MEL
 from attnviz.errors import AttnVizError, AudioError
 from attnviz.explaining.clip import Clip, encode, read_clip
@@ -44,6 +45,7 @@ class InvertedClip:
     seconds: float
     method: Method
 
+    @public
     def pipeline(self, pipe: AuffusionPipeline) -> AuffusionPipeline:
         """Make a pipeline of the same parts that samples with DDIM as the clip was inverted."""
         again = AuffusionPipeline.from_pipe(pipe)
@@ -52,6 +54,7 @@ class InvertedClip:
         again.set_progress_bar_config(**getattr(pipe, "_progress_bar_config", {}))
         return again
 
+    @public
     def arguments(self, source: str, given: Mapping[str, Any]) -> dict[str, Any]:
         """Complete what the pipeline is called with.
 
@@ -96,6 +99,7 @@ def read_editable(audio: AudioSource) -> Clip:
 
 
 @torch.no_grad()
+@public
 def invert(
     pipe: AuffusionPipeline,
     audio: AudioSource,

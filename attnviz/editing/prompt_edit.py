@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 
 import torch
 
+from attnviz.arguments import public
 from attnviz.editing.alignment import Pair, Phrase, Span, align_refine, align_swap, key_map, phrase_span
 from attnviz.editing.blend import LocalBlend
 from attnviz.editing.injection import Injection
@@ -68,6 +69,7 @@ class PromptEdit:
             check_fraction("self_replace_steps", self.self_replace_steps)
 
     @classmethod
+    @public
     def reweighting(cls, prompt: str, weights: Mapping[Phrase, float], **settings: Any) -> Self:
         """Make words of a prompt louder or softer.
 
@@ -80,6 +82,7 @@ class PromptEdit:
             raise AttnVizError("No word is weighed: give weights={word: factor}, for example {'rain': 2.0}.")
         return cls("reweight", prompt, prompt, weights, **settings)
 
+    @public
     def settled(self, recommended: RecommendedSettings) -> Self:
         """Return the edit with what was left open as a checkpoint recommends it."""
         cross, own = self.cross_replace_steps, self.self_replace_steps
@@ -160,6 +163,7 @@ class PromptEdit:
             return self.changed
         return _spans(self.source, blend.source), _spans(self.target, blend.target)
 
+    @public
     def injection(self, source: TokenTable, target: TokenTable) -> Injection:
         """Turn words into keys.
 

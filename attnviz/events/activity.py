@@ -6,9 +6,11 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from attnviz.arguments import public
 from attnviz.audio import CellGrid, SpectrogramGrid
 
 
+@public
 def column_activity(
     onsets: Iterable[float], offsets: Iterable[float], grid: SpectrogramGrid | CellGrid, columns: int | None = None
 ) -> np.ndarray:

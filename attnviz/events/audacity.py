@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from attnviz.arguments import public
 from attnviz.errors import EventsError
 from attnviz.events.files import Parsed, one_clip, parsed, read_text, write_text
 from attnviz.events.numbers import as_number, as_seconds, check_one_mark
@@ -22,6 +23,7 @@ _UNDEFINED = -1.0
 _NEEDED = "expected start, end and text, separated by tabs, with times in seconds (1.5) or as clock times (0:01.5)"
 
 
+@public
 def write_audacity(table: pd.DataFrame, path: FilePath) -> None:
     r"""Write the events of one clip as an Audacity label track.
 
@@ -56,6 +58,7 @@ def write_audacity(table: pd.DataFrame, path: FilePath) -> None:
     write_text(path, "".join(lines))
 
 
+@public
 def read_audacity(path: FilePath, *, clip: str | None = None) -> pd.DataFrame:
     """Read an Audacity label track, or a text file of scaper or sed_eval.
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import pandas as pd
 
+from attnviz.arguments import public
 from attnviz.errors import EventsError
 from attnviz.events.files import Parsed, parse_json, parsed, read_text
 from attnviz.events.spans import token_spans
@@ -42,6 +43,7 @@ class _Phrase:
     segments: list[Any]
 
 
+@public
 def read_audiogrounding(path: FilePath) -> pd.DataFrame:
     """Read AudioGrounding, version 1 or 2.
 

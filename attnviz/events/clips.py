@@ -9,7 +9,6 @@ AudioSet clips are parts of YouTube videos, at most one part per video. The same
 from __future__ import annotations
 
 import re
-import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from attnviz.errors import AttnVizWarning, EventsError
+from attnviz.arguments import public
+from attnviz.errors import EventsError, warn
 from attnviz.events.files import FilePath
 
 _AUDIO = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff")
@@ -75,6 +75,7 @@ class _Part:
         return ends and bool(self.starts & other.starts)
 
 
+@public
 def match_clips(clips: pd.DataFrame | Iterable[str], folder: FilePath) -> ClipFiles:
     """Find the audio files of clips in a folder.
 
@@ -121,10 +122,11 @@ def match_clips(clips: pd.DataFrame | Iterable[str], folder: FilePath) -> ClipFi
     used = {place for places in candidates.values() for place in places}
     unused = tuple(path for place, path in enumerate(audio) if place not in used)
     if unmatched or ambiguous:
-        warnings.warn(_shortfall(len(names), unmatched, ambiguous, folder), AttnVizWarning, stacklevel=2)
+        warn(_shortfall(len(names), unmatched, ambiguous, folder))
     return ClipFiles(files, unmatched, ambiguous, unused)
 
 
+@public
 def clip_seconds(name: str) -> float | None:
     """Return the length in seconds that the name of a clip implies, or None if it implies none.
 

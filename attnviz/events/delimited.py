@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from attnviz.arguments import public
 from attnviz.errors import EventsError
 from attnviz.events.files import Parsed, parsed, read_text, write_text
 from attnviz.events.numbers import as_number, as_seconds, check_one_mark
@@ -48,6 +49,7 @@ _KNOWN = {  # other common column names in lower case; the first that is present
 }
 
 
+@public
 def write_tsv(table: pd.DataFrame, path: FilePath) -> None:
     """Write an event table as tab-separated text, with the column names of DESED.
 
@@ -73,6 +75,7 @@ def write_tsv(table: pd.DataFrame, path: FilePath) -> None:
     _write(table, path, "\t")
 
 
+@public
 def write_csv(table: pd.DataFrame, path: FilePath) -> None:
     """Write an event table as comma-separated text; see :func:`write_tsv`.
 
@@ -84,6 +87,7 @@ def write_csv(table: pd.DataFrame, path: FilePath) -> None:
     _write(table, path, ",")
 
 
+@public
 def read_tsv(path: FilePath) -> pd.DataFrame:
     """Read tab-separated events, with the rows unchanged.
 
@@ -112,6 +116,7 @@ def read_tsv(path: FilePath) -> pd.DataFrame:
     return parse_delimited(read_text(path), path, separator="\t").table
 
 
+@public
 def read_csv(path: FilePath) -> pd.DataFrame:
     """Read comma-separated or semicolon-separated events; see :func:`read_tsv`.
 
@@ -123,6 +128,7 @@ def read_csv(path: FilePath) -> pd.DataFrame:
     return parse_delimited(read_text(path), path, separator=",").table
 
 
+@public
 def is_tsv(path: FilePath) -> bool:
     """Return whether a path is a file that starts with the header that :func:`write_tsv` writes."""
     place, begin = Path(path), "\t".join(_FIRST).encode()

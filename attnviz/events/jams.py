@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from attnviz.arguments import public
 from attnviz.errors import EventsError
 from attnviz.events.files import Parsed, one_clip, parse_json, parsed, read_text, write_text
 from attnviz.events.table import event_table, shown
@@ -20,6 +21,7 @@ _NAMESPACE = "segment_open"
 _SCAPER = "scaper"
 
 
+@public
 def write_jams(table: pd.DataFrame, path: FilePath, *, seconds: float) -> None:
     """Write the events of one clip as a JAMS file.
 
@@ -79,6 +81,7 @@ def write_jams(table: pd.DataFrame, path: FilePath, *, seconds: float) -> None:
     write_text(path, text)
 
 
+@public
 def read_jams(path: FilePath) -> pd.DataFrame:
     """Read the ``segment_open`` annotations of a JAMS file, or its ``scaper`` annotations if it has none.
 

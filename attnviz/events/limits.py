@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 
-from attnviz.errors import AttnVizWarning, EventsError
+from attnviz.arguments import public
+from attnviz.errors import EventsError, warn
 from attnviz.events.clips import clip_seconds
 from attnviz.events.table import Place, event_table, scorable
 
@@ -29,6 +29,7 @@ _SAYINGS = {
 }
 
 
+@public
 def fit_to_clips(table: pd.DataFrame, *, seconds: Seconds | None = None) -> pd.DataFrame:
     """Clip events to the length of their clips and count the changes.
 
@@ -69,7 +70,7 @@ def fit_to_clips(table: pd.DataFrame, *, seconds: Seconds | None = None) -> pd.D
     (10.0, 1)
     """
     fitted = fitted_table(event_table(table), seconds, "row {}".format)
-    warn_of_counts(fitted, "the event table", stacklevel=3)
+    warn_of_counts(fitted, "the event table")
     return fitted
 
 
@@ -101,13 +102,13 @@ def fitted_table(table: pd.DataFrame, seconds: Seconds | None, place: Place) -> 
     return fitted
 
 
-def warn_of_counts(table: pd.DataFrame, source: str, *, stacklevel: int) -> None:
+def warn_of_counts(table: pd.DataFrame, source: str) -> None:
     """Warn about the counts of a table, if any is not 0."""
     counts = table.attrs["counts"]
     said = [saying.format(counts[name]) for name, saying in _SAYINGS.items() if counts[name]]
     if said:
         message = f"{source}: of {counts['rows']} rows, {'; '.join(said)}."
-        warnings.warn(message, AttnVizWarning, stacklevel=stacklevel)
+        warn(message)
 
 
 def _ends(table: pd.DataFrame, seconds: Seconds | None) -> np.ndarray:

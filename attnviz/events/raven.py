@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from attnviz.arguments import public
 from attnviz.errors import EventsError
 from attnviz.events.delimited import column_name, read_cells
 from attnviz.events.files import Parsed, parsed, read_text
@@ -18,6 +19,7 @@ _CLIP, _OFFSET, _SELECTION, _VIEW = "begin_file", "file_offset", "selection", "v
 _LABELS = ("annotation", "species", "label", "class", "call_type", "event", "name")
 
 
+@public
 def read_raven(path: FilePath, *, clip: str | None = None) -> pd.DataFrame:
     """Read a Raven Pro or Raven Lite selection table.
 

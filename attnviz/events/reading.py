@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from attnviz.arguments import public
 from attnviz.errors import EventsError
 from attnviz.events.audacity import parse_audacity, starts_as_label
 from attnviz.events.audiogrounding import parse_audiogrounding
@@ -44,6 +45,7 @@ _SUFFIXES = {
 }
 
 
+@public
 def read_events(
     path: FilePath, *, clip: FilePath | None = None, seconds: Seconds | None = None, format: Format | None = None
 ) -> pd.DataFrame:
@@ -108,7 +110,7 @@ def read_events(
     except EventsError as error:
         raise EventsError(f"{path}: {error}") from error
     table.attrs["format"] = kind
-    warn_of_counts(table, str(path), stacklevel=3)
+    warn_of_counts(table, str(path))
     return table
 
 

@@ -7,6 +7,7 @@ from typing import Protocol, runtime_checkable
 
 import pandas as pd
 
+from attnviz.arguments import public
 from attnviz.errors import EventsError
 from attnviz.events.table import event_table
 
@@ -15,11 +16,13 @@ from attnviz.events.table import event_table
 class Heard(Protocol):
     """Events detected in a clip, such as `attnviz.sounds.Hearing`, which can be selected by caption."""
 
+    @public
     def of_caption(self, caption: str) -> pd.DataFrame:
         """Return the event table of the classes named in a caption, with their spans."""
         ...
 
 
+@public
 def events_of(events: pd.DataFrame | Heard, caption: str) -> pd.DataFrame:
     """Return the events that belong to one caption.
 
@@ -63,6 +66,7 @@ def quoted(names: Iterable[str], most: int = 5) -> str:
     return ", ".join(f"'{name}'" for name in every[:most]) + (", ..." if len(every) > most else "")
 
 
+@public
 def token_spans(caption: str, tokens: Iterable[str]) -> list[tuple[int, int]]:
     """Return the character span of each token of a caption.
 
@@ -104,6 +108,7 @@ def token_spans(caption: str, tokens: Iterable[str]) -> list[tuple[int, int]]:
     return spans
 
 
+@public
 def with_spans(table: pd.DataFrame, caption: str) -> pd.DataFrame:
     """Add to an event table the span of each label in a caption.
 

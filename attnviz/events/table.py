@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from attnviz.arguments import public
 from attnviz.errors import EventsError
 
 REQUIRED = ("clip", "label", "onset", "offset")
@@ -19,6 +20,7 @@ _NUMBERS = ("onset", "offset", "low", "high")
 Place = Callable[[int], str]  # row index -> its position in the source, as text
 
 
+@public
 def event_table(rows: pd.DataFrame | Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     """Return a checked event table, without changing the input.
 
@@ -71,6 +73,7 @@ def checked_table(rows: pd.DataFrame | Iterable[Mapping[str, Any]], place: Place
     return table
 
 
+@public
 def scorable(table: pd.DataFrame) -> pd.Series:
     """Return a mask of the rows that are events and can be scored.
 

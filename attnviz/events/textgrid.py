@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from attnviz.arguments import public
 from attnviz.errors import EventsError
 from attnviz.events.files import Parsed, parsed, read_text
 from attnviz.events.numbers import as_number
@@ -23,6 +24,7 @@ _TOKEN = re.compile(
 _INTERVALS, _POINTS = "IntervalTier", "TextTier"
 
 
+@public
 def read_textgrid(path: FilePath, *, clip: str | None = None) -> pd.DataFrame:
     """Read a Praat TextGrid in the long or the short text format.
 

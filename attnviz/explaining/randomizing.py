@@ -10,9 +10,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from attnviz.arguments import public
 from attnviz.errors import CaptureError
 
 
+@public
 def cascade(unet: nn.Module) -> list[str]:
     """Return the blocks of a U-Net from its output to its input, in the order of randomisation.
 

@@ -10,6 +10,7 @@ import diffusers
 import torch
 
 from attnviz import provenance
+from attnviz.arguments import public
 from attnviz.audio import MEL
 from attnviz.capture import (
     DEFAULT_MAX_BYTES,
@@ -35,6 +36,7 @@ _logger = logging.getLogger(__name__)
 
 
 @torch.no_grad()
+@public
 def explain(
     pipe: diffusers.DiffusionPipeline,
     audio: AudioSource,

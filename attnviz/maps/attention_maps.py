@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from attnviz.arguments import public
 from attnviz.audio.grid import SpectrogramGrid
 from attnviz.errors import AttnVizError, MapsError
 from attnviz.maps import display, export
@@ -51,6 +52,7 @@ class AttentionMaps(ReadableMaps):
     # ---- making, saving, loading -------------------------------------------------------------------------
 
     @classmethod
+    @public
     def from_layers(
         cls,
         layers: Mapping[str, LayerAttention],
@@ -109,6 +111,7 @@ class AttentionMaps(ReadableMaps):
             )
         )
 
+    @public
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Save as a zarr 3 folder, atomically.
 
@@ -128,6 +131,7 @@ class AttentionMaps(ReadableMaps):
         write_tree(self.tree, path, overwrite=overwrite)
 
     @classmethod
+    @public
     def load(cls, path: str | os.PathLike[str]) -> AttentionMaps:
         """Load saved maps into memory and verify the checksum of every array.
 
@@ -145,6 +149,7 @@ class AttentionMaps(ReadableMaps):
         return maps
 
     @classmethod
+    @public
     def merge(cls, maps: Sequence[AttentionMaps]) -> AttentionMaps:
         """Concatenate runs that differ only in their seeds along the image axis.
 
@@ -161,6 +166,7 @@ class AttentionMaps(ReadableMaps):
 
     # ---- narrowing -----------------------------------------------------------------------------------------
 
+    @public
     def select(
         self,
         *,
@@ -195,6 +201,7 @@ class AttentionMaps(ReadableMaps):
 
     # ---- tables and files --------------------------------------------------------------------------------
 
+    @public
     def to_dataframe(
         self,
         *,
@@ -206,6 +213,7 @@ class AttentionMaps(ReadableMaps):
         """Tabulate the activation of every word; see `attnviz.maps.export.word_table`."""
         return export.word_table(self, axis=axis, readout=readout, pool=pool, grid=grid)
 
+    @public
     def to_npz(
         self,
         path: str | os.PathLike[str],
@@ -218,6 +226,7 @@ class AttentionMaps(ReadableMaps):
         """Write word activity and heat maps as NPZ; see `attnviz.maps.export.write_npz`."""
         export.write_npz(self, path, readout=readout, pool=pool, grid=grid, overwrite=overwrite)
 
+    @public
     def to_audacity(
         self,
         path: str | os.PathLike[str],
@@ -243,6 +252,7 @@ class AttentionMaps(ReadableMaps):
             overwrite=overwrite,
         )
 
+    @public
     def explore(
         self,
         *,

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from attnviz.arguments import public
 from attnviz.audio.grid import SpectrogramGrid
 from attnviz.errors import MapsError
 from attnviz.maps.readouts import find_layer
@@ -116,6 +117,7 @@ class MapsContents:
         name = find_layer(layer, self.layers)
         return self.tree.children["layers"].children[name].to_dataset(inherit=False)["attention"]
 
+    @public
     def occurrences(self, prompt_index: int = 0) -> list[StoredWord]:
         """Return the occurrences of words of a prompt that have maps, in the order of the prompt.
 

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, fields
 from types import MappingProxyType
 from typing import Any
 
+from attnviz.arguments import public
 from attnviz.errors import MapsError
 from attnviz.io.json_files import as_json, parse_json, read_json
 from attnviz.io.storage import whole_or_nothing
@@ -132,6 +133,7 @@ class FittedReadout:
         """Layers with a weight, without duplicates."""
         return tuple(dict.fromkeys(part.layer for part in self.parts))
 
+    @public
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write the readout as JSON, atomically.
 
@@ -146,6 +148,7 @@ class FittedReadout:
             partial.write_bytes(content)
 
     @classmethod
+    @public
     def load(cls, path: str | os.PathLike[str]) -> FittedReadout:
         """Load a readout written by `save`, with bit-identical weights.
 

@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 import xarray as xr
 
+from attnviz.arguments import public
 from attnviz.errors import MapsError
 from attnviz.maps.contents import MapsContents
 from attnviz.maps.fitted import FittedReadout
@@ -23,6 +24,7 @@ Phrase = str | tuple[int, int]
 class ReadableMaps(MapsContents):
     """Maps with methods that compute heat maps and activation curves; base of `AttentionMaps`."""
 
+    @public
     def heatmap(
         self,
         phrase: Phrase,
@@ -82,6 +84,7 @@ class ReadableMaps(MapsContents):
         positions = self._positions(phrase, occurrence, prompt_index)
         return self._heat(positions, str(phrase), prompt_index, sample, readout, pool, grid)
 
+    @public
     def activation(
         self,
         phrase: Phrase,
@@ -124,6 +127,7 @@ class ReadableMaps(MapsContents):
         )
         return activation_of(heat, axis)
 
+    @public
     def token_heatmap(
         self,
         token: int | str,
@@ -152,6 +156,7 @@ class ReadableMaps(MapsContents):
             self._token(token, prompt_index), f"<{token}>", prompt_index, sample, readout, pool, grid
         )
 
+    @public
     def token_activation(
         self,
         token: int | str,

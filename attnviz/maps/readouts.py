@@ -21,6 +21,7 @@ from functools import lru_cache
 import numpy as np
 import xarray as xr
 
+from attnviz.arguments import public
 from attnviz.audio.grid import CellGrid, SpectrogramGrid
 from attnviz.errors import MapsError
 from attnviz.maps.layer import cells_of, short_name
@@ -145,6 +146,7 @@ def find_layer(name: str, names: Sequence[str]) -> str:
     raise MapsError(f"There is no layer {name!r}. Layers: {known} (or full names such as {names[0]!r}).")
 
 
+@public
 def resize(values: np.ndarray, shape: Level) -> np.ndarray:
     """Resize the last two axes bilinearly, assuming that both grids divide the same area evenly.
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from attnviz.arguments import public
 from attnviz.errors import MapsError
 from attnviz.maps.attention_maps import AttentionMaps
 from attnviz.maps.layer import short_name
@@ -16,6 +17,7 @@ from attnviz.maps.readouts import picked_tokens
 from attnviz.maps.settling import Readout
 
 
+@public
 def step_activation(maps: AttentionMaps, phrase: Phrase, **how: Any) -> xr.DataArray:
     """Compute the activation of a phrase at each denoising step.
 
@@ -47,6 +49,7 @@ def step_activation(maps: AttentionMaps, phrase: Phrase, **how: Any) -> xr.DataA
     return joined.assign_coords(step=steps, timestep=("step", first["timestep"].to_numpy()))
 
 
+@public
 def token_activation(
     maps: AttentionMaps,
     *,
@@ -96,6 +99,7 @@ def token_activation(
     return joined.assign_coords({"token": positions} | labels)
 
 
+@public
 def attention_share(
     maps: AttentionMaps, phrase: Phrase, *, occurrence: int | None = None, prompt_index: int = 0, sample: int = 0
 ) -> pd.DataFrame:
@@ -135,6 +139,7 @@ def attention_share(
     return pd.DataFrame(rows)
 
 
+@public
 def word_overlap(
     maps: AttentionMaps,
     *,

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from diffusers import StableDiffusionImg2ImgPipeline
 
+from attnviz.arguments import public
 from attnviz.audio import MEL
 from attnviz.pipelines import calls, inputs
 from attnviz.pipelines.guidance import guided_within
@@ -18,6 +19,7 @@ class AuffusionAudioToAudioPipeline(AuffusionMixin, StableDiffusionImg2ImgPipeli
     """Auffusion's style transfer. The loop is ``StableDiffusionImg2ImgPipeline``'s own (SDEdit)."""
 
     @torch.no_grad()
+    @public
     def __call__(
         self,
         prompt: str | list[str],

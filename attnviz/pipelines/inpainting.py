@@ -11,6 +11,7 @@ import torch
 from diffusers import StableDiffusionInpaintPipeline
 from diffusers.configuration_utils import FrozenDict
 
+from attnviz.arguments import public
 from attnviz.audio import MEL, load_audio, peak_normalize
 from attnviz.pipelines import calls, inputs
 from attnviz.pipelines.guidance import guided_within
@@ -24,6 +25,7 @@ class AuffusionInpaintPipeline(AuffusionMixin, StableDiffusionInpaintPipeline):
     """Auffusion's inpainting. The loop is ``StableDiffusionInpaintPipeline``'s own."""
 
     @torch.no_grad()
+    @public
     def __call__(
         self,
         prompt: str | list[str],

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from attnviz.errors import CheckpointError, UnknownSoundWarning
+from attnviz.errors import CheckpointError, UnknownSoundWarning, warn
 from attnviz.io.json_files import as_json, read_json
 from attnviz.text.sounds import ENDINGS
 
@@ -56,11 +55,10 @@ def warn_of_unknown_sounds(prompts: Sequence[str], sounds: KnownSounds | None) -
         return
     for prompt in dict.fromkeys(prompts):
         if not sounds_named(prompt, sounds):
-            warnings.warn(
+            warn(
                 f"the prompt {prompt!r} names no sound that this model was trained on. "
                 f"It knows {len(sounds)}: {', '.join(sounds)}.",
                 UnknownSoundWarning,
-                stacklevel=2,
             )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from diffusers import DiffusionPipeline
 
+from attnviz.arguments import public
 from attnviz.audio import MEL, HifiGan, griffin_lim, image_to_mel
 from attnviz.audio.levels import loudest_level, warn_if_inaudible
 from attnviz.errors import AudioError, CheckpointError, PromptError
@@ -100,6 +101,7 @@ class AuffusionMixin(DiffusionPipeline):
         return self._guidance_interval
 
     @classmethod
+    @public
     def from_pretrained(
         cls,
         pretrained_model_name_or_path: str | os.PathLike[str],
@@ -143,6 +145,7 @@ class AuffusionMixin(DiffusionPipeline):
         pipe.register_to_config(_name_or_path=os.fspath(pretrained_model_name_or_path), _revision=commit)
         return pipe
 
+    @public
     def save_pretrained(self, save_directory: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write the checkpoint in the layout it was loaded from; weights as safetensors.
 
@@ -157,6 +160,7 @@ class AuffusionMixin(DiffusionPipeline):
         checkpoints.save_components(self, save_directory, overwrite=overwrite)
 
     @classmethod
+    @public
     def from_pipe(cls, pipeline: DiffusionPipeline, **replaced: Any) -> Self:
         """Make this kind of pipeline out of another one's parts, shared: neither copied nor cast.
 
@@ -184,6 +188,7 @@ class AuffusionMixin(DiffusionPipeline):
         pipe.register_to_config(_name_or_path=config.get("_name_or_path", ""), _revision=config.get("_revision"))
         return pipe
 
+    @public
     def load_lora_weights(self, weights: Any, adapter_name: str | None = None, **settings: Any) -> None:
         """Attach a LoRA, all of it or nothing; parameters as for ``StableDiffusionPipeline.load_lora_weights``.
 
@@ -211,6 +216,7 @@ class AuffusionMixin(DiffusionPipeline):
                 self.unet.delete_adapters(half)
             raise
 
+    @public
     def load_textual_inversion(self, *arguments: Any, **settings: Any) -> None:
         """Add words to the text encoder; parameters as for ``StableDiffusionPipeline.load_textual_inversion``.
 
@@ -298,6 +304,7 @@ class AuffusionMixin(DiffusionPipeline):
         return prompt_embeds, negative_prompt_embeds.repeat_interleave(num_images_per_prompt, dim=0)
 
     @torch.no_grad()
+    @public
     def decode_audio(self, latents: torch.Tensor, duration: float) -> AuffusionOutput:
         """Latents to image, log-mel spectrogram and audio.
 

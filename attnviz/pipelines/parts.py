@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from safetensors import SafetensorError
 from transformers import CLIPTokenizer, PreTrainedModel
 
 from attnviz.audio import MEL, HifiGan
-from attnviz.errors import AttnVizWarning, CheckpointError
+from attnviz.errors import CheckpointError, warn
 from attnviz.pipelines import inputs
 from attnviz.text.encoders import check_vocabulary, load_tokenizer, position_limit
 from attnviz.text.tokenize import CLIP_LENGTH
@@ -108,11 +107,9 @@ def read_vocoder(folder: Path, dtype: torch.dtype) -> HifiGan | None:
         If there is none: audio then comes from Griffin-Lim.
     """
     if not folder.exists():
-        warnings.warn(
+        warn(
             f"{folder.parent} has no vocoder, so audio is made by Griffin-Lim: slower, and less clean. Published "
             "checkpoints hold one in vocoder/ (config.json and vocoder.pt).",
-            AttnVizWarning,
-            stacklevel=2,
         )
         return None
     expect_folder(folder, "config.json and vocoder.pt (or vocoder.safetensors)")

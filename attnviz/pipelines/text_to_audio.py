@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from diffusers import StableDiffusionPipeline
 
+from attnviz.arguments import public
 from attnviz.audio import MEL
 from attnviz.pipelines import calls, inputs
 from attnviz.pipelines.guidance import guided_within
@@ -17,6 +18,7 @@ class AuffusionPipeline(AuffusionMixin, StableDiffusionPipeline):
     """Auffusion: a prompt in, audio out. The loop is ``StableDiffusionPipeline``'s own."""
 
     @torch.no_grad()
+    @public
     def __call__(
         self,
         prompt: str | list[str],

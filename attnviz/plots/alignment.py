@@ -14,6 +14,7 @@ from attnviz.alignment import Alignment
 from attnviz.alignment.pooling import BETTER
 from attnviz.alignment.reading import MAP
 from attnviz.alignment.report import NAMES, estimate, headline, method_name, missing
+from attnviz.arguments import public
 from attnviz.errors import MapsError
 from attnviz.plots.style import CONTROL_COLOUR as _CONTROL
 from attnviz.plots.style import MAP_COLOUR as _MAP
@@ -24,6 +25,7 @@ _SPREAD = 0.32
 _MANY = 20  # phrases, from which on their distribution has a shape
 
 
+@public
 def alignment(result: Alignment, *, score: str = "roc_auc", ax: Axes | None = None) -> Axes:
     """Draw one score of every phrase, by the map and by each control.
 

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from attnviz.arguments import public
 from attnviz.errors import MapsError
 from attnviz.maps import AttentionMaps, Readout
 from attnviz.plots.curves import top_of
@@ -33,6 +34,7 @@ from attnviz.plots.style import (
 _MOST_PANELS = 6
 
 
+@public
 def comparison(curves: Mapping[str, xr.DataArray], *, scale: Scale = "shared", ax: Axes | None = None) -> Axes:
     """Draw activation curves of several prompts, encoders, models or seeds on the same axes.
 
@@ -110,6 +112,7 @@ def comparison(curves: Mapping[str, xr.DataArray], *, scale: Scale = "shared", a
     return ax
 
 
+@public
 def comparison_panels(
     maps: Mapping[str, AttentionMaps],
     phrases: Sequence[str] = (),

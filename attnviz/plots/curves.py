@@ -11,6 +11,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch, Rectangle
 
+from attnviz.arguments import public
 from attnviz.errors import MapsError
 from attnviz.events import Heard, events_of
 from attnviz.maps import AttentionMaps, Readout
@@ -40,6 +41,7 @@ class _Lane:
     times: np.ndarray
 
 
+@public
 def activations(
     maps: AttentionMaps,
     events: pd.DataFrame | Heard | None = None,

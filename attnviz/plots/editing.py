@@ -12,6 +12,7 @@ from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
+from attnviz.arguments import public
 from attnviz.audio.grid import CellGrid, SpectrogramGrid
 from attnviz.errors import MapsError
 from attnviz.maps.layer import cells_of
@@ -40,6 +41,7 @@ class EditedWord:
     new: str = ""
 
 
+@public
 def edit_comparison(
     before: np.ndarray,
     after: np.ndarray,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from matplotlib.axes import Axes
 
+from attnviz.arguments import public
 from attnviz.diagnosis import Diagnosis, Finding
 from attnviz.errors import MapsError
 from attnviz.plots.style import (
@@ -20,6 +21,7 @@ from attnviz.plots.style import (
 )
 
 
+@public
 def failures(diagnosis: Diagnosis, *, ax: Axes | None = None) -> Axes:
     """Draw what a diagnosis looked at: a row a sign, faults to the right of the line.
 

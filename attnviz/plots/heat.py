@@ -13,6 +13,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, ListedColormap, Normalize
 from matplotlib.image import AxesImage
 
+from attnviz.arguments import public
 from attnviz.audio.grid import SpectrogramGrid
 from attnviz.errors import MapsError
 from attnviz.maps.layer import cells_of
@@ -37,6 +38,7 @@ _BAR_WIDTH = 0.13  # inches
 _BENEATH = LinearSegmentedColormap.from_list("attnviz_beneath", ["#ffffff", "#868686"])
 
 
+@public
 def heatmap(
     heat: xr.DataArray,
     grid: SpectrogramGrid,

@@ -9,6 +9,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 
+from attnviz.arguments import public
 from attnviz.errors import MapsError
 from attnviz.plots.heat import scale_bar
 from attnviz.plots.style import FONTSIZE, attention_colours, height_of, name_ticks, own_axes, width_of
@@ -16,6 +17,7 @@ from attnviz.plots.style import FONTSIZE, attention_colours, height_of, name_tic
 _MOST_WRITTEN = 10  # rows or columns of a matrix whose values are written into its cells
 
 
+@public
 def layer_heads(
     table: pd.DataFrame,
     value: str = "share",
@@ -79,6 +81,7 @@ def layer_heads(
     return ax
 
 
+@public
 def word_overlap(matrix: xr.DataArray, *, ax: Axes | None = None) -> Axes:
     """Draw how alike the heat maps of a prompt's words are.
 

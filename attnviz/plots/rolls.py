@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
+from attnviz.arguments import public
 from attnviz.audio.grid import SpectrogramGrid
 from attnviz.errors import MapsError
 from attnviz.maps import AttentionMaps, Readout, step_activation, token_activation
@@ -26,6 +27,7 @@ from attnviz.plots.style import (
 )
 
 
+@public
 def piano_roll(
     maps: AttentionMaps,
     *,
@@ -77,6 +79,7 @@ def piano_roll(
     return ax
 
 
+@public
 def denoising_steps(
     maps: AttentionMaps,
     phrase: str | tuple[int, int],

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 
 from attnviz.alignment.reading import MAP
 from attnviz.alignment.report import NAMES, method_name
+from attnviz.arguments import public
 from attnviz.errors import MapsError
 from attnviz.plots.style import (
     CONTROL_COLOUR,
@@ -23,6 +24,7 @@ from attnviz.plots.style import (
 _MARKERS = ("o", "s", "^", "v", "P", "X", "<", ">", "p", "h")
 
 
+@public
 def phrase_scores(table: pd.DataFrame, score: str = "roc_auc", *, ax: Axes | None = None) -> Axes:
     """Draw one score of every phrase, by the map and by each control, from a saved table.
 

@@ -11,6 +11,7 @@ from matplotlib.colorbar import Colorbar
 from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 
+from attnviz.arguments import public
 from attnviz.audio.grid import SpectrogramGrid
 from attnviz.errors import MapsError
 from attnviz.plots.style import FONTSIZE, extent, hatch_padding, height_of, label_axes, wrapped
@@ -23,6 +24,7 @@ DECIBEL = math.log(10.0) / 20.0
 """A decibel, in natural logarithms."""
 
 
+@public
 def spectrogram(
     log_mel: np.ndarray | xr.DataArray,
     grid: SpectrogramGrid,

@@ -15,6 +15,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
+from attnviz.arguments import public
 from attnviz.errors import MapsError
 from attnviz.maps import AttentionMaps, Readout
 from attnviz.plots.heat import checked, draw_heat, highest_of, is_signed, normed, scale_bar, see_through
@@ -33,6 +34,7 @@ class _Panel:
         return highest_of(self.heat)
 
 
+@public
 def word_maps(
     maps: AttentionMaps,
     *,

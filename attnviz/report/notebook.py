@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from attnviz.arguments import public
 from attnviz.audio import load_audio
 from attnviz.io.storage import whole_or_nothing
 from attnviz.maps import AttentionMaps
@@ -34,6 +35,7 @@ class Explorer:
     def __init__(self, payload: Mapping[str, Any]) -> None:
         self.payload = payload
 
+    @public
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
         """Write the page as one HTML file.
 
@@ -58,6 +60,7 @@ class Explorer:
         return f"Explorer({self.payload['prompt']!r}): shown by Jupyter; .save(path) writes it as an HTML file"
 
 
+@public
 def explore(
     maps: AttentionMaps,
     *,

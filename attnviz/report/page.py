@@ -13,6 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from attnviz.arguments import public
 from attnviz.errors import AttnVizError, OutputError
 from attnviz.io.storage import whole_or_nothing
 from attnviz.report.pairing import pairs_of
@@ -29,6 +30,7 @@ _START = (
 )
 
 
+@public
 def write_report(
     run: str | os.PathLike[str],
     other: str | os.PathLike[str] | None = None,
@@ -90,6 +92,7 @@ def write_report(
     return target
 
 
+@public
 def page_of(*payloads: Mapping[str, Any], framed: bool = False) -> bytes:
     """Assemble the page from one or two payloads; see `attnviz.report.payload.payload_of`.
 

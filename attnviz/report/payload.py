@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from attnviz.alignment.report import NAMES, method_name
+from attnviz.arguments import public
 from attnviz.audio import SpectrogramGrid
 from attnviz.errors import MapsError
 from attnviz.events.table import scorable
@@ -28,6 +29,7 @@ _ASIDE = 400_000
 """Bytes kept for the page's own code, its tables and the record."""
 
 
+@public
 def payload_of(
     maps: AttentionMaps,
     *,

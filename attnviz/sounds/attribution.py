@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from attnviz.arguments import public
 from attnviz.errors import AudioError
 
 COLUMNS = ("recording", "sound", "fold", "title", "url", "author", "licence", "licence_url")
@@ -20,6 +21,7 @@ _ENTRY = re.compile(
 )
 
 
+@public
 def attributions(folder: str | os.PathLike[str], *, required: bool = True) -> pd.DataFrame:
     """Read the author and licence of each ESC-10 recording.
 

@@ -34,6 +34,7 @@ from functools import lru_cache
 import numpy as np
 import scipy.signal
 
+from attnviz.arguments import public
 from attnviz.audio import MEL
 from attnviz.errors import AudioError
 
@@ -70,6 +71,7 @@ def frame_levels(audio: np.ndarray, sample_rate: int = MEL.sample_rate, *, weigh
     return 10 * np.log10(np.mean(samples.reshape(-1, hop) ** 2, axis=1) + _POWER_FLOOR)
 
 
+@public
 def audible_frames(
     audio: np.ndarray,
     sample_rate: int = MEL.sample_rate,
@@ -114,6 +116,7 @@ def audible_frames(
     return audible
 
 
+@public
 def frame_intervals(audible: np.ndarray, frame_seconds: float = FRAME_SECONDS) -> Intervals:
     """Return the runs of True frames as intervals in seconds.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from attnviz.arguments import public
 from attnviz.audio import MEL
 from attnviz.errors import AudioError
 from attnviz.sounds.audibility import FRAME_SECONDS, Intervals, frame_intervals, frame_levels
@@ -22,6 +23,7 @@ _FILLED = 0.9  # sounds in a sequence are shortened to fill at most this share o
 _STEEPEST = 2.0  # exponent of brown noise
 
 
+@public
 def compose(
     recordings: Sequence[Recording],
     seed: int | Sequence[int],
@@ -115,6 +117,7 @@ def compose(
     return Scene(file_name, add_up(stems), caption, sounds, seeds, config, stems)
 
 
+@public
 def scenes(
     recordings: Sequence[Recording],
     count: int | None,

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from attnviz.arguments import public
 from attnviz.audio import MEL
 from attnviz.errors import AudioError
 
@@ -100,6 +101,7 @@ class ComposerConfig:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     @classmethod
+    @public
     def from_dict(cls, values: Mapping[str, Any]) -> ComposerConfig:
         """Create settings from the result of :meth:`to_dict`. Missing fields have their default.
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import median_filter
 
+from attnviz.arguments import public
 from attnviz.errors import CheckpointError, EventsError
 from attnviz.io.json_files import as_json, read_json
 from attnviz.io.storage import write_whole
@@ -64,6 +65,7 @@ class Decoding:
             value = getattr(self, name)
             object.__setattr__(self, name, 0.0 if value == 0 else _number(name, value, above=0, most=_LONGEST))
 
+    @public
     def thresholds(self, classes: Sequence[str]) -> np.ndarray:
         """Return the threshold of each class, ``(classes,)`` float64.
 
@@ -79,6 +81,7 @@ class Decoding:
             raise EventsError(f"{missing} have no threshold; there are thresholds for {sorted(self.threshold)}.")
         return np.array([self.threshold[name] for name in classes], dtype=np.float64)
 
+    @public
     def smooth(self, probabilities: np.ndarray, frame_seconds: float) -> np.ndarray:
         """Return probabilities after the median filter.
 
@@ -101,6 +104,7 @@ class Decoding:
         size = (1,) * (probabilities.ndim - 1) + (width,)
         return median_filter(probabilities, size=size, mode="constant", cval=0.0)
 
+    @public
     def intervals(
         self, probabilities: np.ndarray, classes: Sequence[str], frame_seconds: float
     ) -> list[list[tuple[int, int]]]:
@@ -144,6 +148,7 @@ class Decoding:
             for row, threshold in zip(smoothed, thresholds, strict=True)
         ]
 
+    @public
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write ``decoding.json`` into the folder of a listener.
 
@@ -155,6 +160,7 @@ class Decoding:
         write_whole(Path(folder) / DECODING_NAME, as_json(asdict(self), DECODING_NAME))
 
     @classmethod
+    @public
     def load(cls, folder: str | os.PathLike[str]) -> Decoding:
         """Read ``decoding.json`` from the folder of a listener, or return the defaults if there is none.
 

@@ -7,14 +7,14 @@ import os
 import re
 import shutil
 import urllib.request
-import warnings
 import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from attnviz.errors import AttnVizWarning, AudioError, OutputError
+from attnviz.arguments import public
+from attnviz.errors import AudioError, OutputError, warn
 from attnviz.io.ownership import Kind
 from attnviz.io.paths import checked_path
 from attnviz.io.storage import check_free, whole_folder
@@ -37,6 +37,7 @@ _ESC10 = Kind("ESC-10")
 _DOCUMENTS = ("README.md", "LICENSE")
 
 
+@public
 def fetch_esc10(
     target: str | os.PathLike[str], *, source: str | os.PathLike[str] | None = None, overwrite: bool = False
 ) -> Path:
@@ -87,7 +88,7 @@ def fetch_esc10(
             _take(checked_path(source, "the source of ESC-10", AudioError), folder)
         left_out = _check(folder, str(source or ARCHIVE_URL), every_fold=source is None)
     if left_out:
-        warnings.warn(f"{source} has no recordings of folds {left_out}.", AttnVizWarning, stacklevel=2)
+        warn(f"{source} has no recordings of folds {left_out}.")
     return place
 
 

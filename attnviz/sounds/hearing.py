@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
@@ -12,9 +11,10 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from attnviz.arguments import public
 from attnviz.audio.levels import INAUDIBLE_DBFS, LOWEST_DBFS
 from attnviz.audio.settings import whole_number
-from attnviz.errors import AttnVizWarning, EventsError
+from attnviz.errors import EventsError, warn
 from attnviz.events import event_table, with_spans
 from attnviz.text.sounds import find_label
 
@@ -62,6 +62,7 @@ class Hearing:
     quality: Mapping[str, Any] | None = None
     levels: xr.DataArray | None = None
 
+    @public
     def level(self, sound: str) -> float:
         """Return the level of a class in dBFS.
 
@@ -114,6 +115,7 @@ class Hearing:
         means = self.probabilities.astype(np.float64).rolling(time=width).mean()
         return means.max("time").rename("peak")
 
+    @public
     def strongest(self, n: int = 1) -> list[str]:
         """Return the `n` classes with the highest :attr:`peaks` in descending order, or all if there are fewer.
 
@@ -126,6 +128,7 @@ class Hearing:
         order = np.argsort(-peaks.values, kind="stable")[: whole_number("n", n)]
         return [str(name) for name in peaks["sound"].values[order]]
 
+    @public
     def onset(self, sound: str) -> float | None:
         """Return the first onset of a class in seconds, or None if it has no event.
 
@@ -138,6 +141,7 @@ class Hearing:
         onsets = self.events.loc[self.events["label"] == sound, "onset"]
         return float(onsets.min()) if len(onsets) else None
 
+    @public
     def of_caption(self, caption: str) -> pd.DataFrame:
         """Return the events of the classes that a caption names, with their spans in the caption.
 
@@ -173,10 +177,8 @@ class Hearing:
         others = self.events[~self.events["label"].isin(named)]
         if len(others):
             heard = (f"{row.label} {row.onset:.2f}-{row.offset:.2f} s" for row in others.itertuples())
-            warnings.warn(
+            warn(
                 f"the listener detected sounds that the prompt does not name (omitted): {', '.join(heard)}.",
-                AttnVizWarning,
-                stacklevel=2,
             )
         silent = [name for name in named if name not in set(self.events["label"])]
         rows = event_table([{"clip": self.clip, "label": name, "onset": None, "offset": None} for name in silent])

@@ -11,6 +11,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from attnviz.arguments import public
 from attnviz.audio import MEL
 from attnviz.errors import AudioError, CheckpointError
 from attnviz.io.json_files import as_json, read_json
@@ -89,6 +90,7 @@ class ListenerConfig:
             raise CheckpointError(f"dropout is {self.dropout!r}; expected a value of at least 0 and below 1.")
 
     @classmethod
+    @public
     def from_dict(cls, values: Mapping[str, Any]) -> ListenerConfig:
         """Create a configuration from the contents of ``config.json``; raise CheckpointError if invalid."""
         names = [item.name for item in fields(cls)]
@@ -164,6 +166,7 @@ class Listener(nn.Module):
         return self.out(self.dropout(x)).transpose(1, 2)
 
     @classmethod
+    @public
     def from_pretrained(cls, folder: str | os.PathLike[str]) -> Listener:
         """Read ``config.json`` and ``listener.safetensors``.
 
@@ -197,6 +200,7 @@ class Listener(nn.Module):
             raise CheckpointError(f"{root / WEIGHTS_NAME} contains NaN or infinite weights: {broken[:5]}.")
         return model.float().eval()
 
+    @public
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write ``config.json`` and ``listener.safetensors`` into a folder, which is created if necessary.
 

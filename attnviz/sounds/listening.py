@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 import xarray as xr
 
+from attnviz.arguments import public
 from attnviz.audio import MEL, SpectrogramGrid, fit_width, load_audio, log_mel, mel_to_image
 from attnviz.audio.levels import INAUDIBLE_DBFS, levels
 from attnviz.errors import AudioError
@@ -30,6 +31,7 @@ _CONTEXT = -(-MEL.pad // MEL.hop_length)  # hops around a window that its outerm
 _logger = logging.getLogger(__name__)
 
 
+@public
 def listen(
     audio: str | os.PathLike[str] | np.ndarray | torch.Tensor,
     *,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+from attnviz.arguments import public
 from attnviz.audio import load_audio
 from attnviz.audio.ogg import ogg_damage
-from attnviz.errors import AttnVizWarning, AudioError
+from attnviz.errors import AudioError, warn
 from attnviz.sounds.attribution import attributions
 from attnviz.sounds.audibility import FRAME_SECONDS, frame_levels
 
@@ -108,6 +108,7 @@ class Recording:
         return {name: value for name, value in self.__dict__.items() if name in self.__dataclass_fields__}
 
 
+@public
 def read_esc10(
     folder: str | os.PathLike[str], *, folds: Iterable[int] | None = None, classes: Iterable[str] | None = None
 ) -> list[Recording]:
@@ -166,10 +167,8 @@ def read_esc10(
         )
     check_sources(kept)
     if skipped:
-        warnings.warn(
+        warn(
             f"{len(skipped)} of {len(kept) + len(skipped)} recordings were skipped{_named(skipped)}.",
-            AttnVizWarning,
-            stacklevel=2,
         )
     return kept
 

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from attnviz.arguments import public
 from attnviz.audio import MEL, SpectrogramGrid
 from attnviz.errors import AudioError
 from attnviz.events import column_activity, event_table
@@ -121,6 +122,7 @@ class Scene:
         ]
         return event_table(sorted(rows, key=lambda row: (row["onset"], row["span"])))
 
+    @public
     def activity(self, columns: int | None = None) -> xr.DataArray:
         """Return the activity of each sound over time.
 
@@ -145,6 +147,7 @@ class Scene:
         coords = {"source": [sound.label for sound in self.sounds], "time": grid.time(columns)}
         return xr.DataArray(np.stack(curves), coords, ("source", "time"), name="activity")
 
+    @public
     def masks(self, rows: int = MEL.n_mels, columns: int | None = None) -> xr.DataArray:
         """Return the share of each source in the energy of each spectrogram cell.
 
@@ -175,6 +178,7 @@ class Scene:
         coords = {"source": labels, "freq": grid.freq(rows), "time": grid.time(columns)}
         return xr.DataArray(shares, coords, ("source", "freq", "time"), name="share")
 
+    @public
     def save(self, folder: str | os.PathLike[str], *, stems: bool = False, overwrite: bool = False) -> Path:
         """Save the scene in a folder, atomically.
 
@@ -206,6 +210,7 @@ class Scene:
         return save_scene(self, folder, stems=stems, overwrite=overwrite)
 
     @classmethod
+    @public
     def load(cls, folder: str | os.PathLike[str]) -> Scene:
         """Load a scene written by :meth:`save`.
 

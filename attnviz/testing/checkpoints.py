@@ -12,6 +12,7 @@ from diffusers import PNDMScheduler
 from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
+from attnviz.arguments import public
 from attnviz.errors import CheckpointError
 from attnviz.pipelines.recommended import FILE_NAME as RECOMMENDED_NAME
 from attnviz.testing.models import (
@@ -66,6 +67,7 @@ _CONDITION_TYPES = {
 _VAE_OLD_NAMES = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
 
 
+@public
 def write_adapter_checkpoint(
     folder: str | Path,
     *,
@@ -149,6 +151,7 @@ def write_adapter_checkpoint(
     return folder
 
 
+@public
 def write_plain_checkpoint(
     folder: str | Path, *, seed: int = 0, published: bool = True, vocoder: bool = True
 ) -> Path:

@@ -13,10 +13,12 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from attnviz.arguments import public
 from attnviz.errors import CheckpointError
 from attnviz.testing.tokenizer_files import make_tokenizer
 
 
+@public
 def write_family_checkpoint(folder: str | Path, family: str, *, seed: int = 0) -> Path:
     """Write a tiny random-weight checkpoint of a text-to-audio model in its published layout.
 

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy.ndimage import gaussian_filter
 
+from attnviz.arguments import public
 from attnviz.audio.grid import SpectrogramGrid
 from attnviz.events import event_table
 from attnviz.maps import AttentionMaps, LayerAttention
@@ -41,6 +42,7 @@ def example_events() -> pd.DataFrame:
     return event_table([{"clip": "example.wav", **dict(zip(names, row, strict=True))} for row in _SOUNDS])
 
 
+@public
 def example_maps(
     *, steps: int | None = None, heads: int | None = None, both: bool = False, seed: int = 0
 ) -> AttentionMaps:

@@ -14,6 +14,7 @@ from transformers import (
     T5Tokenizer,
 )
 
+from attnviz.arguments import public
 from attnviz.testing.vocabularies import bert_wordpiece, clip_bpe, roberta_bpe, t5_unigram
 
 _LIMITS = {"clip": 77, "t5": 512, "clap": 126, "bert": 128}
@@ -45,6 +46,7 @@ _SPECIAL: dict[str, dict[str, str]] = {
 _CLASSES = {"clip": "CLIPTokenizer", "t5": "T5Tokenizer", "clap": "RobertaTokenizer", "bert": "BertTokenizer"}
 
 
+@public
 def make_tokenizer(kind: str) -> PreTrainedTokenizerBase:
     """Return a working tokenizer, made in memory.
 

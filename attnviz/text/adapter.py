@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
+from attnviz.arguments import public
 from attnviz.errors import CheckpointError
 from attnviz.io.json_files import as_json
 from attnviz.io.storage import files_into
@@ -53,6 +54,7 @@ class Adapter(torch.nn.Module):
         return self.norm(self.proj(hidden_states))
 
     @classmethod
+    @public
     def from_pretrained(cls, folder: str | Path, torch_dtype: torch.dtype | None = None) -> Adapter:
         """Load ``config.json`` and the weights (``.safetensors`` or ``.pt``) of a ``condition_adapter_i`` folder.
 
@@ -89,6 +91,7 @@ class Adapter(torch.nn.Module):
         adapter.config = dict(fields)
         return adapter.to(torch_dtype or torch.float32).eval()
 
+    @public
     def save_pretrained(self, folder: str | Path) -> None:
         """Write ``config.json`` and ``condition_adapter.safetensors``."""
         state = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}

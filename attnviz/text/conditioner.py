@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from attnviz.arguments import public
 from attnviz.errors import CheckpointError, PromptError
 from attnviz.io.json_files import as_json
 from attnviz.io.storage import files_into
@@ -90,6 +91,7 @@ class TextConditioner(torch.nn.Module):
         """Width of the keys."""
         return self.specs[0].cross_attention_dim
 
+    @public
     def encode(
         self,
         prompts: Sequence[str],
@@ -151,6 +153,7 @@ class TextConditioner(torch.nn.Module):
         """Same as `encode`, and seen by hooks on the module (accelerate's offload moves it there first)."""
         return self.encode(prompts, device, warn=warn, allow_empty=allow_empty)
 
+    @public
     def token_table(self, prompt: str, *, warn: bool = True) -> TokenTable:
         """Return what each of the `num_keys` keys of `encode` stands for.
 
@@ -174,6 +177,7 @@ class TextConditioner(torch.nn.Module):
         return token_table(self.tokenizers, prompt, lengths, limits=self._limits, warn=warn)
 
     @classmethod
+    @public
     def from_pretrained(cls, folder: str | Path, torch_dtype: torch.dtype | None = None) -> TextConditioner:
         """Load every text encoder, tokenizer and adapter that ``condition_config.json`` lists.
 
@@ -203,6 +207,7 @@ class TextConditioner(torch.nn.Module):
             [Adapter.from_pretrained(folder / spec.condition_adapter_name, torch_dtype) for spec in specs],
         ).eval()
 
+    @public
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the same folders back: safetensors, and tokenizers in today's format.
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import re
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from attnviz.errors import CheckpointError, PromptError, TruncationWarning
+from attnviz.arguments import public
+from attnviz.errors import CheckpointError, PromptError, TruncationWarning, warn
 from attnviz.text.tokens import TokenTable, make_rows
 from attnviz.text.words import is_blank, split_words, trim_span, word_at
 
@@ -73,6 +73,7 @@ def check_prompt(prompt: object, *, allow_empty: bool = False) -> str:
     return prompt
 
 
+@public
 def tokenize(
     tokenizer: Any,
     prompt: str,
@@ -160,6 +161,7 @@ def tokenize(
     return Encoding(ids, rows, cut)
 
 
+@public
 def token_table(
     tokenizers: Sequence[Any],
     prompt: str,
@@ -212,6 +214,7 @@ def token_table(
     return TokenTable(prompt=prompt, rows=make_rows(rows), cut=tuple(cuts))
 
 
+@public
 def clip_token_table(tokenizer: Any, prompt: str, *, warn: bool = True) -> TokenTable:
     """Return the token table of a plain Stable Diffusion checkpoint.
 
@@ -247,11 +250,10 @@ def warn_of_cuts(prompt: str, cuts: Sequence[int]) -> None:
             named = ", ".join(repr(text) for text in lost) or repr(prompt[cut:])
             parts.append(f"encoder {i} does not get {named}" if len(cuts) > 1 else named)
     if parts:
-        warnings.warn(
+        warn(
             "the prompt is too long for the text encoder and was cut off, keeping the end token: "
             + "; ".join(parts),
             TruncationWarning,
-            stacklevel=3,
         )
 
 

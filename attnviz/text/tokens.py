@@ -11,6 +11,7 @@ from typing import Any, NoReturn, cast
 import numpy as np
 import pandas as pd
 
+from attnviz.arguments import public
 from attnviz.errors import MapsError, PromptError
 from attnviz.io.json_files import parse_json
 from attnviz.text.words import find_phrase, fold, split_words
@@ -98,6 +99,7 @@ class TokenTable:
     def __hash__(self) -> int:
         return hash((self.prompt, self.cut, len(self.rows)))
 
+    @public
     def find(self, phrase: str | tuple[int, int], occurrence: int | None = None) -> np.ndarray:
         """Return the key positions of a phrase's tokens.
 
@@ -137,6 +139,7 @@ class TokenTable:
             f" drop. Words with tokens: {_listed(self.kept_words)}."
         )
 
+    @public
     def phrase_span(self, phrase: str | tuple[int, int], occurrence: int | None = None) -> tuple[int, int]:
         """Return the character span of a phrase in the prompt; parameters and errors as in `find`."""
         if not isinstance(phrase, str):
@@ -161,6 +164,7 @@ class TokenTable:
             )
         return spans[int(occurrence)]
 
+    @public
     def positions(self, kind: str, encoder: int | None = None) -> np.ndarray:
         """Return the key positions of one kind of token.
 
@@ -196,6 +200,7 @@ class TokenTable:
         return json.dumps(content, ensure_ascii=True)
 
     @classmethod
+    @public
     def from_json(cls, text: str) -> TokenTable:
         """Return the table `to_json` wrote.
 
