@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
-from beartype import BeartypeConf, BeartypeHintOverrides
+from beartype import BeartypeConf, FrozenDict
 from beartype.door import is_bearable
 
 from attnviz.errors import ArgumentError
@@ -21,7 +21,7 @@ _Public = TypeVar("_Public", bound=Callable[..., Any])
 
 # NumPy's numbers are numbers, and an int is a float, as type checkers have it.
 _SETTINGS = BeartypeConf(
-    hint_overrides=BeartypeHintOverrides(  # type: ignore[operator]
+    hint_overrides=FrozenDict(  # type: ignore[operator]
         {int: int | np.integer, float: float | int | np.floating | np.integer}
     )
 )
