@@ -1,4 +1,4 @@
-"""Text encoders with their adapters, and the token table: every key position to encoder, token, span and word."""
+"""Text encoders with their adapters, and the token table: encoder, token, span and word of every key position."""
 
 from attnviz.text.adapter import Adapter
 from attnviz.text.conditioner import ConditionSpec, TextConditioner

@@ -1,4 +1,4 @@
-"""The condition adapter: hidden states of a text encoder into the keys' space."""
+"""The condition adapter: map hidden states of a text encoder to the keys' space."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ WEIGHT_FILES = ("condition_adapter.safetensors", "condition_adapter.pt", "condit
 class Adapter(torch.nn.Module):
     """``LayerNorm(Linear(x))``.
 
-    It is applied *after* the hidden states were padded with zeros, so a padded position becomes the
-    adapter's answer to zero, ``LayerNorm(bias)``, and not zero.
+    It is applied *after* the hidden states were padded with zeros, so a padded position becomes the adapter's
+    output for zeros, ``LayerNorm(bias)``, and not zero.
 
     Parameters
     ----------
     condition_dim : int
         Width of the encoder's hidden states.
     cross_attention_dim : int
-        Width of the keys the U-Net gets.
+        Width of the U-Net's keys.
 
     Attributes
     ----------
     config : dict
-        What the folder's ``config.json`` says, kept for `save_pretrained`.
+        Content of the folder's ``config.json``, kept for `save_pretrained`.
 
     Notes
     -----
@@ -62,12 +62,12 @@ class Adapter(torch.nn.Module):
         ----------
         folder : str or Path
         torch_dtype : torch.dtype, optional
-            float32 if not given.
+            Default: float32.
 
         Raises
         ------
         CheckpointError
-            If a file is missing or malformed, or the weights' shapes are not those the configuration says.
+            If a file is missing or malformed, or the shapes of the weights differ from the configuration.
         """
         folder = Path(folder)
         config = read_json(folder / "config.json", "the adapter's condition_dim and cross_attention_dim")
@@ -84,7 +84,7 @@ class Adapter(torch.nn.Module):
         given = {name: tuple(value.shape) for name, value in state.items()}
         if wanted != given:
             raise CheckpointError(
-                f"the weights in {folder} are {given}, but its config.json asks for {wanted}:"
+                f"the weights in {folder} are {given}, but its config.json requires {wanted}:"
                 " the files of two different checkpoints?"
             )
         adapter.load_state_dict(state)

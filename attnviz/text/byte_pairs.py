@@ -1,4 +1,4 @@
-"""Byte-pair vocabularies learnt from text, the same ones every time.
+"""Learn byte-pair vocabularies from text, deterministically.
 
 References
 ----------
@@ -16,7 +16,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 
 
 def count_words(texts: Iterable[str], lead: str = "") -> Counter[str]:
-    """Count words and punctuation marks; `lead` is put before those that follow a space."""
+    """Count words and punctuation marks; `lead` is prepended to those that follow a space."""
     counts: Counter[str] = Counter()
     for text in texts:
         for found in re.finditer(r"\s?(?:[^\W\d_]+|[^\w\s])", text):
@@ -26,20 +26,20 @@ def count_words(texts: Iterable[str], lead: str = "") -> Counter[str]:
 
 
 def learn_merges(words: Counter[tuple[str, ...]], merges: int) -> list[tuple[str, str]]:
-    """Return the most frequent adjacent pairs, one after another, each merged before the next is counted.
+    """Return the most frequent adjacent pairs; each pair is merged before the next is counted.
 
     Parameters
     ----------
     words : Counter
-        Words as tuples of symbols, and how often they occur.
+        Words as tuples of symbols, with their counts.
     merges : int
-        How many pairs at most; fewer where every word is one symbol before.
+        Maximal number of pairs; fewer are returned if every word has become one symbol.
 
     Returns
     -------
     list of (str, str)
-        Among pairs that are equally frequent the first in the order of the symbols comes first, so that the same
-        words always give the same list. (The trainers of the tokenizers library leave ties to chance.)
+        Ties are broken by the order of the symbols, so that the same words always give the same list. (The
+        trainers of the tokenizers library break ties at random.)
     """
     learned: list[tuple[str, str]] = []
     for _ in range(merges):
@@ -68,20 +68,20 @@ def learn_merges(words: Counter[tuple[str, ...]], merges: int) -> list[tuple[str
 
 
 def clip_vocabulary(words: Counter[str], merges: int) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """Return (vocabulary, merges) of a lower-case byte-level BPE with ``</w>`` at word ends, as CLIP has it.
+    """Return the vocabulary and merges of a lower-case byte-level BPE with ``</w>`` at word ends, as in CLIP.
 
     Parameters
     ----------
     words : Counter
-        ASCII words in lower case, and how often they occur.
+        ASCII words in lower case, with their counts.
     merges : int
-        How many pairs are merged at most.
+        Maximal number of merges.
 
     Returns
     -------
     vocabulary : dict of str to int
-        256 byte symbols, the same with ``</w>``, one entry a merge, then the start and the end token. So every
-        text can be written with it.
+        256 byte symbols, the same with ``</w>``, one entry per merge, then the start and the end token. Every
+        text can therefore be encoded.
     merges : list of (str, str)
     """
     symbols = Counter({(*word[:-1], word[-1] + "</w>"): n for word, n in words.items()})

@@ -1,4 +1,4 @@
-"""All text encoders of an adapter-layout checkpoint, with their adapters: a prompt in, keys out."""
+"""All text encoders of an adapter-layout checkpoint, with their adapters: from prompts to keys."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from attnviz.text.tokens import TokenTable
 
 
 class TextConditioner(torch.nn.Module):
-    """All text encoders of an adapter-layout checkpoint, with their adapters: a prompt in, keys out.
+    """All text encoders of an adapter-layout checkpoint, with their adapters: from prompts to keys.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ class TextConditioner(torch.nn.Module):
     Raises
     ------
     CheckpointError
-        If there is not one of each per entry, or their widths disagree.
+        If the numbers of parts differ, or their widths disagree.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class TextConditioner(torch.nn.Module):
         super().__init__()
         if not specs or not len(specs) == len(encoders) == len(tokenizers) == len(adapters):
             raise CheckpointError(
-                f"one encoder, tokenizer and adapter per entry are needed; got {len(specs)} entries,"
+                f"expected one encoder, tokenizer and adapter per entry; got {len(specs)} entries,"
                 f" {len(encoders)} encoders, {len(tokenizers)} tokenizers, {len(adapters)} adapters"
             )
         self.specs = tuple(specs)
@@ -73,12 +73,12 @@ class TextConditioner(torch.nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the keys."""
+        """Dtype of the keys."""
         return next(self.adapters.parameters()).dtype
 
     @property
     def device(self) -> torch.device:
-        """Where the parts are."""
+        """Device of the parts."""
         return next(self.adapters.parameters()).device
 
     @property
@@ -102,20 +102,20 @@ class TextConditioner(torch.nn.Module):
     ) -> torch.Tensor:
         """Return the keys of some prompts.
 
-        Per encoder: the prompt is tokenised without padding and encoded on its own, without an attention
-        mask; the last hidden states are padded with zeros to ``condition_max_length``; then the adapter is
-        applied. The encoders' results follow one another along the token axis.
+        Each encoder tokenizes and encodes the prompt without padding and without an attention mask. Its last
+        hidden states are padded with zeros to ``condition_max_length``; then the adapter is applied. The results
+        of the encoders are concatenated along the token axis.
 
         Parameters
         ----------
         prompts : sequence of str
         device : str or torch.device, optional
-            Where the encoders run (they must be there already, or be moved there by a hook, as diffusers'
-            offload does). Default: where they are.
+            Device on which the encoders run. They must be there already, or be moved there by a hook, as
+            diffusers' offload does. Default: their current device.
         warn : bool
-            Whether to warn of words that were cut off.
+            Whether to warn about words that were cut off.
         allow_empty : bool
-            Whether an empty text is encoded too, as start and end tokens only: for negative prompts.
+            Whether to encode an empty text, as start and end tokens only: for negative prompts.
 
         Returns
         -------
@@ -131,11 +131,13 @@ class TextConditioner(torch.nn.Module):
         Warns
         -----
         TruncationWarning
-            If a prompt is too long for an encoder; names the words it does not get in full.
+            If a prompt is too long for an encoder; lists the words that the encoder does not get in full.
 
-        Notes ----- Differences from the original: an over-long prompt is cut *before* the encoder, keeping
-        the end token. The original does not cut for CLIP, which then fails, and cuts the hidden states of
-        the others, which then lack the end token.
+        Notes
+        -----
+        Differences from the original: an over-long prompt is cut *before* the encoder and keeps its end token. The
+        original does not cut for CLIP, which then fails. For other encoders it cuts the hidden states, which then
+        lack the end token.
         """
         if isinstance(prompts, str) or not isinstance(prompts, (list, tuple)) or not prompts:
             raise PromptError(f"prompts is a list of one or more texts, such as ['a dog barks']; got {prompts!r}")
@@ -150,18 +152,18 @@ class TextConditioner(torch.nn.Module):
         warn: bool = True,
         allow_empty: bool = False,
     ) -> torch.Tensor:
-        """Same as `encode`, and seen by hooks on the module (accelerate's offload moves it there first)."""
+        """Call `encode`, so that hooks on the module run (accelerate's offload moves the module to the device)."""
         return self.encode(prompts, device, warn=warn, allow_empty=allow_empty)
 
     @public
     def token_table(self, prompt: str, *, warn: bool = True) -> TokenTable:
-        """Return what each of the `num_keys` keys of `encode` stands for.
+        """Return the token, span and word behind each of the `num_keys` keys of `encode`.
 
         Parameters
         ----------
         prompt : str
         warn : bool
-            Whether to warn of words that were cut off.
+            Whether to warn about words that were cut off.
 
         Raises
         ------
@@ -171,7 +173,7 @@ class TextConditioner(torch.nn.Module):
         Warns
         -----
         TruncationWarning
-            If the prompt is too long for an encoder; names the words it does not get in full.
+            If the prompt is too long for an encoder; lists the words that the encoder does not get in full.
         """
         lengths = [spec.condition_max_length for spec in self.specs]
         return token_table(self.tokenizers, prompt, lengths, limits=self._limits, warn=warn)
@@ -186,20 +188,20 @@ class TextConditioner(torch.nn.Module):
         folder : str or Path
             Root of the checkpoint.
         torch_dtype : torch.dtype, optional
-            float32 if not given.
+            Default: float32.
 
         Raises
         ------
         CheckpointError
-            If a file is missing or malformed (named, with what was expected), an encoder's class is
-            unknown, a pickle holds more than tensors, or widths disagree.
+            If a file is missing or malformed, an encoder's class is unknown, a pickle contains more than tensors,
+            or widths disagree. The message names the file and what was expected.
         """
         folder = Path(folder)
         specs = read_specs(folder / CONFIG_NAME)
         for spec in specs:
             for name in (spec.text_encoder_name, spec.condition_adapter_name):
                 if not (folder / name).is_dir():
-                    raise CheckpointError(f"the folder {folder / name} is missing; {CONFIG_NAME} names it")
+                    raise CheckpointError(f"the folder {folder / name} is missing, but {CONFIG_NAME} lists it")
         return cls(
             specs,
             [load_encoder(folder / spec.text_encoder_name, torch_dtype) for spec in specs],
@@ -209,12 +211,12 @@ class TextConditioner(torch.nn.Module):
 
     @public
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write the same folders back: safetensors, and tokenizers in today's format.
+        """Write the checkpoint's text folders: safetensors, and tokenizers as ``tokenizer.json``.
 
         Parameters
         ----------
         folder : str or Path
-            Root of the checkpoint; made if it does not exist.
+            Root of the checkpoint; created if it does not exist.
         """
         entries = [asdict(spec) for spec in self.specs]
         with files_into(folder) as root:
@@ -258,14 +260,14 @@ def _check_widths(
     width = hidden_width(encoder)
     if width != spec.condition_dim:
         raise CheckpointError(
-            f"{spec.text_encoder_name} gives hidden states {width} wide, but {CONFIG_NAME} says"
+            f"{spec.text_encoder_name} gives hidden states {width} wide, but {CONFIG_NAME} states"
             f" condition_dim {spec.condition_dim}: the files of two different checkpoints?"
         )
     given = (adapter.proj.in_features, adapter.proj.out_features)
     wanted = (spec.condition_dim, spec.cross_attention_dim)
     if given != wanted:
         raise CheckpointError(
-            f"{spec.condition_adapter_name} maps {given[0]} to {given[1]} channels, but {CONFIG_NAME} says"
+            f"{spec.condition_adapter_name} maps {given[0]} to {given[1]} channels, but {CONFIG_NAME} states"
             f" {wanted[0]} to {wanted[1]}: the files of two different checkpoints?"
         )
     if spec.cross_attention_dim != shared:

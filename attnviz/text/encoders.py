@@ -1,4 +1,4 @@
-"""Text encoders and their tokenizers, read from a folder that holds both."""
+"""Load a text encoder and its tokenizer from one folder."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ _CLIP = ("clip", "clip_text_model")
 _CLAP = ("clap", "clap_text_model")
 _KNOWN = (
     "CLIPTextModel, CLIPTextModelWithProjection, CLIPModel, T5EncoderModel (and other T5, mT5, UMT5 classes),"
-    " ClapTextModel, ClapTextModelWithProjection, ClapModel, and the encoders transformers knows for masked words"
+    " ClapTextModel, ClapTextModelWithProjection, ClapModel, and masked-language-model encoders of transformers"
     " (BertModel, RobertaModel, DistilBertModel, ...)"
 )
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError)
-# Weights that do not reach last_hidden_state, so a file may lack them.
+# These weights do not affect last_hidden_state, so a file may lack them.
 _UNUSED = ("pooler.", "position_ids", "token_type_ids")
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence transformers' reports and progress bars inside the block; the user's settings come back after it."""
+    """Silence transformers' logging and progress bars inside the block, and restore the settings after it."""
     level = logging.get_verbosity()
     bars = logging.is_progress_bar_enabled()
     logging.set_verbosity(logging.CRITICAL)
@@ -57,15 +57,15 @@ def load_encoder(folder: str | Path, torch_dtype: torch.dtype | None = None) -> 
     Parameters
     ----------
     folder : str or Path
-        ``config.json`` and weights: safetensors, or ``.bin`` of tensors only; one file or sharded.
+        Folder with ``config.json`` and weights: safetensors, or ``.bin`` of tensors only; one file or sharded.
     torch_dtype : torch.dtype, optional
-        float32 if not given.
+        Default: float32.
 
     Returns
     -------
     transformers.PreTrainedModel
-        In evaluation mode; calling it with token ids gives an output with ``last_hidden_state``. Of a T5 or
-        a full CLIP or CLAP model, only the text encoder is loaded.
+        In evaluation mode. Called with token ids, it returns an output with ``last_hidden_state``. For T5 and for
+        full CLIP or CLAP models, only the text encoder is loaded.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def load_encoder(folder: str | Path, torch_dtype: torch.dtype | None = None) -> 
 
     Notes
     -----
-    Differences from the original: BERT-type encoders are accepted (the original's loader refuses them).
+    Differences from the original: BERT-type encoders are accepted; the original's loader raises an error.
     """
     folder = Path(folder)
     path = folder / "config.json"
@@ -89,7 +89,7 @@ def load_encoder(folder: str | Path, torch_dtype: torch.dtype | None = None) -> 
         with quiet():
             config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, StrictDataclassError) as error:
-        raise CheckpointError(f"{path} is not a configuration transformers can read: {error}") from error
+        raise CheckpointError(f"{path} is not a configuration that transformers can read: {error}") from error
     cls, config = _encoder_class(architectures[0], config, path)
     expected = f"the weights of {architectures[0]}"
     state = read_weights(folder, WEIGHT_FILES, expected)
@@ -117,7 +117,7 @@ def load_encoder(folder: str | Path, torch_dtype: torch.dtype | None = None) -> 
 
 
 def _encoder_class(architecture: str, config: Any, path: Path) -> tuple[Any, Any]:
-    """Return the class to load and the configuration to give it."""
+    """Return the class to load and its configuration."""
     kind = config.model_type
     text_config = getattr(config, "text_config", None) or config
     if "T5" in architecture and kind in _T5:
@@ -131,14 +131,14 @@ def _encoder_class(architecture: str, config: Any, path: Path) -> tuple[Any, Any
     if named is type(config) and masked and not getattr(config, "is_encoder_decoder", False):
         return MODEL_MAPPING[type(config)], config
     raise CheckpointError(
-        f"{path} names the text encoder class {architecture!r} (model_type {kind!r}), which is unknown here;"
+        f"{path} names the text encoder class {architecture!r} (model_type {kind!r}), which is not supported;"
         f" known: {_KNOWN}"
     )
 
 
 def _fit(state: dict[str, torch.Tensor], wanted: list[str], prefix: str) -> dict[str, torch.Tensor]:
-    """Return the tensors under the class's names: an encoder may lie deeper in its file, or less deep."""
-    # Norms were called gamma and beta in BERT's first files.
+    """Rename tensors to the class's names: a file may nest the encoder deeper, or less deep."""
+    # BERT's first files name the parameters of norms gamma and beta.
     state = {
         name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias"): tensor
         for name, tensor in state.items()
@@ -152,18 +152,18 @@ def _fit(state: dict[str, torch.Tensor], wanted: list[str], prefix: str) -> dict
 
 
 def load_tokenizer(folder: str | Path, kind: Any = AutoTokenizer) -> Any:
-    """Load the tokenizer of a folder: today's ``tokenizer.json``, or the older separate files.
+    """Load the tokenizer of a folder: ``tokenizer.json``, or the older separate files.
 
     Parameters
     ----------
     folder : str or Path
     kind : type
-        Class to load it as; by default the one that the folder's own files name.
+        Tokenizer class; by default the one named in the folder's files.
 
     Raises
     ------
     CheckpointError
-        If its files are missing or malformed, or it gives no character offsets.
+        If its files are missing or malformed, or it does not support character offsets.
     """
     folder = Path(folder)
     _check_tokenizer_files(folder)
@@ -172,25 +172,25 @@ def load_tokenizer(folder: str | Path, kind: Any = AutoTokenizer) -> Any:
         with quiet():
             tokenizer = kind.from_pretrained(folder, local_files_only=True, **options)
     except Exception as error:
-        # The tokenizers library raises a bare Exception on a file it cannot parse; a subclass is a fault of ours.
+        # The tokenizers library raises a bare Exception on a file it cannot parse; a subclass is a bug here.
         if type(error) is not Exception and not isinstance(error, _UNREADABLE):
             raise
-        raise CheckpointError(f"{folder} holds no tokenizer that transformers can read: {error}") from error
+        raise CheckpointError(f"{folder} has no tokenizer that transformers can read: {error}") from error
     if not getattr(tokenizer, "is_fast", False):
         raise CheckpointError(
             f"the tokenizer in {folder}, {type(tokenizer).__name__}, gives no character offsets, so words cannot"
-            " be told apart; save it in today's format (tokenizer.json) first"
+            " be located; convert it to tokenizer.json first"
         )
     return tokenizer
 
 
 def check_vocabulary(tokenizer: Any, encoder: PreTrainedModel, folder: str) -> None:
-    """Refuse a tokenizer with ids that its encoder does not know.
+    """Raise if a tokenizer has ids beyond its encoder's vocabulary.
 
     Raises
     ------
     CheckpointError
-        Naming the folder, the highest id and how many the encoder knows.
+        With the folder, the highest id and the size of the encoder's vocabulary.
     """
     known = encoder.config.vocab_size
     highest = max(tokenizer.get_vocab().values(), default=-1)
@@ -202,7 +202,7 @@ def check_vocabulary(tokenizer: Any, encoder: PreTrainedModel, folder: str) -> N
 
 
 def _check_tokenizer_files(folder: Path) -> None:
-    # transformers 5 makes an empty tokenizer where there are no files, and invents merges where they are missing.
+    # Without files, transformers 5 makes an empty tokenizer; without merges, it invents them.
     whole = ("tokenizer.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model")
     has = {name for name in (*whole, "vocab.json", "merges.txt") if (folder / name).is_file()}
     if not has & set(whole) and not {"vocab.json", "merges.txt"} <= has:
@@ -216,9 +216,9 @@ def _check_tokenizer_files(folder: Path) -> None:
 
 
 def position_limit(encoder: PreTrainedModel) -> int | None:
-    """Return how many tokens an encoder can take, or None where it has no limit of its own (T5).
+    """Return the maximal number of tokens of an encoder, or None if it has no limit (T5).
 
-    RoBERTa-type encoders (CLAP's too) number positions from the padding id + 1, so have that many fewer.
+    RoBERTa-type encoders (CLAP's too) number positions from the padding id + 1, so the limit is smaller by that.
     """
     for name, module in encoder.named_modules():
         if name.split(".")[-1] in ("position_embedding", "position_embeddings") and isinstance(

@@ -1,4 +1,4 @@
-"""How captions name sounds: the ten of ESC-10 by known phrases, any other by the words of its label."""
+"""Find where a caption names a sound: ESC-10 classes by known phrases, other labels by their words."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from types import MappingProxyType
 from attnviz.text.words import find_phrase, fold, split_words
 
 ENDINGS = "(?:s|es|ed|e|ing|er|ers)?"
-"""What a stem may end with: "crow" is in "crows" and "crowing", and not in "crowd"."""
+"""Endings that a stem may have: "crow" is in "crows" and "crowing", and not in "crowd"."""
 
-_BETWEEN = 3  # other words between two words of one phrase: "a dog that loudly barks"
+_BETWEEN = 3  # maximal number of words between two words of one phrase: "a dog that loudly barks"
 
 Span = tuple[int, int]
 
@@ -24,11 +24,11 @@ class Phrases:
     Attributes
     ----------
     clauses : tuple of str
-        With a verb of their own: they can follow "while" and "before".
+        Phrases with a verb: they can follow "while" and "before".
     nouns : tuple of str
-        Without one: they can follow "followed by" and "the sound of".
+        Phrases without a verb: they can follow "followed by" and "the sound of".
     stems : tuple of str
-        Words that tell this sound from the others in any prompt, without endings such as -s and -ing.
+        Words, without endings such as -s and -ing, that distinguish this sound from the others in any prompt.
     """
 
     clauses: tuple[str, ...]
@@ -36,7 +36,7 @@ class Phrases:
     stems: tuple[str, ...]
 
     def names(self, name: str) -> tuple[str, ...]:
-        """Return what a label of the sound of this name may be: the name, or one of the phrases."""
+        """Return the labels of the sound with this name: the name and all phrases."""
         return (name, *self.clauses, *self.nouns)
 
 
@@ -105,15 +105,14 @@ def find_label(caption: str, label: str) -> list[Span]:
     caption : str
         The caption or prompt.
     label : str
-        A phrase of the caption, or the name of a class: ``"Dog bark"``, ``"dog_bark"``, ``"Cat meow"``.
+        A phrase of the caption, or a class name: ``"Dog bark"``, ``"dog_bark"``, ``"Cat meow"``.
 
     Returns
     -------
     list of (int, int)
-        Where the label itself stands, as `find_phrase` finds it. Where it stands nowhere: for one of the ten known
-        sounds (by its name or one of its phrases, see `PHRASES`), the known phrases of that sound and the words
-        that tell it from the others; for any other label, the places that have all of its words, which may be
-        inflected.
+        Spans of the label itself, as `find_phrase` finds them. If there are none: for a known sound (given by name
+        or by a phrase, see `PHRASES`), spans of its known phrases and stems; for any other label, spans that
+        contain all of its words, possibly inflected.
 
     Examples
     --------
@@ -140,12 +139,12 @@ def find_label(caption: str, label: str) -> list[Span]:
 
 
 def _plain(label: str) -> str:
-    """Return a label in lower case, its words parted by single spaces: "Dog_bark" is "dog bark"."""
+    """Return a label in lower case with its words separated by single spaces: "Dog_bark" becomes "dog bark"."""
     return " ".join(re.sub(r"[_\W]+", " ", fold(label)[0]).split())
 
 
 def _groups(caption: str, stems: Sequence[str]) -> list[tuple[Span, set[str]]]:
-    """Return runs of words that have stems, each stem once in a run, and which stems each run has."""
+    """Return spans of nearby words that match stems, each stem once in a span, with the stems found in each."""
     groups: list[tuple[Span, set[str]]] = []
     last = -1
     for number, word in enumerate(split_words(caption)):

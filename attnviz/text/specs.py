@@ -1,4 +1,4 @@
-"""``condition_config.json``: which text encoders and adapters an adapter-layout checkpoint has."""
+"""``condition_config.json``: the text encoders and adapters of an adapter-layout checkpoint."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class ConditionSpec:
     text_encoder_name, condition_adapter_name : str
         Folders in the checkpoint.
     condition_max_length : int
-        Key positions of this encoder.
+        Number of key positions of this encoder.
     condition_dim, cross_attention_dim : int
         Width of the encoder's hidden states, and of the keys.
     condition_type, pretrained_model_name_or_path : str
-        Where the encoder came from; kept, not used.
+        Origin of the encoder; stored, not used.
     """
 
     text_encoder_name: str
@@ -42,7 +42,7 @@ def read_specs(path: Path) -> list[ConditionSpec]:
     Raises
     ------
     CheckpointError
-        If the file is missing or malformed; names the entry and the field.
+        If the file is missing or malformed. The message names the entry and the field.
     """
     names = [field.name for field in fields(ConditionSpec)]
     expected = f"a list with one object per text encoder ({', '.join(names)})"
@@ -57,7 +57,7 @@ def read_specs(path: Path) -> list[ConditionSpec]:
                 ok = isinstance(value, int) and not isinstance(value, bool) and value > 0
             else:
                 ok = isinstance(value, str)
-            if ok and field.name.endswith("_name"):  # a folder beside the file, never a path out of the checkpoint
+            if ok and field.name.endswith("_name"):  # a folder name, never a path that leaves the checkpoint
                 ok = value not in ("", ".", "..") and Path(value).name == value
             if not ok:
                 got = repr(entry[field.name]) if field.name in entry else "missing"

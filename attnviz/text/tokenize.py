@@ -1,4 +1,4 @@
-"""Prompts into token ids and token tables."""
+"""Tokenize prompts into token ids and token tables."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from attnviz.errors import CheckpointError, PromptError, TruncationWarning, warn
 from attnviz.text.tokens import TokenTable, make_rows
 from attnviz.text.words import is_blank, split_words, trim_span, word_at
 
-#: Keys a plain Stable Diffusion checkpoint gives its U-Net.
+#: Key positions of a plain Stable Diffusion checkpoint.
 CLIP_LENGTH = 77
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """A prompt as one tokenizer sees it.
+    """A prompt as tokenized by one tokenizer.
 
     Attributes
     ----------
     ids : list of int
-        What the encoder gets: start, text and end tokens (and, if padded, padding).
+        Input of the encoder: start, text and end tokens (and, if padded, padding).
     rows : list of tuple
-        One per key position, `attnviz.text.tokens.COLUMNS`; always `max_length` of them.
+        One row per key position (`attnviz.text.tokens.COLUMNS`); always `max_length` rows.
     cut : int
-        Character index at which the prompt was cut off; its length where it was not.
+        Character index at which the prompt was cut off; the prompt's length if it was not.
     """
 
     ids: list[int]
@@ -53,17 +53,17 @@ def check_prompt(prompt: object, *, allow_empty: bool = False) -> str:
     ----------
     prompt : object
     allow_empty : bool
-        Whether there may be nothing to see in it, as in a negative prompt.
+        Whether a prompt without visible characters is valid, as for a negative prompt.
 
     Raises
     ------
     PromptError
-        If it is not text, or there is nothing to see in it, or it holds half of a surrogate pair.
+        If it is not text, has no visible characters, or contains half of a surrogate pair.
     """
     if not isinstance(prompt, str):
         raise PromptError(f"a prompt is text, got {type(prompt).__name__}: {prompt!r}")
     if is_blank(prompt) and not allow_empty:
-        raise PromptError(f"the prompt is empty ({prompt!r}): say what is to be heard, such as 'a dog barks'")
+        raise PromptError(f"the prompt is empty ({prompt!r}): describe a sound, such as 'a dog barks'")
     try:
         prompt.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -85,26 +85,27 @@ def tokenize(
     offset: int = 0,
     allow_empty: bool = False,
 ) -> Encoding:
-    """Tokenise a prompt.
+    """Tokenize a prompt.
 
     Parameters
     ----------
     tokenizer : transformers tokenizer
-        Backed by the ``tokenizers`` library (all of transformers 5's are), for the character offsets.
+        Backed by the ``tokenizers`` library (as all tokenizers of transformers 5), for the character offsets.
     prompt : str
     max_length : int
-        Key positions this encoder has.
+        Number of key positions of this encoder.
     padded : bool
         False (adapter layout): the encoder gets start, text and end tokens only. True (plain layout): it
         also gets padding tokens up to `max_length`.
     limit : int, optional
-        Tokens the encoder can take, where fewer than `max_length`. The tokenizer's own limit counts too.
+        Maximal number of tokens of the encoder, if smaller than `max_length`. The tokenizer's own limit applies
+        too.
     encoder : int
-        Goes into the rows' ``encoder``.
+        Value of the rows' ``encoder``.
     offset : int
-        The first ``position``.
+        First ``position``.
     allow_empty : bool
-        Whether the prompt may be empty: then there are only start and end tokens.
+        Whether the prompt may be empty; the result then has only start and end tokens.
 
     Returns
     -------
@@ -114,13 +115,15 @@ def tokenize(
     Raises
     ------
     PromptError
-        If the prompt is not text or empty.
+        If the prompt is empty or not text.
     CheckpointError
         If the tokenizer gives no offsets, or the limit leaves no room for text.
 
-    Notes ----- The text of a special token in a prompt ("</s>") is taken for that token by every tokenizer
-    of transformers, as it is by the original. It keeps its span and counts as text: only tokens the
-    tokenizer *adds* are start and end.
+    Notes
+    -----
+    If a prompt contains the text of a special token ("</s>"), every tokenizer of transformers reads it as that
+    token, and so does the original. It keeps its span and its kind is text: only tokens that the tokenizer *adds*
+    are start and end.
     """
     check_prompt(prompt, allow_empty=allow_empty)
     written, origin = _expanded(tokenizer, prompt)
@@ -132,7 +135,7 @@ def tokenize(
     if room < 1:
         raise CheckpointError(
             f"a limit of {min(limits)} tokens leaves no room for text beside {len(start) + len(end)} special"
-            " tokens; look at condition_max_length, model_max_length and max_position_embeddings"
+            " tokens; check condition_max_length, model_max_length and max_position_embeddings"
         )
     cut = len(prompt)
     if len(text) > room:
@@ -154,7 +157,7 @@ def tokenize(
     if padded:
         padding_id, padding_text = tokenizer.pad_token_id, tokenizer.pad_token
         if padding_id is None:
-            raise CheckpointError("the tokenizer names no padding token, which the plain layout needs")
+            raise CheckpointError("the tokenizer has no padding token, which the plain layout needs")
         ids += [padding_id] * (max_length - len(ids))
     while len(rows) < max_length:
         rows.append((encoder, offset + len(rows), padding_id, padding_text, -1, -1, "", -1, "padding"))
@@ -181,11 +184,11 @@ def token_table(
     max_lengths : sequence of int
         Key positions of each encoder: encoder i starts at ``sum(max_lengths[:i])``.
     limits : sequence of int or None, optional
-        Tokens each encoder can take, where fewer.
+        Maximal number of tokens of each encoder, if smaller.
     padded : bool
         As in `tokenize`.
     warn : bool
-        Whether to warn of words that were cut off.
+        Whether to warn about words that were cut off.
 
     Returns
     -------
@@ -200,7 +203,7 @@ def token_table(
     Warns
     -----
     TruncationWarning
-        If the prompt is too long for an encoder; names the words it does not get in full.
+        If the prompt is too long for an encoder; lists the words that the encoder does not get in full.
     """
     limits = limits if limits is not None else [None] * len(tokenizers)
     rows: list[tuple[Any, ...]] = []
@@ -223,14 +226,14 @@ def clip_token_table(tokenizer: Any, prompt: str, *, warn: bool = True) -> Token
     tokenizer : transformers.CLIPTokenizer
     prompt : str
     warn : bool
-        Whether to warn of words that were cut off.
+        Whether to warn about words that were cut off.
 
     Returns
     -------
     TokenTable
-        As many rows as the tokenizer's ``model_max_length`` (77). Its token ids are those
-        ``StableDiffusionPipeline.encode_prompt`` gives the encoder (``padding="max_length",
-        truncation=True``): the rows after the first end token are kind "padding".
+        As many rows as the tokenizer's ``model_max_length`` (77). The token ids equal those that
+        ``StableDiffusionPipeline.encode_prompt`` passes to the encoder (``padding="max_length",
+        truncation=True``): rows after the first end token have the kind "padding".
 
     Raises
     ------
@@ -242,7 +245,7 @@ def clip_token_table(tokenizer: Any, prompt: str, *, warn: bool = True) -> Token
 
 
 def warn_of_cuts(prompt: str, cuts: Sequence[int]) -> None:
-    """Give one `TruncationWarning` naming, for each encoder, the words it does not get in full."""
+    """Issue one `TruncationWarning` that lists, for each encoder, the words it does not get in full."""
     parts = []
     for i, cut in enumerate(cuts):
         if cut < len(prompt):
@@ -258,10 +261,10 @@ def warn_of_cuts(prompt: str, cuts: Sequence[int]) -> None:
 
 
 def _parts(tokenizer: Any, prompt: str) -> tuple[list[_Token], list[_Token], list[_Token]]:
-    """Return the tokens added before the text, the text's, and those added after it."""
+    """Return the tokens added before the text, the tokens of the text, and those added after it."""
     if not getattr(tokenizer, "is_fast", False):
         raise CheckpointError(
-            f"the tokenizer {type(tokenizer).__name__} gives no character offsets, so words cannot be told apart;"
+            f"the tokenizer {type(tokenizer).__name__} gives no character offsets, so words cannot be located;"
             " a tokenizer backed by the tokenizers library is needed"
         )
     encoded = tokenizer(
@@ -273,10 +276,10 @@ def _parts(tokenizer: Any, prompt: str) -> tuple[list[_Token], list[_Token], lis
         add_special_tokens=True,
     )
     ids, offsets = encoded["input_ids"], encoded["offset_mapping"]
-    # None: added by the tokenizer. (A token id cannot tell: the prompt may hold the text of a special token.)
+    # None marks an added token. The id does not: the prompt may contain the text of a special token.
     added = [sequence is None for sequence in encoded.sequence_ids(0)]
     first = next((i for i, is_added in enumerate(added) if not is_added), None)
-    if first is None:  # nothing is left of the prompt (BERT drops some characters): all but the last are before it
+    if first is None:  # no text token is left (BERT drops some characters): only the last token is the end
         first = last = max(len(ids) - 1, 0)
     else:
         last = len(ids) - next(i for i, is_added in enumerate(reversed(added)) if not is_added)
@@ -292,14 +295,14 @@ def _parts(tokenizer: Any, prompt: str) -> tuple[list[_Token], list[_Token], lis
 
 
 def _expanded(tokenizer: Any, prompt: str) -> tuple[str, list[tuple[int, int]] | None]:
-    """Write out textual inversions of several vectors, as diffusers does: ``<x>`` as ``<x> <x>_1 <x>_2``.
+    """Expand textual inversions of several vectors, as diffusers does: ``<x>`` becomes ``<x> <x>_1 <x>_2``.
 
     Returns
     -------
     text : str
-        What is tokenised.
+        Text to tokenize.
     origin : list of (int, int) or None
-        For each of its characters, the span of the prompt it stands for; None where nothing was written out.
+        Span of the prompt for each character of `text`; None if nothing was expanded.
     """
     added = getattr(tokenizer, "added_tokens_encoder", {})
     several = [token for token in added if f"{token}_1" in added and token in prompt]
@@ -321,7 +324,7 @@ def _expanded(tokenizer: Any, prompt: str) -> tuple[str, list[tuple[int, int]] |
 
 
 def _at_origin(token: _Token, origin: Sequence[tuple[int, int]]) -> _Token:
-    """A token of what was written out, where it stands in the prompt: each vector of a word has its span."""
+    """Map a token of the expanded text to its span in the prompt; all vectors of a word share the word's span."""
     if token.start < 0:
         return token
     return dataclasses.replace(token, start=origin[token.start][0], end=origin[token.end - 1][1])

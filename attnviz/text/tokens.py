@@ -1,4 +1,4 @@
-"""The token table: what every key position of the cross-attention stands for."""
+"""The token table: encoder, token, span and word of every key position of the cross-attention."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class TokenTable:
     Attributes
     ----------
     prompt : str
-        The prompt as it was given. Every character span below is a span of this string.
+        The prompt as given. Every character span below is a span of this string.
     rows : pandas.DataFrame
         Columns, in this order:
 
@@ -48,24 +48,21 @@ class TokenTable:
         ``position`` (int)
             Key index over all concatenated encoders: 0, 1, 2, ...
         ``token_id`` (int)
-            Id given to the encoder; -1 where the encoder got no token (the adapter layout pads *after* it).
+            Id passed to the encoder; -1 if the encoder got no token (the adapter layout pads *after* it).
         ``text`` (str)
-            The token as a person reads it: the characters of the prompt it covers. A lone space marker
-            (``▁``, ``Ġ``) is " ", or "▁" where it shares the next character's span; the start and the end
-            token are their names.
+            Readable form of the token: the characters of the prompt that it covers. A lone space marker (``▁``,
+            ``Ġ``) is " ", or "▁" if it shares the next character's span. Start and end tokens are given by name.
         ``start``, ``end`` (int)
-            Character span in the prompt, without surrounding white space; -1, -1 where there is none.
-            Several tokens may share a span: the parts of an emoji, or T5's ``▁`` and the character after
-            it.
+            Character span in the prompt, without surrounding white space; -1, -1 if the token has no span.
+            Several tokens may share a span: the parts of an emoji, or T5's ``▁`` and the character after it.
         ``word`` (str)
-            The word (see `attnviz.text.words`) the token belongs to, as written; "" for none.
+            Word (see `attnviz.text.words`) that the token belongs to, as written; "" for none.
         ``occurrence`` (int)
-            0 for the first such word of the prompt, 1 for the second, ...; -1 where there is no word.
+            0 for the first occurrence of the word in the prompt, 1 for the second, ...; -1 without a word.
         ``kind`` (str)
             One of `KINDS`.
     cut : tuple of int
-        For each encoder, the character index at which the prompt was cut off; ``len(prompt)`` where it was
-        not.
+        For each encoder, the character index at which the prompt was cut off; ``len(prompt)`` if it was not.
     """
 
     prompt: str
@@ -74,17 +71,17 @@ class TokenTable:
 
     @property
     def words(self) -> list[str]:
-        """Words of the prompt in order, as written; repeated ones are repeated."""
+        """Words of the prompt in order, as written, repetitions included."""
         return [word.text for word in split_words(self.prompt)]
 
     @property
     def cut_words(self) -> list[str]:
-        """Words that no encoder got a token of, because of the length limit."""
+        """Words without a token in any encoder, because of the length limit."""
         return [word.text for word in split_words(self.prompt) if self._is_cut(word.start, word.end)]
 
     @property
     def kept_words(self) -> list[str]:
-        """Words that at least one encoder got a token of."""
+        """Words with a token in at least one encoder."""
         return [w.text for w in split_words(self.prompt) if self._overlapping(w.start, w.end).size]
 
     def __len__(self) -> int:
@@ -106,9 +103,9 @@ class TokenTable:
         Parameters
         ----------
         phrase : str or (int, int)
-            Text, matched as in `attnviz.text.words.find_phrase`; or a character span of the prompt.
+            Text, matched as in `attnviz.text.words.find_phrase`, or a character span of the prompt.
         occurrence : int, optional
-            Which one (0 is the first), needed where the text stands in the prompt more than once.
+            Index of the occurrence, from 0. Required if the text occurs in the prompt more than once.
 
         Returns
         -------
@@ -119,9 +116,9 @@ class TokenTable:
         Raises
         ------
         PromptError
-            If the phrase is not in the prompt, stands in it several times and `occurrence` is None, has no
-            such occurrence, or was cut off in every encoder; if the span is not inside the prompt; if the
-            span has no tokens (white space, or characters the tokenizers drop).
+            If the phrase is not in the prompt, occurs several times and `occurrence` is None, lacks this
+            occurrence, or was cut off in every encoder; if the span is outside the prompt or has no tokens (white
+            space, or characters that the tokenizers drop).
         """
         start, end = self.phrase_span(phrase, occurrence)
         positions = self._overlapping(start, end)
@@ -131,12 +128,12 @@ class TokenTable:
         if self._is_cut(start, end):
             raise PromptError(
                 f"{given!r} (characters {start} to {end}) was cut off at the length limit of every text encoder,"
-                f" so no map of it exists. Cut off: {_listed(self.cut_words)}. Kept: {_listed(self.kept_words)}."
-                " Shorten the prompt, or put this word earlier."
+                f" so it has no map. Cut off: {_listed(self.cut_words)}. Kept: {_listed(self.kept_words)}."
+                " Shorten the prompt, or move this word towards its start."
             )
         raise PromptError(
-            f"{given!r} (characters {start} to {end}) has no token: white space, or characters that the tokenizers"
-            f" drop. Words with tokens: {_listed(self.kept_words)}."
+            f"{given!r} (characters {start} to {end}) has no token: it is white space, or the tokenizers drop its"
+            f" characters. Words with tokens: {_listed(self.kept_words)}."
         )
 
     @public
@@ -151,15 +148,14 @@ class TokenTable:
             if len(spans) > 1:
                 listed = ", ".join(f"occurrence={i}: characters {s} to {e}" for i, (s, e) in enumerate(spans))
                 raise PromptError(
-                    f"{phrase!r} stands in the prompt {len(spans)} times; say which one ({listed}),"
-                    " or give its span"
+                    f"{phrase!r} occurs {len(spans)} times in the prompt; choose one ({listed}), or give its span"
                 )
             return spans[0]
         if isinstance(occurrence, bool) or not isinstance(occurrence, (int, np.integer)):
-            raise PromptError(f"occurrence is an integer counted from 0, got {occurrence!r}")
+            raise PromptError(f"occurrence is an integer counted from 0; got {occurrence!r}")
         if not 0 <= occurrence < len(spans):
             raise PromptError(
-                f"{phrase!r} has no occurrence {occurrence}: it stands in the prompt {_times(len(spans))}, and"
+                f"{phrase!r} has no occurrence {occurrence}: it occurs {_times(len(spans))} in the prompt, and"
                 f" occurrences are counted from 0 (allowed: 0 to {len(spans) - 1})"
             )
         return spans[int(occurrence)]
@@ -172,20 +168,20 @@ class TokenTable:
         ----------
         kind : {"start", "text", "end", "padding"}
         encoder : int, optional
-            Only this encoder's.
+            Restrict to this encoder.
 
         Returns
         -------
         numpy.ndarray
-            Shape (n,), int64, ascending; empty where there is none (T5 has no start token).
+            Shape (n,), int64, ascending; may be empty (T5 has no start token).
 
         Raises
         ------
         PromptError
-            If `kind` or `encoder` is not one there is.
+            If `kind` or `encoder` does not exist.
         """
         if kind not in KINDS:
-            raise PromptError(f"no kind of token {kind!r}; there are {', '.join(KINDS)}")
+            raise PromptError(f"unknown kind of token {kind!r}; known: {', '.join(KINDS)}")
         chosen = self.rows["kind"] == kind
         if encoder is not None:
             if not 0 <= encoder < len(self.cut):
@@ -194,7 +190,7 @@ class TokenTable:
         return self.rows.loc[chosen, "position"].to_numpy(dtype=np.int64, copy=True)
 
     def to_json(self) -> str:
-        """Return the table as JSON text, from which `from_json` gives an equal table."""
+        """Return the table as JSON text for `from_json`."""
         columns = {name: self.rows[name].tolist() for name in COLUMNS}
         content = {"format": _FORMAT, "prompt": self.prompt, "cut": list(self.cut), "rows": columns}
         return json.dumps(content, ensure_ascii=True)
@@ -202,13 +198,13 @@ class TokenTable:
     @classmethod
     @public
     def from_json(cls, text: str) -> TokenTable:
-        """Return the table `to_json` wrote.
+        """Return the table from the JSON text of `to_json`.
 
         Raises
         ------
         MapsError
-            If the text is not such a table: not JSON, another format, a missing column, a wrong type,
-            columns of different lengths, a span outside the prompt.
+            If the text is not a token table: not JSON, another format, a missing column, a wrong type, columns of
+            different lengths, a span outside the prompt.
         """
         content = parse_json(text, "a token table", error=MapsError, hint="Is the file damaged?")
         _check_content(content)
@@ -227,14 +223,14 @@ class TokenTable:
     def _checked_span(self, span: tuple[int, int], occurrence: int | None) -> tuple[int, int]:
         whole = isinstance(span, tuple) and len(span) == 2
         if not whole or not all(isinstance(i, (int, np.integer)) and not isinstance(i, bool) for i in span):
-            raise PromptError(f"a phrase is text or a span (start, end) of two integers, got {span!r}")
+            raise PromptError(f"a phrase is text or a span (start, end) of two integers; got {span!r}")
         if occurrence is not None:
-            raise PromptError(f"a span already says which occurrence is meant: leave occurrence={occurrence} out")
+            raise PromptError(f"a span already determines the occurrence: omit occurrence={occurrence}")
         start, end = int(span[0]), int(span[1])
         if not 0 <= start < end <= len(self.prompt):
             raise PromptError(
-                f"the span {span!r} is not in the prompt: 0 <= start < end <= {len(self.prompt)}"
-                " (characters, the end not included)"
+                f"the span {span!r} is not in the prompt: 0 <= start < end <= {len(self.prompt)} is required"
+                " (characters, the end excluded)"
             )
         return start, end
 
@@ -244,7 +240,7 @@ class TokenTable:
         hint = f" Did you mean {near[close[0]]!r}?" if close else ""
         raise PromptError(
             f"{phrase!r} is not in the prompt {self.prompt!r}. Its words: {_listed(self.words)}.{hint}"
-            " (Whole words, any case; several words as they follow one another, punctuation included.)"
+            " (Whole words in any case; several words must be adjacent, with the punctuation between them.)"
         )
 
 
@@ -258,7 +254,7 @@ def _times(n: int) -> str:
 
 def _check_content(content: object) -> None:
     def refuse(what: str) -> NoReturn:
-        raise MapsError(f"not a token table attnviz wrote: {what} (a damaged file, or a newer version's?)")
+        raise MapsError(f"not a token table of attnviz: {what} (damaged file, or written by a newer version?)")
 
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         refuse(f"expected an object of format {_FORMAT}")
@@ -281,9 +277,9 @@ def _check_content(content: object) -> None:
     if columns["position"] != list(range(n)):
         refuse("positions do not count from 0")
     if not set(columns["kind"]) <= set(KINDS):
-        refuse(f"a kind is none of {', '.join(KINDS)}")
+        refuse(f"a kind is not one of {', '.join(KINDS)}")
     if set(columns["encoder"]) != set(range(len(cut))):
-        refuse("the encoders of its rows and of its cuts differ")
+        refuse("the encoders of the rows differ from those of the cuts")
     spans = zip(columns["start"], columns["end"], strict=True)
     if not all((s, e) == (-1, -1) or 0 <= s < e <= len(prompt) for s, e in spans):
         refuse("a span lies outside the prompt")

@@ -1,4 +1,4 @@
-"""Reading weight files: safetensors, or pickles of tensors and nothing else."""
+"""Read weight files: safetensors, or pickles that contain only tensors."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ def read_json(path: Path, expected: str) -> Any:
     Raises
     ------
     CheckpointError
-        If the file is missing or is not JSON; says what was `expected` in it.
+        If the file is missing or is not JSON. The message states what was `expected`.
     """
     return json_files.read_json(path, error=CheckpointError, hint=f"Expected {expected}.")
 
 
-# A model of so many layers is made in no time, and then it is said which weights are missing.
+# Up to this many layers a model is made quickly, and loading then reports the missing weights.
 _FEW = 1000
 
 
 def check_layers(folder: Path, config: dict[str, Any]) -> None:
-    """Refuse a configuration of more layers than the weights beside it can fill, before a model is made of it.
+    """Raise if a configuration has more layers than the weights beside it can fill, before a model is made.
 
     Raises
     ------
     CheckpointError
-        Naming the field, and how many tensors there are.
+        With the field and the number of tensors.
     """
     files = [path for path in folder.iterdir() if path.suffix in (".safetensors", ".bin", ".pt")]
     most = sum(_most_tensors(path) for path in files)
@@ -45,13 +45,13 @@ def check_layers(folder: Path, config: dict[str, Any]) -> None:
         for count in counts:
             if "layers" in name and isinstance(count, int) and files and count > max(most, _FEW):
                 raise CheckpointError(
-                    f"{folder / 'config.json'} asks for {count} layers ({name}), and the weights beside it hold "
+                    f"{folder / 'config.json'} requires {count} layers ({name}), but the weights beside it have "
                     f"no more than {most} tensors. Is it damaged?"
                 )
 
 
 def _most_tensors(path: Path) -> int:
-    """Tensors in a file of weights, by its header; of a pickle, no more than its bytes can be."""
+    """Return the number of tensors in a safetensors header, or an upper bound from the size of a pickle."""
     if path.suffix != ".safetensors":
         return path.stat().st_size // 4
     try:
@@ -62,27 +62,27 @@ def _most_tensors(path: Path) -> int:
 
 
 def read_weights(folder: Path, names: Sequence[str], expected: str) -> dict[str, torch.Tensor]:
-    """Return the tensors of the first of `names` that is in a folder.
+    """Return the tensors of the first of `names` that exists in a folder.
 
     Parameters
     ----------
     folder : Path
     names : sequence of str
-        File names in order of preference. ``.safetensors`` is read as such; ``.index.json`` names several
-        files, which are read together; anything else is read with ``torch.load(weights_only=True)``.
+        File names in order of preference. ``.safetensors`` is read as such; ``.index.json`` lists several files,
+        which are read together; anything else is read with ``torch.load(weights_only=True)``.
     expected : str
-        What the file should hold, for the messages.
+        What the file should contain, for the messages.
 
     Returns
     -------
     dict of str to torch.Tensor
-        On the CPU, in the file's own dtype.
+        On the CPU, in the dtype of the file.
 
     Raises
     ------
     CheckpointError
-        If none of the files is there, or the one that is there is damaged, or holds anything but tensors. A
-        pickle with code in it is refused, and nothing of it runs.
+        If none of the files exists, or the file is damaged or contains anything but tensors. A pickle that
+        contains code is rejected, and no part of it runs.
     """
     path = next((folder / name for name in names if (folder / name).is_file()), None)
     if path is None:
@@ -93,11 +93,11 @@ def read_weights(folder: Path, names: Sequence[str], expected: str) -> dict[str,
     shards = read_json(path, f"the index of {expected}")
     mapping = shards.get("weight_map") if isinstance(shards, dict) else None
     if not isinstance(mapping, dict) or not all(_plain_name(shard) for shard in mapping.values()):
-        raise CheckpointError(f"{path} has no weight_map of tensor names to file names beside it")
+        raise CheckpointError(f"{path} has no weight_map from tensor names to names of files beside it")
     state: dict[str, torch.Tensor] = {}
     for shard in sorted(set(mapping.values())):
         if not (folder / shard).is_file():
-            raise CheckpointError(f"{folder / shard} is missing; {path.name} names it ({expected})")
+            raise CheckpointError(f"{folder / shard} is missing, but {path.name} lists it ({expected})")
         state.update(_read_file(folder / shard, expected))
     return state
 
@@ -117,7 +117,7 @@ def _read_file(path: Path, expected: str) -> dict[str, torch.Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path} was refused and nothing of it was run: it holds more than tensors, or is damaged"
+            f"{path} was rejected, and no part of it was run: it contains more than tensors, or is damaged"
             f" (expected {expected}). Only pickles of plain tensors are read; ask the author for safetensors."
         ) from error
     except (

@@ -1,14 +1,13 @@
-"""Words of a prompt, and where a phrase stands in it: plain text, no tokenizer.
+"""Split a prompt into words, and find phrases in it: plain text, no tokenizer.
 
 A **word** is a run of characters between white space and marks: punctuation (Unicode class P), mathematical and
-currency symbols (``<``, ``$``). So "dog,rain" and "rain/wind" are two words each. A single apostrophe or hyphen
+currency symbols (``<``, ``$``). "dog,rain" and "rain/wind" are two words each. A single apostrophe or hyphen
 inside a word stays ("don't", "half-open"), and so does a decimal point, comma, colon or slash between two digits
 ("3,000", "24/7"). Invisible control and format characters are stripped at both ends. An emoji is a word. Scripts
-written without spaces (Chinese, Japanese, Thai) give one word per run; any part of it can be asked for, see
-`find_phrase`.
+written without spaces (Chinese, Japanese, Thai) give one word per run; `find_phrase` finds any part of it.
 
-Comparison ignores case and how an accent is composed: text is case-folded and canonically decomposed,
-character by character, so that every match has an exact span in the prompt as it was written.
+Comparison ignores case and the composition of accents: text is case-folded and canonically decomposed, character
+by character, so that every match has an exact span in the original prompt.
 """
 
 from __future__ import annotations
@@ -35,11 +34,11 @@ class Word:
     Attributes
     ----------
     text : str
-        As written.
+        The word as written.
     start, end : int
         Character span in the prompt.
     occurrence : int
-        How many words before this one are the same (case and accent composition ignored).
+        Number of earlier words that are equal (ignoring case and accent composition).
     """
 
     text: str
@@ -49,7 +48,7 @@ class Word:
 
 
 def _is_mark(character: str) -> bool:
-    # Decomposed, as `fold` compares it: the Greek varia alone is a grave accent.
+    # Decomposed, as in `fold`: the Greek varia alone is a grave accent.
     character = unicodedata.normalize("NFD", character)[0]
     category = unicodedata.category(character)
     return category[0] == "P" or category in _MARK_CATEGORIES or character in _ASCII_MODIFIERS
@@ -61,7 +60,7 @@ def _strippable(character: str) -> bool:
 
 
 def _separates(text: str, at: int) -> bool:
-    """Whether a character stands between words: white space, or a mark that joins nothing."""
+    """Whether a character separates words: white space, or a mark that joins nothing."""
     character = text[at]
     if character.isspace():
         return True
@@ -83,7 +82,7 @@ def strip_span(text: str, start: int, end: int) -> tuple[int, int]:
 
 
 def trim_span(text: str, start: int, end: int) -> tuple[int, int]:
-    """Return the span without surrounding white space (empty if only that)."""
+    """Return the span without surrounding white space; it may become empty."""
     while start < end and text[start].isspace():
         start += 1
     while end > start and text[end - 1].isspace():
@@ -92,12 +91,12 @@ def trim_span(text: str, start: int, end: int) -> tuple[int, int]:
 
 
 def is_blank(text: str) -> bool:
-    """Whether nothing in `text` can be seen: white space, control and format characters only."""
+    """Whether `text` has no visible character: only white space, control and format characters."""
     return all(c.isspace() or unicodedata.category(c) in ("Cc", "Cf") for c in text)
 
 
 def fold(text: str) -> tuple[str, list[int]]:
-    """Return the folded text and, for each of its characters, the index of the character it came from."""
+    """Return the folded text and, for each of its characters, the index of the original character."""
     folded: list[str] = []
     origin: list[int] = []
     for i, character in enumerate(text):
@@ -144,13 +143,12 @@ def word_at(words: tuple[Word, ...], start: int, end: int) -> Word | None:
 
 
 def find_phrase(prompt: str, phrase: str) -> list[tuple[int, int]]:
-    """Return the spans at which a phrase stands in a prompt, in order.
+    """Return the spans at which a phrase occurs in a prompt, in order.
 
-    Punctuation and white space around the phrase are ignored; white space inside it matches any white
-    space. Matches that start at the start of a word and end at the end of one come first: if there are any,
-    only these are returned ("dog" in "the dog's dog" is the second). Otherwise matches whose ends do not
-    cut through letters or digits are returned ("open" in "half-open", "狗" in "狗叫", "&"), but "og" is not
-    found in "dog".
+    Punctuation and white space around the phrase are ignored; white space inside it matches any white space.
+    If some matches start and end at word boundaries, only those are returned ("dog" in "the dog's dog" matches the
+    second). Otherwise, matches whose ends do not cut through letters or digits are returned ("open" in
+    "half-open", "狗" in "狗叫", "&"). "og" is not found in "dog".
 
     Examples
     --------
@@ -162,7 +160,7 @@ def find_phrase(prompt: str, phrase: str) -> list[tuple[int, int]]:
     [(9, 13)]
     """
     start, end = strip_span(phrase, 0, len(phrase))
-    if start == end:  # punctuation alone: searched for as it is
+    if start == end:  # punctuation only: searched for as given
         start, end = trim_span(phrase, 0, len(phrase))
     wanted, _ = fold(_one_space(phrase[start:end]))
     spans = _matches(prompt, wanted)
@@ -180,7 +178,7 @@ def _matches(prompt: str, wanted: str) -> list[tuple[int, int]]:
     if not wanted:
         return []
     folded, origin = fold(prompt)
-    # Each run of white space becomes one space that remembers where the run began.
+    # Each run of white space becomes one space with the index of the run's start.
     characters: list[str] = []
     index: list[int] = []
     for character, i in zip(folded, origin, strict=True):
@@ -205,12 +203,12 @@ def _matches(prompt: str, wanted: str) -> list[tuple[int, int]]:
 
 
 def _joined(prompt: str, at: int) -> bool:
-    """Whether the characters on both sides of a position belong to one word and cannot be parted."""
+    """Whether the characters on both sides of a position belong to one word and cannot be separated."""
     if at <= 0 or at >= len(prompt):
         return False
     before, after = prompt[at - 1], prompt[at]
     if unicodedata.category(after)[0] == "M" or after == "\u200d" or before == "\u200d":
-        return True  # a combining mark, or the joiner inside an emoji, is part of the character before it
+        return True  # a combining mark, or the joiner inside an emoji, belongs to the character before it
     if unicodedata.category(before)[0] not in "LNM" or unicodedata.category(after)[0] not in "LNM":
         return False
     return not (_unspaced(before) or _unspaced(after))
