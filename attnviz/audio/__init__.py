@@ -1,4 +1,4 @@
-"""Audio, spectrograms and the grid: what second and what Hz a cell is."""
+"""Audio, log-mel spectrograms, and the time and frequency of their cells."""
 
 from attnviz.audio.files import load_audio, to_int16, write_wav
 from attnviz.audio.grid import CellGrid, SpectrogramGrid

@@ -1,4 +1,4 @@
-"""What second and what Hz each row and column of the spectrogram image is."""
+"""Times and frequencies of the rows and columns of the spectrogram image, and of coarser grids over it."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from attnviz.errors import AudioError
 
 @dataclass(frozen=True)
 class SpectrogramGrid:
-    """What second and what Hz each row and column of the spectrogram image, or of a coarser grid over it, is.
+    """Times and frequencies of the rows and columns of the spectrogram image, or of a coarser grid over it.
 
-    A coarser grid divides the image into equal shares: in time of its :attr:`seconds`, in frequency of the
-    mel axis from `fmin` to `fmax`. A cell's coordinate is the centre of its share. Grids of layers, whose cells
-    need not divide the image evenly, are :class:`CellGrid`.
+    A coarser grid divides the image into equal parts: in time, :attr:`seconds`; in frequency, the mel axis from
+    `fmin` to `fmax`. The coordinate of a cell is the centre of its part. For the grids of layers, whose cells need
+    not divide the image evenly, see :class:`CellGrid`.
 
     Parameters
     ----------
     height : int
-        Image rows, which are mel bands.
+        Image rows (mel bands).
     width : int
-        Image columns, which are frames of the short-time Fourier transform.
+        Image columns (frames of the short-time Fourier transform).
     audio_seconds : float, optional
-        Length of the real audio in seconds, at most :attr:`seconds`; columns beyond it are padding.
-        None: the whole width is audio.
+        Duration of the audio in seconds, at most :attr:`seconds`; columns beyond it are padding. None: the whole
+        width is audio.
     sample_rate : int
-        Samples a second.
+        Sample rate in Hz.
     hop_length : int
         Samples from one column of the image to the next.
     fmin, fmax : float
@@ -41,14 +41,14 @@ class SpectrogramGrid:
     Raises
     ------
     AudioError
-        A value is of the wrong kind or out of range.
+        If a value has the wrong type or is out of range.
 
     Notes
     -----
-    A frame's window is centred half a hop after the frame's first sample (the audio is mirrored by
-    ``(n_fft - hop) / 2`` before the transform), so the centres given by :meth:`time` are where the frames
-    are. The triangle of mel band ``i`` of ``n`` peaks at share ``(i + 1) / (n + 1)`` of the mel axis and
-    not at ``(i + 0.5) / n``: the two are less than half a band apart, and agree in the middle of the axis.
+    The window of a frame is centred half a hop after the frame's first sample (the audio is mirrored by
+    ``(n_fft - hop) / 2`` before the transform), so :meth:`time` gives the centres of the frames.
+    The triangle of mel band ``i`` of ``n`` peaks at the fraction ``(i + 1) / (n + 1)`` of the mel axis, not at
+    ``(i + 0.5) / n``. The two are less than half a band apart, and agree in the middle of the axis.
 
     Examples
     --------
@@ -82,32 +82,32 @@ class SpectrogramGrid:
         length = finite_number("audio_seconds", value)
         if length <= 0:
             raise AudioError(f"audio_seconds is {length:g}; it must be above 0.")
-        # A length computed in float32 or by summing may be a hair too long.
+        # A duration computed in float32 or by summation may be slightly too long.
         if length > self.seconds * (1 + 1e-6):
             raise AudioError(
                 f"audio_seconds is {length:g}, but {self.width} columns hold {self.seconds:g} s. It is a "
-                "length in seconds: were samples or milliseconds given, or audio not yet cut to the image?"
+                "duration in seconds: were samples or milliseconds given, or audio longer than the image?"
             )
         return min(length, self.seconds)
 
     @property
     def seconds(self) -> float:
-        """Seconds the whole width stands for, padding included."""
+        """Duration of the whole width in seconds, padding included."""
         return self.width * self.hop_length / self.sample_rate
 
     @public
     def column_seconds(self, columns: int) -> float:
-        """Return the seconds of one of `columns` equal shares of the width."""
+        """Return the duration of one of `columns` equal parts of the width, in seconds."""
         return self.seconds / whole_number("columns", columns)
 
     @public
     def time(self, columns: int) -> np.ndarray:
-        """Return the centres of `columns` equal shares of the width.
+        """Return the centres of `columns` equal parts of the width.
 
         Parameters
         ----------
         columns : int
-            Columns of the coarser (or the image's own) grid.
+            Columns of the grid.
 
         Returns
         -------
@@ -117,19 +117,19 @@ class SpectrogramGrid:
         Raises
         ------
         AudioError
-            `columns` is not a positive whole number.
+            If `columns` is not a positive integer.
         """
         columns = whole_number("columns", columns)
         return (np.arange(columns) + 0.5) * self.seconds / columns
 
     @public
     def freq(self, rows: int) -> np.ndarray:
-        """Return the centres of `rows` equal shares of the mel axis.
+        """Return the centres of `rows` equal parts of the mel axis.
 
         Parameters
         ----------
         rows : int
-            Rows of the coarser (or the image's own) grid.
+            Rows of the grid.
 
         Returns
         -------
@@ -139,7 +139,7 @@ class SpectrogramGrid:
         Raises
         ------
         AudioError
-            `rows` is not a positive whole number.
+            If `rows` is not a positive integer.
         """
         rows = whole_number("rows", rows)
         low, high = (float(librosa.hz_to_mel(hz, htk=False)) for hz in (self.fmin, self.fmax))
@@ -148,17 +148,17 @@ class SpectrogramGrid:
 
     @public
     def padding(self, columns: int) -> np.ndarray:
-        """Return which of `columns` columns hold no audio.
+        """Return which of `columns` columns are padding.
 
         Parameters
         ----------
         columns : int
-            Columns of the coarser (or the image's own) grid.
+            Columns of the grid.
 
         Returns
         -------
         numpy.ndarray
-            ``(columns,)`` bool; True where the column's centre lies beyond `audio_seconds`.
+            ``(columns,)`` bool; True if the column's centre lies beyond `audio_seconds`.
         """
         times = self.time(columns)
         return np.zeros(times.shape, bool) if self.audio_seconds is None else times > self.audio_seconds
@@ -170,15 +170,15 @@ class SpectrogramGrid:
         Parameters
         ----------
         rows, columns : int
-            Its cells.
+            Rows and columns of the layer.
         stride : (float, float), optional
-            Mel bands and image columns from one cell to the next; None: the cells divide the image evenly.
+            Mel bands and image columns from one cell to the next. None: the cells divide the image evenly.
 
         Raises
         ------
         AudioError
-            No stride is given and the cells do not divide the image evenly, or the stride is not that of so many
-            cells.
+            If no stride is given and the cells do not divide the image evenly, or the stride does not fit the
+            number of cells.
         """
         counts = whole_number("rows", rows), whole_number("columns", columns)
         sizes = self.height, self.width
@@ -186,36 +186,36 @@ class SpectrogramGrid:
             if any(size % count for size, count in zip(sizes, counts, strict=True)):
                 raise AudioError(
                     f"{rows} x {columns} cells do not divide the image of {self.height} x {self.width} evenly, so "
-                    "what second and what Hz they are is not known without their stride: the mel bands and image "
-                    "columns from one cell to the next."
+                    "their times and frequencies are not known without a stride (mel bands and image columns from "
+                    "one cell to the next)."
                 )
             stride = (self.height / rows, self.width / columns)
         for name, size, count, step in zip(("rows", "columns"), sizes, counts, stride, strict=True):
-            # The last cell may reach past the end, or leave a part of the image out, by less than itself.
+            # The last cell may extend beyond the image, or leave a part of it uncovered, by less than one cell.
             if not (step > 0 and abs(count * step - size) < step):
                 raise AudioError(
                     f"{count} {name} with a stride of {step:g} cover {count * step:g} of the image's {size}; they "
-                    "have to cover it to within one of them. Was the stride given in another unit?"
+                    "must cover it to within one cell. Was the stride given in another unit?"
                 )
         return CellGrid(self, (int(rows), int(columns)), (float(stride[0]), float(stride[1])))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as a dictionary that JSON can hold."""
+        """Return the fields as a dictionary of JSON values."""
         return asdict(self)
 
     @classmethod
     @public
     def from_dict(cls, values: Mapping[str, Any]) -> SpectrogramGrid:
-        """Return the grid that :meth:`to_dict` gave.
+        """Return the grid from the dictionary of :meth:`to_dict`.
 
         Raises
         ------
         AudioError
-            `values` is no mapping, a field is missing, unknown, or has a value that is not allowed.
+            If `values` is not a mapping, or a field is missing, unknown or invalid.
         """
         names = [field.name for field in fields(cls)]
         if not isinstance(values, Mapping):
-            raise AudioError(f"a grid is read from a mapping with {names}; given was a {type(values).__name__}.")
+            raise AudioError(f"a grid is read from a mapping with {names}; got a {type(values).__name__}.")
         missing = [name for name in names if name not in values]
         unknown = [str(name) for name in values if name not in names]
         if missing or unknown:
@@ -227,14 +227,14 @@ class SpectrogramGrid:
 class CellGrid:
     """The cells of a layer over a spectrogram image; made by :meth:`SpectrogramGrid.cells`.
 
-    Convolutions with a stride of 2 round up: 61 columns become 31, and then 16. The cell `i` of a layer stands for
-    the image's columns from ``i * stride`` on, whatever their number, and the last one may reach past the image's
-    end. Rows count from the top of the image, so it is the lowest one that may reach below `fmin`.
+    Convolutions with a stride of 2 round up: 61 columns become 31, and then 16. Cell `i` of a layer covers the
+    image columns from ``i * stride`` on, whatever the number of cells; the last cell may extend beyond the image's
+    end. Rows count from the top of the image, so the lowest row may extend below `fmin`.
 
     Attributes
     ----------
     grid : SpectrogramGrid
-        The image.
+        Grid of the image.
     shape : (int, int)
         Rows and columns.
     stride : (float, float)
@@ -260,7 +260,7 @@ class CellGrid:
 
     @property
     def seconds(self) -> float:
-        """Seconds that all columns stand for; the last may reach past the image."""
+        """Duration of all columns in seconds; the last column may extend beyond the image."""
         return self.shape[1] * self.stride[1] * self.grid.hop_length / self.grid.sample_rate
 
     @property
@@ -270,12 +270,12 @@ class CellGrid:
 
     @property
     def time_edges(self) -> np.ndarray:
-        """Where each column begins and the last ends, ``(columns + 1,)`` float64 seconds."""
+        """Edges of the columns, ``(columns + 1,)`` float64 seconds."""
         return np.linspace(0.0, self.seconds, self.shape[1] + 1)
 
     @property
     def freq(self) -> np.ndarray:
-        """Centres of the rows, ``(rows,)`` float64 Hz, ascending; one that lies below `fmin` stands at `fmin`."""
+        """Centres of the rows, ``(rows,)`` float64 Hz, ascending; a centre below `fmin` is set to `fmin`."""
         low, high = (float(librosa.hz_to_mel(hz, htk=False)) for hz in (self.grid.fmin, self.grid.fmax))
         rows = self.shape[0]
         bottom = self.bottom
@@ -284,17 +284,17 @@ class CellGrid:
 
     @property
     def bottom(self) -> float:
-        """Lower edge of the lowest row, as a share of the mel axis; below 0 where it reaches past it."""
+        """Lower edge of the lowest row, as a fraction of the mel axis; negative if the row extends below it."""
         return 1 - self.shape[0] * self.stride[0] / self.grid.height
 
     @property
     def band_edges(self) -> np.ndarray:
-        """Where each row begins and the last ends, ``(rows + 1,)`` float64 mel bands, from the lowest row up."""
+        """Edges of the rows, ``(rows + 1,)`` float64 mel bands, from the lowest row up."""
         return self.grid.height - self.stride[0] * np.arange(self.shape[0], -1, -1, dtype=np.float64)
 
     @property
     def frame_edges(self) -> np.ndarray:
-        """Where each column begins and the last ends, ``(columns + 1,)`` float64 image columns."""
+        """Edges of the columns, ``(columns + 1,)`` float64 image columns."""
         return self.stride[1] * np.arange(self.shape[1] + 1, dtype=np.float64)
 
     @property

@@ -1,4 +1,4 @@
-"""Audio from a log-mel spectrogram without a vocoder."""
+"""Estimate audio from a log-mel spectrogram without a vocoder."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def griffin_lim(log_mel: np.ndarray, mel: MelConfig = MEL, *, iterations: int = 
     Parameters
     ----------
     log_mel : numpy.ndarray
-        ``(bands, frames)`` natural-log mel, lowest band first, as :func:`attnviz.audio.log_mel` gives it.
+        ``(bands, frames)`` natural-log mel, lowest band first, as computed by :func:`attnviz.audio.log_mel`.
     mel : MelConfig
-        The parameters it was made with.
+        Parameters of the spectrogram.
     iterations : int
-        Rounds of phase estimation.
+        Iterations of phase estimation.
     seed : int
-        Seed of the random phases it starts from; the same seed gives the same samples.
+        Seed of the random initial phases; the same seed gives the same samples.
 
     Returns
     -------
@@ -36,31 +36,31 @@ def griffin_lim(log_mel: np.ndarray, mel: MelConfig = MEL, *, iterations: int = 
     Raises
     ------
     AudioError
-        Another number of bands, no frames, NaN, values too large for a natural logarithm, or `iterations` or
-        `seed` out of range.
+        If the number of bands differs, there are no frames, values are NaN or too large for a natural logarithm,
+        or `iterations` or `seed` is out of range.
 
     Notes
     -----
-    The magnitudes are the non-negative least squares of the mel bands; the phases are estimated by the fast
-    Griffin-Lim algorithm (Perraudin, Balazs and Sondergaard, 2013, doi:10.1109/WASPAA.2013.6701851). Analysed
-    again, the result is about 0.1 nats (mean absolute difference) from real recordings' spectrograms.
+    The magnitudes are the non-negative least-squares solution for the mel bands; the phases are estimated by the
+    fast Griffin-Lim algorithm (Perraudin, Balazs and Sondergaard, 2013, doi:10.1109/WASPAA.2013.6701851). For real
+    recordings, the spectrogram of the result differs by about 0.1 nats (mean absolute difference).
     """
     bands = np.asarray(log_mel)
     if bands.ndim != 2 or bands.shape[0] != mel.n_mels or bands.shape[1] == 0:
         raise AudioError(
-            f"log_mel has the shape {bands.shape}; ({mel.n_mels}, frames) is needed. "
-            "Is it one item of a batch, and not transposed?"
+            f"log_mel has the shape {bands.shape}; expected ({mel.n_mels}, frames). "
+            "Does it have a batch axis, or is it transposed?"
         )
     if not np.issubdtype(bands.dtype, np.floating) or not np.isfinite(bands).all():
         raise AudioError(f"log_mel (type {bands.dtype}) must be floating point without NaN or infinities.")
     if bands.max() > _LARGEST:
         raise AudioError(
-            f"log_mel reaches {bands.max():g}; a natural logarithm of audio stays below {_LARGEST:g} "
-            "(Auffusion's below 5.3). Is it in decibels, or not a logarithm?"
+            f"log_mel reaches {bands.max():g}, but the natural logarithm of audio stays below {_LARGEST:g} "
+            "(in Auffusion below 5.3). Is it in decibels, or not a logarithm?"
         )
     iterations = whole_number("iterations", iterations)
     if isinstance(seed, bool) or not hasattr(seed, "__index__") or int(seed) < 0:
-        raise AudioError(f"seed is {seed!r}; it must be a whole number of at least 0.")
+        raise AudioError(f"seed is {seed!r}; it must be an integer of at least 0.")
     magnitude = librosa.util.nnls(mel_filters(mel), np.exp(bands.astype(np.float32)))
     padded = librosa.griffinlim(
         magnitude,
@@ -71,5 +71,5 @@ def griffin_lim(log_mel: np.ndarray, mel: MelConfig = MEL, *, iterations: int = 
         center=False,
         random_state=int(seed),
     )
-    # The analysis mirrors `pad` samples at each end; what was estimated there is not audio.
+    # The analysis mirrors `pad` samples at each end; the estimate of those is not audio.
     return np.clip(padded[mel.pad : -mel.pad or None], -1.0, 1.0).astype(np.float32)

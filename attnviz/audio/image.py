@@ -1,4 +1,4 @@
-"""Log-mel spectrogram to the image the VAE sees, and back."""
+"""Convert a log-mel spectrogram to the image for the VAE, and back."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Array = TypeVar("Array", np.ndarray, torch.Tensor)
 
 @public
 def mel_to_image(log_mel: Array) -> Array:
-    """Scale a log-mel spectrogram to [0, 1] and turn its low frequencies to the bottom.
+    """Scale a log-mel spectrogram to [0, 1], with low frequencies at the bottom.
 
     Parameters
     ----------
@@ -27,13 +27,13 @@ def mel_to_image(log_mel: Array) -> Array:
     Returns
     -------
     numpy.ndarray or torch.Tensor
-        ``(..., bands, frames)`` float32 in [0, 1], of the kind (and on the device) of the input: 0 is
-        ln 1e-5, 1 is ln 200, everything beyond is clamped. **Row 0 is the highest frequency.**
+        ``(..., bands, frames)`` float32 in [0, 1], of the type and on the device of the input. 0 is ln 1e-5, 1 is
+        ln 200; values outside are clamped. **Row 0 is the highest frequency.**
 
     Raises
     ------
     AudioError
-        Fewer than two axes, nothing inside, not floating point, or NaN.
+        If the input has fewer than two axes, is empty, is not floating point, or contains NaN.
 
     Notes
     -----
@@ -48,13 +48,13 @@ def mel_to_image(log_mel: Array) -> Array:
 
 @public
 def image_to_mel(image: Array) -> Array:
-    """Undo :func:`mel_to_image`.
+    """Invert :func:`mel_to_image`.
 
     Parameters
     ----------
     image : numpy.ndarray or torch.Tensor
-        ``(..., rows, columns)`` in [0, 1] (values beyond are clamped), row 0 the highest frequency. The VAE's
-        output lies in [-1, 1]: halve it and add 0.5 first.
+        ``(..., rows, columns)`` in [0, 1] (values outside are clamped), with the highest frequency in row 0. The
+        VAE's output lies in [-1, 1]: halve it and add 0.5 first.
 
     Returns
     -------
@@ -64,7 +64,7 @@ def image_to_mel(image: Array) -> Array:
     Raises
     ------
     AudioError
-        Fewer than two axes, nothing inside, not floating point, or NaN.
+        If the input has fewer than two axes, is empty, is not floating point, or contains NaN.
     """
 
     def unscale(pixels: torch.Tensor) -> torch.Tensor:
@@ -75,14 +75,14 @@ def image_to_mel(image: Array) -> Array:
 
 @public
 def fit_width(image: Array, width: int = 1024) -> Array:
-    """Bring an image to `width` columns: cut off at the end, or filled up there with 0 (silence).
+    """Crop an image at the end, or pad it there with 0 (silence), to `width` columns.
 
     Parameters
     ----------
     image : numpy.ndarray or torch.Tensor
         ``(..., rows, columns)`` in [0, 1].
     width : int
-        Columns wanted.
+        Number of columns.
 
     Returns
     -------
@@ -92,13 +92,13 @@ def fit_width(image: Array, width: int = 1024) -> Array:
     Raises
     ------
     AudioError
-        `width` is not a positive whole number, or the image is one :func:`image_to_mel` would refuse.
+        If `width` is not a positive integer, or the image is invalid for :func:`image_to_mel`.
 
     Notes
     -----
-    Differences from the original: the authors' helper crops a longer spectrogram at a random place by
-    default; here the beginning is kept, so that second 0 of the audio is column 0. Columns that were filled
-    up hold no audio: ``SpectrogramGrid(audio_seconds=...)`` marks them.
+    Differences from the original: by default the authors' helper crops a longer spectrogram at a random position.
+    Here the beginning is kept, so that second 0 of the audio is column 0. Padded columns contain no audio:
+    ``SpectrogramGrid(audio_seconds=...)`` marks them.
     """
     width = whole_number("width", width)
 
@@ -110,13 +110,13 @@ def fit_width(image: Array, width: int = 1024) -> Array:
 
 
 def _through_torch(name: str, array: Array, work: Callable[[torch.Tensor], torch.Tensor]) -> Array:
-    """Apply `work` to `array` as float32, and return what it gives as the kind of array that came in."""
+    """Apply `work` to `array` as float32, and return the result as the input's type of array."""
     if isinstance(array, torch.Tensor):
         return work(_checked(name, array))
     plain = np.asarray(array)
     if not np.issubdtype(plain.dtype, np.floating):
         raise AudioError(_wrong_kind(name, str(plain.dtype)))
-    # A copy: torch takes neither negative strides nor (without a warning) read-only memory.
+    # Copy: torch accepts neither negative strides nor (without a warning) read-only memory.
     return work(_checked(name, torch.from_numpy(np.array(plain, dtype=np.float32, order="C")))).numpy()
 
 
@@ -126,15 +126,15 @@ def _checked(name: str, tensor: torch.Tensor) -> torch.Tensor:
     if tensor.ndim < 2 or tensor.numel() == 0:
         raise AudioError(
             f"{name} has the shape {tuple(tensor.shape)}; "
-            "(..., rows, columns) with at least one of each is needed."
+            "expected (..., rows, columns) with at least one of each."
         )
     if torch.isnan(tensor).any():
-        raise AudioError(f"{name} holds NaN; every value must be a number. Did the model overflow in float16?")
+        raise AudioError(f"{name} contains NaN; every value must be a number. Did the model overflow in float16?")
     return tensor.float()
 
 
 def _wrong_kind(name: str, dtype: str) -> str:
     return (
-        f"{name} has the type {dtype}; floating point is needed. "
-        "Was an 8-bit picture given that was not divided by 255?"
+        f"{name} has the type {dtype}; expected floating point. "
+        "If this is an 8-bit picture, divide it by 255."
     )

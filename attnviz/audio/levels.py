@@ -1,4 +1,4 @@
-"""How loud audio is, in dB of full scale, and from which level on it counts as audible."""
+"""Compute the level of audio in dB of full scale, and warn below the level of audibility."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from attnviz.audio.settings import MEL
 from attnviz.errors import AudioError, InaudibleWarning, warn
 
 INAUDIBLE_DBFS = -50.0
-"""Audio whose loudest 0.4 s stay below this level counts as inaudible, in dB of full scale (RMS)."""
+"""Audio counts as inaudible if its loudest 0.4 s stay below this level, in dB of full scale (RMS)."""
 
 WINDOW_SECONDS = 0.4
-"""Length of audio that a level is of: the momentary loudness of ITU-R BS.1771, without its weighting."""
+"""Window of a level: that of the momentary loudness of ITU-R BS.1771, without its weighting."""
 
 LOWEST_DBFS = -120.0
-"""Level that is given for digital silence, and anything below it."""
+"""Lower limit of levels, used for digital silence."""
 
 
 def levels(samples: np.ndarray, hop_length: int = MEL.hop_length) -> np.ndarray:
@@ -25,13 +25,13 @@ def levels(samples: np.ndarray, hop_length: int = MEL.hop_length) -> np.ndarray:
     samples : numpy.ndarray, shape (samples,)
         Waveform at 16 kHz, full scale at 1.
     hop_length : int
-        Samples of a frame.
+        Samples per frame.
 
     Returns
     -------
     numpy.ndarray, shape (frames,), float64
-        Root mean square of the 0.4 s around each frame's centre, in dB of full scale; at the ends, of the
-        first or last 0.4 s. A sine of amplitude 1 has -3.01; nothing is below -120.
+        Root mean square over the 0.4 s around each frame's centre, in dB of full scale; at the ends, over the
+        first or last 0.4 s. A sine of amplitude 1 has -3.01. The minimum is -120.
 
     Raises
     ------
@@ -40,13 +40,13 @@ def levels(samples: np.ndarray, hop_length: int = MEL.hop_length) -> np.ndarray:
     """
     power = np.square(np.asarray(samples, dtype=np.float64))
     if power.ndim != 1 or not power.size:
-        raise AudioError(f"A level is of a waveform (samples,); this one has the shape {power.shape}.")
+        raise AudioError(f"A level needs a waveform of shape (samples,); got the shape {power.shape}.")
     centres = hop_length * (np.arange(-(-power.size // hop_length)) + 0.5)
     return _decibels(_around(power, centres, WINDOW_SECONDS * MEL.sample_rate))
 
 
 def loudest_level(samples: np.ndarray) -> float:
-    """Return the level of the loudest 0.4 s of a waveform, in dB of full scale; of a shorter one, of all of it.
+    """Return the level of the loudest 0.4 s of a waveform (all of a shorter one), in dB of full scale.
 
     Examples
     --------
@@ -63,21 +63,21 @@ def mel_levels(log_mel: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     log_mel : numpy.ndarray, shape (bands, frames)
-        Natural-log mel spectrogram of magnitudes, as `attnviz.audio.log_mel` makes it.
+        Natural-log mel spectrogram of magnitudes, as computed by `attnviz.audio.log_mel`.
 
     Returns
     -------
     numpy.ndarray, shape (frames,), float64
-        In dB of full scale, as `levels`. A band holds the mean magnitude of its bins, so their power is a lower
-        bound: the estimate is about 0.6 dB low for white noise, and up to 4 dB for a tone. A spectrogram at the
-        floor has -108.
+        Levels in dB of full scale, as in `levels`. A band is the mean magnitude of its bins, so its power is a
+        lower bound: the estimate is about 0.6 dB low for white noise, and up to 4 dB low for a tone. A spectrogram
+        at the floor has -108.
     """
     bands, frames = log_mel.shape
     edges = _band_edges(bands)
     resolution = MEL.sample_rate / MEL.n_fft
-    bins = (edges[2:] - edges[:-2]) / 2 / resolution  # of each band: half its width, for bands overlap by half
+    bins = (edges[2:] - edges[:-2]) / 2 / resolution  # half of each band's width, because bands overlap by half
     window = np.hanning(MEL.win_length + 1)[:-1]
-    # A band's filter has an area of 1 in Hz, so its value over the resolution is its bins' sum, weighed to a mean.
+    # A band's filter has unit area in Hz; times the resolution, its value is a weighted mean over its bins.
     magnitude = np.exp(log_mel.astype(np.float64)) * resolution
     power = 2.0 / MEL.n_fft * (bins[:, None] * magnitude**2).sum(axis=0) / np.square(window).sum()
     width = WINDOW_SECONDS * MEL.sample_rate / MEL.hop_length
@@ -85,30 +85,30 @@ def mel_levels(log_mel: np.ndarray) -> np.ndarray:
 
 
 def warn_if_inaudible(level: float, what: str) -> None:
-    """Warn of audio that cannot be heard.
+    """Warn if audio is too quiet to be heard.
 
     Parameters
     ----------
     level : float
-        In dB of full scale.
+        Level in dB of full scale.
     what : str
-        What has that level, as the subject of a sentence.
+        Description of the audio, as the subject of a sentence.
 
     Warns
     -----
     InaudibleWarning
-        If the level is below `INAUDIBLE_DBFS`; with the level.
+        If the level is below `INAUDIBLE_DBFS`. The message gives the level.
     """
     if level < INAUDIBLE_DBFS:
         warn(
-            f"{what} cannot be heard: {level:.1f} dBFS in the loudest {WINDOW_SECONDS:g} s, and below "
+            f"{what} cannot be heard: {level:.1f} dBFS in the loudest {WINDOW_SECONDS:g} s; audio below "
             f"{INAUDIBLE_DBFS:g} dBFS counts as inaudible.",
             InaudibleWarning,
         )
 
 
 def _around(power: np.ndarray, centres: np.ndarray, width: float) -> np.ndarray:
-    """Mean power of a width around each centre, moved into the clip at its ends."""
+    """Return the mean power within a width around each centre; at the ends the window moves into the clip."""
     length = min(round(width), power.size)
     starts = np.clip(np.round(centres - length / 2).astype(int), 0, power.size - length)
     total = np.concatenate([[0.0], np.cumsum(power)])

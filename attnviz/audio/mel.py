@@ -1,4 +1,4 @@
-"""Audio to natural-log mel spectrogram, with Auffusion's numbers."""
+"""Compute natural-log mel spectrograms with Auffusion's parameters."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from attnviz.arguments import public
 from attnviz.audio.settings import MEL, MelConfig, finite_number
 from attnviz.errors import AudioError
 
-_POWER_FLOOR = 1e-9  # added below the root, so that silence has a finite slope
+_POWER_FLOOR = 1e-9  # added inside the root, so that its gradient is finite in silence
 
 
 @public
@@ -24,26 +24,26 @@ def peak_normalize(audio: np.ndarray, peak: float = 0.95) -> np.ndarray:
     audio : numpy.ndarray
         ``(samples,)`` floating point.
     peak : float
-        Largest magnitude wanted, above 0; Auffusion's is 0.95.
+        Largest magnitude of the result, above 0; 0.95 in Auffusion.
 
     Returns
     -------
     numpy.ndarray
-        ``(samples,)`` float32. Silence stays silence.
+        ``(samples,)`` float32. Silence stays silent.
 
     Raises
     ------
     AudioError
-        `audio` is not one channel of finite floating-point samples, or `peak` is not above 0.
+        If `audio` is not one channel of finite floating-point samples, or `peak` is not above 0.
 
     Notes
     -----
-    Computed in float64 and rounded once: in the quietest cells of a spectrogram a rounding of the samples
-    shows as up to 0.002 in the logarithm.
+    Computed in float64 and rounded once, because rounding errors of the samples change the logarithm by up to
+    0.002 in the quietest cells of a spectrogram.
     """
     peak = finite_number("peak", peak)
     if peak <= 0:
-        raise AudioError(f"peak is {peak:g}; it must be above 0 (Auffusion's is 0.95).")
+        raise AudioError(f"peak is {peak:g}; it must be above 0 (Auffusion uses 0.95).")
     wide = checked_audio(audio).astype(np.float64)
     largest = float(np.abs(wide).max())
     return (wide / largest * peak if largest > 0 else wide).astype(np.float32)
@@ -70,32 +70,32 @@ def log_mel(audio: np.ndarray, mel: MelConfig = MEL) -> np.ndarray:
     Raises
     ------
     AudioError
-        `audio` is not one channel of finite floating-point samples, or is too short.
+        If `audio` is not one channel of finite floating-point samples, or is too short.
 
     Notes
     -----
-    The audio is mirrored by ``(n_fft - hop_length) / 2`` at both ends and not centred further; the magnitude
+    The audio is mirrored by ``(n_fft - hop_length) / 2`` at both ends, without further centring; the magnitude
     is ``sqrt(re^2 + im^2 + 1e-9)``; the filter bank is librosa's default (Slaney's scale and norm).
     Source: Auffusion (arXiv 2401.01044), after HiFi-GAN (arXiv 2010.05646).
     """
     samples = checked_audio(audio).astype(np.float32)
     if samples.size < mel.shortest:
         raise AudioError(
-            f"audio has {samples.size} samples, and a spectrogram needs at least {mel.shortest} "
+            f"audio has {samples.size} samples, but a spectrogram needs at least {mel.shortest} "
             f"({mel.shortest / mel.sample_rate:.3f} s at {mel.sample_rate} Hz). "
-            "Was audio of another sample rate given?"
+            "Does the audio have another sample rate?"
         )
     with torch.no_grad():
         return log_mels(torch.from_numpy(samples)[None], mel)[0].numpy()
 
 
 def log_mels(waves: torch.Tensor, mel: MelConfig = MEL) -> torch.Tensor:
-    """Compute :func:`log_mel` of a batch, with gradients.
+    """Compute :func:`log_mel` for a batch, with gradients.
 
     Parameters
     ----------
     waves : torch.Tensor
-        ``(batch, samples)`` float32, long enough and finite: they are not checked.
+        ``(batch, samples)`` float32. Length and finiteness are not checked.
     mel : MelConfig
         Parameters of the transform.
 
@@ -124,28 +124,28 @@ def spectra(waves: torch.Tensor, mel: MelConfig = MEL) -> torch.Tensor:
 def mel_of_spectra(spectrum: torch.Tensor, mel: MelConfig = MEL) -> torch.Tensor:
     """Return the natural-log mel of :func:`spectra`, ``(batch, bands, frames)``."""
     magnitude = torch.sqrt(torch.view_as_real(spectrum).square().sum(-1) + _POWER_FLOOR)
-    # A copy: torch warns of memory that is not to be written to.
+    # Copy: torch warns about read-only memory.
     filters = torch.tensor(mel_filters(mel), device=spectrum.device)
     return torch.log(torch.matmul(filters, magnitude).clamp(min=1e-5))
 
 
 @lru_cache(maxsize=8)
 def mel_filters(mel: MelConfig = MEL) -> np.ndarray:
-    """Return the mel filter bank: ``(bands, n_fft // 2 + 1)`` float32, to be read and not written to."""
+    """Return the mel filter bank: ``(bands, n_fft // 2 + 1)`` float32. The array is cached: do not write to it."""
     return slaney_filters(sr=mel.sample_rate, n_fft=mel.n_fft, n_mels=mel.n_mels, fmin=mel.fmin, fmax=mel.fmax)
 
 
 def checked_audio(audio: np.ndarray) -> np.ndarray:
-    """Return `audio` as an array, or raise AudioError where it is not one channel of finite floats."""
+    """Return `audio` as an array, or raise AudioError unless it is one channel of finite floats."""
     samples = np.asarray(audio)
     if not np.issubdtype(samples.dtype, np.floating):
         raise AudioError(
-            f"audio has the type {samples.dtype}; floating-point samples in [-1, 1] are needed. "
-            "Are these 16-bit samples that were not divided by 32768 (load_audio does it)?"
+            f"audio has the type {samples.dtype}; expected floating-point samples in [-1, 1]. "
+            "If these are 16-bit samples, divide them by 32768 (load_audio does that)."
         )
     if samples.ndim != 1:
         raise AudioError(
-            f"audio has the shape {samples.shape}; one channel, (samples,), is needed. "
+            f"audio has the shape {samples.shape}; expected one channel, (samples,). "
             "load_audio averages the channels."
         )
     if samples.size == 0:

@@ -1,4 +1,4 @@
-"""Waveforms brought nearer to the mel spectrogram they were made from."""
+"""Correct waveforms towards the mel spectrogram they were generated from."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ import torch
 from attnviz.audio.mel import mel_filters, mel_of_spectra, spectra
 from attnviz.audio.settings import MEL, MelConfig
 
-# In one round a cell becomes at most 22 dB louder and 35 dB softer (natural logarithms): where there is next to
-# nothing, the phase is arbitrary, and the next round sees better.
+# Limits of one round in natural logarithms: 22 dB louder, 35 dB softer. Where a cell is almost silent, its phase
+# is arbitrary, and the next round has a better estimate.
 _SOFTER, _LOUDER = -4.0, 2.5
-_COVERED = 1e-3  # samples that the squared windows cover less are in the padding
+_COVERED = 1e-3  # samples where the sum of squared windows is smaller lie in the padding
 
 
 def correct_mel(waves: torch.Tensor, log_mel: torch.Tensor, mel: MelConfig = MEL, *, rounds: int) -> torch.Tensor:
-    """Scale the spectra of waveforms to a log-mel spectrogram, and keep their phases.
+    """Scale the spectra of waveforms to match a log-mel spectrogram, and keep their phases.
 
     Parameters
     ----------
     waves : torch.Tensor
-        ``(batch, frames * hop_length)`` float32, what a vocoder made of `log_mel`.
+        ``(batch, frames * hop_length)`` float32, a vocoder's output for `log_mel`.
     log_mel : torch.Tensor
-        ``(batch, bands, frames)`` natural-log mel that they are to have.
+        ``(batch, bands, frames)`` natural-log mel to match.
     mel : MelConfig
-        Its parameters.
+        Parameters of the spectrogram.
     rounds : int
-        How often; 0 gives back `waves`.
+        Number of rounds; 0 returns `waves`.
 
     Returns
     -------
@@ -34,11 +34,11 @@ def correct_mel(waves: torch.Tensor, log_mel: torch.Tensor, mel: MelConfig = MEL
 
     Notes
     -----
-    A round multiplies each frequency bin by the mean, over the bands it is in, of the logarithms of wanted over
-    present mel magnitude, and goes back by least squares (overlap and add, over the sum of squared windows), as a
-    round of Griffin-Lim does (Griffin and Lim 1984, doi:10.1109/TASSP.1984.1164317). Differences from the
-    original: the phases are the vocoder's and not drawn, and the magnitudes are its own, scaled, instead of those
-    that are solved for from the bands.
+    A round multiplies each frequency bin by the mean, over the bands that contain it, of the log ratio of target
+    to current mel magnitude. It then inverts the transform by least squares (overlap-add divided by the sum of
+    squared windows), as a round of Griffin-Lim does (Griffin and Lim 1984, doi:10.1109/TASSP.1984.1164317).
+    Differences from the original: the phases are the vocoder's instead of random ones, and the magnitudes are the
+    vocoder's, scaled, instead of a solution for the bands.
     """
     filters = torch.tensor(mel_filters(mel), device=waves.device).T
     shares = filters / filters.sum(dim=1, keepdim=True).clamp(min=torch.finfo(filters.dtype).tiny)
@@ -50,7 +50,7 @@ def correct_mel(waves: torch.Tensor, log_mel: torch.Tensor, mel: MelConfig = MEL
 
 
 def _waves(spectrum: torch.Tensor, mel: MelConfig) -> torch.Tensor:
-    """Return the waveforms whose transform is nearest to `spectrum`."""
+    """Return the waveforms whose transform is closest to `spectrum`."""
     surplus = mel.n_fft - mel.win_length
     window = torch.hann_window(mel.win_length, device=spectrum.device)
     window = torch.nn.functional.pad(window, (surplus // 2, surplus - surplus // 2))[:, None]
@@ -61,7 +61,7 @@ def _waves(spectrum: torch.Tensor, mel: MelConfig) -> torch.Tensor:
 
 
 def _overlapped(frames: torch.Tensor, mel: MelConfig) -> torch.Tensor:
-    """Add up ``(batch, n_fft, frames)`` a hop apart."""
+    """Overlap-add frames ``(batch, n_fft, frames)`` at hop distance."""
     length = (frames.shape[-1] - 1) * mel.hop_length + mel.n_fft
     stride = (1, mel.hop_length)
     return torch.nn.functional.fold(frames, (1, length), (1, mel.n_fft), stride=stride)[:, 0, 0]

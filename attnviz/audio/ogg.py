@@ -1,4 +1,4 @@
-"""Whether an Ogg file is whole."""
+"""Check whether an Ogg file is complete."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ _END_OF_STREAM = 4
 def ogg_damage(content: bytes) -> str | None:
     """Return what is wrong with the pages of an Ogg file, or None.
 
-    Decoders give what is left of a truncated file without a word, and recordings differ in length, so
-    neither tells: a whole file ends with a whole page that is marked as the last (RFC 3533).
+    Decoders return the rest of a truncated file without an error, and recordings differ in length, so neither
+    shows the damage. A complete file ends with a complete page that is marked as the last (RFC 3533).
 
     Parameters
     ----------
     content : bytes
-        The file. What the pages hold is not looked at.
+        The file. The content of the pages is not checked.
     """
     if not content.startswith(b"OggS"):
         return "not an Ogg file" if content else "an empty file"

@@ -1,4 +1,4 @@
-"""The numbers of the spectrogram, kept in one place and used by the whole room."""
+"""Parameters of the log-mel spectrogram."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from attnviz.arguments import public
 from attnviz.errors import AudioError
 
 LOG_FLOOR = math.log(1e-5)
-"""Lowest log-mel value: magnitudes are clamped to 1e-5 before the logarithm; 0 in the image."""
+"""Lowest log-mel value: magnitudes are clamped to 1e-5 before the logarithm. It is 0 in the image."""
 
 LOG_CEILING = math.log(200.0)
-"""Log-mel value that is 1 in the image."""
+"""Log-mel value of 1 in the image."""
 
 
 @dataclass(frozen=True)
 class MelConfig:
-    """How audio becomes a log-mel spectrogram.
+    """Parameters of the log-mel spectrogram.
 
     The defaults are Auffusion's (arXiv 2401.01044): 256 Slaney mel bands over 0-8000 Hz, a frame every 10 ms.
 
     Parameters
     ----------
     sample_rate : int
-        Samples a second.
+        Sample rate in Hz.
     n_fft : int
         Length of the transform, in samples; the window is centred in it and the rest is zero.
     win_length : int
         Length of the Hann window, in samples.
     hop_length : int
         Samples from one frame to the next.
-    n_mels : int
+        Number of mel bands (rows of the image).
         Mel bands, which are the rows of the image.
     fmin, fmax : float
         Lower edge of the lowest and upper edge of the highest band, in Hz.
@@ -39,7 +39,7 @@ class MelConfig:
     Raises
     ------
     AudioError
-        A value is not a number of the right kind, or the values contradict each other.
+        If a value has the wrong type, or the values contradict each other.
     """
 
     sample_rate: int = 16_000
@@ -52,7 +52,7 @@ class MelConfig:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            # From __future__ annotations are strings; "int" and "float" are all there are here.
+            # With future annotations the types are strings; only "int" and "float" occur here.
             check = whole_number if field.type == "int" else finite_number
             object.__setattr__(self, field.name, check(field.name, getattr(self, field.name)))
         if self.win_length > self.n_fft:
@@ -62,33 +62,33 @@ class MelConfig:
         if self.hop_length > self.win_length:
             raise AudioError(
                 f"hop_length {self.hop_length} is longer than win_length {self.win_length}: "
-                "samples between two frames would never be seen."
+                "samples between two frames would be skipped."
             )
         if (self.n_fft - self.hop_length) % 2:
             raise AudioError(
-                f"n_fft - hop_length is {self.n_fft - self.hop_length}, an odd number: it is padded in equal "
-                "halves on both sides, so it must be even."
+                f"n_fft - hop_length is {self.n_fft - self.hop_length}; it must be even, because each side is "
+                "padded by half of it."
             )
         check_band(self.fmin, self.fmax, self.sample_rate)
 
     @property
     def pad(self) -> int:
-        """Samples mirrored at each end before the transform: ``(n_fft - hop_length) / 2``."""
+        """Number of samples mirrored at each end before the transform: ``(n_fft - hop_length) / 2``."""
         return (self.n_fft - self.hop_length) // 2
 
     @property
     def shortest(self) -> int:
-        """Fewest samples that can be analysed: a mirror of ``pad`` samples needs one more than that."""
+        """Minimal number of samples: mirroring ``pad`` samples requires one more than that."""
         return max(self.pad + 1, self.hop_length)
 
     @public
     def frames(self, samples: int) -> int:
-        """Return how many spectrogram columns `samples` audio samples give: one for each whole hop."""
+        """Return the number of spectrogram columns of `samples` audio samples: one for each complete hop."""
         return samples // self.hop_length
 
 
 def whole_number(name: str, value: object) -> int:
-    """Return `value` as a positive int, or raise AudioError naming it."""
+    """Return `value` as a positive int, or raise an AudioError with its name."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise AudioError(f"{name} is {value!r}, a {type(value).__name__}; it must be a positive whole number.")
     number = int(value.__index__())
@@ -98,7 +98,7 @@ def whole_number(name: str, value: object) -> int:
 
 
 def finite_number(name: str, value: object) -> float:
-    """Return `value` as a finite float, or raise AudioError naming it."""
+    """Return `value` as a finite float, or raise an AudioError with its name."""
     if isinstance(value, (bool, str, bytes)) or not hasattr(value, "__float__"):
         raise AudioError(f"{name} is {value!r}, a {type(value).__name__}; it must be a number.")
     try:
@@ -111,15 +111,15 @@ def finite_number(name: str, value: object) -> float:
 
 
 def check_band(fmin: float, fmax: float, sample_rate: int) -> None:
-    """Raise AudioError where ``0 <= fmin < fmax <= sample_rate / 2`` does not hold."""
+    """Raise AudioError unless ``0 <= fmin < fmax <= sample_rate / 2``."""
     if not 0 <= fmin < fmax:
-        raise AudioError(f"fmin {fmin:g} Hz and fmax {fmax:g} Hz; 0 <= fmin < fmax is needed. Were they swapped?")
+        raise AudioError(f"fmin is {fmin:g} Hz, fmax {fmax:g} Hz; expected 0 <= fmin < fmax. Are they swapped?")
     if fmax > sample_rate / 2:
         raise AudioError(
             f"fmax {fmax:g} Hz is above {sample_rate / 2:g} Hz, half the sample rate of {sample_rate} Hz. "
-            "Is one of them given in kHz, or meant for another sample rate?"
+            "Is one of them in kHz, or meant for another sample rate?"
         )
 
 
 MEL = MelConfig()
-"""Auffusion's own numbers."""
+"""Parameters of Auffusion."""

@@ -1,4 +1,4 @@
-"""Whether an audio file breaks off before the end that it states: decoders give what is left and say nothing."""
+"""Check whether an audio file ends before its stated length, which decoders do not report."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import struct
 
 from attnviz.audio.ogg import ogg_damage
 
-_UNKNOWN = 0x7FFFF000  # bytes; this and more, or none, is what a program writes that does not know the length yet
-_TAG_PLACE = 4096  # bytes from the first frame in which an MP3's Xing or Info tag begins
-_MP3_SLACK = 2 * 1152  # samples by which decoders and encoders differ at the ends
+_UNKNOWN = 0x7FFFF000  # bytes; programs write 0, or this and more, if the length is not yet known
+_TAG_PLACE = 4096  # bytes after the first frame within which an MP3's Xing or Info tag begins
+_MP3_SLACK = 2 * 1152  # number of samples by which decoders and encoders differ at the ends
 
 
 def missing_bytes(content: bytes) -> str | None:
-    """Return how a WAV, AIFF, AU or Ogg file breaks off, or None; of other files nothing is known.
+    """Describe how a WAV, AIFF, AU or Ogg file breaks off; return None if it does not, or for other formats.
 
     Parameters
     ----------
@@ -39,14 +39,14 @@ def missing_bytes(content: bytes) -> str | None:
 
 
 def missing_samples(content: bytes, stated: int, decoded: int) -> str | None:
-    """Return how an MP3 breaks off that states its length in a Xing or Info tag, or None.
+    """Describe how an MP3 with a length in a Xing or Info tag breaks off, or return None.
 
     Parameters
     ----------
     content : bytes
         The file.
     stated, decoded : int
-        Samples by its header, and samples that were decoded.
+        Number of samples according to the header, and number of decoded samples.
     """
     first = _after_id3(content)
     head = content[first : first + _TAG_PLACE]

@@ -1,4 +1,4 @@
-"""The HiFi-GAN generator: log-mel spectrogram to waveform."""
+"""The HiFi-GAN generator: from log-mel spectrograms to waveforms."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from attnviz.io.json_files import as_json
 from attnviz.io.paths import checked_path
 from attnviz.io.storage import files_into
 
-_SLOPE = 0.1  # of every leaky ReLU but the last
-_LAST_SLOPE = 0.01  # torch's default, which is what the original falls back to before conv_post
-_DILATIONS_USED = {"1": 3, "2": 2}  # a block reads this many of its dilations, however many are listed
+_SLOPE = 0.1  # of every leaky ReLU except the last
+_LAST_SLOPE = 0.01  # torch's default, which the original uses before conv_post
+_DILATIONS_USED = {"1": 3, "2": 2}  # number of dilations that a block uses, even if more are listed
 
 
 class _PairedBlock(nn.Module):
-    """Residual block "1": a dilated convolution, then a plain one, added to the input; once a dilation."""
+    """Residual block "1": for each dilation, a dilated and a plain convolution, added to the input."""
 
     def __init__(self, channels: int, kernel: int, dilations: tuple[int, ...]) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class _PairedBlock(nn.Module):
 
 
 class _SingleBlock(nn.Module):
-    """Residual block "2": a dilated convolution added to the input; once a dilation."""
+    """Residual block "2": for each dilation, a dilated convolution, added to the input."""
 
     def __init__(self, channels: int, kernel: int, dilations: tuple[int, ...]) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ def _same_length(channels: int, kernel: int, dilation: int) -> nn.Conv1d:
 
 def _upsampling(channels: int, rate: int, kernel: int) -> nn.ConvTranspose1d:
     surplus = kernel - rate
-    # Padding takes the surplus off at both ends; an odd one loses a sample too many, given back at the end.
+    # Padding removes the surplus at both ends; an odd surplus loses one sample too many, restored at the end.
     return nn.ConvTranspose1d(
         channels,
         channels // 2,
@@ -78,24 +78,24 @@ def _upsampling(channels: int, rate: int, kernel: int) -> nn.ConvTranspose1d:
 
 
 class HifiGan(nn.Module):
-    """HiFi-GAN generator: log-mel spectrogram to waveform.
+    """HiFi-GAN generator: from log-mel spectrograms to waveforms.
 
     Parameters
     ----------
     config : HifiGanConfig or mapping
-        The architecture; a mapping is what the published ``config.json`` holds.
+        The architecture; a mapping has the content of the published ``config.json``.
 
     Raises
     ------
     CheckpointError
-        `config` is not a HiFi-GAN's.
+        If `config` is not that of a HiFi-GAN.
 
     Notes
     -----
-    Source: HiFi-GAN (arXiv 2010.05646) with the numbers of Auffusion (arXiv 2401.01044): leaky ReLU with
-    slope 0.1, but 0.01 before the last convolution. Differences from the original: weight normalisation is
-    folded into the weights when they are read; ``resblock`` may be the integer 1 or 2; a configuration may ask for
-    ``mel_corrections`` of the waveform, which stand in for the discriminators of a training that had none.
+    Source: HiFi-GAN (arXiv 2010.05646) with the parameters of Auffusion (arXiv 2401.01044): leaky ReLU with
+    slope 0.1, but 0.01 before the last convolution. Differences from the original: weight normalization is folded
+    into the weights on loading; ``resblock`` may be the integer 1 or 2; a configuration may enable
+    ``mel_corrections`` of the waveform, for generators trained without discriminators.
     """
 
     def __init__(self, config: HifiGanConfig | Mapping[str, Any]) -> None:
@@ -116,42 +116,42 @@ class HifiGan(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type of the weights."""
+        """Dtype of the weights."""
         return self.conv_pre.weight.dtype
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return self.conv_pre.weight.device
 
     @property
     def num_mels(self) -> int:
-        """Mel bands that go in."""
+        """Mel bands of the input."""
         return self.config.num_mels
 
     @property
     def hop_size(self) -> int:
-        """Samples that come out for each frame."""
+        """Output samples per frame."""
         return self.config.hop_size
 
     @property
     def sampling_rate(self) -> int:
-        """Samples a second of what comes out."""
+        """Sample rate of the output in Hz."""
         return self.config.sampling_rate
 
     @property
     def mel(self) -> MelConfig:
-        """The spectrogram it reads."""
+        """Parameters of the input spectrogram."""
         return self.config.mel
 
     def forward(self, log_mel: torch.Tensor) -> torch.Tensor:
-        """Turn log-mel spectrograms into waveforms.
+        """Compute waveforms from log-mel spectrograms.
 
         Parameters
         ----------
         log_mel : torch.Tensor
-            ``(n, bands, frames)`` natural-log mel, lowest band first, on the device of the weights; of any
-            floating-point type.
+            ``(n, bands, frames)`` natural-log mel, lowest band first, of any floating-point dtype, on the device
+            of the weights.
 
         Returns
         -------
@@ -161,20 +161,20 @@ class HifiGan(nn.Module):
         Raises
         ------
         AudioError
-            Another number of axes or bands, or no frames.
+            If the number of axes or bands differs, or there are no frames.
         """
         if log_mel.ndim != 3 or log_mel.shape[1] != self.num_mels or log_mel.shape[2] == 0:
             raise AudioError(
                 f"log_mel has the shape {tuple(log_mel.shape)}; this vocoder needs "
                 f"(n, {self.num_mels}, frames). "
-                "Is a batch axis missing, or are frames and bands swapped?"
+                "Is the batch axis missing, or are frames and bands swapped?"
             )
         x = self.conv_pre(log_mel.to(self.dtype))
         per_stage = len(self.config.resblock_kernel_sizes)
         for stage, up in enumerate(self.ups):
             x = up(leaky_relu(x, _SLOPE))
             outputs = [block(x) for block in self.resblocks[stage * per_stage : (stage + 1) * per_stage]]
-            # From left to right, as the original adds them: the order decides the last bits.
+            # Added from left to right as in the original: the order determines the last bits.
             total = outputs[0]
             for output in outputs[1:]:
                 total = total + output
@@ -185,22 +185,23 @@ class HifiGan(nn.Module):
         if waves.shape[1] < self.mel.shortest:
             raise AudioError(
                 f"log_mel has {log_mel.shape[2]} frames, {waves.shape[1]} samples; with mel_corrections this "
-                f"vocoder needs {self.mel.shortest} samples at least, which can be analysed again."
+                f"vocoder needs at least {self.mel.shortest} samples to compute a spectrogram."
             )
         return correct_mel(waves, log_mel.float(), self.mel, rounds=self.config.mel_corrections)
 
     @classmethod
     @public
     def from_pretrained(cls, folder: str | os.PathLike[str], torch_dtype: torch.dtype | None = None) -> HifiGan:
-        """Read a vocoder from a folder.
+        """Load a vocoder from a folder.
 
         Parameters
         ----------
         folder : path
-            Holds ``config.json`` and the weights: ``vocoder.safetensors`` (as :meth:`save_pretrained` writes
-            it) or, where that is not there, ``vocoder.pt`` as published: ``{"generator": state dict}``.
+            Contains ``config.json`` and the weights: ``vocoder.safetensors`` (as written by
+            :meth:`save_pretrained`) or, if that is missing, the published ``vocoder.pt``:
+            ``{"generator": state dict}``.
         torch_dtype : torch.dtype, optional
-            Type of the weights; None: float32.
+            Dtype of the weights; default: float32.
 
         Returns
         -------
@@ -210,14 +211,14 @@ class HifiGan(nn.Module):
         Raises
         ------
         CheckpointError
-            A file is missing or damaged, is a pickle with more than tensors in it (nothing in it is run), or
-            its tensors are not those that ``config.json`` describes. The message names the file.
+            If a file is missing or damaged, a pickle contains more than tensors (no part of it is run), or the
+            tensors do not match ``config.json``. The message names the file.
         """
         root = checked_path(folder, "the folder of a vocoder", CheckpointError)
         config = read_config(root)
         path, state = read_weights(root)
         dtype = torch.float32 if torch_dtype is None else torch_dtype
-        with torch.device("meta"):  # a misprinted size is found before memory is taken for it
+        with torch.device("meta"):  # detect a wrong size before allocating memory for it
             model = cls(config)
         _check_tensors(path, state, model.state_dict())
         model.load_state_dict({name: tensor.to(dtype).contiguous() for name, tensor in state.items()}, assign=True)
@@ -225,12 +226,12 @@ class HifiGan(nn.Module):
 
     @public
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write ``config.json`` and ``vocoder.safetensors`` into a folder, made where it is not there.
+        """Write ``config.json`` and ``vocoder.safetensors`` into a folder, which is created if necessary.
 
         Raises
         ------
         OutputError
-            The folder or a file cannot be written.
+            If the folder or a file cannot be written.
         """
         state = fold_weight_norm({name: tensor.detach().cpu() for name, tensor in self.state_dict().items()})
         plain = {name: tensor.contiguous() for name, tensor in state.items()}
@@ -240,9 +241,9 @@ class HifiGan(nn.Module):
 
 
 def _check_tensors(path: Path, given: Mapping[str, torch.Tensor], needed: Mapping[str, torch.Tensor]) -> None:
-    """Raise CheckpointError unless the tensors of `path` are those of the architecture."""
+    """Raise CheckpointError unless the tensors of `path` match the architecture."""
     problems = [f"{name} is missing" for name in needed if name not in given]
-    problems += [f"{name} does not belong there" for name in given if name not in needed]
+    problems += [f"{name} is not expected" for name in given if name not in needed]
     for name, tensor in needed.items():
         if name in given and given[name].shape != tensor.shape:
             problem = f"{name} has the shape {tuple(given[name].shape)}, expected {tuple(tensor.shape)}"
@@ -253,5 +254,5 @@ def _check_tensors(path: Path, given: Mapping[str, torch.Tensor], needed: Mappin
         more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise CheckpointError(
             f"{path} does not fit {CONFIG_NAME} beside it: {'; '.join(problems[:3])}{more}. "
-            "Is it the vocoder of another checkpoint?"
+            "Is this the vocoder of another checkpoint?"
         )

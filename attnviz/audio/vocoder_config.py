@@ -1,4 +1,4 @@
-"""What a HiFi-GAN generator is built from: the contents of a vocoder's ``config.json``."""
+"""Configuration of a HiFi-GAN generator: the content of a vocoder's ``config.json``."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ from attnviz.errors import AudioError, CheckpointError
 
 @dataclass(frozen=True)
 class HifiGanConfig:
-    """What a HiFi-GAN generator is built from; names as in the published ``config.json``.
+    """Configuration of a HiFi-GAN generator; names as in the published ``config.json``.
 
     Parameters
     ----------
     resblock : str
-        Kind of the residual blocks: "1" (pairs of convolutions) or "2" (single ones).
+        Type of the residual blocks: "1" (pairs of convolutions) or "2" (single ones).
     upsample_rates, upsample_kernel_sizes : tuple of int
-        Stride and kernel of each transposed convolution; the strides multiply to `hop_size`.
+        Stride and kernel of each transposed convolution; the product of the strides is `hop_size`.
     upsample_initial_channel : int
         Channels before the first stage; each stage halves them.
     resblock_kernel_sizes : tuple of int
         Kernel (odd) of each residual block of a stage.
     resblock_dilation_sizes : tuple of tuple of int
-        Dilations of each residual block. A block of kind "1" uses the first three, of kind "2" the first two.
+        Dilations of each residual block. A block of type "1" uses the first three, of type "2" the first two.
     num_mels : int
-        Mel bands that go in.
+        Mel bands of the input.
     sampling_rate, hop_size, n_fft, win_size : int
-        The spectrogram it was trained on (in samples).
+        Parameters of the training spectrogram, in samples.
     fmin, fmax : float
-        Its band, in Hz.
+        Its frequency range, in Hz.
     mel_corrections : int
-        Rounds of :func:`attnviz.audio.mel_correction.correct_mel` that what comes out goes through, in evaluation
-        mode. 0, as in the published files: none.
+        Rounds of :func:`attnviz.audio.mel_correction.correct_mel` applied to the output in evaluation mode. 0, as
+        in the published files: none.
     extra : mapping
-        Whatever else the file held; kept and written back.
+        Other entries of the file; kept and written back.
 
     Raises
     ------
     CheckpointError
-        A value is of the wrong kind, or the values contradict each other.
+        If a value has the wrong type, or the values contradict each other.
     """
 
     resblock: str
@@ -62,10 +62,10 @@ class HifiGanConfig:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        # The published file has a string; an integer would have picked the other kind in the original.
+        # The published file has a string; with an integer, the original would choose the other type.
         kind = str(self.resblock) if isinstance(self.resblock, (int, str)) else ""
         if kind not in ("1", "2"):
-            raise CheckpointError(f'resblock is {self.resblock!r}; "1" or "2" is needed.')
+            raise CheckpointError(f'resblock is {self.resblock!r}; expected "1" or "2".')
         object.__setattr__(self, "resblock", kind)
         for name in ("upsample_rates", "upsample_kernel_sizes", "resblock_kernel_sizes"):
             object.__setattr__(self, name, _counts(name, getattr(self, name)))
@@ -75,17 +75,17 @@ class HifiGanConfig:
             _count("mel_corrections", self.mel_corrections)
         if not isinstance(self.resblock_dilation_sizes, (list, tuple)):
             raise CheckpointError(
-                f"resblock_dilation_sizes is {self.resblock_dilation_sizes!r}; a list of lists is needed."
+                f"resblock_dilation_sizes is {self.resblock_dilation_sizes!r}; expected a list of lists."
             )
         dilations = tuple(_counts("resblock_dilation_sizes", item) for item in self.resblock_dilation_sizes)
         object.__setattr__(self, "resblock_dilation_sizes", dilations)
-        if self.fmax is None:  # HiFi-GAN's way to say half the sample rate
+        if self.fmax is None:  # HiFi-GAN's notation for half the sample rate
             object.__setattr__(self, "fmax", self.sampling_rate / 2)
         self._check_shapes()
         try:
             mel = self.mel
         except AudioError as error:
-            raise CheckpointError(f"the spectrogram settings cannot be: {error}") from error
+            raise CheckpointError(f"the spectrogram settings are invalid: {error}") from error
         object.__setattr__(self, "fmin", mel.fmin)
         object.__setattr__(self, "fmax", mel.fmax)
 
@@ -93,7 +93,7 @@ class HifiGanConfig:
         if len(self.upsample_rates) != len(self.upsample_kernel_sizes):
             raise CheckpointError(
                 f"{len(self.upsample_rates)} upsample_rates but {len(self.upsample_kernel_sizes)} "
-                "upsample_kernel_sizes; one for each stage is needed."
+                "upsample_kernel_sizes; expected one for each stage."
             )
         for rate, kernel in zip(self.upsample_rates, self.upsample_kernel_sizes, strict=True):
             if kernel < rate:
@@ -101,11 +101,11 @@ class HifiGanConfig:
         if len(self.resblock_kernel_sizes) != len(self.resblock_dilation_sizes):
             raise CheckpointError(
                 f"{len(self.resblock_kernel_sizes)} resblock_kernel_sizes but "
-                f"{len(self.resblock_dilation_sizes)} resblock_dilation_sizes; one for each block is needed."
+                f"{len(self.resblock_dilation_sizes)} resblock_dilation_sizes; expected one for each block."
             )
         even = [kernel for kernel in self.resblock_kernel_sizes if kernel % 2 == 0]
         if even:
-            raise CheckpointError(f"resblock_kernel_sizes holds {even}; only odd kernels keep the length.")
+            raise CheckpointError(f"resblock_kernel_sizes contains {even}; only odd kernels keep the length.")
         if self.upsample_initial_channel % 2 ** len(self.upsample_rates):
             raise CheckpointError(
                 f"upsample_initial_channel {self.upsample_initial_channel} cannot be halved "
@@ -117,12 +117,12 @@ class HifiGanConfig:
         if samples != self.hop_size:
             raise CheckpointError(
                 f"upsample_rates {list(self.upsample_rates)} multiply to {samples} samples a frame, but "
-                f"hop_size is {self.hop_size}: is it the vocoder of another spectrogram?"
+                f"hop_size is {self.hop_size}. Is this the vocoder of another spectrogram?"
             )
 
     @property
     def mel(self) -> MelConfig:
-        """The spectrogram the vocoder reads."""
+        """Parameters of the input spectrogram."""
         return MelConfig(
             sample_rate=self.sampling_rate,
             n_fft=self.n_fft,
@@ -136,7 +136,7 @@ class HifiGanConfig:
     @classmethod
     @public
     def from_dict(cls, values: Mapping[str, Any]) -> HifiGanConfig:
-        """Read the contents of a ``config.json``; CheckpointError where they are not a vocoder's."""
+        """Read the content of a ``config.json``; raise CheckpointError if it is not a vocoder's."""
         if not isinstance(values, Mapping):
             raise CheckpointError(f"a vocoder's configuration is a mapping, not a {type(values).__name__}.")
         names = [item.name for item in fields(cls) if item.name != "extra"]
@@ -148,22 +148,22 @@ class HifiGanConfig:
         return cls(**known, extra={str(key): value for key, value in values.items() if key not in names})
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what a ``config.json`` holds."""
+        """Return the content of a ``config.json``."""
         known = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "extra"}
         lists = {key: list(value) if isinstance(value, tuple) else value for key, value in known.items()}
         lists["resblock_dilation_sizes"] = [list(item) for item in self.resblock_dilation_sizes]
-        if not self.mel_corrections:  # published files know nothing of it
+        if not self.mel_corrections:  # published files do not have this field
             del lists["mel_corrections"]
         return {**lists, **self.extra}
 
 
 def _count(name: str, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise CheckpointError(f"{name} is {value!r}; a positive whole number is needed.")
+        raise CheckpointError(f"{name} is {value!r}; expected a positive integer.")
     return value
 
 
 def _counts(name: str, values: object) -> tuple[int, ...]:
     if not isinstance(values, (list, tuple)) or not values:
-        raise CheckpointError(f"{name} holds {values!r}; a list of positive whole numbers is needed.")
+        raise CheckpointError(f"{name} is {values!r}; expected a list of positive integers.")
     return tuple(_count(name, value) for value in values)

@@ -1,4 +1,4 @@
-"""The files of a vocoder: its configuration and its weights, read safely and written whole."""
+"""Read and write the files of a vocoder: configuration and weights."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "vocoder.safetensors"
 PUBLISHED_NAME = "vocoder.pt"
 
-# The two ways torch has named the length and the direction of a weight-normalised tensor.
+# Names that torch has given the length and the direction of a weight-normalized tensor.
 _PAIRS = (
     (".weight_g", ".weight_v"),
     (".parametrizations.weight.original0", ".parametrizations.weight.original1"),
 )
-# What torch.load raises on damaged files besides OSError, found by damaging files at random places.
+# Besides OSError, torch.load raises these on damaged files; found by damaging files at random positions.
 _LOAD_ERRORS = (
     pickle.UnpicklingError,
     RuntimeError,
@@ -42,9 +42,9 @@ _LOAD_ERRORS = (
 
 
 def read_config(folder: Path) -> HifiGanConfig:
-    """Read ``config.json``; CheckpointError names the file and what was expected of it."""
+    """Read ``config.json``; raise a CheckpointError with the file and the expected content."""
     path = folder / CONFIG_NAME
-    hint = f"A vocoder folder holds {CONFIG_NAME} and {WEIGHTS_NAME} or {PUBLISHED_NAME}."
+    hint = f"A vocoder folder contains {CONFIG_NAME} and {WEIGHTS_NAME} or {PUBLISHED_NAME}."
     values = read_json(path, error=CheckpointError, hint=hint)
     try:
         return HifiGanConfig.from_dict(values)
@@ -53,13 +53,13 @@ def read_config(folder: Path) -> HifiGanConfig:
 
 
 def read_weights(folder: Path) -> tuple[Path, dict[str, torch.Tensor]]:
-    """Read a vocoder's weights, weight normalisation folded in; return the file they came from, too.
+    """Read a vocoder's weights, with weight normalization folded in; return the file's path, too.
 
     Raises
     ------
     CheckpointError
-        No weights, a damaged file, a pickle that holds anything but tensors (nothing of it is run), or values
-        that are not finite floating-point tensors.
+        If the weights are missing or damaged, a pickle contains anything but tensors (no part of it is run), or
+        values are not finite floating-point tensors.
     """
     path = folder / WEIGHTS_NAME
     if path.exists():
@@ -77,14 +77,14 @@ def read_weights(folder: Path) -> tuple[Path, dict[str, torch.Tensor]]:
         state = _read_published(path)
     for name, tensor in state.items():
         if not tensor.is_floating_point():
-            raise CheckpointError(f"{path}: tensor {name} is {tensor.dtype}; floating point is needed.")
+            raise CheckpointError(f"{path}: tensor {name} is {tensor.dtype}; expected floating point.")
     try:
         folded = fold_weight_norm(state)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
     for name, tensor in folded.items():
         if not torch.isfinite(tensor).all():
-            raise CheckpointError(f"{path}: {name} is NaN or infinite somewhere; every weight must be finite.")
+            raise CheckpointError(f"{path}: {name} contains NaN or infinity; every weight must be finite.")
     return path, folded
 
 
@@ -95,25 +95,25 @@ def _read_published(path: Path) -> dict[str, torch.Tensor]:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
     except _LOAD_ERRORS as error:
         raise CheckpointError(
-            f"{path} is damaged, or a pickle with more than tensors in it, which is never loaded (nothing in "
-            f"it was run); {{'generator': state dict}} was expected. {type(error).__name__}"
+            f"{path} is damaged, or a pickle that contains more than tensors, which is never loaded (no part of "
+            f"it was run); expected {{'generator': state dict}}. {type(error).__name__}"
         ) from error
     state = content.get("generator") if isinstance(content, dict) else None
     if not isinstance(state, dict) or not state:
         held = sorted(map(str, content)) if isinstance(content, dict) else type(content).__name__
-        raise CheckpointError(f"{path} holds {held}; {{'generator': state dict}} was expected.")
+        raise CheckpointError(f"{path} contains {held}; expected {{'generator': state dict}}.")
     if not all(isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items()):
         raise CheckpointError(f"{path}: 'generator' is not a state dict (names to tensors).")
     return dict(state)
 
 
 def fold_weight_norm(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Replace each weight-normalised pair (length g, direction v) by the weight ``g * v / |v|``.
+    """Replace each weight-normalized pair (length g, direction v) by the weight ``g * v / |v|``.
 
     Raises
     ------
     CheckpointError
-        A tensor's other half is missing, or their shapes do not go together.
+        If a tensor of a pair is missing, or their shapes do not match.
     """
     folded: dict[str, torch.Tensor] = {}
     for name, tensor in state.items():
@@ -124,7 +124,7 @@ def fold_weight_norm(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tenso
                 break
             if name.endswith(g_end):
                 if name.removesuffix(g_end) + v_end not in state:
-                    raise CheckpointError(f"tensor {name} is there without {name.removesuffix(g_end) + v_end}.")
+                    raise CheckpointError(f"tensor {name} has no {name.removesuffix(g_end) + v_end} beside it.")
                 break
         else:
             folded[name] = tensor
@@ -135,9 +135,8 @@ def _folded(stem: str, g: torch.Tensor | None, v: torch.Tensor) -> torch.Tensor:
     expected = (v.shape[0],) + (1,) * (v.ndim - 1) if v.ndim else ()
     if g is None or v.ndim == 0 or tuple(g.shape) != expected:
         got = "missing" if g is None else f"of shape {tuple(g.shape)}"
-        raise CheckpointError(f"the length (g) of {stem}.weight is {got}; {expected} was expected.")
-    # torch's own arithmetic and not the formula written out: the last bit decides whether the audio
-    # equals the original's.
+        raise CheckpointError(f"the length (g) of {stem}.weight is {got}; expected {expected}.")
+    # Computed by torch rather than by the formula: bit-exact audio requires the original's rounding.
     holder = torch.nn.Linear(1, 1, bias=False)
     holder.weight = torch.nn.Parameter(v.detach().clone(), requires_grad=False)
     torch.nn.utils.parametrizations.weight_norm(holder)
@@ -149,7 +148,7 @@ def _folded(stem: str, g: torch.Tensor | None, v: torch.Tensor) -> torch.Tensor:
 
 
 def split_weight_norm(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Write each convolution's weight as the pair (``weight_g``, ``weight_v``) the published files hold."""
+    """Split each convolution's weight into the pair (``weight_g``, ``weight_v``) of the published files."""
     split: dict[str, torch.Tensor] = {}
     for name, tensor in state.items():
         if re.search(r"\.weight$", name) and tensor.ndim > 1:

@@ -90,7 +90,7 @@ def test_a_vocoder_corrects_when_it_evaluates_and_not_when_it_is_trained(dtype, 
 
 def test_what_is_too_short_to_be_analysed_again_is_refused():
     vocoder = HifiGan(HifiGanConfig.from_dict({**VOCODER, "mel_corrections": 1})).eval()
-    with pytest.raises(AudioError, match="can be analysed again"):
+    with pytest.raises(AudioError, match="samples to compute a spectrogram"):
         vocoder(torch.zeros(1, MEL.n_mels, 3))
 
 

@@ -31,7 +31,7 @@ def encoded(kind, subtype, samples=WAVE):
 def test_a_list_of_16_bit_samples_is_not_read_as_silence(wide):
     samples = np.array(WAVE.tolist(), dtype=wide)
     for source in (samples, torch.from_numpy(samples), np.where(samples > 0, 2**23, 0)):
-        with pytest.raises(AudioError, match="does not tell its full scale"):
+        with pytest.raises(AudioError, match="does not determine its full scale"):
             load_audio(source)
     assert load_audio(samples.astype(np.int16)) == pytest.approx(WAVE / 32768)
     assert load_audio(samples / 32768) == pytest.approx(WAVE / 32768)
