@@ -228,7 +228,7 @@ def test_bad_options_write_nothing(run, options, message, coarse):
 
 def test_several_runs_need_a_place_and_names(run, full, tmp_path):
     assert "--out" in figures(run, full).stderr
-    assert "Was one given twice?" in figures(run, run, "--out", tmp_path / "set").stderr
+    assert "Was a run given twice?" in figures(run, run, "--out", tmp_path / "set").stderr
     missing = figures(tmp_path / "nosuch")
     assert missing.exit_code == 1
     assert "there is no such folder" in missing.stderr.replace("\n", " ")

@@ -125,8 +125,7 @@ def _checked(name: str, tensor: torch.Tensor) -> torch.Tensor:
         raise AudioError(_wrong_kind(name, str(tensor.dtype)))
     if tensor.ndim < 2 or tensor.numel() == 0:
         raise AudioError(
-            f"{name} has the shape {tuple(tensor.shape)}; "
-            "expected (..., rows, columns) with at least one of each."
+            f"{name} has the shape {tuple(tensor.shape)}; expected (..., rows, columns) with at least one of each."
         )
     if torch.isnan(tensor).any():
         raise AudioError(f"{name} contains NaN; every value must be a number. Did the model overflow in float16?")
@@ -134,7 +133,4 @@ def _checked(name: str, tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _wrong_kind(name: str, dtype: str) -> str:
-    return (
-        f"{name} has the type {dtype}; expected floating point. "
-        "If this is an 8-bit picture, divide it by 255."
-    )
+    return f"{name} has the type {dtype}; expected floating point. If this is an 8-bit picture, divide it by 255."

@@ -1,1 +1,1 @@
-"""Commands of the command line, a module each; none imports torch before it runs."""
+"""Commands of the command line, one module each; none imports torch before it runs."""

@@ -1,4 +1,4 @@
-"""``attnviz align``: a run's maps scored against sound events."""
+"""``attnviz align``: score a run's maps against sound events."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ _EVENTS = "events.tsv"
 
 @command
 def align(
-    run: Annotated[Path, typer.Argument(help="Run folder, as generate and explain write it.")],
+    run: Annotated[Path, typer.Argument(help="Run folder of generate or explain.")],
     events: Annotated[
         Path | None,
         typer.Option(
             "--events",
             "-e",
-            help=f"File of the clip's sound events, of any known format; the run's own {_EVENTS} if left out.",
+            help=f"File of the clip's sound events, in any supported format; default: {_EVENTS} of the run.",
         ),
     ] = None,
     listen: Annotated[
         bool,
-        typer.Option("--listen", help="Take what the bundled listener hears in the run's audio as the events."),
+        typer.Option("--listen", help="Detect the events in the run's audio with the bundled listener."),
     ] = False,
-    clip: Annotated[str | None, typer.Option(help="Which clip of the file; needed where it has several.")] = None,
+    clip: Annotated[str | None, typer.Option(help="Clip of the events file; required if it has several.")] = None,
     readout: Readout = "mean",
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help=f"Replace {_FILE}, and {_EVENTS} where it is another.")
+        bool, typer.Option("--overwrite", help=f"Replace {_FILE}, and {_EVENTS} if it differs.")
     ] = False,
 ) -> dict[str, Any]:
-    """Score whether the maps of a run's words fall where their sounds are, beside controls.
+    """Score how well the maps of a run match its sound events, beside controls.
 
-    A label is a phrase of the prompt, or a class that the prompt names ("Dog bark" in "a dog barks"). The events
-    are kept in the run, for figures and report.
+    A label is a phrase of the prompt, or a class that the prompt names ("Dog bark" for "a dog barks"). The events
+    are saved in the run folder, for figures and report.
     """
     check_out(run / _FILE, overwrite=overwrite)
     announce("Reading maps and events")
@@ -55,7 +55,7 @@ def align(
     from attnviz.io.storage import whole_or_nothing
     from attnviz.maps import AttentionMaps
 
-    # The places are looked at before the maps are read, and nothing is left there if they cannot be scored.
+    # Check the output paths before reading the maps; write nothing if the maps cannot be scored.
     with whole_or_nothing(run / _FILE, overwrite=overwrite, replaceable=_is_alignment) as partial:
         given = _heard(run, events, clip) if listen else _read(run, events, clip)
         maps = AttentionMaps.load(run / "maps.zarr")
@@ -79,7 +79,7 @@ def align(
 
 
 def _read(run: Path, events: Path | None, clip: str | None) -> pd.DataFrame:
-    """Read the events of one clip from a file, or those the run has."""
+    """Read the events of one clip from a file, or from the run folder."""
     from attnviz.errors import EventsError
     from attnviz.events import read_events
     from attnviz.events.spans import quoted
@@ -87,27 +87,27 @@ def _read(run: Path, events: Path | None, clip: str | None) -> pd.DataFrame:
     path = run / _EVENTS if events is None else events
     if events is None and not path.exists():
         raise EventsError(
-            f"{run} has no {_EVENTS}. Give a file with --events, or --listen to take what the bundled listener "
-            "hears."
+            f"{run} has no {_EVENTS}. Give a file with --events, or use --listen to detect the events in the "
+            "run's audio."
         )
     table = read_events(path, clip=clip)
     clips = list(dict.fromkeys(table["clip"]))
     if len(clips) > 1:
         raise EventsError(
-            f"{path} has the events of {len(clips)} clips, {quoted(clips)}; a run is of one. Say which with "
+            f"{path} has events of {len(clips)} clips, {quoted(clips)}, but a run has one clip. Choose one with "
             "--clip."
         )
     return table
 
 
 def _heard(run: Path, events: Path | None, clip: str | None) -> Hearing:
-    """Listen to the run's audio."""
+    """Detect events in the run's audio."""
     from attnviz.errors import EventsError
 
     if events is not None or clip is not None:
         raise EventsError(
-            f"--listen makes the events, and --{'clip' if events is None else 'events'} is about a file of them: "
-            "give one of the two."
+            f"--listen detects the events, but --{'clip' if events is None else 'events'} refers to a file of "
+            "events: use one of the two."
         )
     from attnviz.sounds.listening import listen
 
@@ -117,7 +117,7 @@ def _heard(run: Path, events: Path | None, clip: str | None) -> Hearing:
 
 
 def _is_kept(run: Path, table: pd.DataFrame) -> bool:
-    """Say whether the run has these very events already."""
+    """Whether the run folder already has exactly these events."""
     from attnviz.errors import EventsError
     from attnviz.events import read_tsv
 
@@ -129,7 +129,7 @@ def _is_kept(run: Path, table: pd.DataFrame) -> bool:
 
 
 def _is_alignment(path: Path) -> bool:
-    """Say whether a path is a file that begins as this command begins one."""
+    """Whether a file starts like a file of this command."""
     begin = b"phrase,clip,image,label,"
     if not path.is_file():
         return False

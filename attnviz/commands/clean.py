@@ -1,4 +1,4 @@
-"""``attnviz clean``: what killed runs left half-written."""
+"""``attnviz clean``: remove what killed runs left behind."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from attnviz.terminal import command, say
 
 @command
 def clean(
-    path: Annotated[Path, typer.Argument(help="Folder to look through, folders in it too.")] = Path(),
+    path: Annotated[Path, typer.Argument(help="Folder to search, including subfolders.")] = Path(),
 ) -> dict[str, Any]:
-    """Remove what killed runs left half-written, and put back what they had moved aside.
+    """Remove partial files of killed runs, and restore what they had moved aside.
 
-    Only of processes that ran on this machine and have ended: what a living one writes is left alone, and so is
-    what another machine left on a shared disk.
+    Only files of processes that ran on this machine and have ended are touched. Files of running processes and
+    of other machines (on a shared disk) are left alone.
     """
     from attnviz.errors import OutputError
     from attnviz.io.leftovers import clear, find_leftovers
@@ -25,7 +25,7 @@ def clean(
 
     folder = checked_path(path, "the folder to clean", OutputError)
     if not folder.is_dir():
-        raise OutputError(f"there is no folder {folder} to clean.")
+        raise OutputError(f"the folder {folder} does not exist.")
     removed: list[Path] = []
     restored: list[Path] = []
     kept: list[Path] = []

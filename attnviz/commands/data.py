@@ -1,4 +1,4 @@
-"""``attnviz data``: what models are trained on."""
+"""``attnviz data``: get training data."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ import typer
 
 from attnviz.terminal import announce, check_out, command, say
 
-data = typer.Typer(no_args_is_help=True, help="Get the recordings that models are trained on.")
+data = typer.Typer(no_args_is_help=True, help="Get recordings for training.")
 
 
 @data.callback()
 def main() -> None:
-    """Keep the data set's name a command of its own: a lone one would be left out of the line."""
+    """Keep the data set's name as a command: typer omits the name of a lone command."""
 
 
 @data.command()
 @command
 def esc10(
-    out: Annotated[Path, typer.Argument(help="Folder to make.")],
+    out: Annotated[Path, typer.Argument(help="Folder to create.")],
     source: Annotated[
         Path | None,
-        typer.Option("--from", help="Folder or zip file of ESC-10; the public archive (40 MB) if left out."),
+        typer.Option("--from", help="Folder or zip file of ESC-10; default: download the archive (40 MB)."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing copy of ESC-10.")] = False,
 ) -> dict[str, Any]:
-    """Download ESC-10, 400 recordings of ten classes, or take it from a copy; check it either way."""
+    """Download ESC-10 (400 recordings of ten classes), or copy it from a local source, and verify it."""
     check_out(out, overwrite=overwrite)
     announce("Getting ESC-10")
     from attnviz.sounds import fetch_esc10

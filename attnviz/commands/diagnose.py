@@ -1,4 +1,4 @@
-"""``attnviz diagnose``: what is wrong with a run's maps."""
+"""``attnviz diagnose``: find known problems of a run's maps and audio."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from attnviz.terminal import announce, command, rows, say
 
 @command
 def diagnose(
-    run: Annotated[Path, typer.Argument(help="Run folder, as generate, explain and edit write it.")],
+    run: Annotated[Path, typer.Argument(help="Run folder of generate, explain or edit.")],
     readout: Readout = "mean",
 ) -> dict[str, Any]:
-    """Say by name and number what is wrong with a run's maps or sound: uniform, alike for all words, silent."""
+    """List known problems of a run's maps and audio: uniform maps, equal maps for all words, silence."""
     announce("Reading the maps")
     from attnviz.diagnosis import diagnose as look
     from attnviz.report.saved_run import read_saved_run

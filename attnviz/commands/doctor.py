@@ -1,4 +1,4 @@
-"""``attnviz doctor``: a checkpoint examined."""
+"""``attnviz doctor``: check a checkpoint."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from attnviz.terminal import announce, command, quieten_libraries, say, show, ta
 
 @command
 def doctor(
-    model: Annotated[str | None, typer.Argument(help="Checkpoint folder, or hub name; left out: bundled.")] = None,
+    model: Annotated[str | None, typer.Argument(help="Checkpoint folder or hub name; default: bundled.")] = None,
     revision: Revision = None,
     offline: Offline = False,
     device: Device = None,

@@ -1,4 +1,4 @@
-"""``attnviz edit``: words swapped, added and re-weighted; parts of a clip drawn anew; a clip in another style."""
+"""``attnviz edit``: swap, add and reweight words; regenerate a part of a clip; change a clip's style."""
 
 from __future__ import annotations
 
@@ -32,61 +32,61 @@ if TYPE_CHECKING:
 
 edit = typer.Typer(no_args_is_help=True, help="Edit through attention: swap, refine, reweight, inpaint, style.")
 
-Duration = Annotated[float | None, typer.Option(help="Seconds of audio, at most 10.24; 10, or the clip's.")]
+Duration = Annotated[
+    float | None, typer.Option(help="Duration in seconds, at most 10.24; default: 10, or the clip's.")
+]
 Weights = Annotated[
     list[str] | None,
-    typer.Option("--weight", "-w", help="WORD=FACTOR, also several times; WORD#1 is its second occurrence."),
+    typer.Option("--weight", "-w", help="WORD=FACTOR, repeatable; WORD#1 is the second occurrence of a word."),
 ]
 CrossSteps = Annotated[
     list[str] | None,
     typer.Option(
-        help="Fraction of the steps with the source's cross-attention, or WORD=FRACTION; what the checkpoint "
-        "recommends if left out."
+        help="Fraction of the steps that use the source's cross-attention, or WORD=FRACTION; default: the "
+        "checkpoint's recommendation."
     ),
 ]
 SelfSteps = Annotated[
     float | None,
     typer.Option(
-        help="Fraction of the steps with the source's self-attention; what the checkpoint recommends if left out."
+        help="Fraction of the steps that use the source's self-attention; default: the checkpoint's "
+        "recommendation."
     ),
 ]
 Blend = Annotated[
     bool | None,
     typer.Option(
         "--blend/--no-blend",
-        help="Keep the source where the edited words are not attended to; what the checkpoint recommends if left "
-        "out.",
+        help="Keep the source where the edited words have no attention; default: the checkpoint's recommendation.",
     ),
 ]
 Strength = Annotated[
     float | None,
     typer.Option(
-        help="Share of the noise schedule that is run, up to 1; what the checkpoint recommends if left out."
+        help="Fraction of the noise schedule to run, at most 1; default: the checkpoint's recommendation."
     ),
 ]
-Clip = Annotated[
-    Path | None, typer.Option(help="Real clip to edit, of which the source prompt says what is heard.")
-]
+Clip = Annotated[Path | None, typer.Option(help="Real clip to edit; the source prompt describes it.")]
 
 
 _Choice = tuple[str | None, str | None, bool, str | None, str]  # model, revision, offline, device, precision
 
 
 class Inversion(StrEnum):
-    """How a real clip is generated again."""
+    """How a real clip is reconstructed."""
 
     NEGATIVE_PROMPT = "negative-prompt"
     DDIM = "ddim"
 
 
-Inverted = Annotated[Inversion, typer.Option(help="With a clip: how it is generated again.")]
+Inverted = Annotated[Inversion, typer.Option(help="How to reconstruct the clip, with --clip.")]
 
 
 @edit.command()
 @command
 def swap(
     source: Annotated[str, typer.Argument(help="Prompt, for example 'a dog barks'.")],
-    target: Annotated[str, typer.Argument(help="The same with other words in place of some: 'a cat meows'.")],
+    target: Annotated[str, typer.Argument(help="The prompt with some words replaced: 'a cat meows'.")],
     out: RunFolder,
     weight: Weights = None,
     cross_steps: CrossSteps = None,
@@ -107,7 +107,7 @@ def swap(
     precision: Precision = "float32",
     overwrite: ReplaceRun = False,
 ) -> dict[str, Any]:
-    """Put other words in place of some, and keep when and where each sounds."""
+    """Replace words of a prompt, and keep the timing of each sound."""
     return _run(
         lambda: _prompt_edit(
             ("swap", source, target), weight, cross_steps, self_steps, blend,
@@ -122,7 +122,7 @@ def swap(
 @command
 def refine(
     source: Annotated[str, typer.Argument(help="Prompt, for example 'a dog barks'.")],
-    target: Annotated[str, typer.Argument(help="The same with words added: 'a big dog barks loudly'.")],
+    target: Annotated[str, typer.Argument(help="The prompt with added words: 'a big dog barks loudly'.")],
     out: RunFolder,
     weight: Weights = None,
     cross_steps: CrossSteps = None,
@@ -143,7 +143,7 @@ def refine(
     precision: Precision = "float32",
     overwrite: ReplaceRun = False,
 ) -> dict[str, Any]:
-    """Add words to a prompt, and keep when and where the others sound."""
+    """Add words to a prompt, and keep the timing of the other sounds."""
     return _run(
         lambda: _prompt_edit(
             ("refine", source, target), weight, cross_steps, self_steps, blend,
@@ -178,7 +178,7 @@ def reweight(
     precision: Precision = "float32",
     overwrite: ReplaceRun = False,
 ) -> dict[str, Any]:
-    """Make words louder or softer: 1 changes nothing, 0 takes a word's attention away, below 0 turns it round."""
+    """Make words louder or softer: 1 changes nothing, 0 removes a word's attention, below 0 inverts it."""
     return _run(
         lambda: _prompt_edit(
             ("reweight", prompt, prompt), weight, cross_steps, self_steps, blend,
@@ -192,8 +192,8 @@ def reweight(
 @edit.command()
 @command
 def inpaint(
-    clip: Annotated[Path, typer.Argument(help="Audio file: WAV, FLAC or OGG; its first 10.24 s are taken.")],
-    prompt: Annotated[str, typer.Argument(help="What is to be heard in the part that is drawn anew.")],
+    clip: Annotated[Path, typer.Argument(help="Audio file: WAV, FLAC or OGG; the first 10.24 s are used.")],
+    prompt: Annotated[str, typer.Argument(help="Description of the sound in the regenerated part.")],
     out: RunFolder,
     span: Annotated[tuple[float, float] | None, typer.Option(help="Start and end in seconds.")] = None,
     band: Annotated[tuple[float, float] | None, typer.Option(help="Lowest and highest frequency in Hz.")] = None,
@@ -210,7 +210,7 @@ def inpaint(
     precision: Precision = "float32",
     overwrite: ReplaceRun = False,
 ) -> dict[str, Any]:
-    """Draw a span of a clip, a band of it, or the box of both anew; the rest stays the original waveform."""
+    """Regenerate a time span of a clip, a frequency band, or a span of a band; the rest keeps its waveform."""
 
     def request() -> EditRequest:
         from attnviz.editing.requests import ClipEditRequest
@@ -224,8 +224,8 @@ def inpaint(
 @edit.command()
 @command
 def style(
-    clip: Annotated[Path, typer.Argument(help="Audio file: WAV, FLAC or OGG; its first 10.24 s are taken.")],
-    prompt: Annotated[str, typer.Argument(help="What is to be heard.")],
+    clip: Annotated[Path, typer.Argument(help="Audio file: WAV, FLAC or OGG; the first 10.24 s are used.")],
+    prompt: Annotated[str, typer.Argument(help="Description of the new sound.")],
     out: RunFolder,
     strength: Strength = None,
     num_inference_steps: Steps = None,
@@ -240,7 +240,7 @@ def style(
     precision: Precision = "float32",
     overwrite: ReplaceRun = False,
 ) -> dict[str, Any]:
-    """Turn a clip towards a prompt."""
+    """Change a clip towards a prompt."""
 
     def request() -> EditRequest:
         from attnviz.editing.requests import ClipEditRequest
@@ -298,12 +298,12 @@ def _prompt_edit(
 
 
 def numbers_of_words(option: str, given: list[str], *, alone: bool) -> dict[Any, float]:
-    """Read ``WORD=NUMBER``, ``WORD#OCCURRENCE=NUMBER`` and, where it may stand alone, ``NUMBER``.
+    """Parse ``WORD=NUMBER``, ``WORD#OCCURRENCE=NUMBER`` and, if `alone`, ``NUMBER``.
 
     Raises
     ------
     AttnVizError
-        If one is none of these, or a word is given twice.
+        If a text has another form, or a word is given twice.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""``attnviz explain``: maps of a real clip, with a caption of what is heard in it."""
+"""``attnviz explain``: maps of a real clip for a caption."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from attnviz.terminal import command, rows, say, talk
 
 
 class Method(StrEnum):
-    """What the model looks at."""
+    """The input of the model."""
 
     NOISING = "noising"
     INVERSION = "inversion"
@@ -35,45 +35,48 @@ class Method(StrEnum):
 @command
 def explain(
     clip: Annotated[Path, typer.Argument(help="Audio file: WAV, FLAC or OGG, of any length.")],
-    caption: Annotated[str, typer.Argument(help="What is heard in it, for example 'a dog barks'.")],
+    caption: Annotated[str, typer.Argument(help="Description of the clip, for example 'a dog barks'.")],
     out: RunFolder,
     events: Annotated[
-        Path | None, typer.Option("--events", "-e", help="File of the clip's sound events, of any known format.")
+        Path | None,
+        typer.Option("--events", "-e", help="File of the clip's sound events, in any supported format."),
     ] = None,
     readout: Readout = "mean",
     model: Model = None,
     method: Annotated[
         Method,
-        typer.Option(help="Look at the noised clip, at its DDIM inversion, or at its predicted clean self."),
+        typer.Option(help="Input of the model: the noised clip, its DDIM inversion, or its predicted clean clip."),
     ] = Method.NOISING,
     timestep: Annotated[
         list[int] | None,
-        typer.Option(min=0, help="Timestep looked at; may be given several times. 50, 150, 250, 400 if left out."),
+        typer.Option(min=0, help="Timestep at which maps are read, repeatable; default: 50, 150, 250, 400."),
     ] = None,
     draws: Annotated[
-        int | None, typer.Option(min=1, help="Noising, predicted: noise draws a timestep; 4 if left out.")
+        int | None, typer.Option(min=1, help="Noising, predicted: noise draws per timestep; default: 4.")
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(min=0, help="Noising, predicted: seed of the noise; 0 if left out.")
+        int | None, typer.Option(min=0, help="Noising, predicted: seed of the noise; default: 0.")
     ] = None,
     inversion_steps: Annotated[
-        int | None, typer.Option(min=1, help="Inversion: steps over the whole schedule; 20 if left out.")
+        int | None, typer.Option(min=1, help="Inversion: steps over the whole schedule; default: 20.")
     ] = None,
     look_timestep: Annotated[
         int | None,
-        typer.Option(min=0, help="Predicted: timestep told while looking at the prediction; 0 if left out."),
+        typer.Option(min=0, help="Predicted: timestep given to the model with the predicted clip; default: 0."),
     ] = None,
     overlap: Annotated[
-        float | None, typer.Option(help="Seconds that windows of a clip over 10.24 s share; 2.56 if left out.")
+        float | None, typer.Option(help="Overlap in seconds of the windows of a clip over 10.24 s; default: 2.56.")
     ] = None,
     own_level: Annotated[
-        bool, typer.Option("--own-level", help="Leave the clip's level alone instead of scaling its peak to 0.95.")
+        bool, typer.Option("--own-level", help="Keep the clip's level instead of scaling its peak to 0.95.")
     ] = False,
     randomize: Annotated[
         str | None,
-        typer.Option(help="Shuffle the weights of so many blocks from the output, or up to the one of that name."),
+        typer.Option(help="Randomize the weights of this many blocks from the output, or up to the named block."),
     ] = None,
-    randomize_seed: Annotated[int | None, typer.Option(min=0, help="Seed of the shuffle; 0 if left out.")] = None,
+    randomize_seed: Annotated[
+        int | None, typer.Option(min=0, help="Seed of the randomization; default: 0.")
+    ] = None,
     keep: Keep = None,
     special_tokens: SpecialTokens = False,
     revision: Revision = None,
@@ -82,7 +85,7 @@ def explain(
     precision: Precision = "float32",
     overwrite: ReplaceRun = False,
 ) -> dict[str, Any]:
-    """Map every word of a caption on a real clip, and score the maps where the clip's events are known."""
+    """Map every word of a caption on a real clip, and score the maps if the clip's events are given."""
     begun(out, overwrite=overwrite)
     from attnviz import jobs
     from attnviz.explaining.run import Explanation, explain_to_run

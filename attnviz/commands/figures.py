@@ -1,4 +1,4 @@
-"""``attnviz figures``: the figures of a paper, from saved runs."""
+"""``attnviz figures``: draw the figures of a paper from saved runs."""
 
 from __future__ import annotations
 
@@ -24,20 +24,18 @@ FIGURES = Kind("figures")
 
 @command
 def figures(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders; several are compared, too.", metavar="RUN...")],
-    style: Annotated[str, typer.Option(help="Sizes and type of the figures: paper.")] = "paper",
-    word: Annotated[
-        list[str] | None, typer.Option("--word", "-w", help="A phrase to draw; may be given several times.")
-    ] = None,
+    runs: Annotated[list[Path], typer.Argument(help="Run folders; several are also compared.", metavar="RUN...")],
+    style: Annotated[str, typer.Option(help="Sizes and fonts of the figures: paper.")] = "paper",
+    word: Annotated[list[str] | None, typer.Option("--word", "-w", help="Phrase to draw, repeatable.")] = None,
     readout: Readout = "mean",
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder to write; of one run RUN/figures where left out.")
+        Path | None, typer.Option("--out", "-o", help="Output folder; default for one run: RUN/figures.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing figures.")] = False,
 ) -> dict[str, Any]:
     """Draw the figures of a paper from saved runs, as PDF and PNG; no model is loaded.
 
-    Ends with status 3 where a figure was left out, and says which, and why.
+    The exit status is 3 if figures were left out; they are listed with the reasons.
     """
     if out is None and len(runs) == 1:
         check_out(runs[0] / "figures", overwrite=overwrite)
@@ -51,9 +49,9 @@ def figures(
     from attnviz.report.saved_run import read_saved_run
 
     if style not in STYLES:
-        raise AttnVizError(f"--style {style} is unknown; there is {', '.join(STYLES)}.")
+        raise AttnVizError(f"--style {style} is unknown; known: {', '.join(STYLES)}.")
     if out is None and len(runs) > 1:
-        raise OutputError(f"{len(runs)} runs need one folder for their figures: say which with --out.")
+        raise OutputError(f"{len(runs)} runs need one folder for their figures: give it with --out.")
     target = runs[0] / "figures" if out is None else out
     if out is not None:
         check_free(target, overwrite=overwrite, kind=FIGURES)
@@ -62,7 +60,7 @@ def figures(
         run = read_saved_run(folder)
         spans = tuple(run.maps.tokens[0].phrase_span(phrase) for phrase in word or ())
         for span in spans or [one.span for one in run.maps.occurrences(0)[:1]]:
-            run.maps.heatmap(span, readout=readout)  # or an error, before anything is drawn
+            run.maps.heatmap(span, readout=readout)  # raise errors before drawing
         prefix = f"{name}: " if len(runs) > 1 else ""
         found, reason = _diagnosis(run, readout)
         if found is None:
@@ -87,7 +85,7 @@ def figures(
 
 
 def _named(runs: list[Path]) -> dict[str, Path]:
-    """Name run folders: by their last part, where that tells them apart."""
+    """Name runs by their folder, with the parent folder if names repeat."""
     from attnviz.errors import OutputError
 
     names = [run.resolve().name for run in runs]
@@ -95,14 +93,14 @@ def _named(runs: list[Path]) -> dict[str, Path]:
         names = [f"{run.resolve().parent.name}-{run.resolve().name}" for run in runs]
     if len(set(names)) < len(names) or f"{_COMPARISON}.pdf" in names:
         raise OutputError(
-            f"The runs go by the names {', '.join(names)}, which do not tell them apart. Was one given twice? "
-            "Rename others."
+            f"The runs have the names {', '.join(names)}, which are not unique or are reserved. Was a run given "
+            "twice? Otherwise rename a folder."
         )
     return dict(zip(names, runs, strict=True))
 
 
 def _diagnosis(run: SavedRun, readout: str) -> tuple[Diagnosis | None, str]:
-    """Look for signs of failure; None and the reason where nothing can be looked for."""
+    """Diagnose the maps; return None and the reason if that is impossible."""
     from attnviz.diagnosis import diagnose
     from attnviz.errors import MapsError
 
@@ -113,7 +111,7 @@ def _diagnosis(run: SavedRun, readout: str) -> tuple[Diagnosis | None, str]:
 
 
 def _draw_all(figures: FigureSet, folder: Path, prefix: str, drawn: list[str], left_out: dict[str, str]) -> None:
-    """Write every figure the run has the material of, and note why it has not that of others."""
+    """Draw every figure that the run has data for, and record why others are left out."""
     from attnviz.errors import EventsError, MapsError, PromptError
 
     before = len(drawn)
@@ -127,7 +125,7 @@ def _draw_all(figures: FigureSet, folder: Path, prefix: str, drawn: list[str], l
         drawn.append(f"{prefix}{name}")
     if len(drawn) == before:
         reasons = " ".join(dict.fromkeys(left_out.values()))
-        raise MapsError(f"{figures.run.folder} has the material of no figure. {reasons}")
+        raise MapsError(f"{figures.run.folder} has no data for any figure. {reasons}")
 
 
 def _compare(
@@ -155,7 +153,7 @@ def _compare(
 def _save(figure: Figure, path: Path, style: Style) -> None:
     import matplotlib as mpl
 
-    # Type 42: letters stay text, to be searched and edited; publishers refuse matplotlib's own Type 3.
+    # Type 42 keeps letters as text to search and edit; publishers reject matplotlib's default, Type 3.
     with mpl.rc_context({"pdf.fonttype": 42, "pdf.use14corefonts": False}):
         figure.savefig(path.with_name(f"{path.name}.pdf"), metadata={"CreationDate": None})
     figure.savefig(path.with_name(f"{path.name}.png"), dpi=style.dpi)

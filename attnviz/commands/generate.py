@@ -1,4 +1,4 @@
-"""``attnviz generate``: audio from a prompt, with a map of every word."""
+"""``attnviz generate``: generate audio from a prompt, with a map of every word."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from attnviz.terminal import command, talk
 
 @command
 def generate(
-    prompt: Annotated[str, typer.Argument(help="What is to be heard, for example 'a dog barks'.")],
+    prompt: Annotated[str, typer.Argument(help="Description of the sound, for example 'a dog barks'.")],
     out: RunFolder,
     model: Model = None,
     num_inference_steps: Steps = None,
@@ -36,7 +36,7 @@ def generate(
     guidance: Guidance = None,
     guidance_interval: GuidanceInterval = None,
     negative: Negative = None,
-    duration: Annotated[float, typer.Option(help="Seconds of audio, at most 10.24.")] = 10.0,
+    duration: Annotated[float, typer.Option(help="Duration in seconds, at most 10.24.")] = 10.0,
     keep: Keep = None,
     special_tokens: SpecialTokens = False,
     revision: Revision = None,

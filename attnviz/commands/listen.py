@@ -1,4 +1,4 @@
-"""``attnviz listen``: the sound events of a clip."""
+"""``attnviz listen``: detect the sound events of a clip."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from attnviz.terminal import announce, check_out, command, printable, rows, say,
 if TYPE_CHECKING:
     from attnviz.sounds.hearing import Hearing
 
-_STRONGEST = 3  # classes named on the terminal
+_STRONGEST = 3  # classes shown on the terminal
 
 
 @command
 def listen(
     clip: Annotated[Path, typer.Argument(help="Audio file: WAV, FLAC or OGG.")],
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="TSV file of the events to write.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="TSV file for the events.")] = None,
     model: Annotated[
         Path | None,
-        typer.Option("--model", "-m", help="Folder of a trained listener; the bundled one if left out."),
+        typer.Option("--model", "-m", help="Folder of a trained listener; default: the bundled one."),
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an existing TSV file of events.")
     ] = False,
 ) -> dict[str, Any]:
-    """Find the sound events of a clip: which of ten classes sounds, and when."""
+    """Detect the sound events of a clip: which of ten classes sounds, and when."""
     if out is not None:
         check_out(out, overwrite=overwrite)
     announce("Loading PyTorch and the listener")
@@ -38,7 +38,7 @@ def listen(
     from attnviz.io.storage import whole_or_nothing
     from attnviz.sounds import listening
 
-    # The place is looked at before the clip is, and nothing is left there if the clip cannot be heard.
+    # Check the output path before reading the clip; write nothing if the clip cannot be read.
     place = whole_or_nothing(out, overwrite=overwrite, replaceable=is_tsv) if out is not None else nullcontext()
     with place as partial:
         hearing = listening.listen(clip, model=model)
@@ -73,7 +73,7 @@ def _show(hearing: Hearing) -> None:
 
 
 def _nothing(hearing: Hearing) -> str:
-    """Say why there is no event: silence, or other sounds."""
+    """Explain why there is no event: silence, or other sounds."""
     from attnviz.audio.levels import INAUDIBLE_DBFS
 
     loudest = None if hearing.levels is None else float(hearing.levels.max())

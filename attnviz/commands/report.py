@@ -1,4 +1,4 @@
-"""``attnviz report``: one HTML file of a run, or of two, to be looked at and listened to."""
+"""``attnviz report``: write an HTML report of one or two runs, with audio."""
 
 from __future__ import annotations
 
@@ -12,25 +12,23 @@ from attnviz.terminal import announce, check_out, command, say
 
 @command
 def report(
-    run: Annotated[Path, typer.Argument(help="Run folder, as generate, explain and edit write it.")],
+    run: Annotated[Path, typer.Argument(help="Run folder of generate, explain or edit.")],
     other: Annotated[
-        Path | None, typer.Argument(help="Another run folder, to stand beside the first.", metavar="[RUN]")
+        Path | None, typer.Argument(help="Second run folder, shown beside the first.", metavar="[RUN]")
     ] = None,
     phrase: Annotated[
         list[str] | None,
-        typer.Option("--phrase", "-p", help="A phrase of the prompt to offer; may be given several times."),
+        typer.Option("--phrase", "-p", help="Phrase of the prompt to offer, repeatable."),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(
-            "--out", "-o", help="HTML file to write; left out: RUN/report.html, of two runs RUN-RUN.html beside."
-        ),
+        typer.Option("--out", "-o", help="HTML file; default: RUN/report.html, or RUN-RUN.html beside two runs."),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a report that is there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing report.")] = False,
 ) -> dict[str, Any]:
-    """Write one HTML file that plays a run's audio beside the map of every word; opens without network.
+    """Write one HTML file with a run's audio and the map of every word; it works without a network.
 
-    Two runs stand side by side, with one clock and one colour scale; so do an edit and its source.
+    Two runs, or an edit and its source, are shown side by side with one clock and one colour scale.
     """
     if out is not None:
         target = out

@@ -1,4 +1,4 @@
-"""What the commands that write run folders have in common: how they begin, and what they say of the run."""
+"""Start and end of the commands that write run folders."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 
 def begun(out: Path, *, overwrite: bool) -> None:
-    """Refuse a place that is taken, and say that the model is loaded, before what takes seconds to import."""
+    """Check the output path and announce loading, before slow imports."""
     check_out(out, overwrite=overwrite)
     announce("Loading PyTorch and the model")
     quieten_libraries()
 
 
 def written(run: Written) -> dict[str, Any]:
-    """Say what a run holds, and return it for JSON."""
+    """Print the content of a run, and return it for JSON."""
     maps = run.maps
     say(repr(maps))
     say(f"\nWritten to {run.folder}: {', '.join(run.files)}")

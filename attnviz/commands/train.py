@@ -1,4 +1,4 @@
-"""``attnviz train``: one part of the model from a configuration."""
+"""``attnviz train``: train one part of the model from a configuration."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SHIPPED = tuple(sorted(path.stem for path in (Path(__file__).parents[1] / "trai
 
 
 class Part(StrEnum):
-    """What can be trained."""
+    """Parts that can be trained."""
 
     VAE = "vae"
     VOCODER = "vocoder"
@@ -25,28 +25,28 @@ class Part(StrEnum):
 
 @command
 def train(
-    part: Annotated[Part, typer.Argument(help="What to train.")],
-    data: Annotated[Path, typer.Option("--data", help="Folder of ESC-10; `attnviz data esc10` makes one.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Run folder to write.")],
+    part: Annotated[Part, typer.Argument(help="Part to train.")],
+    data: Annotated[Path, typer.Option("--data", help="Folder of ESC-10, as created by `attnviz data esc10`.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Output run folder.")],
     config: Annotated[
         str | None,
         typer.Option(
             "--config",
-            help=f"TOML file, or one that ships: {', '.join(_SHIPPED)} (auffusion is the paper's recipe); that of "
-            "the part's name if left out.",
+            help=f"TOML file, or a bundled configuration: {', '.join(_SHIPPED)} (auffusion is the paper's "
+            "recipe); default: the bundled one of the part's name.",
             autocompletion=complete(*_SHIPPED),
         ),
     ] = None,
     cache: Annotated[
-        Path, typer.Option("--cache", help="Folder that keeps composed scenes, 0.85 MB each, for other trainings.")
+        Path, typer.Option("--cache", help="Folder of composed scenes, 0.85 MB each, reused by other trainings.")
     ] = Path("~/.cache/attnviz"),
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's newest checkpoint.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume from the run's newest checkpoint.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing run folder.")] = False,
     threads: Annotated[
-        int | None, typer.Option(min=1, max=1024, help="CPU threads; PyTorch's choice if left out.")
+        int | None, typer.Option(min=1, max=1024, help="CPU threads; default: PyTorch's choice.")
     ] = None,
 ) -> dict[str, Any]:
-    """Train one part of the model; stop it when you like, and go on with --resume."""
+    """Train one part of the model. A training can be interrupted, and resumed with --resume."""
     announce("Loading PyTorch")
     quieten_libraries()
     import torch
@@ -56,7 +56,7 @@ def train(
     from attnviz.training.config import CONFIGS, read_config
     from attnviz.training.loop import train as train_part
 
-    wanted = part if config is None else config  # an empty text is no configuration
+    wanted = part if config is None else config  # an empty string is not a missing option
     shipped = {path.stem: path for path in CONFIGS.glob("*.toml")}
     settings = read_config(shipped.get(wanted, wanted))
     if settings.part != part:
