@@ -1,7 +1,7 @@
-"""attnviz: which sound each word of a prompt made, when and at which frequencies.
+"""attnviz: map each word of a prompt to the time and frequency of its sound.
 
-Submodules are imported on first use: ``attnviz.plots`` needs no import of its own. What attnviz does is logged
-under the name ``attnviz``: ``logging.basicConfig(); logging.getLogger("attnviz").setLevel("INFO")`` shows it.
+Submodules are imported on first use: ``attnviz.plots`` works after ``import attnviz``. attnviz logs under the name
+``attnviz``: ``logging.basicConfig(); logging.getLogger("attnviz").setLevel("INFO")`` shows the messages.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
         AuffusionPipeline,
     )
 
-logging.getLogger(__name__).addHandler(logging.NullHandler())  # silent unless the caller asks for it
+logging.getLogger(__name__).addHandler(logging.NullHandler())  # silent unless the caller configures logging
 
-# Resolved on first use, so that `import attnviz` and the command line's --help need not wait for torch.
+# Resolved on first use, so that `import attnviz` and the command line's --help do not wait for torch.
 _HOMES = {
     "align": "attnviz.api",
     "diagnose": "attnviz.diagnosis",

@@ -1,4 +1,4 @@
-"""The front door: a checkpoint loaded, a pipeline traced, a real clip explained, a clip listened to."""
+"""The main functions: load a checkpoint, trace a pipeline, explain a clip, detect and align events."""
 
 from __future__ import annotations
 
@@ -40,27 +40,27 @@ def load(
     Parameters
     ----------
     model : str or path-like, optional
-        Left out: the model that ships with the package, which knows ten sounds. Otherwise a folder in one of the
+        Default: the bundled model, which knows ten sounds. Otherwise a folder in one of the
         published layouts, or the name of a repository on the Hugging Face hub:
         ``"auffusion/auffusion"``, ``"auffusion/auffusion-full"``, ``"auffusion/auffusion-full-no-adapter"``.
     revision : str, optional
         Branch, tag or commit of the hub repository.
     torch_dtype : torch.dtype, optional
-        Precision of every part; float32 where left out.
+        Dtype of every part; default: float32.
     local_files_only : bool
-        Look only into the local cache of the hub.
+        Use only the local cache of the hub.
     cache_dir : path-like, optional
-        Where hub files are kept, if not at the default place.
+        Cache folder of the hub, if not the default.
 
     Returns
     -------
     AuffusionPipeline
-        A diffusers pipeline; ``pipe.to("cuda")`` and the like are diffusers' own.
+        A diffusers pipeline; ``pipe.to("cuda")`` and other methods are those of diffusers.
 
     Raises
     ------
     CheckpointError
-        Naming the file that is missing or malformed, and what was expected of it.
+        If a file is missing or malformed. The message names the file and what was expected.
     """
     pipe = AuffusionPipeline.from_pretrained(
         bundled.FOLDER if model is None else model,
@@ -69,7 +69,7 @@ def load(
         local_files_only=local_files_only,
         cache_dir=cache_dir,
     )
-    if model is None:  # not where this machine keeps it
+    if model is None:  # record the model's name, not its path on this machine
         pipe.register_to_config(_name_or_path=bundled.NAME, _revision=__version__)
     _logger.info("loaded %s in %s", pipe.config["_name_or_path"], pipe.unet.dtype)
     return pipe
@@ -86,22 +86,22 @@ def trace(
 ) -> Trace:
     """Observe the cross-attention of a pipeline's calls; a context manager.
 
-    Every cross-attention layer is observed, or an error is raised and none is. What the pipeline computes
-    stays the same to the last bit. Each map lies on the grid its layer really had: rows and columns are
-    read from the tensor, never guessed from a count.
+    Either every cross-attention layer is observed, or an error is raised and none is. The output of the pipeline
+    does not change by a single bit. Each map has the grid of its layer: rows and columns are read from the tensor,
+    never guessed from a count.
 
     Parameters
     ----------
     pipe : diffusers.DiffusionPipeline
         An Auffusion pipeline, or a plain ``StableDiffusionPipeline``.
     keep : collection of {"step", "head"}
-        Axes kept; the others are averaged as they come.
+        Axes to keep; the others are averaged during the call.
     tokens : {"text", "all"}
-        ``"text"`` leaves padding out; start and end tokens are kept.
+        ``"text"`` omits padding and keeps start and end tokens.
     branch : {"conditional", "both"}
-        ``"both"`` keeps the unconditional branch too, which needs guidance.
+        ``"both"`` also keeps the unconditional branch, which requires guidance.
     max_bytes : int
-        What the maps may take, in bytes; settled at the first denoiser call, before more is computed.
+        Upper limit of the maps' size in bytes; checked at the first denoiser call.
 
     Returns
     -------
@@ -111,12 +111,12 @@ def trace(
     Raises
     ------
     CaptureError
-        If the pipeline has no U-Net; on entering, if a layer cannot be observed faithfully (unknown
-        attention processor, ``torch.compile``, token merging) or the U-Net is traced already; during the
-        call, if attention is NaN or the maps exceed `max_bytes` (`MemoryBudgetError`).
+        If the pipeline has no U-Net; on entry, if a layer cannot be observed faithfully (unknown attention
+        processor, ``torch.compile``, token merging) or the U-Net is already traced; during the call, if attention
+        is NaN or the maps exceed `max_bytes` (`MemoryBudgetError`).
 
     Notes
     -----
-    An interrupt or error inside the block keeps the steps seen to their end; ``t.maps.complete`` is False.
+    After an interrupt or error inside the block, the completed steps are kept, and ``t.maps.complete`` is False.
     """
     return Trace(pipe, keep=keep, tokens=tokens, branch=branch, max_bytes=max_bytes)

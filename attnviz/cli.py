@@ -1,4 +1,4 @@
-"""The command line: the commands of `attnviz.commands`, none of which imports PyTorch before it runs."""
+"""The command line: commands of `attnviz.commands`, none of which imports PyTorch before it runs."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from attnviz.terminal import console
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Which sound did each word of a prompt make, when, and at which frequencies?",
-    epilog="Exit status: 0 done, 1 refused, 2 wrong usage, 3 done in part, 130 interrupted.",
+    help="Map each word of a prompt to the time and frequency of its sound.",
+    epilog="Exit status: 0 success, 1 error, 2 wrong usage, 3 partial result, 130 interrupted.",
 )
 
 
 @app.callback(invoke_without_command=True)
 def main(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
-    """Show the version where asked for."""
+    """Print the version on request."""
     if version:
         import attnviz
 

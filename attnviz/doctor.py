@@ -1,4 +1,4 @@
-"""A checkpoint examined: its files, its licence, and two steps of generation with capture."""
+"""Check a checkpoint: its files, its licence, and two steps of generation with capture."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ _FRONT_MATTER = re.compile(r"\s*---[ \t]*\n(.*?\n)??---[ \t]*(?:\n|\Z)", re.DOTA
 
 
 def examine(choice: ModelChoice) -> Iterator[tuple[str, str]]:
-    """Examine a checkpoint, one finding after another.
+    """Check a checkpoint, one finding at a time.
 
     Yields
     ------
     check, found : str
-        What was looked at, and what was found.
+        What was checked, and the finding.
 
     Raises
     ------
     AttnVizError
-        At the first thing that is wrong.
+        At the first problem.
     """
     choice.settle()
     model = bundled.FOLDER if choice.model is None else choice.model
@@ -48,7 +48,7 @@ def examine(choice: ModelChoice) -> Iterator[tuple[str, str]]:
             count = sum(parameter.numel() for parameter in module.parameters())
             yield name, f"{type(module).__name__}, {count / 1e6:.1f} M parameters"
     if pipe.vocoder is None:
-        yield "vocoder", "none: audio is made by Griffin-Lim"
+        yield "vocoder", "none: audio is reconstructed by Griffin-Lim"
     yield "scheduler", type(pipe.scheduler).__name__
     yield from recommendations(pipe.recommended)
     audio, _, maps = Generation("a dog barks", Sampling(2)).run(pipe)
@@ -59,9 +59,9 @@ def examine(choice: ModelChoice) -> Iterator[tuple[str, str]]:
 
 
 def recommendations(recommended: RecommendedSettings) -> Iterator[tuple[str, str]]:
-    """List the settings a checkpoint recommends, a line for each purpose."""
+    """List the settings that a checkpoint recommends, one line per purpose."""
     if not recommended.of:
-        yield "recommended", "nothing: where no settings are given, the authors' are taken"
+        yield "recommended", "nothing: the authors' settings are the defaults"
     for purpose, settings in recommended.of.items():
         yield "recommended", f"{purpose}: " + ", ".join(f"{name} {value}" for name, value in settings.items())
 
@@ -69,30 +69,30 @@ def recommendations(recommended: RecommendedSettings) -> Iterator[tuple[str, str
 def licence(folder: Path) -> str:
     """Read a checkpoint's licence from its model card, LICENSE file or model_index.json.
 
-    A file that is missing or malformed states none.
+    A missing or malformed file is skipped.
     """
     if stated := _in_card(_text(folder / "README.md") or ""):
-        return f"{stated} (as README.md says)"
+        return f"{stated} (from README.md)"
     for name in ("LICENSE", "LICENSE.md", "LICENSE.txt"):
         text = _text(folder / name)
         if text is not None:
             lines = text.strip().splitlines()
             return f"{lines[0].strip() if lines else 'empty file'} ({name})"
     if stated := _in_index(_text(folder / "model_index.json") or ""):
-        return f"{stated} (as model_index.json says)"
-    return "not stated: no license in README.md, no LICENSE file. Ask its authors before you publish with it."
+        return f"{stated} (from model_index.json)"
+    return "not stated: no license in README.md, no LICENSE file. Ask its authors before you publish results."
 
 
 def _in_card(card: str) -> str:
-    """The licence in a model card's YAML front matter; empty where none is stated."""
+    """Return the licence in a model card's YAML front matter, or an empty string."""
     front = _FRONT_MATTER.match(card)
     try:
         stated: Any = yaml.safe_load(front.group(1) or "") if front else None
-    except (yaml.YAMLError, ValueError, RecursionError):  # ValueError: a date that is none
+    except (yaml.YAMLError, ValueError, RecursionError):  # ValueError: an invalid date
         return ""
     if not isinstance(stated, dict):
         return ""
-    # "other" is the hub's word for a licence it does not list; its name stands beside it.
+    # "other" is the hub's value for a licence it does not list; license_name then names it.
     named = _joined(stated.get("license_name"))
     listed = _joined(stated.get("license"))
     return f"{named} (other)" if named and listed in ("", "other") else listed
@@ -107,13 +107,13 @@ def _in_index(index: str) -> str:
 
 
 def _joined(value: object) -> str:
-    """One value, or a list of several, as one line of text; empty for nothing."""
+    """Join one value or a list of values into one line of text; empty if there is none."""
     values = value if isinstance(value, list) else [value]
     return ", ".join(" ".join(str(each).split()) for each in values if each is not None and str(each).strip())
 
 
 def _text(path: Path) -> str | None:
-    """A text file's content without its byte order mark; None where there is none to read."""
+    """Return a text file's content without its byte order mark, or None if the file cannot be read."""
     try:
         return path.read_text("utf-8-sig", errors="replace")
     except OSError:

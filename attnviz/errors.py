@@ -1,6 +1,6 @@
-"""The one error family: every refusal of attnviz is an :class:`AttnVizError`.
+"""Errors and warnings: every error that attnviz raises on purpose is an :class:`AttnVizError`.
 
-A message states what was given, what is allowed, and the likely mistake.
+A message states the value, the allowed values, and the likely mistake.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _BETWEEN = frozenset({"attnviz", "contextlib", "diffusers", "functools", "torch"
 
 
 class AttnVizError(Exception):
-    """Base class of every error attnviz raises on purpose."""
+    """Base class of every error that attnviz raises on purpose."""
 
 
 class ArgumentError(AttnVizError):
@@ -21,51 +21,51 @@ class ArgumentError(AttnVizError):
 
 
 class AudioError(AttnVizError):
-    """Audio, spectrogram or grid that cannot be used: wrong rate, size, range or file."""
+    """Invalid audio, spectrogram or grid: wrong rate, size, range or file."""
 
 
 class CheckpointError(AttnVizError):
-    """A checkpoint that is missing a file, is malformed, or is of an unknown kind."""
+    """A checkpoint with a missing or malformed file, or of an unknown type."""
 
 
 class PromptError(AttnVizError):
-    """A prompt that cannot be used, or a word that is not in it (or was cut off)."""
+    """An invalid prompt, or a word that is not in it (or was cut off)."""
 
 
 class CaptureError(AttnVizError):
-    """Attention that cannot be captured faithfully, so is not captured at all."""
+    """Attention that cannot be captured faithfully, so that nothing is captured."""
 
 
 class MemoryBudgetError(CaptureError):
-    """The maps asked for do not fit the byte budget that was stated beforehand."""
+    """The requested maps exceed the byte budget."""
 
 
 class MapsError(AttnVizError):
-    """A question the maps at hand cannot answer, or a map file that cannot be read."""
+    """A request that the maps cannot answer, or a map file that cannot be read."""
 
 
 class EventsError(AttnVizError):
-    """Events that cannot be used: a missing column, impossible times, a file that is no event file."""
+    """Invalid events: a missing column, impossible times, a file without events."""
 
 
 class OutputError(AttnVizError):
-    """An output that exists already, or a place that cannot be written to."""
+    """An output that exists already, or a path that cannot be written."""
 
 
 class TrainingError(AttnVizError):
-    """A training that cannot start or go on: its configuration, its data, or the state it would resume from."""
+    """A training that cannot start or resume: its configuration, data or saved state is invalid."""
 
 
 class AttnVizWarning(UserWarning):
-    """Base class of every warning attnviz gives on purpose."""
+    """Base class of every warning that attnviz issues on purpose."""
 
 
 class TruncationWarning(AttnVizWarning):
-    """Words at the end of a prompt were cut off at the encoder's limit."""
+    """Words at the end of a prompt were cut off at the encoder's length limit."""
 
 
 class InaudibleWarning(AttnVizWarning):
-    """Audio, or a word's part of it, is too quiet to be heard."""
+    """Audio, or the part of a word in it, is too quiet to be heard."""
 
 
 class UnknownSoundWarning(AttnVizWarning):

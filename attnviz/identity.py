@@ -1,17 +1,17 @@
-"""What acted on a denoiser: digests of its weights, of all else in its modules that acts, and of its inputs.
+"""Digest what acts on a denoiser: its weights, the rest of its modules' state, and its inputs.
 
-A list of known settings is never complete: a fused LoRA, FreeU, a control image or another tool's hook change what
-a model computes, and no setting says so. Two runs are runs of one model where these digests agree:
+A list of known settings is never complete: a fused LoRA, FreeU, a control image or another tool's hook changes the
+output of a model without appearing in its settings. Two runs belong to the same model if these digests agree:
 
 weights
-    Parameters and buffers, as they act: of an adapter (LoRA) only what is active and not merged counts.
+    Parameters and buffers as they act: of an adapter (LoRA), only what is active and not merged.
 state
-    Whatever else the modules hold: their classes and attributes (FreeU's factors, a layer's number of heads),
-    attention processors, and hooks or replaced ``forward`` methods with the values in their closures.
+    Everything else in the modules: classes and attributes (FreeU's factors, a layer's number of heads), attention
+    processors, and hooks or replaced ``forward`` methods with the values in their closures.
 inputs
-    What each call got, but the latents and what is computed from them.
+    Arguments of each call, except the latents and what is computed from them.
 
-Digests depend on values, types and shapes, not on memory layout, device or number of images.
+Digests depend on values, dtypes and shapes, not on memory layout, device or number of images.
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ _CHUNK = 1 << 16
 _SAMPLE = 256
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _DEPTH = 8
-# What torch keeps in every module; parameters, buffers, children and hooks are gone through on their own.
+# Attributes that torch sets on every module; parameters, buffers, children and hooks are handled separately.
 _OF_TORCH = frozenset(vars(nn.Module())) - {"training"}
-# What peft and accelerate note about what they put in; it acts through the layers, which are gone through.
+# Bookkeeping of peft and accelerate. It acts only through the layers, which are described separately.
 _NOTED = frozenset({"peft_config", "_hf_peft_config_loaded", "_old_forward"})
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks")
-# What observes, and moves weights about, changes no arithmetic.
+# Code that only observes or moves weights does not change the arithmetic.
 _PASSIVE = ("attnviz.", "accelerate.")
 
 
 def tensor_digest(tensor: torch.Tensor) -> str:
-    """Digest a tensor's values, type and shape.
+    """Digest a tensor's values, dtype and shape.
 
     Parameters
     ----------
     tensor : torch.Tensor
-        On any device; it is read there, and little more than a number for each 65 536 values leaves it.
+        On any device. Its sums are computed there; only about one number per 65 536 values is transferred.
 
     Returns
     -------
@@ -62,11 +62,11 @@ def tensor_digest(tensor: torch.Tensor) -> str:
 
     Notes
     -----
-    The bits of each 65 536 values, read as integers, are multiplied by fixed odd numbers and added up modulo 2^64,
-    and SHA-256 is taken of the sums. This is a multilinear hash: two tensors collide with a probability of about
-    2^-63, unless they were made to.
+    The bits of each 65 536 values, read as integers, are multiplied by fixed odd numbers and summed modulo 2^64.
+    The digest is the SHA-256 of the sums. This is a multilinear hash: two tensors collide with a probability of
+    about 2^-63, unless they were constructed to collide.
     """
-    if hasattr(tensor, "__tensor_flatten__"):  # a tensor made of others (quantised, for one)
+    if hasattr(tensor, "__tensor_flatten__"):  # a tensor composed of others, such as a quantized one
         names, made = tensor.__tensor_flatten__()
         inner = [tensor_digest(getattr(tensor, name)) for name in names]
         return _of_text(json.dumps([_name(type(tensor)), repr(made), inner]))
@@ -84,7 +84,7 @@ def tensor_digest(tensor: torch.Tensor) -> str:
 
 
 def _bits(tensor: torch.Tensor) -> torch.Tensor:
-    """A tensor's values in their logical order, flat, as integers of the same size."""
+    """Return a tensor's values in logical order, flat, as integers of the same size."""
     if tensor.is_complex():
         tensor = torch.view_as_real(tensor.resolve_conj())
     flat = tensor.contiguous().flatten()
@@ -92,22 +92,21 @@ def _bits(tensor: torch.Tensor) -> torch.Tensor:
 
 
 class Digests:
-    """Digests of tensors, each computed once for as long as the tensor is alive and unchanged.
+    """Digests of tensors, each computed once while the tensor is alive and unchanged.
 
-    Whether it changed is told by its place in memory, by the version that torch counts up with each change in
-    place, and by about 256 of its values: a change through ``.data``, as peft fuses a LoRA, leaves the other two
-    alone.
+    A change is detected by the tensor's memory address, its version (which torch increments on in-place changes),
+    and about 256 of its values: a change through ``.data``, as when peft fuses a LoRA, alters only the values.
     """
 
     def __init__(self) -> None:
         self._known: dict[tuple[int, bool], tuple[weakref.ref[torch.Tensor], State, list[str]]] = {}
 
     def __call__(self, tensor: torch.Tensor) -> str:
-        """Return the `tensor_digest` of the whole."""
+        """Return the `tensor_digest` of the whole tensor."""
         return self._digested(tensor, by_row=False)[0]
 
     def rows(self, tensor: torch.Tensor) -> list[str]:
-        """Return the digest of each row along the first axis; of equal neighbours, once."""
+        """Return the digest of each row along the first axis; equal neighbours count once."""
         return self._digested(tensor, by_row=tensor.ndim > 0)
 
     def _digested(self, tensor: torch.Tensor, *, by_row: bool) -> list[str]:
@@ -127,38 +126,38 @@ class Digests:
 
 
 State = tuple[int, int, bytes]
-"""Place in memory, version, and some values of a tensor."""
+"""Memory address, version, and some values of a tensor."""
 
 
 def _state(tensor: torch.Tensor) -> State:
     if hasattr(tensor, "__tensor_flatten__"):
         return 0, 0, tensor_digest(tensor).encode()
-    version = -1 if tensor.is_inference() else tensor._version  # inference mode counts none
+    version = -1 if tensor.is_inference() else tensor._version  # inference tensors have no version
     values = tensor.detach()
     dense = values.is_contiguous() or (
         values.ndim == 4 and values.is_contiguous(memory_format=torch.channels_last)
     )
-    if dense:  # in the order they lie in memory, which copies nothing
+    if dense:  # in memory order, which needs no copy
         step = max(1, values.numel() // _SAMPLE)
         values = values.as_strided((len(range(0, values.numel(), step)),), (step,))
     return tensor.data_ptr(), version, _bits(values).cpu().numpy().tobytes()
 
 
 def weights_digest(module: nn.Module, digests: Digests) -> str | None:
-    """Digest the parameters and buffers of a module as they act, by name; None where one cannot be read.
+    """Digest the parameters and buffers of a module as they act, by name; return None if one cannot be read.
 
     Parameters
     ----------
     module : torch.nn.Module
-        With adapters of peft (LoRA) or without. An adapter that is disabled, not active or merged into the weights
-        below it does not count, so that a LoRA loaded and disabled leaves the digest as it was.
+        With or without adapters of peft (LoRA). An adapter that is disabled, inactive or merged into the base
+        weights does not count, so loading and disabling a LoRA leaves the digest unchanged.
     digests : Digests
     """
     return named_digest(dict(_acting_tensors(module, "")), digests)
 
 
 def named_digest(tensors: Mapping[str, torch.Tensor | None], digests: Digests) -> str | None:
-    """Digest tensors by their names, in any order; None where one of them is None. See `weights_digest`."""
+    """Digest tensors by name, in any order; return None if one of them is None. See `weights_digest`."""
     lines = []
     for name, tensor in sorted(tensors.items()):
         if tensor is None:
@@ -168,26 +167,26 @@ def named_digest(tensors: Mapping[str, torch.Tensor | None], digests: Digests) -
 
 
 def state_digest(module: nn.Module, digests: Digests) -> str:
-    """Digest what a module computes with beside its weights: classes, attributes, processors and hooks.
+    """Digest what affects a module's output besides its weights: classes, attributes, processors and hooks.
 
-    Attributes of attnviz's own hooks and processors, and accelerate's that only move weights, are left out. What a
-    function reads from a global variable, or what a compiled extension holds, is not seen.
+    Hooks and processors of attnviz, and hooks of accelerate that only move weights, are excluded. Global variables
+    that a function reads, and the state of compiled extensions, are not seen.
     """
     described = [[path, *_described_module(each, digests)] for path, each in _acting_modules(module, "")]
     return _of_text(json.dumps(described))
 
 
 def input_digest(value: Any, digests: Digests) -> str:
-    """Digest what a module is called with: tensors, numbers, text, and lists and mappings of them.
+    """Digest the arguments of a module: tensors, numbers, text, and lists and mappings of them.
 
-    Of a tensor the rows along the first axis are digested, equal neighbours once: several images of one prompt
-    give what one image gives.
+    Tensors are digested by row along the first axis, with equal neighbours counted once, so that several images of
+    one prompt give the digest of one image.
     """
     return _of_text(json.dumps(_described_input(value, digests)))
 
 
 def active_adapters(module: nn.Module) -> dict[str, list[float]]:
-    """Map each adapter (LoRA) that acts, and is not merged into the weights, to its scales over the layers."""
+    """Map each active, unmerged adapter (LoRA) to its scales over the layers."""
     scales: dict[str, set[float]] = {}
     for layer in module.modules():
         for name, scale in _acting_adapters(layer).items():
@@ -196,18 +195,18 @@ def active_adapters(module: nn.Module) -> dict[str, list[float]]:
 
 
 class Acting(Changes):
-    """Observes what acts on some modules over the calls of one run after another; a context manager.
+    """Observe what acts on some modules over the calls of successive runs; a context manager.
 
     Parameters
     ----------
     modules : mapping of str to torch.nn.Module
-        What is called while a run goes on: the denoiser, and what conditions it (a ControlNet, an adapter).
+        Modules called during a run: the denoiser, and those that condition it (a ControlNet, an adapter).
     weighed : mapping of str to torch.nn.Module
-        What else has a part in the result: of it the weights alone count.
+        Other modules that affect the result; only their weights are digested.
 
     Notes
     -----
-    Weights and state are digested at the first call of a run and at its end; what differs then is listed as both.
+    Weights and state are digested at the first call and at the end of a run. If they differ, both are recorded.
     """
 
     def __init__(self, modules: Mapping[str, nn.Module], weighed: Mapping[str, nn.Module]) -> None:
@@ -217,12 +216,12 @@ class Acting(Changes):
         self.begin()
 
     def begin(self) -> None:
-        """Start anew: another run."""
+        """Start another run."""
         self._inputs: dict[str, list[str]] = {}
         self._first: dict[str, dict[str, str | None]] = {}
 
     def _make(self) -> None:
-        """Put a hook before and after each module."""
+        """Register a hook before and after each module."""
         for name, module in self._modules.items():
             before = functools.partial(self._before, name, _names_of(module))
             self._hook(module.register_forward_pre_hook, before, with_kwargs=True)
@@ -230,7 +229,7 @@ class Acting(Changes):
 
     @property
     def record(self) -> dict[str, dict[str, Any]]:
-        """``weights``, ``state`` and ``inputs``: a digest for each module called since `begin`, by name."""
+        """``weights``, ``state`` and ``inputs``: one digest for each module called since `begin`, by name."""
         last = {name: self._acting(name) for name in self._first}
         both: dict[str, dict[str, Any]] = {
             kind: {
@@ -252,7 +251,7 @@ class Acting(Changes):
         self._inputs.setdefault(name, []).append(input_digest(acting, self._digests))
 
     def _after(self, name: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        # After the call, when offloading has brought the weights to where they are fast to read.
+        # After the call, because offloading has then moved the weights to the fast device.
         if name not in self._first:
             self._first[name] = self._acting(name)
 
@@ -264,7 +263,7 @@ class Acting(Changes):
         }
 
 
-# The latents and what is computed from them depend on the seed.
+# The latents, and what is computed from them, depend on the seed.
 _DERIVED = {"sample", "return_dict"}
 _OF_CONTROLNET = {"down_block_additional_residuals", "mid_block_additional_residual"}
 
@@ -279,7 +278,7 @@ def _of_text(text: str) -> str:
 
 @functools.lru_cache(maxsize=8)
 def _factors(device: torch.device) -> torch.Tensor:
-    """Odd 64-bit numbers that look random (splitmix64 of their place)."""
+    """Return fixed pseudo-random odd 64-bit numbers (splitmix64 of their index)."""
     with np.errstate(over="ignore"):
         z = (np.arange(1, _CHUNK + 1, dtype=np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -292,21 +291,21 @@ def _factors(device: torch.device) -> torch.Tensor:
 
 
 def _is_adapted(module: Any) -> bool:
-    """Whether a module is a layer of peft around another: a LoRA and its kin."""
+    """Whether a module is a peft layer that wraps another: a LoRA or similar."""
     return hasattr(module, "base_layer") and hasattr(module, "adapter_layer_names")
 
 
 def _acting_adapters(module: Any) -> dict[str, float]:
-    """Map the adapters of a layer that act in its forward pass to their scale."""
+    """Map the adapters of a layer that act in its forward pass to their scales."""
     if not _is_adapted(module) or module.disable_adapters or module.merged_adapters:
-        return {}  # once one is merged, peft's layers run the layer below alone
+        return {}  # once an adapter is merged, peft's layers run only the base layer
     scaling: Mapping[str, float] = getattr(module, "scaling", {})
     there = {name for kind in module.adapter_layer_names for name in getattr(module, kind, {})}
     return {name: float(scaling.get(name, 1.0)) for name in module.active_adapters if name in there}
 
 
 def _acting_children(module: Any, path: str) -> Iterator[tuple[str, nn.Module]]:
-    """Give the children that act, a layer below an adapter under the adapter's own path."""
+    """Yield the children that act; the base layer of an adapter has the adapter's path."""
     lead = f"{path}." if path else ""
     if not _is_adapted(module):
         yield from ((f"{lead}{name}", child) for name, child in module.named_children())
@@ -336,7 +335,7 @@ def _acting_tensors(module: nn.Module, path: str) -> Iterator[tuple[str, torch.T
         for name, tensor in (*each._parameters.items(), *each._buffers.items()):
             if tensor is not None:
                 yield f"{place}.{name}".removeprefix("."), _in_memory(each, name, tensor)
-        if _is_adapted(each):  # adapters that are tensors and no modules (lora_embedding_A)
+        if _is_adapted(each):  # adapters that are tensors instead of modules (lora_embedding_A)
             for kind in each.adapter_layer_names:
                 own = getattr(each, kind, None)
                 for name in _acting_adapters(each):
@@ -345,7 +344,7 @@ def _acting_tensors(module: nn.Module, path: str) -> Iterator[tuple[str, torch.T
 
 
 def _in_memory(module: nn.Module, name: str, tensor: torch.Tensor) -> torch.Tensor | None:
-    """A tensor that can be read: that of accelerate's map where sequential offloading left a placeholder."""
+    """Return a readable tensor: accelerate's copy if sequential offloading left a placeholder, or None."""
     if not tensor.is_meta:
         return tensor
     offloaded = getattr(getattr(module, "_hf_hook", None), "weights_map", None)
@@ -364,7 +363,7 @@ def _described_module(module: nn.Module, digests: Digests) -> list[Any]:
     hooks = [list(vars(module)[kind].values()) for kind in _HOOKS]
     return [
         _name(type(module)),
-        # None is what FreeU, for one, leaves behind when it is taken off.
+        # FreeU, for example, leaves None behind when it is disabled.
         [
             [name, _described(value, digests, ())]
             for name, value in sorted(own.items())
@@ -375,7 +374,7 @@ def _described_module(module: nn.Module, digests: Digests) -> list[Any]:
 
 
 def _passive(value: object) -> bool:
-    """Whether a hook, processor or method is one that only observes, or moves weights."""
+    """Whether a hook, processor or method only observes, or moves weights."""
     value = getattr(value, "__func__", value)
     value = value.func if isinstance(value, functools.partial) else value
     kind = value if isinstance(value, types.FunctionType) else type(value)
@@ -387,7 +386,7 @@ def _name(kind: Any) -> str:
 
 
 def _described(value: Any, digests: Digests, inside: tuple[int, ...]) -> Any:
-    """Write a value so that JSON can hold it; `inside` are the objects it was reached through."""
+    """Convert a value to JSON values; `inside` lists the ids of the enclosing objects."""
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, float | complex | bytes | np.generic | Enum | torch.dtype | torch.Size):
@@ -420,9 +419,9 @@ def _described(value: Any, digests: Digests, inside: tuple[int, ...]) -> Any:
         return [_name(value), code.co_code.hex(), go_on(code.co_consts), go_on(value.__defaults__), go_on(cells)]
     if isinstance(value, types.CodeType):
         return [value.co_name, value.co_code.hex(), go_on(value.co_consts)]
-    if isinstance(value, nn.Module):  # its own state would lead back here, where a method of its own is hooked
+    if isinstance(value, nn.Module):  # its state could lead back here, if one of its methods is hooked
         return [_name(type(value)), weights_digest(value, digests)]
-    if isinstance(value, ConfigMixin):  # pipelines and schedulers: what else they hold changes with every step
+    if isinstance(value, ConfigMixin):  # pipelines and schedulers: other attributes change with every step
         return [_name(type(value)), go_on(_settings(value.config))]
     if isinstance(value, torch.device | torch.Generator | weakref.ref) or _passive(value):
         return _name(type(value))
@@ -430,7 +429,7 @@ def _described(value: Any, digests: Digests, inside: tuple[int, ...]) -> Any:
 
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration without where it came from."""
+    """Return a configuration without the entries on its origin."""
     return {name: value for name, value in config.items() if not name.startswith("_")}
 
 
@@ -441,7 +440,7 @@ def _by_key(item: tuple[Any, Any]) -> str:
 def _is_filled(cell: types.CellType) -> bool:
     try:
         _ = cell.cell_contents
-    except ValueError:  # of a variable that has no value yet
+    except ValueError:  # a variable without a value
         return False
     return True
 

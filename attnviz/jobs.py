@@ -1,4 +1,4 @@
-"""The command line's work: load, generate and trace, write."""
+"""The work of the commands: load, generate and trace, write."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from attnviz.text.words import split_words
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 WIDTH = 1024
-"""Columns of a generated spectrogram."""
+"""Width of a generated spectrogram in columns."""
 
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """Which checkpoint, where and how precisely it runs, and whether its progress is shown."""
+    """A checkpoint, its device and precision, and whether to show progress."""
 
     model: str | None = None
     revision: str | None = None
@@ -41,45 +41,45 @@ class ModelChoice:
 
     @property
     def record(self) -> dict[str, Any]:
-        """What ``run.json`` says of it."""
+        """Entries for ``run.json``."""
         return {name: value for name, value in asdict(self).items() if name != "progress"}
 
     def settle(self) -> tuple[torch.device, torch.dtype]:
-        """Settle on which device and in which precision it runs, before anything is loaded.
+        """Determine device and dtype, before anything is loaded.
 
         Raises
         ------
         AttnVizError
-            On an unknown precision, or a device that cannot compute in it.
+            If the precision is unknown, or the device cannot compute in it.
         """
         if self.precision not in DTYPES:
-            raise AttnVizError(f"precision {self.precision!r} is unknown; it is one of {', '.join(DTYPES)}.")
+            raise AttnVizError(f"precision {self.precision!r} is unknown; known: {', '.join(DTYPES)}.")
         dtype = DTYPES[self.precision]
         if self.device is None:
             best = torch.accelerator.current_accelerator(check_available=True)
             return best if best is not None else torch.device("cpu"), dtype
         try:
             device = torch.device(self.device)
-            # Computed and read back: "meta" makes tensors too, and some backends only fail at their first sum.
+            # Compute and read back: "meta" makes tensors too, and some backends fail only at the first operation.
             computed = (torch.ones(2, device=device, dtype=dtype) + 1).cpu()
         except (RuntimeError, AssertionError, ImportError, AttributeError, TypeError) as error:
             raise AttnVizError(
-                f"device {self.device!r} cannot compute in {self.precision} here: {_first_line(error)} A device "
-                "is 'cpu', 'cuda', 'cuda:1', 'mps', ...; leave --device out for the best there is."
+                f"device {self.device!r} cannot compute in {self.precision} here: {_first_line(error)} Known "
+                "devices are 'cpu', 'cuda', 'cuda:1', 'mps', ...; omit --device for the best available one."
             ) from error
         if not bool((computed == 2).all()):
             raise AttnVizError(f"device {self.device!r} computes 1 + 1 = {computed[0]}; it cannot be used.")
         return device, dtype
 
     def load(self) -> AuffusionPipeline:
-        """Load it onto its device.
+        """Load the checkpoint onto its device.
 
         Raises
         ------
         CheckpointError
-            If it cannot be loaded.
+            If the checkpoint cannot be loaded.
         AttnVizError
-            On an unknown precision or device.
+            If the precision or device is unknown.
         """
         device, dtype = self.settle()
         pipe = load(self.model, revision=self.revision, torch_dtype=dtype, local_files_only=self.offline)
@@ -89,7 +89,7 @@ class ModelChoice:
 
 @dataclass(frozen=True)
 class Generation:
-    """What is generated."""
+    """Settings of a generation."""
 
     prompt: str
     sampling: Sampling = field(default_factory=Sampling)
@@ -99,7 +99,7 @@ class Generation:
 
     @property
     def record(self) -> dict[str, Any]:
-        """What ``run.json`` says of it."""
+        """Entries for ``run.json``."""
         return {
             "prompt": self.prompt,
             **asdict(self.sampling),
@@ -109,17 +109,17 @@ class Generation:
         }
 
     def settled(self, recommended: RecommendedSettings) -> Generation:
-        """Return the same with what was left out as a checkpoint recommends it."""
+        """Return the same settings with missing values taken from a checkpoint's recommendations."""
         settings_from = recommended.origins(self.sampling.recommendable)
         return replace(self, sampling=self.sampling.settled(recommended), settings_from=settings_from)
 
     def check(self) -> None:
-        """Refuse what can be refused without a model.
+        """Check the settings that need no model.
 
         Raises
         ------
         AttnVizError
-            Naming what was given and what is allowed.
+            With the value and the allowed values.
         """
         check_prompt(self.prompt, self.sampling.negative_prompt)
         self.sampling.check()
@@ -127,20 +127,20 @@ class Generation:
         check_axes(self.keep)
 
     def check_fit(self, pipe: AuffusionPipeline) -> None:
-        """Refuse what this model cannot do, before it runs.
+        """Check whether this model supports the settings, before it runs.
 
         Raises
         ------
         AttnVizError
-            If the scheduler cannot make so many steps.
+            If the scheduler does not support the number of steps.
         PromptError
-            If no word has a token, so that there would be nothing to map.
+            If no word has a token, so that there is nothing to map.
         """
         calls.check_steps(pipe.scheduler, self.sampling.call["num_inference_steps"], {})
         check_mappable(pipe, self.prompt)
 
     def run(self, pipe: AuffusionPipeline) -> tuple[np.ndarray, np.ndarray, AttentionMaps]:
-        """Generate and trace; returns the waveform, its log-mel spectrogram and the maps."""
+        """Generate and trace; return the waveform, its log-mel spectrogram and the maps."""
         with trace(pipe, keep=self.keep) as traced:  # type: ignore[arg-type]  # names are checked by trace
             audios, spectrograms, _ = pipe(
                 self.prompt, duration=self.duration, return_dict=False, **self.sampling.call
@@ -159,7 +159,7 @@ class Written:
 
 @dataclass(frozen=True)
 class RunPlace:
-    """Where a run folder is to be; the others as for `attnviz.runs.save_run`."""
+    """A run folder to write; parameters as in `attnviz.runs.save_run`."""
 
     out: Path
     overwrite: bool
@@ -167,12 +167,12 @@ class RunPlace:
     readout: str = "mean"
 
     def check(self) -> None:
-        """Refuse the place before the long work begins.
+        """Check the output folder before the long work begins.
 
         Raises
         ------
         OutputError
-            If the folder cannot be written, or is there and may not be replaced.
+            If the folder cannot be written, or exists and may not be replaced.
         """
         check_free(self.out, overwrite=self.overwrite, kind=RUN)
 
@@ -192,18 +192,18 @@ class RunPlace:
         Parameters
         ----------
         audio, log_mel, maps, **further
-            As for `attnviz.runs.save_run`.
+            As in `attnviz.runs.save_run`.
         record : mapping
-            What was asked for.
+            Settings of the run.
         model : ModelChoice
-            By which checkpoint.
+            The checkpoint.
         warned : sequence of str
-            Warnings given so far.
+            Warnings issued so far.
 
         Raises
         ------
         OutputError
-            As `attnviz.runs.save_run`.
+            As in `attnviz.runs.save_run`.
         """
         whole = {"attnviz": attnviz.__version__, **record, "model": model.record, "warnings": list(warned)}
         folder = save_run(
@@ -229,21 +229,21 @@ def generate(
 ) -> Written:
     """Generate, trace and write a run folder.
 
-    What can be refused without a model is refused before one is loaded.
+    Everything that can be checked without a model is checked before one is loaded.
 
     Parameters
     ----------
     request, model
-        What is generated, and by which checkpoint.
+        Settings of the generation, and the checkpoint.
     place : RunPlace
         Run folder to write.
     warned : sequence of str
-        Warnings given so far, read when the run is written.
+        Warnings issued so far, read when the run is written.
 
     Raises
     ------
     AttnVizError
-        On a bad request, checkpoint or output folder; nothing is written then.
+        If the request, checkpoint or output folder is invalid; nothing is written then.
     """
     request.check()
     model.settle()
@@ -255,51 +255,51 @@ def generate(
 
 
 def check_prompt(prompt: str, negative_prompt: str | None = None) -> None:
-    """Refuse a prompt that cannot be mapped, or a text that no encoder reads.
+    """Raise if a prompt cannot be mapped, or a text cannot be encoded.
 
     Raises
     ------
     PromptError
-        If one is empty or not UTF-8, or the prompt has no word.
+        If a text is not UTF-8, or the prompt is empty or has no word.
     """
     inputs.check_prompts(prompt, negative_prompt)
     for name, text in (("prompt", prompt), ("negative prompt", negative_prompt or "")):
         if any("\ud800" <= character <= "\udfff" for character in text):
             raise PromptError(
-                f"The {name} {text!a} holds bytes that are not UTF-8 text. Is the terminal, or the file "
-                "it was read from, in another encoding?"
+                f"The {name} {text!a} contains bytes that are not UTF-8 text. Does the terminal, or the file it "
+                "was read from, use another encoding?"
             )
     if not split_words(prompt):
         raise PromptError(
-            f"The prompt {prompt!r} has no word, only punctuation, so there is nothing to map; a few "
-            "words are expected, for example 'a dog barks'."
+            f"The prompt {prompt!r} has no word, only punctuation, so there is nothing to map. Describe a sound, "
+            "for example 'a dog barks'."
         )
 
 
 def check_axes(keep: Collection[str]) -> None:
-    """Refuse an axis to keep other than step and head.
+    """Raise if an axis other than step and head is to be kept.
 
     Raises
     ------
     CaptureError
-        Naming the two.
+        With the two axes.
     """
     if unknown := sorted(set(keep) - {"step", "head"}):
-        raise CaptureError(f"keep={', '.join(unknown)} is no axis of the maps; keep step, head, or both.")
+        raise CaptureError(f"keep={', '.join(unknown)} is not an axis of the maps; keep step, head, or both.")
 
 
 def check_mappable(pipe: AuffusionPipeline, prompt: str) -> None:
-    """Refuse a prompt of which no word has a token of its own, so that there would be nothing to map.
+    """Raise if no word of a prompt has a token, so that there is nothing to map.
 
     Raises
     ------
     PromptError
-        Saying so.
+        With the prompt.
     """
     if not token_table(pipe, prompt).kept_words:
         raise PromptError(
-            f"No word of the prompt {prompt!r} has a token of its own, so there is nothing to map. The "
-            "tokenizer drops its characters; are they letters that the model was trained on?"
+            f"No word of the prompt {prompt!r} has a token, so there is nothing to map: the tokenizer drops its "
+            "characters. Was the model trained on another alphabet?"
         )
 
 

@@ -1,4 +1,4 @@
-"""What stands between capture and maps: which token each key is, which are kept, what a cell of a layer covers."""
+"""Connect capture to maps: the token of each key, the kept positions, the spectrogram area of a cell."""
 
 from __future__ import annotations
 
@@ -18,68 +18,68 @@ Tokens = Literal["text", "all"]
 
 
 def check_tokens(tokens: str) -> None:
-    """Refuse a choice of tokens other than ``"text"`` and ``"all"``.
+    """Raise unless `tokens` is ``"text"`` or ``"all"``.
 
     Raises
     ------
     CaptureError
-        Naming the two.
+        With the two values.
     """
     if tokens not in ("text", "all"):
-        raise CaptureError(f"tokens={tokens!r} is unknown; it is 'text' (no padding) or 'all'.")
+        raise CaptureError(f"tokens={tokens!r} is unknown; expected 'text' (no padding) or 'all'.")
 
 
 def check_pipeline(pipe: Any, what: str) -> None:
-    """Refuse what is no pipeline with a U-Net and one text encoder or conditioner.
+    """Raise unless an object is a pipeline with a U-Net and one text encoder or conditioner.
 
     Parameters
     ----------
     pipe : object
-        A pipeline of diffusers, it is hoped.
+        The object to check.
     what : str
-        What it is to be, for the message: ``"traced"``.
+        Purpose as a participle, for the message: ``"traced"``.
 
     Raises
     ------
     CaptureError
-        Naming its class, and what is expected.
+        With the object's class, and what is expected.
     """
     if reason := _why_not(pipe):
         raise CaptureError(
-            f"{type(pipe).__name__} cannot be {what}: {reason}. A pipeline with a U-Net and one text encoder or "
-            "conditioner is expected, such as AuffusionPipeline or StableDiffusionPipeline."
+            f"{type(pipe).__name__} cannot be {what}: {reason}. Expected a pipeline with a U-Net and one text "
+            "encoder or conditioner, such as AuffusionPipeline or StableDiffusionPipeline."
         )
 
 
 def _why_not(pipe: Any) -> str | None:
-    """Say why the calls of a pipeline cannot be observed truthfully; None where they can."""
+    """Return why the calls of a pipeline cannot be observed faithfully, or None."""
     unet = getattr(pipe, "unet", None)
     if unet is None:
         return "it has no U-Net"
     if not hasattr(pipe, "encode_prompt") or hasattr(pipe, "text_encoder_2"):
-        return "it has several text encoders, or does not say what it conditions its U-Net on (encode_prompt)"
+        return "it has several text encoders, or no encode_prompt method for the U-Net's conditioning"
     if not {"prompt", "do_classifier_free_guidance"} <= inspect.signature(pipe.encode_prompt).parameters.keys():
-        return "its encode_prompt is not called with the prompt, as Stable Diffusion's is"
+        return "its encode_prompt does not take the prompt as Stable Diffusion's does"
     if isinstance(unet, diffusers.ModelMixin) and not isinstance(unet, diffusers.UNet2DConditionModel):
-        return f"its U-Net is a {type(unet).__name__}, and the axes of a UNet2DConditionModel are known"
+        return f"its U-Net is a {type(unet).__name__}, but only the axes of UNet2DConditionModel are known"
     if not hasattr(type(pipe), "guidance_scale"):
-        return "it does not say its guidance scale while it runs, so how its maps were made would not be known"
+        return "it has no guidance_scale attribute during a call, so the guidance of its maps would be unknown"
     if hasattr(type(pipe), "do_perturbed_attention_guidance"):
-        return "perturbed-attention guidance adds a third branch, whose rows are not told apart"
+        return "perturbed-attention guidance adds a third branch, whose rows cannot be told apart"
     if hasattr(type(pipe), "get_views"):
-        return "it calls its U-Net for several views a step, whose maps do not lie on one grid"
+        return "it calls its U-Net for several views per step, whose maps do not share one grid"
     return None
 
 
 def token_table(pipe: Any, prompt: str) -> TokenTable:
-    """Give the token table of a prompt that the pipeline has just encoded.
+    """Return the token table of a prompt that the pipeline has just encoded.
 
     Warns
     -----
     TruncationWarning
-        If words were cut off, and the pipeline has not said so itself.
+        If words were cut off, unless the pipeline has already issued this warning.
     """
-    # Auffusion's pipelines have just warned of words that were cut off; diffusers' own name none.
+    # Auffusion's pipelines have already warned about words that were cut off; diffusers' warning lists none.
     warn = not isinstance(pipe, AuffusionMixin)
     conditioner = getattr(pipe, "conditioner", None)
     if conditioner is not None:
@@ -88,20 +88,20 @@ def token_table(pipe: Any, prompt: str) -> TokenTable:
 
 
 def kept_positions(tables: Sequence[TokenTable], tokens: Tokens) -> list[int]:
-    """List the key positions kept, ascending: with ``"text"``, those that are not padding in every prompt."""
+    """Return the kept key positions, ascending; with ``"text"``, those that are not padding in every prompt."""
     rows = [table.rows if tokens == "all" else table.rows.query("kind != 'padding'") for table in tables]
     return sorted({int(position) for table in rows for position in table["position"]})
 
 
 def on_spectrogram(layers: Mapping[str, CapturedLayer], factor: int) -> Mapping[str, LayerAttention]:
-    """Hand captured layers on to `AttentionMaps.from_layers`, their strides in mel bands and spectrogram columns.
+    """Convert captured layers for `AttentionMaps.from_layers`: strides become mel bands and spectrogram columns.
 
     Parameters
     ----------
     layers : mapping of str to CapturedLayer
-        Each is looked up when it is asked for.
+        Captured layers; each is converted on access.
     factor : int
-        Rows and columns of the spectrogram that one of the latents stands for.
+        Spectrogram rows and columns per row and column of the latents.
     """
     return _OnSpectrogram(layers, factor)
 

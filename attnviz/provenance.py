@@ -1,4 +1,4 @@
-"""How a pipeline call was made, read from the pipeline while it runs; what acted is in `attnviz.identity`."""
+"""Record the settings of a pipeline call while it runs; `attnviz.identity` records weights, state and inputs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from attnviz.identity import Acting, Digests, active_adapters, input_digest
 
 
 def settings(pipe: Any, guided: bool, negative_prompt: str | list[str] | None) -> dict[str, Any]:
-    """Collect what a pipeline has settled before its loop begins.
+    """Collect the settings of a pipeline before its loop begins.
 
     Parameters
     ----------
@@ -26,13 +26,12 @@ def settings(pipe: Any, guided: bool, negative_prompt: str | list[str] | None) -
     guided : bool
         Whether classifier-free guidance is on.
     negative_prompt : str, list of str or None
-        As the call got it.
+        Argument of the call.
 
     Returns
     -------
     dict
-        Values that JSON can hold. What two runs of different settings differ in is here, so that their maps
-        are never merged.
+        JSON values. Every setting by which two runs can differ is included, so that their maps are not merged.
     """
     return {
         **model(pipe),
@@ -47,7 +46,7 @@ def settings(pipe: Any, guided: bool, negative_prompt: str | list[str] | None) -
 
 
 def model(pipe: Any) -> dict[str, Any]:
-    """Collect what is looked at, whatever the call: checkpoint, precision, noise schedule, LoRA and versions."""
+    """Collect what does not depend on the call: checkpoint, dtype, noise schedule, LoRA and versions."""
     return {
         "pipeline": type(pipe).__name__,
         "model": pipe.config.get("_name_or_path", ""),
@@ -68,10 +67,10 @@ def model(pipe: Any) -> dict[str, Any]:
 
 
 def acting(pipe: Any) -> Acting:
-    """Observe what acts on a pipeline's denoiser, and on what conditions it, call by call.
+    """Observe everything that acts on a pipeline's denoiser and its conditioning in each call.
 
-    Left out are the parts whose results the denoiser is given, or whose work begins when its own is done: text and
-    image encoders, the vocoder. The VAE counts by its weights: it encodes clips and draws spectrograms.
+    Parts that run before or after the denoiser are excluded: text and image encoders, the vocoder. Only the
+    weights of the VAE are included: it encodes clips and decodes spectrograms.
     """
     parts = {name: part for name, part in pipe.components.items() if isinstance(part, torch.nn.Module)}
     called = {name: part for name, part in parts.items() if name not in _GIVING}
@@ -79,7 +78,7 @@ def acting(pipe: Any) -> Acting:
 
 
 def completed(settings: Mapping[str, Any], acted: Mapping[str, Any]) -> dict[str, Any]:
-    """Join settings and what acted; a model is called bundled only where the weights are those that ship."""
+    """Join settings and digests; the model is named "bundled" only if the weights are the bundled ones."""
     made = {**settings, **acted}
     if made["model"] == bundled.NAME and made["weights"].get("unet") != bundled.unet_digest(made["dtype"]):
         made["model"] = f"{bundled.NAME}, with other weights"
@@ -87,13 +86,13 @@ def completed(settings: Mapping[str, Any], acted: Mapping[str, Any]) -> dict[str
 
 
 def seeds(generator: torch.Generator | list[torch.Generator] | None) -> list[int | None]:
-    """Seed of each generator, where it says what noise will come: None for one that was used before."""
+    """Return the seed of each generator; None for a used one, whose seed does not determine the noise."""
     generators = generator if isinstance(generator, list) else [generator] if generator is not None else []
     return [each.initial_seed() if _is_fresh(each) else None for each in generators]
 
 
 def digest(tensor: Any) -> str | None:
-    """Digest a tensor, of equal neighbours along the first axis one; None where there is no tensor."""
+    """Digest a tensor (equal neighbours along the first axis once); return None if there is no tensor."""
     if isinstance(tensor, list) and tensor and all(isinstance(each, torch.Tensor | Image) for each in tensor):
         tensor = torch.stack([torch.as_tensor(np.asarray(each)) for each in tensor])
     elif isinstance(tensor, np.ndarray | Image):
@@ -103,24 +102,24 @@ def digest(tensor: Any) -> str | None:
     return input_digest(tensor, Digests())
 
 
-# Parts whose results the denoiser is given, or that work when it is done.
+# Parts that run before or after the denoiser.
 _GIVING = {
     *("vae", "vocoder", "text_encoder", "conditioner", "image_encoder", "safety_checker"),
     *("depth_estimator", "image_normalizer", "prior", "prior_text_encoder"),
 }
-# Of the call's own attributes: what is recorded already, or says how far it is.
+# Attributes of the call that are recorded elsewhere, or that only show progress.
 _NO_SETTINGS = {"duration", "num_timesteps", "interrupt", "guidance_scale", "guidance_rescale", "clip_skip"}
 _NO_SETTINGS |= {"cross_attention_kwargs", "eta"}
 
 
 def _guidance_scale(pipe: Any, guided: bool) -> float | None:
-    """Guidance in effect, with an unconditional branch or by an embedding of a distilled U-Net; None for none."""
+    """Return the active guidance scale (by an unconditional branch or a distilled U-Net's embedding), or None."""
     embedded = getattr(pipe.unet.config, "time_cond_proj_dim", None) is not None
     return float(pipe.guidance_scale) if guided or embedded else None
 
 
 def _own_settings(pipe: Any) -> dict[str, Any]:
-    """Settings of the call that a pipeline keeps for its loop, as diffusers does: ``_pag_scale`` and the like."""
+    """Return settings that a pipeline stores for its loop, as diffusers does: ``_pag_scale`` and the like."""
     kept = {
         name.lstrip("_"): value
         for name, value in vars(pipe).items()
@@ -130,7 +129,7 @@ def _own_settings(pipe: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Values that JSON can hold; a tensor by its digest."""
+    """Convert a value to JSON values; a tensor becomes its digest."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

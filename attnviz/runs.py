@@ -1,4 +1,4 @@
-"""Run folders: everything one generation, or one clip explained, made; written whole or not at all."""
+"""Run folders: all files of one generation, or of one explained clip, written completely or not at all."""
 
 from __future__ import annotations
 
@@ -48,36 +48,36 @@ def save_run(
 ) -> Path:
     """Write a run folder.
 
-    ``run.json`` (how it was made), ``audio.wav`` (16 kHz, 16 bits), ``spectrogram.npz`` (natural-log mel,
-    time in s, frequency in Hz), ``spectrogram.png``, ``maps.zarr``, ``tokens.csv`` and ``words.png``; where there
-    are events, ``events.tsv`` and ``activations.png`` (each phrase's curve over its events), and where they were
-    scored, ``alignment.csv``.
+    The folder contains ``run.json`` (settings and provenance), ``audio.wav`` (16 kHz, 16 bits),
+    ``spectrogram.npz`` (natural-log mel, time in s, frequency in Hz), ``spectrogram.png``, ``maps.zarr``,
+    ``tokens.csv`` and ``words.png``. With events it also contains ``events.tsv`` and ``activations.png`` (each
+    phrase's curve over its events); with scores, ``alignment.csv``.
 
     Parameters
     ----------
     folder : path-like
-        Where the run is to be.
+        Run folder to write.
     audio : numpy.ndarray, shape (samples,)
         The clip at 16 kHz, in [-1, 1].
     log_mel : numpy.ndarray, shape (bands, frames)
-        Its natural-log mel spectrogram, lowest band first.
+        Natural-log mel spectrogram of the clip, lowest band first.
     maps : AttentionMaps
-        Its maps.
+        Maps of the clip.
     record : mapping
-        What ``run.json`` holds beside the maps' provenance: prompt, settings, seed, warnings.
+        Content of ``run.json`` beside the maps' provenance: prompt, settings, seed, warnings.
     events : pandas.DataFrame, optional
         Event table of the clip.
     alignment : pandas.DataFrame, optional
         Scores of the maps against the events.
     beside : callable, optional
-        Writes further files of the run into the folder it is given: ``source.wav``, ``source.zarr`` and
+        Writes further files of the run into the folder it receives: ``source.wav``, ``source.zarr`` and
         ``edit.png`` of an edit.
     readout : str or FittedReadout
-        How layers become one map in the pictures, as for `AttentionMaps.heatmap`.
+        How layers are combined into one map in the pictures, as in `AttentionMaps.heatmap`.
     special_tokens : bool
-        Whether ``words.png`` shows the start and end tokens too.
+        Whether ``words.png`` also shows the start and end tokens.
     overwrite : bool
-        Whether an existing run is replaced, once the new one is whole. Any other folder never is.
+        Whether to replace an existing run once the new one is complete. Other folders are never replaced.
 
     Returns
     -------
@@ -87,8 +87,8 @@ def save_run(
     Raises
     ------
     OutputError
-        If the folder exists and `overwrite` is not set, or cannot be written, or the record cannot be JSON.
-        Nothing half-written is left.
+        If the folder exists and `overwrite` is False, the folder cannot be written, or the record is not JSON. No
+        partial output is left.
     """
     with whole_folder(folder, overwrite=overwrite, kind=RUN) as temporary, without_tex():
         run = {**record, "provenance": maps.provenance, "complete": maps.complete}
@@ -121,16 +121,16 @@ def save_run(
 
 
 def is_run(folder: Path) -> bool:
-    """Say whether a folder is a run folder and nothing else, or empty, so that a run may replace it.
+    """Whether a folder is empty or contains nothing but a run, so that a run may replace it.
 
-    A run folder has a ``run.json`` that names the attnviz that wrote it, and no entry that a run has not: what
-    somebody laid beside a run, or another program's ``run.json``, is not deleted.
+    A run folder has a ``run.json`` written by attnviz, and no other entries than those of a run. Files that
+    somebody else put beside a run, or a ``run.json`` of another program, are not deleted.
     """
     return why_not_ours(folder, RUN) is None
 
 
 def names_attnviz(folder: Path) -> bool:
-    """Say whether a folder has a ``run.json`` that names the attnviz that wrote it."""
+    """Whether a folder has a ``run.json`` written by attnviz."""
     try:
         record = read_json(folder / "run.json")
     except AttnVizError:
@@ -139,11 +139,11 @@ def names_attnviz(folder: Path) -> bool:
 
 
 RUN = Kind("run", signed=names_attnviz, names="|".join(map(re.escape, _FILES)), manifest=False)
-"""A run folder: ``run.json`` says whose it is, its files have fixed names, and each folder in it says its own."""
+"""A run folder: ``run.json`` identifies it, its files have fixed names, and each subfolder identifies itself."""
 
 
 def token_rows(maps: AttentionMaps) -> pd.DataFrame:
-    """List the token tables of all prompts as one table, with the prompt's index in front."""
+    """Join the token tables of all prompts into one table, with the prompt's index as first column."""
     tables = [table.rows.assign(prompt=index) for index, table in enumerate(maps.tokens)]
     rows = pd.concat(tables, ignore_index=True)
     return rows[["prompt", *rows.columns.drop("prompt")]]

@@ -1,4 +1,4 @@
-"""What the commands say on the terminal: results, warnings and errors, in words or as JSON."""
+"""Terminal output of the commands: results, warnings and errors, as text or as JSON."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ console = Console()
 complaints = Console(stderr=True)
 
 IN_PART = 3
-"""Exit status of a command that did a part of what it was asked for."""
+"""Exit status of a command with a partial result."""
 
 _Quiet = Annotated[
-    bool, typer.Option("--quiet", "-q", help="Print warnings and errors only: no results, no progress.")
+    bool, typer.Option("--quiet", "-q", help="Print only warnings and errors: no results, no progress.")
 ]
 _Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on standard output.")]
 
 
 @dataclass(frozen=True)
 class Talk:
-    """How a command talks: `quiet` and `as_json` as asked for, and the warnings shown so far."""
+    """Output options `quiet` and `as_json` of a command, and the warnings shown so far."""
 
     quiet: bool = False
     as_json: bool = False
@@ -46,13 +46,13 @@ class Talk:
 
 _NAME = r"(?:'[^']*'|\"[^\"]*\")"
 _LIST = re.compile(rf"[\[(]({_NAME}(?:, {_NAME})*),?[\])]")
-"""A list or tuple of texts as Python shows it: messages of the library are read in Python, too."""
+"""A list or tuple of strings in Python syntax, as in messages of the library."""
 
-_TALK: ContextVar[Talk] = ContextVar("talk", default=Talk())  # noqa: B039  # of no command: never written to
+_TALK: ContextVar[Talk] = ContextVar("talk", default=Talk())  # noqa: B039  # outside commands; never written to
 
 
 class DoneInPartError(Exception):
-    """A command did a part of what it was asked for; its result holds what, and what not."""
+    """A command completed only a part of its task; `result` lists what was done and what was not."""
 
     def __init__(self, message: str, result: Mapping[str, Any]) -> None:
         super().__init__(message)
@@ -60,11 +60,10 @@ class DoneInPartError(Exception):
 
 
 def command(run: Callable[..., Mapping[str, Any]]) -> Callable[..., None]:
-    """Make a command of a function that returns its result, of what JSON can hold, text by text as it goes.
+    """Convert a function into a command; the function returns a JSON-compatible result and prints text as it runs.
 
-    The command has the options ``--quiet`` and ``--json`` too. It ends with status 1 where attnviz refuses
-    something (one message, no traceback), 3 where a part was done, 130 where it is interrupted; bugs show their
-    traceback.
+    The command also has the options ``--quiet`` and ``--json``. The exit status is 1 for an error of attnviz (one
+    message, no traceback), 3 for a partial result, 130 after an interrupt. Bugs show their traceback.
     """
 
     @functools.wraps(run)
@@ -92,19 +91,19 @@ def command(run: Callable[..., Mapping[str, Any]]) -> Callable[..., None]:
 
 
 def print_whatever() -> None:
-    """Let no character end a command: what the terminal's encoding has not is printed escaped."""
+    """Escape characters that the terminal's encoding lacks, so that printing them does not raise."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def talk() -> Talk:
-    """Return how the command that runs talks."""
+    """Return the output options of the running command."""
     return _TALK.get()
 
 
 def say(text: str) -> None:
-    """Print text as it is, whole lines, to be copied or searched: no markup, and wrapped by the terminal alone."""
+    """Print plain text in whole lines, to be copied or searched: no markup, wrapped only by the terminal."""
     if not (talk().quiet or talk().as_json):
         console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
@@ -116,24 +115,24 @@ def show(table: RenderableType) -> None:
 
 
 def announce(text: str) -> None:
-    """Say on stderr what is begun, before what takes long to import or to load."""
+    """Print on stderr what is about to start, before a slow import or load."""
     if not talk().quiet:
         complaints.print(f"{text} ...", style="dim", markup=False, highlight=False, soft_wrap=True)
 
 
 def complain(title: str, text: str, colour: str) -> None:
-    """Print a warning or error on stderr, its title in colour."""
+    """Print a warning or error on stderr, with its title in colour."""
     complaints.print(f"[{colour}]{title}:[/] ", end="")
     complaints.print(printable(_LIST.sub(r"\1", text)), markup=False, highlight=False, soft_wrap=True)
 
 
 def printable(text: str) -> str:
-    """Return the text with what is not Unicode (a file name in another encoding) escaped."""
+    """Return the text with non-Unicode characters (file names in another encoding) escaped."""
     return text.encode("utf-8", errors="backslashreplace").decode("utf-8")
 
 
 def numbers(value: Any) -> Any:
-    """Return what JSON can hold: NaN and infinity are null, arrays and NumPy's numbers plain, paths text."""
+    """Convert to JSON values: NaN and infinity become null, NumPy values plain ones, paths text."""
     if isinstance(value, Mapping):
         return {str(key): numbers(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
@@ -148,16 +147,16 @@ def numbers(value: Any) -> Any:
 
 
 def rows(table: Any) -> list[dict[str, Any]]:
-    """Return a data frame's rows as JSON holds them."""
+    """Return the rows of a data frame as JSON values."""
     plain = table.astype(object)
     return [numbers(row) for row in plain.where(plain.notna(), None).to_dict("records")]
 
 
 @contextmanager
 def warnings_shown(warned: list[str]) -> Iterator[None]:
-    """Print attnviz's own warnings as they come, and list them; ignore those of the libraries beneath.
+    """Print and collect attnviz's warnings as they occur; ignore those of other libraries.
 
-    Python's ``-W`` option and ``PYTHONWARNINGS`` bring the libraries' back, as Python prints them.
+    Python's ``-W`` option and ``PYTHONWARNINGS`` enable the other libraries' warnings in Python's format.
     """
 
     def shown(
@@ -186,7 +185,7 @@ def warnings_shown(warned: list[str]) -> Iterator[None]:
 
 
 def quieten_libraries() -> None:
-    """Keep what diffusers and transformers say about themselves off the terminal (errors still show)."""
+    """Disable informational output of diffusers and transformers (errors still show)."""
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 
@@ -196,21 +195,21 @@ def quieten_libraries() -> None:
 
 
 def check_out(out: Path, *, overwrite: bool) -> None:
-    """Refuse a place that is taken at once, before anything is imported that takes long.
+    """Raise at once if an output path is taken, before slow imports.
 
     Raises
     ------
     OutputError
-        Something is there, and `overwrite` is not set; or nothing can be written there.
+        If the path exists and `overwrite` is False, or it cannot be written.
     """
     from attnviz.io.storage import check_free
 
-    # Whether what is there may be replaced is looked at where its kind is known.
+    # Whether the existing output may be replaced is checked later, where its kind is known.
     check_free(out, overwrite=overwrite)
 
 
 def _quieten_imports() -> None:
-    """Keep what diffusers and transformers say while they are imported off the terminal."""
+    """Disable the output of diffusers and transformers during their import."""
     for name in ("DIFFUSERS_VERBOSITY", "TRANSFORMERS_VERBOSITY"):
         os.environ.setdefault(name, "error")
 
@@ -222,7 +221,7 @@ def _answer(result: Mapping[str, Any]) -> None:
 
 @contextmanager
 def _reported() -> Iterator[None]:
-    """Print attnviz's own errors as one message and stop with exit status 1; let bugs show their traceback."""
+    """Print an error of attnviz as one message and exit with status 1; let bugs show their traceback."""
     try:
         yield
     except DoneInPartError as part:

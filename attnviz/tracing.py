@@ -1,4 +1,4 @@
-"""Tracing a pipeline: capture, tokens and spectrogram of every call, joined to maps."""
+"""Trace a pipeline: combine attention, tokens and spectrogram of every call into maps."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ After = Callable[[Arguments, Any], None]
 
 @dataclass
 class _Run:
-    """One call of the pipeline, as seen from outside its denoiser."""
+    """One call of the pipeline, observed outside its denoiser."""
 
     recording: Recording
     tokens: list[TokenTable]
@@ -47,15 +47,15 @@ class _Run:
 
 
 class Trace(Changes):
-    """Observes every call of a pipeline, and hands out its attention maps.
+    """Observe every call of a pipeline, and return its attention maps.
 
-    Made by `attnviz.trace`, and by `attnviz.editing` with an edit of the attention; used as a context manager, by
+    Created by `attnviz.trace`, and by `attnviz.editing` with an edit of the attention. It is a context manager for
     one thread.
 
     Attributes
     ----------
     pipe : diffusers.DiffusionPipeline
-        The pipeline observed.
+        The observed pipeline.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Trace(Changes):
         self._runs: list[_Run] = []
 
     def _make(self) -> None:
-        """Start observing: all cross-attention layers, or none."""
+        """Start observing all cross-attention layers, or none."""
         self._enter(self._recorder)
         self._enter(self._acting)
         for owner, name, before, after in (
@@ -90,7 +90,7 @@ class Trace(Changes):
             (self.pipe, "prepare_extra_step_kwargs", self._note("eta"), None),
             (self.pipe, "get_timesteps", self._note("strength"), None),
             (self.pipe.vae, "decode", None, self._after_decode),
-            # Called once, when the loop is over and the image is drawn, by every pipeline of diffusers.
+            # Every pipeline of diffusers calls this once, after the loop and the decoding.
             (self.pipe, "maybe_free_model_hooks", self._before_the_end, None),
             (self.pipe, "_finish", None, self._after_finish),
         ):
@@ -98,7 +98,7 @@ class Trace(Changes):
         self._finally(self._note_what_acted)
 
     def _observe(self, owner: Any, name: str, before: Before | None, after: After | None) -> None:
-        """Have each call of a bound method of one object observed; an object without it is left alone."""
+        """Observe each call of an object's bound method; do nothing if the object lacks the method."""
         method = getattr(owner, name, None)
         if method is None:
             return
@@ -118,23 +118,23 @@ class Trace(Changes):
 
     @property
     def coverage(self) -> tuple[int, int]:
-        """Layers seen in every denoiser call, and cross-attention layers of the U-Net: equal, or an error came."""
+        """Number of layers seen in every denoiser call, and of all cross-attention layers; normally equal."""
         layers = len(self._recorder.layers)
         return (layers if self._seen() else 0), layers
 
     @property
     def runs(self) -> list[AttentionMaps]:
-        """The maps of every pipeline call, in order; calls without a single step seen are left out."""
+        """Maps of every pipeline call, in order; calls without a completed step are omitted."""
         return [self._maps_of(run) for run in self._seen()]
 
     @property
     def maps(self) -> AttentionMaps:
-        """The maps of the pipeline call.
+        """Maps of the pipeline call.
 
         Raises
         ------
         MapsError
-            If there was none, or more than one: then `runs` holds them.
+            If there was no call, or more than one; use `runs` for several.
         """
         seen = self._seen()
         if not seen:
@@ -144,15 +144,15 @@ class Trace(Changes):
             )
         if len(seen) > 1:
             raise MapsError(
-                f"The pipeline was called {len(seen)} times in this block; trace.runs holds the maps of each, "
-                "in order."
+                f"The pipeline was called {len(seen)} times in this block, so `maps` is ambiguous. trace.runs "
+                "lists the maps of each call, in order."
             )
         return self._maps_of(seen[0])
 
     def so_far(self) -> Mapping[str, CapturedLayer]:
-        """Attention of the pipeline call under way, each layer on its own grid; empty between calls.
+        """Return the attention of the current pipeline call, each layer on its grid; empty between calls.
 
-        Averaged over the denoiser calls seen to their end. For what steers a generation by its own maps.
+        The attention is averaged over the completed denoiser calls. It serves to steer a generation by its maps.
         """
         run = self._under_way()
         return {} if run is None else self._recorder.captured(run.recording)
@@ -161,20 +161,20 @@ class Trace(Changes):
         return [run for run in self._runs if run.recording.timesteps]
 
     def _note_what_acted(self) -> None:
-        """Keep what acted on a call that is over, or interrupted."""
+        """Store the digests of a call that has ended or was interrupted."""
         if self._runs and self._runs[-1].acted is None:
             self._runs[-1].acted = self._acting.record
 
     def _under_way(self) -> _Run | None:
-        """The run of the call under way: None between calls, when what is observed is not the pipeline's."""
+        """Return the run of the current call; None between calls."""
         return self._runs[-1] if self._runs and not self._runs[-1].recording.ended else None
 
     def _after_encode_prompt(self, arguments: Arguments, result: Any) -> None:
         prompt = arguments.get("prompt")
         if prompt is None:
             raise PromptError(
-                "The pipeline was called with prompt_embeds alone, so which word each key is is not known. Pass "
-                "the prompt itself."
+                "The pipeline was called with prompt_embeds alone, so the word of each key is not known. Pass the "
+                "prompt itself."
             )
         self._note_what_acted()
         self._acting.begin()
@@ -220,7 +220,7 @@ class Trace(Changes):
         return note
 
     def _after_decode(self, arguments: Arguments, result: Any) -> None:
-        """Keep the image of a plain pipeline, drawn when its loop is over; previews of a callback are not it."""
+        """Store the image that a plain pipeline decodes after its loop, not the previews of a callback."""
         run = self._under_way()
         if run is None or isinstance(self.pipe, AuffusionMixin) or not run.recording.complete:
             return
@@ -233,15 +233,15 @@ class Trace(Changes):
         self._recorder.end()
 
     def _after_finish(self, arguments: Arguments, result: Any) -> None:
-        """Keep the spectrograms an Auffusion pipeline is about to return."""
+        """Store the spectrograms that an Auffusion pipeline is about to return."""
         if arguments["output_type"] != "latent" and self._runs:
-            self._runs[-1].log_mels = result[1]  # audios, spectrograms, images: a tuple, or an output read as one
+            self._runs[-1].log_mels = result[1]  # (audios, spectrograms, images), as a tuple or an output
 
     def _maps_of(self, run: _Run) -> AttentionMaps:
         if run.maps is not None:
             return run.maps
         maps = self._make_maps(run)
-        if run.recording.ended:  # a call still under way goes on changing
+        if run.recording.ended:  # the maps of a running call still change
             run.maps, run.recording.store = maps, None
         return maps
 
@@ -265,7 +265,7 @@ class Trace(Changes):
 
 
 def _announced_calls(pipe: Any) -> int:
-    """Denoiser calls the pipeline will make, as it has settled them before its loop begins."""
+    """Return the number of denoiser calls that the pipeline has settled on before its loop begins."""
     return int(getattr(pipe, "num_timesteps", len(pipe.scheduler.timesteps)))
 
 

@@ -217,7 +217,7 @@ def test_a_file_that_is_none_is_refused_by_name(tmp_path: Path) -> None:
     raw = tmp_path / "noise.raw"
     raw.write_bytes(bytes(range(256)))
     cases = [
-        (tmp_path / "missing.wav", "there is no .*missing.wav"),
+        (tmp_path / "missing.wav", "missing.wav does not exist"),
         (tmp_path, "cannot be opened"),
         (text, "notes.wav is not audio"),
         (empty, "empty.wav is not audio"),
@@ -228,7 +228,7 @@ def test_a_file_that_is_none_is_refused_by_name(tmp_path: Path) -> None:
         with pytest.raises(AudioError, match=reason):
             load_audio(path)
     for value in (np.nan, np.inf):
-        with pytest.raises(AudioError, match=r"bad.wav holds samples that are NaN"):
+        with pytest.raises(AudioError, match=r"bad.wav has samples that are NaN"):
             load_audio(_wav(tmp_path, np.array([0.0, value, 0.5])))
     with pytest.raises(AudioError, match="null character"):
         load_audio("a\0b.wav")

@@ -76,7 +76,7 @@ def test_other_settings_are_used() -> None:
 @pytest.mark.parametrize(
     ("mel", "reason"),
     [
-        (np.zeros((80, 5), np.float32), r"\(80, 5\); \(256, frames\)"),
+        (np.zeros((80, 5), np.float32), r"\(80, 5\); expected \(256, frames\)"),
         (np.zeros((256, 0), np.float32), "shape"),
         (np.zeros((1, 256, 5), np.float32), "shape"),
         (np.full((256, 2), math.nan, np.float32), "NaN"),

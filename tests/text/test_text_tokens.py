@@ -315,7 +315,7 @@ def table(tokenizers):
         ((2, 2), None, "not in the prompt: 0 <= start"),
         ((2, 34), None, "not in the prompt: 0 <= start"),
         ((-3, 2), None, "not in the prompt: 0 <= start"),
-        ((2, 5), 0, "leave occurrence=0 out"),
+        ((2, 5), 0, "omit occurrence=0"),
         ((1, 2), None, "has no token"),
         ((2.0, 5), None, "two integers"),
         (["dog"], None, "text or a span"),
