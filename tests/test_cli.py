@@ -154,12 +154,12 @@ def test_licence(file, content, expected, tmp_path):
 @pytest.mark.parametrize(
     ("card", "expected"),
     [
-        ("---\nlicense:\n- cc-by-4.0\n- mit\n---\n# Card", "cc-by-4.0, mit (as README.md says)"),
-        ("---\nlicense: other\nlicense_name: my-own\n---\n", "my-own (other) (as README.md says)"),
-        ("---\nlicense_name: my-own\nlicense: other\n---\n", "my-own (other) (as README.md says)"),
-        ("---\nlicense: mit\nlicense_name: my-own\n---\n", "mit (as README.md says)"),
-        ('---\nlicense: "mit"  # really\n---', "mit (as README.md says)"),
-        ("\ufeff---\r\nlicense: 'mit'\r\n---\r\n", "mit (as README.md says)"),
+        ("---\nlicense:\n- cc-by-4.0\n- mit\n---\n# Card", "cc-by-4.0, mit (from README.md)"),
+        ("---\nlicense: other\nlicense_name: my-own\n---\n", "my-own (other) (from README.md)"),
+        ("---\nlicense_name: my-own\nlicense: other\n---\n", "my-own (other) (from README.md)"),
+        ("---\nlicense: mit\nlicense_name: my-own\n---\n", "mit (from README.md)"),
+        ('---\nlicense: "mit"  # really\n---', "mit (from README.md)"),
+        ("\ufeff---\r\nlicense: 'mit'\r\n---\r\n", "mit (from README.md)"),
         ("---\nlicense:\ntags: [audio]\n---\n", "not stated"),
         ("---\n---\n", "not stated"),
         ("---\n- license\n---\n", "not stated"),
@@ -180,7 +180,7 @@ def test_licence_of_a_model_card(card, expected, tmp_path):
         ("[]", "not stated"),
         ("[" * 100_000, "not stated"),
         ('{"license": null}', "not stated"),
-        ('{"license": ["mit"]}', "mit (as model_index.json says)"),
+        ('{"license": ["mit"]}', "mit (from model_index.json)"),
     ],
 )
 def test_licence_of_a_model_index(index, expected, tmp_path):
@@ -200,7 +200,7 @@ def test_doctor_shows_what_was_found_before_the_fault(attnviz_command, tmp_path)
     found = dict(line.split(maxsplit=1) for line in result.stdout.splitlines())
     assert found["folder"] == str(folder)
     assert found["layout"] == "plain"
-    assert found["licence"] == "mit (as README.md says)"
+    assert found["licence"] == "mit (from README.md)"
     assert "unet" in result.stderr
 
 

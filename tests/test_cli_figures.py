@@ -214,7 +214,7 @@ def test_damaged_runs_write_nothing(run, damage, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--style", "slides"), "--style slides is unknown; there is paper"),
+        (("--style", "slides"), "--style slides is unknown; known: paper"),
         (("--word", "cat"), "cat"),
         (("--readout", "best"), "Unknown readout"),
     ],
