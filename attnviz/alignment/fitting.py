@@ -85,6 +85,7 @@ class ReadoutFit:
             lines.append(
                 f"  gain over {row.over}: {row.value:+.3f}  [{row.low:+.3f}, {row.high:+.3f}]  {row.verdict}"
             )
+        lines.append(f"  {len(self.gains)} comparisons judged together (Benjamini-Hochberg, 5 %)")
         lines += [f"Left out: {number} phrases {reason}." for reason, number in self.undefined.items()]
         lines.append(f"{self.readout.name}, weights:")
         for part in sorted(self.readout.parts, key=lambda part: -part.weight):

@@ -42,6 +42,8 @@ class PhraseEvents:
         Onset, offset, low and high of each lasting event; None where one has no band.
     zero_length, clipped : int
         Events that were not scored for their length, and those cut at the end of the clip.
+    sound_class : str
+        What the column ``class`` of the events says; several are joined by commas, and without it it is empty.
     """
 
     clip: str
@@ -52,6 +54,7 @@ class PhraseEvents:
     bands: np.ndarray | None
     zero_length: int
     clipped: int
+    sound_class: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,8 +191,15 @@ def _of_rows(rows: pd.DataFrame, span: tuple[int, int], seconds: float) -> Phras
         bands = np.column_stack([times[lasting], rows[["low", "high"]].to_numpy(dtype=np.float64)[lasting]])
     zero_length = int((timed & ~lasting).sum())
     return PhraseEvents(
-        clip, label, span, _source(rows, label, clip), union(times[lasting]), bands, zero_length, clipped
-    )
+        clip, label, span, _source(rows, label, clip), union(times[lasting]), bands, zero_length, clipped,
+        _class(rows),
+    )  # fmt: skip
+
+
+def _class(rows: pd.DataFrame) -> str:
+    if "class" not in rows.columns:
+        return ""
+    return ", ".join(sorted({str(one) for one in rows["class"] if not (pd.isna(one) or one == "")}))
 
 
 def _source(rows: pd.DataFrame, label: str, clip: str) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -59,10 +59,10 @@ def profile(
     -------
     pandas.DataFrame
         A row for each phrase, layer, step and head, and for the means over steps, over heads, and over both:
-        ``clip``, ``image``, ``label``, ``start``, ``end``, ``source`` (empty where the events name none),
-        ``undefined`` (why the phrase cannot be scored; empty where it can), ``layer``, ``column_ms`` (width of a
-        column), ``step`` and ``head`` (-1: their mean), ``timestep`` (NaN: the mean over steps), then ``roc_auc``,
-        ``pearson``, ``spearman`` and ``partial`` (Pearson's, given the energy envelope), NaN where undefined. The
+        ``clip``, ``image``, ``label``, ``class`` (of the events' column of that name, else empty), ``start``,
+        ``end``, ``source`` (empty where the events name none), ``undefined`` (why the
+        phrase cannot be scored; empty where it can), ``layer``, ``column_ms`` (width of a column), ``step`` and
+        ``head`` (-1: their mean), ``timestep`` (NaN: the mean over steps), then ``roc_auc``, ``pearson``, ``spearman`` and ``partial`` (Pearson's, given the energy envelope), NaN where undefined. The
         readout ``"mean"`` has no heads: layers' heads do not correspond.
 
     Raises
@@ -87,7 +87,7 @@ def profile(
         for one in phrase_events(events, maps.prompts[prompt_index], audio_seconds(maps.grid))
         for table in _phrase_columns(maps, one, steps, prompt_index, sample, pool)
     ]
-    names = ["clip", "image", "label", "start", "end", "source", "undefined", *CELL, *PROFILED]
+    names = ["clip", "image", "label", "class", "start", "end", "source", "undefined", *CELL, *PROFILED]
     if not tables:
         return pd.DataFrame(columns=names)
     when = dict(zip(steps or [], maps.timesteps, strict=bool(steps)))
@@ -97,7 +97,9 @@ def profile(
 
 
 @public
-def pool_profile(profiles: pd.DataFrame, *, n_resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
+def pool_profile(
+    profiles: pd.DataFrame, *, by: str | Sequence[str] = (), n_resamples: int = 1000, seed: int = 0
+) -> pd.DataFrame:
     """Average profiles over phrases, with bootstrap intervals over source recordings and clips.
 
     Parameters
@@ -106,6 +108,8 @@ def pool_profile(profiles: pd.DataFrame, *, n_resamples: int = 1000, seed: int =
         Profiles of many clips, joined: ``pd.concat(profile(m, e) for m, e in ...)``. Where the events name no
         source the unit of the bootstrap is the clip: all seeds of one prompt, under one clip's name, are drawn
         together.
+    by : str or sequence of str
+        Columns by whose values phrases are pooled apart, such as ``"class"``.
     n_resamples : int
     seed : int
         Of the bootstrap.
@@ -113,23 +117,28 @@ def pool_profile(profiles: pd.DataFrame, *, n_resamples: int = 1000, seed: int =
     Returns
     -------
     pandas.DataFrame
-        A row for each layer, step, head and score: ``layer``, ``column_ms``, ``step``, ``timestep``, ``head``,
+        A row for each group of `by`, layer, step, head and score: the columns of `by`, ``layer``,
+        ``column_ms``, ``step``, ``timestep``, ``head``,
         ``score``, ``value`` (mean over phrases), ``low`` and ``high`` (95 %; NaN below two units), ``phrases`` and
         ``sources`` with a defined value.
 
     Raises
     ------
     MapsError
-        It is no profile, or a number is not a whole number of at least 1.
+        It is no profile, lacks a column of `by`, or a number is not a whole number of at least 1.
     """
-    missing = [name for name in ("clip", "source", *CELL, *PROFILED) if name not in profiles.columns]
+    groups = [by] if isinstance(by, str) else list(dict.fromkeys(by))
+    missing = [name for name in ("clip", "source", *CELL, *PROFILED, *groups) if name not in profiles.columns]
     if missing:
         raise MapsError(f"the table lacks the columns {missing}; what attnviz.alignment.profile gives is needed.")
     if not isinstance(n_resamples, int | np.integer) or isinstance(n_resamples, bool) or n_resamples < 1:
         raise MapsError(f"n_resamples is {n_resamples!r}; a whole number from 1 is needed.")
+    if taken := [name for name in groups if name in (*CELL, *PROFILED)]:
+        raise MapsError(f"by names {taken}, and a profile is pooled by these, or of these, anyway.")
     if profiles.empty:
-        return pd.DataFrame(columns=[*CELL, "score", "value", "low", "high", "phrases", "sources"])
-    cells = profiles.groupby(list(CELL), sort=False, dropna=False)
+        return pd.DataFrame(columns=[*groups, *CELL, "score", "value", "low", "high", "phrases", "sources"])
+    kept = [*groups, *CELL]
+    cells = profiles.groupby(kept, sort=False, dropna=False)
     cell = cells.ngroup().to_numpy()
     unit, _ = pd.factorize(units_of(profiles))
     bootstrap = Bootstrap(unit, int(n_resamples), seed, pd.factorize(profiles["clip"])[0])
@@ -142,7 +151,7 @@ def pool_profile(profiles: pd.DataFrame, *, n_resamples: int = 1000, seed: int =
         np.add.at(counts, (bootstrap.groups[known], cell[known]), 1.0)
         units, *ways = (_distinct(of[known], cell[known], cells.ngroups) for of in (unit, *bootstrap.ways))
         low, high = interval(bootstrap.ratios(sums, counts), np.min(ways, axis=0))
-        frame = cells.size().reset_index()[list(CELL)]
+        frame = cells.size().reset_index()[kept]
         total = counts.sum(axis=0)
         frames.append(
             frame.assign(
@@ -202,8 +211,9 @@ def _columns(
     """Score the maps of one layer; a list a column, since many small tables take longer than their scores."""
     events = truth.events
     named: dict[str, Any] = {
-        "clip": events.clip, "image": truth.sample, "label": events.label, "start": events.span[0],
-        "end": events.span[1], "source": events.source or "", "undefined": truth.undefined, "layer": layer,
+        "clip": events.clip, "image": truth.sample, "label": events.label, "class": events.sound_class,
+        "start": events.span[0], "end": events.span[1], "source": events.source or "",
+        "undefined": truth.undefined, "layer": layer,
         "column_ms": 1e3 * truth.column_seconds,
     }  # fmt: skip
     step, head, curves = [], [], []

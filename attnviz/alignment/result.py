@@ -12,9 +12,11 @@ import pandas as pd
 from attnviz.alignment import report
 from attnviz.alignment.phrases import AlignedPhrase
 from attnviz.alignment.pooling import Pooled, pool
+from attnviz.alignment.saving import load_phrases, save_phrases
 from attnviz.alignment.scoring import score_table
 from attnviz.arguments import public
 from attnviz.errors import AttnVizError, MapsError
+from attnviz.io.paths import FilePath
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -71,6 +73,34 @@ class Alignment:
                         "of the same settings can be pooled."
                     )
         return cls(tuple(phrase for one in given for phrase in one.phrases), first.readout, first.seed)
+
+    def save(self, path: FilePath, *, overwrite: bool = False) -> None:
+        """Write the alignment to a folder, from which `load` gives the same scores without maps or model.
+
+        Parameters
+        ----------
+        path : path-like
+            A new folder.
+        overwrite : bool
+            Replace an alignment that is there, and nothing else.
+
+        Raises
+        ------
+        OutputError
+            The folder exists and may not be replaced, or cannot be written. Nothing half-written is left.
+        """
+        save_phrases(path, self.phrases, self.readout, self.seed, overwrite=overwrite)
+
+    @classmethod
+    def load(cls, path: FilePath) -> Alignment:
+        """Read an alignment that `save` wrote.
+
+        Raises
+        ------
+        MapsError
+            There is none, it is of another version, or it is damaged.
+        """
+        return cls(*load_phrases(path))
 
     @cached_property
     def table(self) -> pd.DataFrame:

@@ -11,6 +11,7 @@ from attnviz.plots.editing import EditedWord, edit_comparison
 from attnviz.plots.failures import failures
 from attnviz.plots.heat import heatmap
 from attnviz.plots.matrices import layer_heads, word_overlap
+from attnviz.plots.profiles import profile_curve
 from attnviz.plots.rolls import denoising_steps, piano_roll
 from attnviz.plots.scores import phrase_scores
 from attnviz.plots.spectrogram import spectrogram
@@ -29,6 +30,7 @@ __all__ = [
     "layer_heads",
     "phrase_scores",
     "piano_roll",
+    "profile_curve",
     "spectrogram",
     "word_maps",
     "word_overlap",

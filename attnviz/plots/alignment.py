@@ -147,7 +147,9 @@ def _notes(ax: Axes, methods: list[str], result: Alignment, score: str) -> None:
     rows = rows[(rows["score"] == score) & rows["control"].isin(methods) & rows["value"].notna()]
     if rows.empty:
         return
-    ax.annotate("map minus control:", (1.02, methods.index(MAP)), color="0.25", **where)
+    judged = result.pooled.comparisons
+    together = f"\n({judged} comparisons judged together)" if judged else ""
+    ax.annotate(f"map minus control:{together}", (1.02, methods.index(MAP)), color="0.25", **where)
     for control, value, low, high, verdict in rows[["control", "value", "low", "high", "verdict"]].to_numpy():
         gap = estimate(value, low, high, sign=True) + (f"\n{verdict}" if verdict else "")
         colour = _MAP if verdict == BETTER else "0.25"

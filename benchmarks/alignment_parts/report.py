@@ -121,7 +121,25 @@ def _controls(tables: Mapping[str, pd.DataFrame]) -> list[str]:
         "" if pd.isna(row["at_chance"]) else "yes" if str(row["at_chance"]) == "True" else "no"
         for row in judged.values()
     ]
-    return [*lines, "| ROC-AUC at chance | " + " | ".join(texts) + " |"]
+    return [*lines, "| ROC-AUC at chance | " + " | ".join(texts) + " |", "", *_judged(tables, main)]
+
+
+def _judged(tables: Mapping[str, pd.DataFrame], main: str) -> list[str]:
+    """Say how the main readout compares with every control, and how many comparisons were judged together."""
+    rows = tables["differences"][tables["differences"]["readout"] == main]
+    if "p" not in rows.columns:  # tables of an earlier version
+        return []
+    shown = rows[(rows["score"] == "roc_auc") & rows["value"].notna()].to_dict("records")
+    each = "; ".join(
+        f"{method_name(row['control'])} {estimate(row['value'], row['low'], row['high'], sign=True)}"
+        f"{', ' + row['verdict'] if isinstance(row['verdict'], str) and row['verdict'] else ''}"
+        for row in shown
+    )
+    return [
+        f"ROC-AUC of {main} minus that of its controls: {each}. {int(rows['p'].notna().sum())} comparisons with "
+        f"controls, and {int(tables['gains']['low'].notna().sum())} of readouts, were judged together each: at "
+        "most 5 % of the verdicts are expected to be chance (Benjamini-Hochberg)."
+    ]
 
 
 def _lags(lags: pd.DataFrame | None) -> list[str]:

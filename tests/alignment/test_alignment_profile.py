@@ -185,3 +185,26 @@ def test_seeds_of_one_prompt_are_one_unit(rng):
     assert set(pooled.loc[pooled["score"] == "roc_auc", "phrases"]) == {40}
     one = pool_profile(pd.concat(profiles[:10]))
     assert one["low"].isna().all()
+
+
+def test_a_profile_keeps_the_class_and_is_pooled_by_it(rng):
+    events = EVENTS.assign(**{"class": ["Dog", "Rain"]})
+    joined = pd.concat([profile(made(rng), events.assign(clip=f"{number}")) for number in range(4)])
+    assert set(zip(joined["label"], joined["class"], strict=True)) == {
+        ("dog barks", "Dog"),
+        ("rain falls", "Rain"),
+    }
+    assert set(profile(made(rng), EVENTS)["class"]) == {""}
+    pooled = pool_profile(joined, by="class", n_resamples=50)
+    for name in ("Dog", "Rain"):
+        alone = pool_profile(joined[joined["class"] == name], n_resamples=50)
+        own = pooled[pooled["class"] == name].drop(columns="class").reset_index(drop=True)
+        pd.testing.assert_frame_equal(
+            own.sort_values(["score", "layer", "step", "head"], ignore_index=True),
+            alone.sort_values(["score", "layer", "step", "head"], ignore_index=True),
+        )
+    assert list(pool_profile(joined.iloc[:0], by=["class"]).columns)[:2] == ["class", "layer"]
+    with pytest.raises(MapsError, match=r"lacks the columns \['species'\]"):
+        pool_profile(joined, by="species")
+    with pytest.raises(MapsError, match="pooled by these"):
+        pool_profile(joined, by="layer")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from alignment_synthetic import study
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -16,6 +17,7 @@ from matplotlib.text import Text
 
 import attnviz
 from attnviz import plots
+from attnviz.alignment import profile
 from attnviz.maps import attention_share, word_overlap
 from attnviz.testing import example_events, example_maps
 
@@ -106,6 +108,8 @@ def pictures() -> dict[str, Callable[[], Figure]]:
     word = plots.EditedWord(maps.heatmap("dog"), maps.heatmap("rain"), "dog", "rain")
     edited = sound.to_numpy(), sound.to_numpy()[::-1]
     table = attnviz.align(maps, events).table
+    seeds = [profile(example_maps(seed=seed, steps=5), events).assign(seed=seed) for seed in range(3)]
+    seeds = pd.concat(seeds)
     return {
         "spectrogram": lambda: _draw(plots.spectrogram, sound, maps.grid),
         "heatmap": lambda: _draw(plots.heatmap, maps.heatmap("rain"), maps.grid, spectrogram=sound),
@@ -116,6 +120,7 @@ def pictures() -> dict[str, Callable[[], Figure]]:
         "layer_heads": lambda: _draw(plots.layer_heads, attention_share(maps, "rain")),
         "word_overlap": lambda: _draw(plots.word_overlap, word_overlap(maps)),
         "phrase_scores": lambda: _draw(plots.phrase_scores, table),
+        "profile_curve": lambda: _draw(plots.profile_curve, seeds, seed="seed"),
         "alignment": lambda: _draw(plots.alignment, study("noisy energy", clips=12)),
         "failures": lambda: _draw(plots.failures, attnviz.diagnose(example_maps(both=True))),
         "word_maps": lambda: plots.word_maps(maps, words=["dog", "rain"]),
