@@ -60,10 +60,11 @@ def profile(
     pandas.DataFrame
         A row for each phrase, layer, step and head, and for the means over steps, over heads, and over both:
         ``clip``, ``image``, ``label``, ``class`` (of the events' column of that name, else empty), ``start``,
-        ``end``, ``source`` (empty where the events name none), ``undefined`` (why the
-        phrase cannot be scored; empty where it can), ``layer``, ``column_ms`` (width of a column), ``step`` and
-        ``head`` (-1: their mean), ``timestep`` (NaN: the mean over steps), then ``roc_auc``, ``pearson``, ``spearman`` and ``partial`` (Pearson's, given the energy envelope), NaN where undefined. The
-        readout ``"mean"`` has no heads: layers' heads do not correspond.
+        ``end``, ``source`` (empty where the events name none), ``undefined`` (why the phrase cannot be scored;
+        empty where it can), ``layer``, ``column_ms`` (width of a column), ``step`` and ``head`` (-1: their
+        mean), ``timestep`` (NaN: the mean over steps), then ``roc_auc``, ``pearson``, ``spearman`` and
+        ``partial`` (Pearson's, given the energy envelope), NaN where undefined. The readout ``"mean"`` has no
+        heads: layers' heads do not correspond.
 
     Raises
     ------

@@ -44,7 +44,8 @@ def profile_curve(
     -------
     matplotlib.axes.Axes
         A line a layer, and a band of one standard deviation over seeds to either side, within what the score can
-        be, where there are two seeds or more. Each seed counts once: its phrases are averaged first. The dotted line is chance.
+        be, where there are two seeds or more. Each seed counts once: its phrases are averaged first. The dotted
+        line is chance.
 
     Raises
     ------
