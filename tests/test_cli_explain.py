@@ -167,7 +167,7 @@ def test_bad_requests_write_nothing_and_load_no_model(arguments, message, explai
     ("options", "message"),
     [
         (["--method", "inversion", "--draws", "2"], "draws=2 does not belong"),
-        (["--method", "inversion", "--timestep", "55"], "inversion_steps=200 passes"),
+        (["--method", "inversion", "--timestep", "55"], "inversion_steps=200 includes"),
         (["--timestep", "1000"], "1000"),
         (["--overlap", "10"], "overlap=10"),
         (["--randomize", "attn"], "randomize='attn'"),
