@@ -15,6 +15,8 @@ from attnviz.cli import app
 from attnviz.testing import write_adapter_checkpoint, write_plain_checkpoint
 
 PAGES = [ROOT / "README.md", ROOT / "docs" / "training.md"]
+TEXTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("notebooks/*.ipynb"),
+                ROOT / "attnviz" / "bundled" / "README.md", ROOT / "benchmarks" / "README.md"])  # fmt: skip
 
 
 @pytest.fixture(scope="session")
@@ -52,6 +54,22 @@ def test_no_two_commands_write_to_one_place(page):
         for place in re.findall(r"--out (\S+)", command)
     ]
     assert len(places) == len(set(places)), places
+
+
+def test_what_is_drawn_has_a_seed():
+    """A result of an unseeded generator cannot be measured: it may be silent for the next reader."""
+    code = "".join(block.text for block in blocks(PAGES[0]) if block.language == "python")
+    calls = re.findall(r"^.*\b(?:pipe|style|inpaint)\(\".*$", code, re.MULTILINE)
+    assert len(calls) == 3
+    assert all("generator=" in call for call in calls), calls
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
+def test_no_text_names_what_is_not_there(path):
+    text = path.read_text("utf-8").replace('\\"', '"')
+    assert 'pip install "attnviz' not in text  # nothing is published
+    for command in re.findall(r"attnviz edit (?:swap|refine|reweight) [^`\n]*", text):
+        assert "--audio" not in command, command
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
