@@ -35,10 +35,9 @@ _LONGEST_SHOWN = 60
 def public(function: _Public) -> _Public:
     """Name the argument that is of another kind than a public function takes.
 
-    A number must be finite: this is checked before the function runs. Everything else is looked at only once the
-    function has failed outside attnviz's errors: if an argument does not fit its annotation, an `ArgumentError`
-    names it, and the original error is its cause. So a function's own checks and words come first, and a call that
-    works costs nothing.
+    Arguments are looked at only once the function has failed outside attnviz's errors. If one does not fit its
+    annotation, or is not finite, an `ArgumentError` names it, with the original error as its cause. A function's own
+    checks and words come first, and a call that works costs nothing.
 
     Parameters
     ----------
@@ -54,9 +53,6 @@ def public(function: _Public) -> _Public:
 
     @functools.wraps(function)
     def door(*args: Any, **kwargs: Any) -> Any:
-        for name, value in (*zip(signature.parameters, args, strict=False), *kwargs.items()):
-            if isinstance(value, float | np.floating) and not math.isfinite(value):
-                raise ArgumentError(f"{_name(function)}: {name} is {value}; a finite number is needed.")
         try:
             return function(*args, **kwargs)
         except _SYMPTOMS as error:
@@ -87,6 +83,8 @@ def _unfit(
         for one in values:
             if not _fits(one, hints[name]):
                 return f"{_name(function)}: {name} is {_shown(one)}; {_described(hints[name])} is needed."
+            if isinstance(one, float | np.floating) and not math.isfinite(one):
+                return f"{_name(function)}: {name} is {one}; a finite number is needed."
     return None
 
 

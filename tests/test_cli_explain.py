@@ -144,7 +144,7 @@ def test_existing_runs_are_kept(explain, folder, run):
     [
         (["CLIP", "..."], "no word, only punctuation"),
         (["CLIP", " "], "empty"),
-        (["nowhere.wav", CAPTION], "there is no audio file nowhere.wav"),
+        (["nowhere.wav", CAPTION], "audio file nowhere.wav does not exist"),
         (["EVENTS", CAPTION], "not audio that can be read"),
         (["CLIP", CAPTION, "--events", "nowhere.tsv"], "nowhere.tsv"),
         (["CLIP", CAPTION, "--events", "CLIP"], "EventsError"),

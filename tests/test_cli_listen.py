@@ -89,7 +89,7 @@ def test_existing_files_are_kept(listen, clip, tmp_path):
 @pytest.mark.parametrize(
     ("clip_name", "model", "message"),
     [
-        ("nosuch.wav", None, "there is no audio file"),
+        ("nosuch.wav", None, "nosuch.wav does not exist"),
         ("listener/config.json", None, "is not audio"),
         ("[red]clip.wav", "nosuch", "does not contain a readable listener"),
     ],

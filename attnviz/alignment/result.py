@@ -74,6 +74,7 @@ class Alignment:
                     )
         return cls(tuple(phrase for one in given for phrase in one.phrases), first.readout, first.seed)
 
+    @public
     def save(self, path: FilePath, *, overwrite: bool = False) -> None:
         """Write the alignment to a folder, from which `load` gives the same scores without maps or model.
 
@@ -92,6 +93,7 @@ class Alignment:
         save_phrases(path, self.phrases, self.readout, self.seed, overwrite=overwrite)
 
     @classmethod
+    @public
     def load(cls, path: FilePath) -> Alignment:
         """Read an alignment that `save` wrote.
 

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from attnviz.alignment.profiling import PROFILED
 from attnviz.alignment.report import NAMES
 from attnviz.alignment.scoring import SCORES
+from attnviz.arguments import public
 from attnviz.errors import MapsError
 from attnviz.maps.layer import short_name
 from attnviz.plots.style import FONTSIZE, LINE_COLOURS, LINE_DASHES, own_axes, plain
@@ -18,6 +19,7 @@ from attnviz.plots.style import FONTSIZE, LINE_COLOURS, LINE_DASHES, own_axes, p
 _TICKS = 8
 
 
+@public
 def profile_curve(
     profiles: pd.DataFrame,
     *,

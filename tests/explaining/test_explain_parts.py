@@ -69,7 +69,7 @@ def test_any_rate_channels_and_format_are_the_same_sound(tmp_path):
     ("samples", "message"),
     [
         (np.zeros((0, 2)), "clip.wav has 0 samples"),
-        (np.full((16_000, 2), np.nan), "clip.wav holds samples that are NaN"),
+        (np.full((16_000, 2), np.nan), "clip.wav has samples that are NaN"),
         (np.zeros((900, 2)), "900 samples.*at least 945"),
     ],
 )

@@ -84,7 +84,7 @@ def edit(path, **changes):
         ({"caption": "another one"}, "the span of"),
         ({"config": {"event": 1}}, "no settings"),
         ({"sounds": [{"label": "x"}]}, "is damaged"),
-        ({"name": "other.wav"}, "there is no audio file"),
+        ({"name": "other.wav"}, "other.wav does not exist"),
     ],
 )
 def test_a_damaged_description_is_refused(saved, changes, message):
