@@ -36,8 +36,8 @@ def public(function: _Public) -> _Public:
     """Name the argument that is of another kind than a public function takes.
 
     Arguments are looked at only once the function has failed outside attnviz's errors. If one does not fit its
-    annotation, or is not finite, an `ArgumentError` names it, with the original error as its cause. A function's own
-    checks and words come first, and a call that works costs nothing.
+    annotation, or is not finite, an `ArgumentError` names it, with the original error as its cause. The checks and
+    words of a function come first, and a call that works costs nothing.
 
     Parameters
     ----------
