@@ -21,9 +21,7 @@ _Public = TypeVar("_Public", bound=Callable[..., Any])
 
 # NumPy's numbers are numbers, and an int is a float, as type checkers have it.
 _SETTINGS = BeartypeConf(
-    hint_overrides=FrozenDict(  # type: ignore[operator]
-        {int: int | np.integer, float: float | int | np.floating | np.integer}
-    )
+    hint_overrides=FrozenDict({int: int | np.integer, float: float | int | np.floating | np.integer})
 )
 # What an object of another kind ends in, deep inside a function that was given it.
 _SYMPTOMS = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import warnings
 from collections.abc import Callable, Iterator
@@ -41,6 +42,8 @@ def make_accelerator(config: TrainingConfig) -> Accelerator:
             f"accelerate is set up for {accelerator.distributed_type.value}; one process will do, or several "
             "with a whole copy of the model each. Choose another setup with accelerate config."
         )
+    if accelerator.num_processes > 1:
+        atexit.register(accelerator.end_training)  # a process group that outlives Python may abort the process
     return accelerator
 
 

@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from training.training_toys import ToyPart, toy_scenes
 
@@ -24,3 +29,31 @@ def toy_training(monkeypatch, tmp_path):
 
     train.parts = parts
     return train
+
+
+@pytest.fixture
+def run_script(tmp_path):
+    """Return a function that runs a script in a process of its own, with one argument, and returns what it printed."""
+    root = Path(__file__).resolve().parents[2]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(root / "tests"), str(root)]),
+        "ACCELERATE_USE_CPU": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+
+    def run(text, argument, launcher=()):
+        script = tmp_path / "script.py"
+        script.write_text(text)
+        finished = subprocess.run(
+            [sys.executable, *launcher, script, argument],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=180,
+            check=False,
+        )
+        assert finished.returncode == 0, finished.stderr
+        return finished.stdout
+
+    return run

@@ -8,14 +8,11 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from accelerate.state import AcceleratorState
 from diffusers import AutoencoderKL
 from sounds.sounds_synthetic import write_layout
-from training.training_toys import toy_config
 from typer.testing import CliRunner
 
 from attnviz.cli import app
-from attnviz.errors import TrainingError
 from attnviz.sounds.listener_model import Listener
 from attnviz.training import loop
 from attnviz.training.checkpoints import list_checkpoints
@@ -188,26 +185,45 @@ def test_data_from_a_whole_copy(tmp_path):
     assert CliRunner().invoke(app, [*command, "--overwrite"]).exit_code == 0
 
 
-@pytest.fixture
-def fresh_accelerate():
-    """accelerate keeps one precision for as long as a process lives."""
-    AcceleratorState._reset_state(reset_partial_state=True)
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
+# A process of its own: accelerate keeps one precision for as long as a process lives.
+HALF_PRECISION = """
+import sys
+from pathlib import Path
+from training.training_toys import ToyPart, toy_config, toy_scenes
+from attnviz.errors import TrainingError
+from attnviz.training import loop
 
+stops_at, out = 0, Path(sys.argv[1])
 
-def test_half_precision_resumes_exactly(fresh_accelerate, toy_training, tmp_path):
-    config = toy_config(mixed_precision="bf16")
-    toy_training(config, "whole")
-
-    def stop(number):
-        if number == 6:
+def make_part(config, *_):
+    part = ToyPart(config)
+    def before_batch(number):
+        if number == stops_at:
             raise KeyboardInterrupt
+    part.before_batch = before_batch
+    return part
 
-    with pytest.raises(KeyboardInterrupt):
-        toy_training(config, before_batch=stop)
-    toy_training(config, resume=True)
+def train(config, name, **options):
+    loop.train(config, esc10=".", out=out / name, cache=".", **options)
+
+loop.make_part, loop.open_scenes = make_part, lambda *_: (toy_scenes(), None)
+config = toy_config(mixed_precision="bf16")
+train(config, "whole")
+stops_at = 6
+try:
+    train(config, "run")
+except KeyboardInterrupt:
+    stops_at = 0
+train(config, "run", resume=True)
+try:
+    train(toy_config(), "other")
+except TrainingError as error:
+    print(error)
+"""
+
+
+def test_half_precision_resumes_exactly(run_script, tmp_path):
+    said = run_script(HALF_PRECISION, tmp_path)
     before, after = weights(tmp_path / "whole" / "model"), weights(tmp_path / "run" / "model")
     assert all(torch.equal(before[name], after[name]) for name in before)
-    with pytest.raises(TrainingError, match="already been initialized"):
-        toy_training(toy_config(), "other")
+    assert "already been initialized" in said

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import csv
 import errno
-import os
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 
@@ -427,21 +424,8 @@ loop.train(toy_config(batch_size=2, gradient_accumulation=2), esc10=".", out=sys
 """
 
 
-def test_two_processes_are_one_with_twice_the_batch(toy_training, tmp_path):
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
-    root = Path(__file__).resolve().parents[2]
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(root / "tests"), str(root)]),
-        "ACCELERATE_USE_CPU": "1",
-        "OMP_NUM_THREADS": "1",
-    }
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    finished = subprocess.run(
-        [*launcher, script, tmp_path / "two"], env=environment, capture_output=True, timeout=120, check=False
-    )
-    assert finished.returncode == 0, finished.stderr.decode()
+def test_two_processes_are_one_with_twice_the_batch(toy_training, run_script, tmp_path):
+    run_script(SCRIPT, tmp_path / "two", ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"])
     # Batches 0 and 1 of two processes are, side by side, batch 0 of one; and so on.
     toy_training(toy_config(batch_size=4, gradient_accumulation=2), "one", noisy=False, held_out=True)
     for name, tensor in exported(tmp_path / "one").items():
