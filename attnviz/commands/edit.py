@@ -197,6 +197,21 @@ def inpaint(
     out: RunFolder,
     span: Annotated[tuple[float, float] | None, typer.Option(help="Start and end in seconds.")] = None,
     band: Annotated[tuple[float, float] | None, typer.Option(help="Lowest and highest frequency in Hz.")] = None,
+    context: Annotated[
+        float | None,
+        typer.Option(
+            help="Seconds of the clip at either side that the model sees, inf for all; what the checkpoint "
+            "recommends if left out."
+        ),
+    ] = None,
+    normalize: Annotated[
+        bool | None,
+        typer.Option(
+            "--normalize/--own-level",
+            help="Show the model the clip scaled to a peak of 0.95, or at its own level; what the checkpoint "
+            "recommends if left out.",
+        ),
+    ] = None,
     strength: Strength = None,
     num_inference_steps: Steps = None,
     seed: Seed = 0,
@@ -216,7 +231,9 @@ def inpaint(
         from attnviz.editing.requests import ClipEditRequest
 
         how = _sampling(num_inference_steps, seed, guidance, negative, guidance_interval)
-        return ClipEditRequest(clip, prompt, how, strength, span, band, inpaint=True)
+        return ClipEditRequest(
+            clip, prompt, how, strength, span, band, inpaint=True, context=context, normalize=normalize
+        )
 
     return _run(request, (model, revision, offline, device, precision), out, overwrite)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -178,6 +179,8 @@ class ClipEditRequest:
     span: tuple[float, float] | None = None
     band: tuple[float, float] | None = None
     inpaint: bool = False
+    context: float | None = None
+    normalize: bool | None = None
     settings_from: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -188,7 +191,11 @@ class ClipEditRequest:
     @property
     def record(self) -> dict[str, Any]:
         """What ``run.json`` says of it."""
-        where = {"span": self.span, "band": self.band} if self.inpaint else {}
+        where = {}
+        if self.inpaint:
+            # JSON has no infinity, which is the whole clip.
+            context = None if self.context == math.inf else self.context
+            where = {"span": self.span, "band": self.band, "context": context, "normalize": self.normalize}
         own = {"edit": self.kind, "clip": str(self.clip), "prompt": self.prompt, "strength": self.strength}
         return {**own, **where, **asdict(self.sampling), "settings_from": dict(self.settings_from)}
 
@@ -204,11 +211,15 @@ class ClipEditRequest:
         self.sampling.check()
         if self.strength is not None:
             inputs.check_strength(self.strength)
+        if self.context is not None:
+            inputs.check_context(self.context)
         self._arguments(load_audio(self.clip))
 
     def settled(self, recommended: RecommendedSettings) -> ClipEditRequest:
         """Return the same with what was left out as a checkpoint recommends it."""
-        own = {"strength": self.strength}
+        own: dict[str, Any] = {"strength": self.strength}
+        if self.inpaint:
+            own |= {"context": self.context, "normalize": self.normalize}
         return replace(
             self,
             **recommended.settle(own, self.kind),
@@ -224,7 +235,9 @@ class ClipEditRequest:
         other = kind.from_pipe(pipe)
         with trace(other) as traced:
             audios, log_mels, _ = other(self.prompt, waveform, **self._arguments(waveform), return_dict=False)
-        seen = read_clip(waveform[: WIDTH * MEL.hop_length], normalize=True, overlap=0.0, column=1)
+        seen = read_clip(
+            waveform[: WIDTH * MEL.hop_length], normalize=self.normalize is not False, overlap=0.0, column=1
+        )
         before = waveform[: len(audios[0])]
         return Edited((before, seen.log_mel), (audios[0], log_mels[0]), traced.maps)
 
@@ -233,6 +246,7 @@ class ClipEditRequest:
         arguments = {**self.sampling.call, "strength": self.strength}
         if self.inpaint:
             seconds = min(len(waveform) / MEL.sample_rate, SpectrogramGrid().seconds)
+            arguments |= {"context": self.context, "normalize": self.normalize}
             arguments["mask"] = time_frequency_mask(self.span, self.band, seconds)
         return arguments
 

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from diffusers import StableDiffusionInpaintPipeline
 from diffusers.configuration_utils import FrozenDict
+from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_img2img import retrieve_latents
+from scipy.ndimage import distance_transform_edt
 
 from attnviz.arguments import public
 from attnviz.audio import MEL, load_audio, peak_normalize
@@ -33,6 +35,8 @@ class AuffusionInpaintPipeline(AuffusionMixin, StableDiffusionInpaintPipeline):
         *,
         span: tuple[float, float] | None = None,
         mask: np.ndarray | torch.Tensor | None = None,
+        context: float | None = None,
+        normalize: bool | None = None,
         strength: float | None = None,
         duration: float | None = None,
         width: int = 1024,
@@ -61,6 +65,12 @@ class AuffusionInpaintPipeline(AuffusionMixin, StableDiffusionInpaintPipeline):
             True, or 1, where the spectrogram is drawn anew; lowest band first, like
             ``AuffusionOutput.spectrograms``. A latent cell (8 bands by 80 ms at a factor of 8) is drawn anew as
             a whole, where its earliest frame and highest band is in the mask (diffusers' own rule).
+        context : float, optional
+            Seconds of the clip before and after what is drawn anew that the model sees; the rest is silence to it.
+            Infinity shows it the whole clip. None: what the checkpoint recommends, or the whole clip. See Notes.
+        normalize : bool, optional
+            Scale the clip to a peak of 0.95 for the model, or leave it at its own level. In ``audios`` it has its
+            own level either way. None: what the checkpoint recommends, or True.
         strength : float, optional
             As in `AuffusionAudioToAudioPipeline`, for the masked part. None: what the checkpoint recommends, or 1.
         num_inference_steps, guidance_scale, guidance_interval
@@ -82,13 +92,26 @@ class AuffusionInpaintPipeline(AuffusionMixin, StableDiffusionInpaintPipeline):
         Raises
         ------
         PromptError, AudioError, AttnVizError
-            On a prompt, clip, mask, span, duration, strength or other argument that cannot be used, or that
-            there is not; before any model runs.
+            On a prompt, clip, mask, span, context, duration, strength or other argument that cannot be used, or
+            that there is not; before any model runs.
+
+        Notes
+        -----
+        Differences from the original: `context` and `normalize`, which have the authors' values unless the
+        checkpoint recommends others. The prompt is of the part that is drawn anew, and a model trained on captions
+        of whole clips reads it as a caption of all that it sees. The more of the clip it sees, the more often it
+        leaves that part empty, or continues the sounds around it. A model trained on clips at their own level does
+        not know clips that are scaled to a peak: they are louder. ``results/editing`` has the numbers.
         """
         calls.check_arguments(self.__call__, super().__call__, diffusers_arguments)
         inputs.check_output_type(output_type)
         prompts = inputs.check_prompts(prompt, negative_prompt)
-        strength = inputs.check_strength(self.recommended.settle({"strength": strength}, "inpaint")["strength"])
+        own = self.recommended.settle(
+            {"strength": strength, "context": context, "normalize": normalize}, "inpaint"
+        )
+        strength = inputs.check_strength(own["strength"])
+        context = inputs.check_context(own["context"])
+        normalize = inputs.check_switch("normalize", own["normalize"])
         steps, guidance_scale, interval = self._sampling(
             num_inference_steps, guidance_scale, guidance_interval, "inpaint"
         )
@@ -100,13 +123,14 @@ class AuffusionInpaintPipeline(AuffusionMixin, StableDiffusionInpaintPipeline):
         calls.check_latents(diffusers_arguments, shape)
         clips = list(audio) if isinstance(audio, list | tuple) else [audio]
         waveforms = [load_audio(clip) for clip in clips]
-        images, seconds = read_sources([*waveforms], prompts, width, duration)
+        images, seconds = read_sources([*waveforms], prompts, width, duration, normalize=normalize)
         drawn_anew = mask_image(span, mask, width=width, seconds=seconds, factor=self.vae_scale_factor)
         self._duration = inputs.check_duration(duration, width, seconds)
+        near = _near(drawn_anew, context, factor)
         with _counted_as_plain(self.unet, self.vae), guided_within(self, interval):
             latents = super().__call__(
                 prompt=inputs.untupled(prompt),
-                image=images.repeat_interleave(num_images_per_prompt, dim=0),
+                image=(images * near).repeat_interleave(num_images_per_prompt, dim=0),
                 mask_image=drawn_anew,
                 height=images.shape[-2],
                 width=width,
@@ -119,19 +143,36 @@ class AuffusionInpaintPipeline(AuffusionMixin, StableDiffusionInpaintPipeline):
                 return_dict=False,
                 **diffusers_arguments,
             )[0]
+        if not bool(near.all()):
+            whole = self._encoded(images).repeat_interleave(num_images_per_prompt, dim=0)
+            latents = torch.where(drawn_anew[..., ::factor, ::factor].to(latents.device) > 0, latents, whole)
         output = self._finish(latents, output_type, return_dict=True, check_level=False)
         if output_type == "audio":
             kept = [waveforms[min(i // num_images_per_prompt, len(waveforms) - 1)] for i in range(n)]
-            _join(output, kept, drawn_anew[0, 0].numpy(), factor)
+            _join(output, kept, drawn_anew[0, 0].numpy(), factor, normalized=normalize)
         return output if return_dict else output.to_tuple()
 
+    def _encoded(self, images: torch.Tensor) -> torch.Tensor:
+        """Clean latents of images in [0, 1], without a draw."""
+        pixels = (2 * images - 1).to(self._execution_device, self.vae.dtype)
+        return retrieve_latents(self.vae.encode(pixels), sample_mode="argmax") * self.vae.config.scaling_factor
 
-def _join(output: AuffusionOutput, originals: list[np.ndarray], image: np.ndarray, factor: int) -> None:
+
+def _near(drawn_anew: torch.Tensor, context: float, factor: int) -> torch.Tensor:
+    """Columns of the image that the model sees, shape (width,): what it draws anew, and its context."""
+    columns = drawn_anew[0, 0, ::factor, ::factor].any(dim=0).repeat_interleave(factor)
+    away = distance_transform_edt(~columns.numpy())  # in columns: 1 for the neighbours of what is drawn
+    return torch.from_numpy(away <= context * MEL.sample_rate / MEL.hop_length)
+
+
+def _join(
+    output: AuffusionOutput, originals: list[np.ndarray], image: np.ndarray, factor: int, *, normalized: bool
+) -> None:
     """Put the originals back, each at its own level, wherever the mask or the model kept them; warn of silence."""
     cells = image[::factor, ::factor].repeat(factor, axis=0).repeat(factor, axis=1)
     mask = ((image > 0) & (cells > 0))[::-1]
     drawn = [
-        (audio * _level(original)).clip(-1, 1)
+        (audio * (_level(original) if normalized else 1)).clip(-1, 1)
         for original, audio in zip(originals, output.audios or [], strict=True)
     ]
     # Before they are joined: a cross-fade would lend what was drawn the level of the clip around it.

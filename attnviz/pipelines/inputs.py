@@ -155,6 +155,34 @@ def check_strength(strength: float) -> float:
     return float(strength)
 
 
+def check_context(context: Any) -> float:
+    """Refuse what is not a length of audio around a part that is drawn anew.
+
+    Raises
+    ------
+    AttnVizError
+        Naming it and the range.
+    """
+    if isinstance(context, bool) or not isinstance(context, Real) or not context >= 0:
+        raise AttnVizError(
+            f"context={context!r} is not a number of seconds from 0 on; infinity is all of the clip."
+        )
+    return float(context)
+
+
+def check_switch(name: str, value: Any) -> bool:
+    """Refuse what is neither True nor False.
+
+    Raises
+    ------
+    AttnVizError
+        Naming it.
+    """
+    if not isinstance(value, bool):
+        raise AttnVizError(f"{name}={value!r} is neither True nor False.")
+    return value
+
+
 def check_guidance(guidance_scale: float) -> float:
     """Refuse a guidance scale that is no finite number.
 

@@ -21,6 +21,7 @@ Origin = Literal["given", "checkpoint", "authors"]
 _SAMPLING = ("num_inference_steps", "guidance_scale", "guidance_interval")
 _PROMPT_EDIT = (*_SAMPLING, "cross_replace_steps", "self_replace_steps", "blend_threshold", "blend_start")
 _CLIP_EDIT = (*_SAMPLING, "strength")
+_INPAINTING = (*_CLIP_EDIT, "context", "normalize")
 
 NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -29,7 +30,7 @@ NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "refine": _PROMPT_EDIT,
         "reweight": _PROMPT_EDIT,
         "invert": ("num_inference_steps",),
-        "inpaint": _CLIP_EDIT,
+        "inpaint": _INPAINTING,
         "style": _CLIP_EDIT,
     }
 )
@@ -50,7 +51,7 @@ AUTHORS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "refine": _PROMPT_TO_PROMPT,
         "reweight": _PROMPT_TO_PROMPT,
         "invert": {"num_inference_steps": 50},
-        "inpaint": {"strength": 1.0},
+        "inpaint": {"strength": 1.0, "context": math.inf, "normalize": True},
         "style": {"strength": 0.8},
     }
 )
@@ -194,6 +195,8 @@ _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "blend_threshold": _threshold,
     "blend_start": _number(0, 1),
     "strength": _strength,
+    "context": _number(0, math.inf),
+    "normalize": inputs.check_switch,
 }
 
 

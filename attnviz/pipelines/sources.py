@@ -15,7 +15,12 @@ AudioSource = str | os.PathLike[str] | np.ndarray | torch.Tensor
 
 
 def read_sources(
-    audio: AudioSource | list[AudioSource], prompts: int, width: int, duration: float | None
+    audio: AudioSource | list[AudioSource],
+    prompts: int,
+    width: int,
+    duration: float | None,
+    *,
+    normalize: bool = True,
 ) -> tuple[torch.Tensor, float]:
     """Read one clip for all prompts, or one for each, as images.
 
@@ -29,6 +34,8 @@ def read_sources(
         Columns of the image.
     duration : float or None
         Seconds of audio to be kept, where that was said.
+    normalize : bool
+        Scale each clip to a peak of 0.95.
 
     Returns
     -------
@@ -47,7 +54,7 @@ def read_sources(
     if len(clips) not in (1, prompts):
         raise AudioError(f"{len(clips)} clips for {prompts} prompts; give one for all, or one for each.")
     waveforms = [load_audio(clip) for clip in clips]
-    images = torch.stack([_image(waveform, width) for waveform in waveforms])
+    images = torch.stack([_image(peak_normalize(each) if normalize else each, width) for each in waveforms])
     most = width * MEL.hop_length / MEL.sample_rate
     lengths = [min(len(waveform) / MEL.sample_rate, most) for waveform in waveforms]
     if duration is None and min(lengths) < max(lengths):
@@ -122,7 +129,7 @@ def _all_or_none(span: tuple[float, float] | None, everything: bool, factor: int
 
 
 def _image(waveform: np.ndarray, width: int) -> torch.Tensor:
-    image = fit_width(mel_to_image(log_mel(peak_normalize(waveform))), width)
+    image = fit_width(mel_to_image(log_mel(waveform)), width)
     return torch.from_numpy(np.repeat(image[None], 3, axis=0))
 
 
