@@ -108,9 +108,9 @@ def judge(tables: Tables, resamples: int, seed: int) -> list[Bar]:
                 ("a hard cut, dB above its surroundings", "", estimate(table["hard cut, dB"]), bool),
                 (
                     "the new sound is heard in the span",
-                    "",
+                    ">= 0.6",
                     estimate(table["new heard in the span"].astype(float)),
-                    bool,
+                    lambda e: e.mean >= 0.6,
                 ),
             )
         ]

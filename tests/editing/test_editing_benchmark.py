@@ -98,6 +98,14 @@ def test_bars():
     assert probability.state == "missed"
 
 
+def test_the_bar_of_inpainting_is_three_spans_in_five():
+    seams = {"kept is the original": True, "seam, dB": -3.0, "hard cut, dB": 2.0}
+    for heard, state in ((6, "reached"), (5, "missed")):
+        rows = pd.DataFrame([{"new heard in the span": case < heard, **seams} for case in range(10)])
+        (bar,) = (bar for bar in judge({"inpaint": rows}, 100, 0) if "new sound" in bar.what)
+        assert (bar.wanted, bar.state) == (">= 0.6", state)
+
+
 def test_an_estimate_leaves_undefined_values_out():
     found = Estimate.of([1.0, np.nan, 3.0], 1000, 0)
     assert (found.mean, found.cases) == (2.0, 2)
