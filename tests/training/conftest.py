@@ -33,7 +33,7 @@ def toy_training(monkeypatch, tmp_path):
 
 @pytest.fixture
 def run_script(tmp_path):
-    """Return a function that runs a script in a process of its own, with one argument, and returns what it printed."""
+    """Return a function that runs a script in a process of its own and returns what it printed."""
     root = Path(__file__).resolve().parents[2]
     environment = {
         **os.environ,
