@@ -156,16 +156,16 @@ def check_strength(strength: float) -> float:
 
 
 def check_context(context: Any) -> float:
-    """Refuse what is not a length of audio around a part that is drawn anew.
+    """Check the duration of the audio around an inpainted span that the model sees.
 
     Raises
     ------
     AttnVizError
-        Naming it and the range.
+        If it is not a number of seconds, or is negative.
     """
-    if isinstance(context, bool) or not isinstance(context, Real) or not context >= 0:
+    if isinstance(context, bool) or not isinstance(context, Real) or not float(context) >= 0:
         raise AttnVizError(
-            f"context={context!r} is not a number of seconds from 0 on; infinity is all of the clip."
+            f"context={context!r} is not a number of seconds of at least 0; infinity uses the whole clip."
         )
     return float(context)
 
