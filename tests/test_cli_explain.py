@@ -163,6 +163,12 @@ def test_bad_requests_write_nothing_and_load_no_model(arguments, message, explai
     assert not list(tmp_path.iterdir())
 
 
+def test_the_fitted_readout_is_available_for_the_bundled_model(folder, tmp_path):
+    given = [folder / "short.flac", CAPTION, *QUICK, "--readout", "fitted", "--out", tmp_path / "run"]
+    result = CliRunner().invoke(app, ["explain", *map(str, given)])
+    assert result.exit_code == 0, result.output
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -174,6 +180,7 @@ def test_bad_requests_write_nothing_and_load_no_model(arguments, message, explai
         (["--randomize-seed", "1"], "no block is randomised"),
         (["--readout", "nosuch"], "There is no layer 'nosuch'"),
         (["--readout", "fitted"], "applies to the bundled model"),
+        (["--readout", "fitted", "--randomize", "1"], "fitted for the trained weights"),
     ],
 )
 def test_settings_that_cannot_be_write_nothing(options, message, explain, folder, tmp_path):

@@ -16,11 +16,13 @@ from attnviz.alignment.phrases import phrase_events
 from attnviz.audio import MEL, load_audio, peak_normalize
 from attnviz.audio.levels import loudest_level, warn_if_inaudible
 from attnviz.capture import find_cross_attention
+from attnviz.errors import MapsError
 from attnviz.events import events_of, read_events
 from attnviz.explaining.reading import explain
+from attnviz.identity import Digests, weights_digest
 from attnviz.jobs import ModelChoice, RunPlace, Written, check_axes, check_mappable, check_prompt
 from attnviz.maps.readouts import find_layer
-from attnviz.maps.settling import settled
+from attnviz.maps.settling import FITTED, settled
 from attnviz.pipelines import AuffusionPipeline
 
 
@@ -103,7 +105,7 @@ def explain_to_run(
     events = None if request.events is None else _checked_events(request.events, request, seconds)
     pipe = model.load()
     check_mappable(pipe, request.prompt)
-    _check_readout(pipe, request.readout)
+    _check_readout(pipe, request)
     warn_if_inaudible(loudest_level(waveform), "The clip")
     maps = explain(pipe, waveform, request.prompt, **request.settings)
     alignment = None if events is None else align(maps, events, readout=request.readout)
@@ -121,9 +123,17 @@ def explain_to_run(
     return written, alignment
 
 
-def _check_readout(pipe: AuffusionPipeline, readout: str) -> None:
+def _check_readout(pipe: AuffusionPipeline, request: Explanation) -> None:
     """Reject a readout that is not available for this model, before the model runs."""
-    if isinstance(settled(readout, provenance.model(pipe)), str) and readout not in ("mean", "auffusion"):
+    readout = request.readout
+    if readout == FITTED:
+        if request.randomize != 0:
+            raise MapsError(
+                "readout='fitted' is fitted for the trained weights. With --randomize, use 'mean' or a layer."
+            )
+        acting = {"weights": {"unet": weights_digest(pipe.unet, Digests())}}
+        settled(readout, provenance.completed(provenance.model(pipe), acting))
+    elif readout not in ("mean", "auffusion"):
         find_layer(readout, [layer.name for layer in find_cross_attention(pipe.unet)])
 
 
