@@ -132,6 +132,16 @@ def test_undefined_phrases_are_counted_and_listed(maps):
     assert "No phrase could be scored" in summary
 
 
+@pytest.mark.parametrize(("onset", "offset", "active"), [
+    (0.11, 0.15, [5, 6, 7]), (0.1101, 0.15, [6, 7]), (0.11, 0.1499, [5, 6]), (0.11, 0.13, [5, 6]),
+])  # fmt: skip
+def test_a_column_is_active_from_exactly_half_of_it(maps, onset, offset, active):
+    """Columns of 20 ms: the fifth is from 0.10 to 0.12 s."""
+    result = align(maps, event_rows(("dog barks", onset, offset)))
+    assert np.flatnonzero(result.phrases[0].active).tolist() == active
+    assert result.counts["scored"] == 1
+
+
 def test_zero_length_events_beside_others_are_not_scored(maps):
     with_it = align(maps, event_rows(DOG_ROW, ("dog barks", 0.05, 0.05)))
     without = align(maps, event_rows(DOG_ROW))
@@ -286,6 +296,25 @@ def test_iou_of_given_shares(rng):
     ):
         with pytest.raises(MapsError, match=message):
             align(planted_maps({DOG: heat, RAIN: heat}), event_rows(DOG_ROW), masks=bad)
+
+
+def test_a_cell_is_in_the_mask_from_exactly_half_of_it():
+    """Once of events with bands, once of given shares."""
+    centres = GRID.freq(3)
+    heat = np.zeros((3, COLUMNS))
+    heat[1, 5:8] = 1.0
+    maps = planted_maps({DOG: heat, RAIN: heat})
+    rows = event_rows(("dog barks", 0.11, 0.15), low=centres[1] - 10, high=centres[1] + 10)
+    mask = align(maps, rows).phrases[0].mask
+    np.testing.assert_array_equal(mask, (heat > 0)[:, : mask.shape[1]])
+    shares = np.zeros((1, 6, 80))  # a cell of the maps is 2 x 2 of these
+    shares[0, 2, 10:12] = 1.0  # half of the bands
+    shares[0, 2:4, 12] = 1.0  # half of the frames
+    shares[0, 2:4, 14:16] = 0.5
+    shares[0, 2:4, 16:18] = 0.4999
+    masks = xr.DataArray(shares, {"source": ["dog barks"]}, ("source", "freq", "time"))
+    mask = align(maps, event_rows(DOG_ROW), masks=masks).phrases[0].mask
+    np.testing.assert_array_equal(mask, (heat > 0)[:, : mask.shape[1]])
 
 
 # ---- pooling -----------------------------------------------------------------------------------------------

@@ -178,6 +178,20 @@ def test_the_curve_is_a_staircase_up_to_the_end():
     assert result.value == pytest.approx((0.5 + 99) / 100)
 
 
+@pytest.mark.parametrize(("false_alarms", "reached"), [(19, 1.0), (20, 1.0), (21, 0.0)])
+def test_what_is_found_at_exactly_the_end_of_the_axis_is_on_the_curve(false_alarms, reached):
+    """It adds no area, but the curve says what is reached at the limit, as of 100 false positives an hour."""
+    column = peaks({1: 0.5} | {10 + 2 * i: 0.9 for i in range(false_alarms)})
+    result = hour([column], [("dog", 1, 2)], max_efpr=20)
+    assert (result.efpr[0], result.etpr[0]) == (0.0, 0.0)
+    assert (result.efpr[-1], result.etpr[-1]) == (20.0, reached)
+    hundred = psds(
+        scores={"x": np.array([[0.9], [0.5], [0.0]])}, ground_truth=table([["x", "dog", 12.0, 24.0]]),
+        durations={"x": 36.0}, edges=[0, 12, 24, 36], classes=["dog"],
+    )  # fmt: skip
+    assert (hundred.efpr[-1], hundred.value) == (100.0, 0.0)
+
+
 def test_cross_triggers_count_by_the_time_of_the_other_class():
     columns = [peaks({1: 0.5, 30: 0.9}), peaks({30: 1, 31: 1})]
     rows = [("dog", 1, 2), ("cat", 30, 32)]

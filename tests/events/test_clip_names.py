@@ -82,6 +82,20 @@ def test_several_files_for_a_clip_are_listed(tmp_path):
     }
 
 
+@pytest.mark.parametrize(("name", "clip"), [
+    ("abcdefghijk_30.wav", "abcdefghijk_0.030_10.030"),
+    ("abcdefghijk_1500.wav", "abcdefghijk_1.500_11.500"),
+    ("abcdefghijk_30001.wav", "abcdefghijk_30.001_40.001"),
+])  # fmt: skip
+def test_a_number_is_milliseconds_at_whole_seconds_alone(tmp_path, name, clip):
+    """AudioSet-strong's parts begin at whole seconds; any other number is of seconds."""
+    folder_of(tmp_path, name)
+    with pytest.warns(AttnVizWarning, match="1 of 1 clips have no audio file"):
+        assert match_clips([clip], tmp_path).unmatched == (clip,)
+    seconds = name.removesuffix(".wav").rpartition("_")[2]
+    assert match_clips([f"abcdefghijk_{seconds}.000_{int(seconds) + 10}.000"], tmp_path).unmatched == ()
+
+
 def test_one_file_is_not_two_parts(tmp_path):
     folder_of(tmp_path, "Yabcdefghijk.wav")
     with pytest.warns(AttnVizWarning, match="2 of 2 clips match several files"):

@@ -78,6 +78,24 @@ def test_outside_the_span_the_clip_is_kept_at_its_level_and_inside_it_is_another
     assert not np.array_equal(made[13_200:18_800], quiet[13_200:18_800])
 
 
+@pytest.mark.filterwarnings("ignore::attnviz.errors.InaudibleWarning")  # weights by chance draw any level
+@pytest.mark.parametrize("normalize", [True, False])
+def test_what_is_drawn_anew_gets_the_level_of_its_clip(inpaint, normalize):
+    """The model sees a normalized clip at a peak of 0.95, and what it draws is scaled back."""
+    quarter = np.float32(0.25) * CLIP  # the same at a peak of 0.95, to the last bit
+    call = {**CALL, "output_type": "audio", "normalize": normalize}
+    whole = slice(13_120, 18_880)  # 0.8 to 1.2 s, without the cross-fades of 20 ms
+    made = []
+    for clip in (CLIP, quarter):
+        output = inpaint(PROMPT, clip, generator=torch.Generator().manual_seed(0), **call)
+        seen = inpaint.vocoder(torch.from_numpy(output.spectrograms))[0].detach().numpy()[whole]
+        level = np.abs(clip).max() / 0.95 if normalize else 1.0
+        np.testing.assert_allclose(output.audios[0][whole], level * seen, rtol=1e-4, atol=1e-7)
+        made.append(output.audios[0][whole])
+    if normalize:
+        np.testing.assert_allclose(made[1], 0.25 * made[0], rtol=1e-6, atol=1e-9)
+
+
 def test_a_clip_at_a_peak_of_095_is_the_same_normalized(inpaint):
     clip = (0.95 / np.abs(CLIP).max() * CLIP.astype(np.float64)).astype(np.float32)
     torch.testing.assert_close(drawn(inpaint, clip, normalize=True), drawn(inpaint, clip, normalize=False))
