@@ -104,9 +104,9 @@ def blend_mask(
     for prompt, chosen in zip((SOURCE, TARGET), columns, strict=True):
         if not chosen:
             continue
-        # A word that is weighed with a negative number has a negative map: it is where the source has it.
-        total = sum(_resized(layer, prompt, chosen, size) for layer in layers.values())
-        heat = torch.as_tensor(total).clamp(min=0)
+        # A word that is weighed with a negative number has a negative map, none of which is above a share of its
+        # maximum: what is edited is where the source has the word.
+        heat = torch.as_tensor(sum(_resized(layer, prompt, chosen, size) for layer in layers.values()))
         mask |= heat > threshold * heat.max()
     return mask
 
