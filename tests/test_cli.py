@@ -134,7 +134,7 @@ def test_doctor(adapter_checkpoint, attnviz_command):
 def test_doctor_finds_the_fault(attnviz_command, tmp_path):
     result = attnviz_command("doctor", tmp_path)
     assert result.exit_code == 1
-    assert "no Auffusion checkpoint" in result.stderr
+    assert "not an Auffusion checkpoint" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -141,7 +141,7 @@ def test_style(adapter_checkpoint, clip, tmp_path):
     [
         (("swap", "a dog barks", "a dog barks loudly"), "adds 'loudly'"),
         (("refine", "a dog barks", "a cat barks"), "lacks 'dog'"),
-        (("reweight", "a dog barks"), "No word is weighed"),
+        (("reweight", "a dog barks"), "No word has a weight"),
         (("reweight", "a dog barks", "-w", "rain=2"), "'rain' is not in the prompt"),
         (("reweight", "a dog barks", "-w", "dog"), "WORD=NUMBER"),
         (("reweight", "a dog barks", "-w", "dog=nan"), "not a finite number"),

@@ -1,4 +1,4 @@
-"""The three edits of prompt-to-prompt: other words, more words, words louder or softer."""
+"""The three edits of prompt-to-prompt: replace words, add words, make words louder or softer."""
 
 from __future__ import annotations
 
@@ -27,38 +27,38 @@ def swap(
     clip: InvertedClip | None = None,
     **generation: Any,
 ) -> EditedAudio:
-    """Put other words in place of some: prompt-to-prompt's word swap.
+    """Replace words of a prompt: prompt-to-prompt's word swap.
 
-    The two prompts are generated in one batch from the same noise. For the first part of the steps the edit has
-    the source's attention, each new word that of the one it takes the place of, so that it sounds when and where
-    that did; afterwards it has its own.
+    The two prompts are generated in one batch from the same noise. In the first part of the steps the edit uses
+    the source's attention: each new word has the attention of the word it replaces, and so its timing. Afterwards
+    the edit uses its own attention.
 
     Parameters
     ----------
     pipe : AuffusionPipeline
-        It stays as it is.
+        The pipeline; it is not changed.
     source, target : str
         Prompts of equally many words, or such that every word of one has something in its place in the other. The
         words may have different numbers of tokens.
     weights : mapping of Phrase to float, optional
-        Makes words of the target louder or softer, too; see `reweight`.
+        Factors that also make words of the target louder or softer; see `reweight`.
     cross_replace_steps : float or mapping, optional
-        Fraction of the steps with the source's cross-attention; or one for each of some words of the target, and
-        under None that of all else. A word that stands there more than once is given as ``("dog", 1)``, counted
-        from 0, or by its character span. None: what the checkpoint recommends for this edit
-        (``pipe.recommended``), or 0.8, prompt-to-prompt's own value.
+        Fraction of the steps with the source's cross-attention; or one per word of the target, with that
+        of all other words under None. A repeated word is given as ``("dog", 1)``, counted from 0, or by its
+        character span. None: the checkpoint's recommendation for this edit (``pipe.recommended``), or 0.8 as in
+        prompt-to-prompt.
     self_replace_steps : float, optional
-        Fraction of the steps with the source's self-attention. None: what is recommended, or 0.4.
+        Fraction of the steps with the source's self-attention. None: the recommendation, or 0.4.
     blend : LocalBlend or bool, optional
-        Confines the edit to where some words are attended to; True: those that are edited, False: no blend. None:
-        what is recommended, or no blend.
+        Restricts the edit to where some words have attention. True: the edited words; False: no blend; None: the
+        recommendation, or no blend.
     clip : InvertedClip, optional
-        A real clip, out of `invert`, to be edited in place of a generated one; `source` is what it was inverted
-        with.
+        A real clip from `invert`, edited instead of a generated one; `source` must be the prompt of the
+        inversion.
     **generation
-        What `AuffusionPipeline` is called with: ``num_inference_steps``, ``guidance_scale``, ``generator``,
-        ``duration``, ...; and ``keep``, as for `attnviz.trace`. Steps and guidance that are left out are those
-        that the checkpoint recommends for this edit, or 50 steps at 7.5.
+        Arguments of `AuffusionPipeline`: ``num_inference_steps``, ``guidance_scale``, ``generator``,
+        ``duration``, ...; and ``keep``, as for `attnviz.trace`. Default steps and guidance are the
+        checkpoint's recommendation for this edit, or 50 steps at 7.5.
 
     Returns
     -------
@@ -69,9 +69,9 @@ def swap(
     PromptError
         If the prompts cannot be aligned, or a word is not in its prompt.
     CaptureError
-        If a layer's attention processor is not known, or the pipeline is being traced.
+        If a layer's attention processor is unknown, or the pipeline is already traced.
     AttnVizError
-        On a weight, fraction or other argument that cannot be used; all before any model runs.
+        If a weight, fraction or other argument is invalid. Everything is checked before any model runs.
 
     Notes
     -----

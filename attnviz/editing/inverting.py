@@ -123,8 +123,8 @@ def invert(
         None: what the checkpoint recommends, or 50.
     method : {"ddim", "negative-prompt"}
         How it is generated again. ``"ddim"``: with guidance and a negative prompt as they are given; above a
-        guidance of 1 the clip is not come back to. ``"negative-prompt"``: with `prompt` in place of the
-        unconditional embedding, so that guidance cancels for the source and the clip is come back to at any.
+        guidance of 1 the clip is not reconstructed. ``"negative-prompt"``: with `prompt` in place of the
+        unconditional embedding, so that guidance cancels for the source, and any guidance reconstructs the clip.
 
     Returns
     -------

@@ -34,7 +34,7 @@ def time_frequency_mask(
     """
     if span is None and band is None:
         raise AudioError(
-            "Say what is drawn anew: a span of time (--span), a band of frequencies (--band), or both."
+            "Nothing is selected to regenerate: give a time span (--span), a frequency band (--band), or both."
         )
     grid = SpectrogramGrid()
     time, freq = grid.time(grid.width), grid.freq(grid.height)

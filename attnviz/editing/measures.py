@@ -1,4 +1,4 @@
-"""How well an edit worked, in numbers: from spectrograms, waveforms and what a listener heard; no model is run."""
+"""Measure how well an edit worked, from spectrograms, waveforms and a listener's events; no model is run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def outside_events(
     sounds : collection of str
         Labels of the edited sounds.
     grid : SpectrogramGrid
-        What second each frame is; padding is not marked.
+        Times of the frames; padding is not marked.
     frames : int
         Number of frames.
 
@@ -45,14 +45,14 @@ def outside_events(
 
 
 def outside_map(heat: xr.DataArray, threshold: float = 0.3) -> np.ndarray:
-    """Mark where a word is attended to with at most a share of its map's maximum.
+    """Mark where a word's map is at most a fraction of its maximum.
 
     Parameters
     ----------
     heat : xarray.DataArray, dims (freq, time)
         ``AttentionMaps.heatmap(word, grid="image")``.
     threshold : float
-        Share of the maximum, as in `LocalBlend`.
+        Fraction of the maximum, as in `LocalBlend`.
 
     Returns
     -------
@@ -63,19 +63,19 @@ def outside_map(heat: xr.DataArray, threshold: float = 0.3) -> np.ndarray:
 
 
 def mel_distance(before: np.ndarray, after: np.ndarray, where: np.ndarray | None = None) -> float:
-    """Average how far two log-mel spectrograms are apart.
+    """Compute the mean absolute difference of two log-mel spectrograms.
 
     Parameters
     ----------
     before, after : numpy.ndarray, shape (bands, frames)
         Natural-log mel spectrograms.
     where : numpy.ndarray, bool, optional
-        Which frames (frames,), or which cells (bands, frames), count.
+        Which frames (frames,), or which cells (bands, frames), are included.
 
     Returns
     -------
     float
-        Mean absolute difference in nats (1 nat is 8.7 dB); NaN where nothing counts.
+        Mean absolute difference in nats (1 nat is 8.7 dB); NaN if nothing is included.
 
     Raises
     ------
@@ -83,26 +83,26 @@ def mel_distance(before: np.ndarray, after: np.ndarray, where: np.ndarray | None
         If the shapes differ.
     """
     if before.shape != after.shape:
-        raise AudioError(f"The spectrograms have the shapes {before.shape} and {after.shape}; one is needed.")
+        raise AudioError(f"The spectrograms have the shapes {before.shape} and {after.shape}; they must be equal.")
     difference = np.abs(before.astype(np.float64) - after)
     counted = difference if where is None else difference[np.broadcast_to(where, difference.shape)]
     return float(counted.mean()) if counted.size else float("nan")
 
 
 def loudness(log_mel: np.ndarray, weights: np.ndarray) -> float:
-    """Measure how loud a part of a spectrogram is.
+    """Compute the loudness of a part of a spectrogram.
 
     Parameters
     ----------
     log_mel : numpy.ndarray, shape (bands, frames)
         Natural-log mel spectrogram, of magnitudes.
     weights : numpy.ndarray, shape (bands, frames)
-        How much each cell counts, not below 0: a word's map before it was weighed, or a mask.
+        Non-negative weight of each cell: a word's map before reweighting, or a mask.
 
     Returns
     -------
     float
-        Weighted mean power, in dB; NaN where nothing counts.
+        Weighted mean power, in dB; NaN if all weights are 0.
     """
     total = float(weights.sum())
     if total <= 0:
@@ -111,17 +111,17 @@ def loudness(log_mel: np.ndarray, weights: np.ndarray) -> float:
 
 
 def heard_loudness(log_mel: np.ndarray, probability: np.ndarray) -> float:
-    """Measure how loud what a listener takes for one sound is.
+    """Compute the loudness of one sound, as located by a listener.
 
-    A spectrogram does not say what of its power is whose. Here each frame's power counts as far as a listener
-    believes that the sound is in it, so that what else grows where the sound was does not count for it.
+    A spectrogram does not separate the power of its sounds. Each frame's power is therefore weighted with the
+    listener's probability of the sound, so that other sounds that grow at its place are excluded.
 
     Parameters
     ----------
     log_mel : numpy.ndarray, shape (bands, frames)
         Natural-log mel spectrogram, of magnitudes.
     probability : numpy.ndarray, shape (listener frames,)
-        Of the sound, over the same time.
+        Probability of the sound, over the same time.
 
     Returns
     -------
@@ -136,14 +136,14 @@ def heard_loudness(log_mel: np.ndarray, probability: np.ndarray) -> float:
 
 
 def agreement(before: xr.DataArray, after: xr.DataArray, sounds: Collection[str]) -> float:
-    """Say how alike a listener heard some sounds in two clips.
+    """Compare a listener's probabilities of some sounds in two clips.
 
     Parameters
     ----------
     before, after : xarray.DataArray, dims (sound, time)
         ``Hearing.probabilities`` of two clips of one length.
     sounds : collection of str
-        Which: those that were not edited.
+        Sounds to compare: those that were not edited.
 
     Returns
     -------
@@ -178,7 +178,7 @@ def seam_click(audio: np.ndarray, seconds: float) -> float:
     audio : numpy.ndarray, shape (samples,)
         The clip at 16 kHz.
     seconds : float
-        Where the seam is.
+        Time of the seam in seconds.
 
     Returns
     -------

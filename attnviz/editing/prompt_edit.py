@@ -1,4 +1,4 @@
-"""What an edit of a prompt is: two prompts, which of their words belong together, how long attention is kept."""
+"""Definition of a prompt edit: two prompts, the alignment of their words, and the steps that inject attention."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ from attnviz.text import TokenTable
 
 Kind = Literal["swap", "refine", "reweight"]
 Steps = float | Mapping[Phrase | None, float]
-"""A fraction of the steps; or one for each of some words, and under None that of all other keys."""
+"""A fraction of the steps, or one per word, with that of all other keys under None."""
 
 
 @dataclass(frozen=True)
 class PromptEdit:
-    """An edit of a prompt, checked as far as that takes no model.
+    """An edit of a prompt; everything that needs no model is checked on creation.
 
     Attributes
     ----------
     kind : {"swap", "refine", "reweight"}
-        Whether the target has other words in place of some, more words, or the same.
+        Whether the target replaces words, adds words, or has the same words.
     source, target : str
         The prompts.
     weights : mapping of Phrase to float
-        Factor on the attention of words of the target, as long as attention is injected. May be negative.
+        Factor on the attention of words of the target, while attention is injected. May be negative.
     cross_replace_steps : float or mapping
-        Fraction of the steps, from the first, at which the target has the source's cross-attention; or a fraction
-        for each of some words of the target, and under the key None that of all else. None, or that key left out:
-        what the checkpoint recommends for this kind of edit, or prompt-to-prompt's 0.8.
+        Fraction of the steps, from the first, at which the target has the source's cross-attention; or one
+        fraction per word of the target, with that of all other words under the key None. None, or without that
+        key: the checkpoint's recommendation for this kind of edit, or prompt-to-prompt's 0.8.
     self_replace_steps : float, optional
-        The same for self-attention; otherwise 0.4.
+        The same for self-attention; fallback: 0.4.
     blend : LocalBlend or bool, optional
-        Confines the edit; True: to the words that are edited, False: no blend. None: what the checkpoint
-        recommends, or no blend.
+        Restricts the edit. True: to the edited words; False: no blend; None: the checkpoint's
+        recommendation, or no blend.
 
     Raises
     ------
@@ -76,15 +76,17 @@ class PromptEdit:
         Raises
         ------
         AttnVizError
-            If no weight is given, and as the class.
+            If no weight is given, or as for the class.
         """
         if not weights:
-            raise AttnVizError("No word is weighed: give weights={word: factor}, for example {'rain': 2.0}.")
+            raise AttnVizError(
+                "No word has a weight: give one or more words with a factor, for example 2 for 'rain'."
+            )
         return cls("reweight", prompt, prompt, weights, **settings)
 
     @public
     def settled(self, recommended: RecommendedSettings) -> Self:
-        """Return the edit with what was left open as a checkpoint recommends it."""
+        """Return the edit with missing values taken from a checkpoint's recommendations."""
         cross, own = self.cross_replace_steps, self.self_replace_steps
         every = recommended.value("cross_replace_steps", self.kind)
         if cross is None:
@@ -101,7 +103,7 @@ class PromptEdit:
     def _settled_blend(self, recommended: RecommendedSettings) -> LocalBlend | None:
         threshold, start = (recommended.value(name, self.kind) for name in ("blend_threshold", "blend_start"))
         if self.blend is None:
-            # Recommended for an edit that changes something; there is nothing to confine in one that does not.
+            # An edit that changes nothing has nothing to restrict.
             return (
                 LocalBlend(threshold=threshold, start=start)
                 if threshold is not None and any(self.changed)
@@ -112,17 +114,17 @@ class PromptEdit:
 
     @property
     def local_blend(self) -> LocalBlend | None:
-        """The local blend that was asked for; None where there is none, or it is left to the checkpoint."""
+        """The requested local blend; None without one, or if it is left to the checkpoint."""
         if isinstance(self.blend, LocalBlend):
             return self.blend
         return LocalBlend() if self.blend is True else None
 
     @property
     def pairs(self) -> list[Pair]:
-        """Which stretches of the prompts belong together, in order."""
+        """Aligned parts of the two prompts, in order."""
         align = {"swap": align_swap, "refine": align_refine, "reweight": align_refine}
         if self.kind not in align:
-            raise AttnVizError(f"kind={self.kind!r} is unknown; it is one of {', '.join(align)}.")
+            raise AttnVizError(f"kind={self.kind!r} is unknown; known: {', '.join(align)}.")
         return align[self.kind](self.source, self.target)
 
     @property
@@ -141,7 +143,7 @@ class PromptEdit:
 
     @property
     def changed(self) -> tuple[list[Span], list[Span]]:
-        """Spans of the words that are edited, of source and target: that differ, or are weighed."""
+        """Spans of the edited words of source and target: those that differ or have a weight."""
         other = [pair for pair in self.pairs if not pair.same]
         source = [pair.source for pair in other if pair.source]
         target = [pair.target for pair in other if pair.target] + list(self.weighed)
@@ -151,7 +153,7 @@ class PromptEdit:
 
     @property
     def blend_spans(self) -> tuple[list[Span], list[Span]]:
-        """Spans of the words that the blend is confined to, of source and target; none without a blend."""
+        """Spans of the words that the blend is restricted to, of source and target; empty without a blend."""
         blend = self.local_blend
         if blend is None:
             return [], []
@@ -165,17 +167,17 @@ class PromptEdit:
 
     @public
     def injection(self, source: TokenTable, target: TokenTable) -> Injection:
-        """Turn words into keys.
+        """Convert words to key positions.
 
         Parameters
         ----------
         source, target : TokenTable
-            Of the two prompts.
+            Token tables of the two prompts.
 
         Raises
         ------
         PromptError
-            If a word that is weighed, timed or changed has no token, because the prompt was cut off.
+            If a word with a weight, a fraction or a change has no token, because the prompt was cut off.
         """
         for table, spans in zip((source, target), self.changed, strict=True):
             for span in spans:
@@ -191,7 +193,7 @@ class PromptEdit:
 
     @property
     def record(self) -> dict[str, Any]:
-        """What ``run.json`` and the maps' provenance say of it."""
+        """Entries for ``run.json`` and the maps' provenance."""
         every, some = self.fractions
         words, blend = self.target, self.local_blend
         return {
@@ -218,26 +220,26 @@ class PromptEdit:
 
     @property
     def weighed(self) -> dict[Span, float]:
-        """Factor on each span of the target that is weighed."""
+        """Factor on each span of the target with a weight."""
         for phrase, weight in self.weights.items():
             if not isinstance(weight, Real) or isinstance(weight, bool) or not math.isfinite(weight):
                 raise AttnVizError(
                     f"The weight {weight!r} of {phrase!r} is not a finite number; 1 leaves a word as it is, 0 "
-                    "takes its attention away, usual are -2 to 4."
+                    "removes its attention, and typical values are -2 to 4."
                 )
         return {phrase_span(self.target, phrase): float(weight) for phrase, weight in self.weights.items()}
 
 
 def check_fraction(name: str, fraction: Any) -> float:
-    """Refuse what is not a fraction of the steps.
+    """Raise unless a value is a fraction of the steps.
 
     Raises
     ------
     AttnVizError
-        Naming it and the range.
+        With the value and the range.
     """
     number = isinstance(fraction, Real) and not isinstance(fraction, bool)
-    if not number or not 0 <= fraction <= 1:  # NaN is not in it either
+    if not number or not 0 <= fraction <= 1:  # also rejects NaN
         raise AttnVizError(
             f"{name}={fraction!r} is not a fraction of the steps, in [0, 1]. Was it given in steps or percent?"
         )

@@ -68,11 +68,11 @@ class EditRequest(Protocol):
         ...
 
     def check(self) -> None:
-        """Refuse what can be refused without a model."""
+        """Check everything that needs no model."""
         ...
 
     def settled(self, recommended: RecommendedSettings) -> EditRequest:
-        """Return the same with what was left out as a checkpoint recommends it."""
+        """Return the same request with missing values taken from a checkpoint's recommendations."""
         ...
 
     def run(self, pipe: AuffusionPipeline) -> Edited:
@@ -93,7 +93,7 @@ class PromptEditRequest:
 
     @property
     def record(self) -> dict[str, Any]:
-        """What ``run.json`` says of it."""
+        """Entries for ``run.json``."""
         clip = {} if self.clip is None else {"clip": str(self.clip), "inversion": self.inversion}
         how = {**asdict(self.sampling), "duration": self.duration, **clip}
         return {
@@ -101,12 +101,12 @@ class PromptEditRequest:
         }  # fmt: skip
 
     def check(self) -> None:
-        """Refuse what can be refused without a model.
+        """Check everything that needs no model.
 
         Raises
         ------
         AttnVizError
-            Naming what was given and what is allowed.
+            With the value and the allowed values.
         """
         for prompt in (self.edit.source, self.edit.target):
             check_prompt(prompt, self.sampling.negative_prompt)
@@ -116,12 +116,12 @@ class PromptEditRequest:
             read_editable(self.clip)
             if self.inversion == "negative-prompt" and self.sampling.negative_prompt is not None:
                 raise AttnVizError(
-                    "Negative-prompt inversion has the source prompt for a negative prompt. Leave --negative out, "
-                    "or take --inversion ddim."
+                    "Negative-prompt inversion uses the source prompt as negative prompt. Omit --negative, "
+                    "or use --inversion ddim."
                 )
 
     def settled(self, recommended: RecommendedSettings) -> PromptEditRequest:
-        """Return the same with what was left out as a checkpoint recommends it."""
+        """Return the same request with missing values taken from a checkpoint's recommendations."""
         edit, sampling = self.edit, self.sampling
         given = {
             **sampling.recommendable,
@@ -132,7 +132,7 @@ class PromptEditRequest:
         settings_from = recommended.origins(given, edit.kind)
         settled = sampling.settled(recommended, edit.kind)
         if self.clip is not None and sampling.num_inference_steps is None:
-            # The clip is generated again in the steps it is inverted in.
+            # The clip is reconstructed with the number of steps of its inversion.
             settled = replace(settled, num_inference_steps=recommended.value("num_inference_steps", "invert"))
             settings_from["num_inference_steps"] = recommended.origin("num_inference_steps", "invert")
         settings_from["blend"] = settings_from.pop("blend_threshold")
@@ -190,7 +190,7 @@ class ClipEditRequest:
 
     @property
     def record(self) -> dict[str, Any]:
-        """What ``run.json`` says of it."""
+        """Entries for ``run.json``."""
         where = {}
         if self.inpaint:
             # JSON has no infinity, which is the whole clip.
@@ -200,12 +200,12 @@ class ClipEditRequest:
         return {**own, **where, **asdict(self.sampling), "settings_from": dict(self.settings_from)}
 
     def check(self) -> None:
-        """Refuse what can be refused without a model.
+        """Check everything that needs no model.
 
         Raises
         ------
         AttnVizError
-            Naming what was given and what is allowed.
+            With the value and the allowed values.
         """
         check_prompt(self.prompt, self.sampling.negative_prompt)
         self.sampling.check()
@@ -216,7 +216,7 @@ class ClipEditRequest:
         self._arguments(load_audio(self.clip))
 
     def settled(self, recommended: RecommendedSettings) -> ClipEditRequest:
-        """Return the same with what was left out as a checkpoint recommends it."""
+        """Return the same request with missing values taken from a checkpoint's recommendations."""
         own: dict[str, Any] = {"strength": self.strength}
         if self.inpaint:
             own |= {"context": self.context, "normalize": self.normalize}
@@ -242,7 +242,7 @@ class ClipEditRequest:
         return Edited((before, seen.log_mel), (audios[0], log_mels[0]), traced.maps)
 
     def _arguments(self, waveform: np.ndarray) -> dict[str, Any]:
-        """Return what the pipeline is called with, beside prompt and clip."""
+        """Return the pipeline's arguments, except prompt and clip."""
         arguments = {**self.sampling.call, "strength": self.strength}
         if self.inpaint:
             seconds = min(len(waveform) / MEL.sample_rate, SpectrogramGrid().seconds)
@@ -252,7 +252,7 @@ class ClipEditRequest:
 
 
 def edited_words(edit: PromptEdit, before: AttentionMaps, after: AttentionMaps) -> list[EditedWord]:
-    """Read the maps of the words that an edit is of, before and after."""
+    """Return the maps of the edited words, before and after."""
     pairs = [(pair.source, pair.target) for pair in edit.pairs if not pair.same]
     known = {target for _, target in pairs}
     weighed = [span for span in edit.changed[1] if span not in known]

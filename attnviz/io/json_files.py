@@ -195,7 +195,7 @@ def _constant(text: str) -> float:
 
 
 def _depth_above(content: Any, most: int) -> bool:
-    """Say whether containers are deeper in each other than `most`; level by level, so without recursion."""
+    """Whether containers are nested deeper than `most`; checked level by level, without recursion."""
     level = [content]
     for _ in range(most):
         level = [

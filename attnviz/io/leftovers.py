@@ -29,7 +29,7 @@ _NAME = re.compile(
     r"\.(?P<role>partial|replaced|probe|removed)",
     re.DOTALL,
 )
-_LONGEST = 160  # bytes of a name kept in a temporary one; what is longer is cut, and told apart by a digest
+_LONGEST = 160  # bytes of a name kept in a temporary name; longer names are cut and made unique by a digest
 _CLOCK = 2.0  # seconds by which two readings of a process's start may differ
 
 

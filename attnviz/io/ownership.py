@@ -62,7 +62,7 @@ def sign(folder: Path, kind: Kind) -> None:
 
 
 def why_not_ours(folder: Path, kind: Kind) -> str | None:
-    """Say why a folder may not be replaced by one of a kind; None where it may: it is empty, or all ours."""
+    """Return why a folder may not be replaced by one of a kind, or None if it is empty or entirely ours."""
     if not folder.is_dir():
         return "is a file and not a folder"
     if not any(folder.iterdir()):
@@ -85,7 +85,7 @@ def why_not_ours(folder: Path, kind: Kind) -> str | None:
 
 
 def is_store(folder: Path) -> bool:
-    """Say whether a folder is empty, or a zarr store of ours with nothing of others in it."""
+    """Whether a folder is empty, or a zarr store of attnviz without other files."""
     if not folder.is_dir():
         return False
     if not any(folder.iterdir()):

@@ -23,7 +23,7 @@ _WhyNot = Callable[[Path], str | None]
 
 
 def is_plain_file(path: Path) -> bool:
-    """Say whether a path is a file, which a file may replace."""
+    """Whether a path is a file, which a file may replace."""
     return path.is_file()
 
 
@@ -111,7 +111,7 @@ def files_into(folder: FilePath) -> Iterator[Path]:
 
 
 def check_free(path: FilePath, *, overwrite: bool, kind: Kind | None = None) -> None:
-    """Refuse a place for a folder before the long work of filling it begins.
+    """Raise if an output folder is not available, before the long work begins.
 
     Raises
     ------

@@ -24,7 +24,7 @@ _INSTEAD = {
 
 
 def check_arguments(own: Callable[..., Any], diffusers_call: Callable[..., Any], given: Mapping[str, Any]) -> None:
-    """Refuse further arguments that the pipeline of diffusers would swallow, or that have no meaning here.
+    """Raise for further arguments that the pipeline of diffusers would ignore, or that have no meaning here.
 
     Parameters
     ----------
@@ -58,12 +58,12 @@ def check_arguments(own: Callable[..., Any], diffusers_call: Callable[..., Any],
 
 
 def check_parts(initialiser: Callable[..., Any], parts: Mapping[str, Any], replaced: Mapping[str, Any]) -> None:
-    """Refuse parts that no Auffusion pipeline has, or too few.
+    """Raise if parts are missing, or are not parts of an Auffusion pipeline.
 
     Raises
     ------
     CheckpointError
-        Naming the part, and those there are.
+        With the part and the known parts.
     """
     names = _named(initialiser)
     for name in replaced:
@@ -72,12 +72,12 @@ def check_parts(initialiser: Callable[..., Any], parts: Mapping[str, Any], repla
     scheduler = replaced.get("scheduler")
     if scheduler is not None and not isinstance(scheduler, SchedulerMixin):
         raise CheckpointError(
-            f"scheduler={scheduler!r} is a {type(scheduler).__name__}; one of diffusers is expected."
+            f"scheduler={scheduler!r} is a {type(scheduler).__name__}; expected a scheduler of diffusers."
         )
     if foreign := sorted(parts.keys() - names):
         raise CheckpointError(
-            f"A pipeline with the parts {', '.join(foreign)} cannot become an Auffusion pipeline; one of Stable "
-            "Diffusion 1, or another Auffusion pipeline, is expected."
+            f"A pipeline with the parts {', '.join(foreign)} cannot become an Auffusion pipeline; expected a "
+            "pipeline of Stable Diffusion 1, or another Auffusion pipeline."
         )
     needed = ("vae", "text_encoder", "tokenizer", "unet", "scheduler")
     if missing := [name for name in needed if name not in parts and name not in replaced]:
@@ -87,18 +87,18 @@ def check_parts(initialiser: Callable[..., Any], parts: Mapping[str, Any], repla
 
 
 def check_steps(scheduler: Any, steps: int, given: Mapping[str, Any], strength: float = 1.0) -> int:
-    """Refuse a number of steps that the scheduler cannot make, or of which `strength` leaves none.
+    """Raise if the scheduler does not support a number of steps, or `strength` leaves no step.
 
     Parameters
     ----------
     scheduler : diffusers.SchedulerMixin
-        Is not changed.
+        Scheduler; it is not changed.
     steps : int
         Denoising steps, unless `given` has ``timesteps`` or ``sigmas``.
     given : mapping
         Further arguments of the call.
     strength : float
-        Share of the steps that is run, in [0, 1].
+        Fraction of the steps to run, in [0, 1].
 
     Returns
     -------
@@ -108,7 +108,7 @@ def check_steps(scheduler: Any, steps: int, given: Mapping[str, Any], strength: 
     Raises
     ------
     AttnVizError
-        Naming the steps, and the limit.
+        With the number of steps and the limit.
     """
     steps = inputs.check_count("num_inference_steps", steps)
     own = {name: given[name] for name in ("timesteps", "sigmas") if given.get(name) is not None}
@@ -124,19 +124,18 @@ def check_steps(scheduler: Any, steps: int, given: Mapping[str, Any], strength: 
     skipped = count - min(int(count * strength), count)
     if len(timeline[skipped * scheduler.order :]) < 1 or skipped >= count:
         raise AttnVizError(
-            f"strength={strength:g} of {count} steps leaves no step to run. Raise one of the two; to keep a clip "
-            "as it is, no model is needed."
+            f"strength={strength:g} of {count} steps leaves no step to run. Increase one of the two."
         )
     return steps
 
 
 def check_latents(given: Mapping[str, Any], shape: tuple[int, ...]) -> None:
-    """Refuse starting latents of another shape than the call needs.
+    """Raise if initial latents have another shape than the call needs.
 
     Raises
     ------
     AttnVizError
-        Naming the two shapes.
+        With the two shapes.
     """
     latents = given.get("latents")
     if latents is None:
@@ -150,10 +149,10 @@ def check_latents(given: Mapping[str, Any], shape: tuple[int, ...]) -> None:
 
 
 def _timeline(scheduler: Any, arguments: dict[str, Any]) -> Sequence[Any]:
-    """Give the timesteps the scheduler would make, asking a copy of it."""
+    """Return the timesteps that a copy of the scheduler sets."""
     name, value = next(iter(arguments.items()))
     if name not in inspect.signature(scheduler.set_timesteps).parameters:
-        raise AttnVizError(f"{type(scheduler).__name__} takes no {name} of one's own; leave {name}= out.")
+        raise AttnVizError(f"{type(scheduler).__name__} does not support custom {name}; omit {name}=.")
     trial = copy.deepcopy(scheduler)
     try:
         trial.set_timesteps(**arguments)
@@ -163,11 +162,11 @@ def _timeline(scheduler: Any, arguments: dict[str, Any]) -> Sequence[Any]:
     trained, highest = len(getattr(trial, "alphas_cumprod", ())), max(map(float, timeline), default=0.0)
     if trained and highest >= trained:
         raise AttnVizError(
-            f"{name}={value!r} asks {type(scheduler).__name__} for timestep {highest:g}, and it ends at "
-            f"{trained - 1}; a few steps fewer will do."
+            f"{name}={value!r} requires timestep {highest:g}, but {type(scheduler).__name__} ends at "
+            f"{trained - 1}; use fewer steps."
         )
     if len(timeline) < 1:
-        raise AttnVizError(f"{name}={value!r} gives no step to run; at least one is needed.")
+        raise AttnVizError(f"{name}={value!r} leaves no step to run; at least one is needed.")
     return timeline
 
 

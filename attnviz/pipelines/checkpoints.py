@@ -1,4 +1,4 @@
-"""Published checkpoints: finding them, reading both layouts, writing them back."""
+"""Find, read and write published checkpoints in both layouts."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def locate(
     local_files_only: bool = False,
     cache_dir: str | os.PathLike[str] | None = None,
 ) -> tuple[Path, str | None]:
-    """Find a checkpoint's folder, downloading it from the Hugging Face hub where it is named so.
+    """Find a checkpoint's folder; download it from the Hugging Face hub if a repository name is given.
 
     Returns
     -------
@@ -49,12 +49,12 @@ def locate(
     Raises
     ------
     CheckpointError
-        If there is no such folder, and no such repository or revision, or the hub cannot be reached.
+        If neither the folder nor the repository or revision exists, or the hub cannot be reached.
     """
     folder = _as_path(model, "model")
     if folder.is_dir():
         if revision is not None:
-            raise CheckpointError(f"revision={revision!r} is for hub repositories, and {folder} is a folder.")
+            raise CheckpointError(f"revision={revision!r} is for hub repositories, but {folder} is a folder.")
         return folder, None
     name = os.fspath(model)
     if not _HUB_NAME.fullmatch(name):
@@ -72,19 +72,19 @@ def locate(
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
         where = "the local cache" if local_files_only else "the Hugging Face hub"
         raise CheckpointError(
-            f"{name!r} (revision {revision or 'main'}) is not a folder and could not be had from {where}: "
+            f"{name!r} (revision {revision or 'main'}) is not a folder and could not be loaded from {where}: "
             f"{(str(error).strip() or type(error).__name__).splitlines()[0]}"
         ) from error
     return Path(snapshot), Path(snapshot).name
 
 
 def layout(folder: Path) -> str:
-    """Tell a checkpoint's layout: ``"adapter"`` or ``"plain"``.
+    """Return a checkpoint's layout: ``"adapter"`` or ``"plain"``.
 
     Raises
     ------
     CheckpointError
-        If it is neither; lists what is missing.
+        If it is neither. The message lists what is missing.
     """
     if (folder / "condition_config.json").is_file():
         return "adapter"
@@ -92,20 +92,20 @@ def layout(folder: Path) -> str:
         return "plain"
     present = sorted(path.name for path in folder.iterdir()) or ["nothing"]
     raise CheckpointError(
-        f"{folder} is no Auffusion checkpoint: neither condition_config.json (adapter layout) nor text_encoder/ "
-        f"and tokenizer/ (plain Stable Diffusion layout) is there. Found: {', '.join(present[:12])}."
+        f"{folder} is not an Auffusion checkpoint: neither condition_config.json (adapter layout) nor "
+        f"text_encoder/ and tokenizer/ (plain Stable Diffusion layout) is there. Found: {', '.join(present[:12])}."
     )
 
 
 def load_components(folder: Path, *, torch_dtype: torch.dtype | None = None) -> dict[str, Any]:
-    """Read every part of a checkpoint, and check that the parts fit together.
+    """Load every part of a checkpoint, and check that the parts match.
 
     Parameters
     ----------
     folder : pathlib.Path
         A checkpoint in either layout.
     torch_dtype : torch.dtype, optional
-        Precision of every part; float32 where left out.
+        Dtype of every part; default: float32.
 
     Returns
     -------
@@ -115,7 +115,7 @@ def load_components(folder: Path, *, torch_dtype: torch.dtype | None = None) -> 
     Raises
     ------
     CheckpointError
-        Naming the part that is missing, malformed or does not fit. No pickle is ever executed.
+        If a part is missing, malformed or does not match. No pickle is ever executed.
     """
     check_dtype(torch_dtype)
     dtype = torch_dtype or torch.float32
@@ -141,28 +141,28 @@ def load_components(folder: Path, *, torch_dtype: torch.dtype | None = None) -> 
 
 
 def check_dtype(torch_dtype: Any) -> None:
-    """Refuse a precision that is none.
+    """Raise unless a precision is None or a floating-point dtype.
 
     Raises
     ------
     CheckpointError
-        Naming those there are.
+        With the allowed values.
     """
     if torch_dtype is None or (isinstance(torch_dtype, torch.dtype) and torch_dtype.is_floating_point):
         return
     raise CheckpointError(
-        f"torch_dtype={torch_dtype!r} is not a floating-point torch.dtype; give torch.float32, torch.bfloat16 or "
-        "torch.float16 itself, and not its name."
+        f"torch_dtype={torch_dtype!r} is not a floating-point torch.dtype; pass torch.float32, torch.bfloat16 or "
+        "torch.float16, not a name as text."
     )
 
 
 def save_components(pipe: Any, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-    """Write a pipeline's parts in its layout, whole or not at all.
+    """Write a pipeline's parts in its layout, completely or not at all.
 
     Raises
     ------
     CheckpointError
-        If a LoRA is attached: the layouts have no place for it.
+        If a LoRA is attached: the layouts cannot store it.
     OutputError
         If the folder exists and `overwrite` is not set, or cannot be written.
     """
@@ -215,8 +215,8 @@ def _refuse_lora(pipe: Any) -> None:
     for name, part in pipe.components.items():
         if getattr(part, "peft_config", None):
             raise CheckpointError(
-                f"A LoRA ({', '.join(part.peft_config)}) is attached to the {name}, and a checkpoint has no place "
-                "for it. Merge it first: pipe.fuse_lora(), then pipe.unload_lora_weights(); or take it off."
+                f"A LoRA ({', '.join(part.peft_config)}) is attached to the {name}, but a checkpoint cannot store "
+                "it. Merge it first: pipe.fuse_lora(), then pipe.unload_lora_weights(); or remove it."
             )
 
 

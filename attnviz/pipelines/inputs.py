@@ -44,7 +44,7 @@ def check_prompts(prompt: Any, negative_prompt: Any = None) -> int:
 
 
 def check_negative_prompts(negative_prompt: Any, prompts: int) -> list[str] | None:
-    """Give one negative prompt for each of some prompts, or None where there is none.
+    """Return one negative prompt for each prompt, or None without negative prompts.
 
     Raises
     ------
@@ -129,7 +129,7 @@ def check_duration(duration: float | None, width: int, default: float) -> float:
 
 
 def check_output_type(output_type: str) -> None:
-    """Refuse an output type other than ``"audio"`` and ``"latent"``.
+    """Raise unless the output type is ``"audio"`` or ``"latent"``.
 
     Raises
     ------
@@ -143,7 +143,7 @@ def check_output_type(output_type: str) -> None:
 
 
 def check_strength(strength: float) -> float:
-    """Refuse a strength outside [0, 1].
+    """Raise if a strength is outside [0, 1].
 
     Raises
     ------
@@ -184,7 +184,7 @@ def check_switch(name: str, value: Any) -> bool:
 
 
 def check_guidance(guidance_scale: float) -> float:
-    """Refuse a guidance scale that is no finite number.
+    """Raise unless a guidance scale is a finite number.
 
     Raises
     ------
@@ -199,7 +199,7 @@ def check_guidance(guidance_scale: float) -> float:
 
 
 def check_clip_skip(clip_skip: Any, encoder: Any) -> None:
-    """Refuse to skip what is not a number of layers that the text encoder has, or where diffusers cannot skip any.
+    """Raise unless `clip_skip` is a valid number of layers of a text encoder that supports skipping.
 
     Raises
     ------
@@ -221,7 +221,7 @@ def check_clip_skip(clip_skip: Any, encoder: Any) -> None:
 
 
 def check_count(name: str, count: int) -> int:
-    """Refuse what is not a positive whole number.
+    """Raise unless a value is a positive integer.
 
     Raises
     ------

@@ -18,7 +18,7 @@ KnownSounds = Mapping[str, Sequence[str]]
 
 
 def read_known_sounds(folder: Path) -> KnownSounds | None:
-    """Read ``sounds.json`` of a checkpoint; None where there is none, as in the published ones.
+    """Read ``sounds.json`` of a checkpoint; return None if it is missing, as in the published checkpoints.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What the three Auffusion pipelines share: conditioning through adapters, and latents to audio."""
+"""Common parts of the three Auffusion pipelines: conditioning through adapters, and latents to audio."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from attnviz.pipelines.recommended import RecommendedSettings, check_interval, r
 from attnviz.text import TextConditioner, clip_token_table
 
 DEFAULT_SECONDS = 10.0
-"""Duration of generated audio where none is asked for, in seconds (the authors' default)."""
+"""Default duration of generated audio, in seconds (the authors' default)."""
 
 OutputType = Literal["audio", "latent"]
 
 
 class AuffusionMixin(DiffusionPipeline):
-    """Turns a Stable Diffusion pipeline of diffusers into one of Auffusion.
+    """Turn a Stable Diffusion pipeline of diffusers into an Auffusion pipeline.
 
     The denoising loop, schedulers, LoRA, callbacks and offloading are those of the diffusers pipeline
     it is mixed into. Two things are added: prompts may be encoded by several text encoders with
@@ -44,7 +44,7 @@ class AuffusionMixin(DiffusionPipeline):
     conditioner : TextConditioner or None
         Text encoders with their adapters. None in the plain layout.
     safety_checker, feature_extractor, image_encoder, requires_safety_checker
-        Parts of the diffusers signature; none of them has a meaning for spectrograms.
+        Parts of the diffusers signature, without meaning for spectrograms.
     """
 
     model_cpu_offload_seq = "conditioner->text_encoder->image_encoder->unet->vae->vocoder"
@@ -92,12 +92,12 @@ class AuffusionMixin(DiffusionPipeline):
 
     @property
     def duration(self) -> float:
-        """Seconds of audio of the call under way, or of the last one."""
+        """Duration of the audio of the current or last call, in seconds."""
         return self._duration
 
     @property
     def guidance_interval(self) -> tuple[float, float]:
-        """Timesteps with guidance, as fractions of all, of the call under way or the last one."""
+        """Timesteps with guidance in the current or last call, as fractions of the schedule."""
         return self._guidance_interval
 
     @classmethod
@@ -120,16 +120,16 @@ class AuffusionMixin(DiffusionPipeline):
         revision : str, optional
             Branch, tag or commit of the hub repository.
         torch_dtype : torch.dtype, optional
-            Precision of every part; float32 where left out.
+            Dtype of every part; default: float32.
         local_files_only : bool
-            Look only into the local cache of the hub.
+            Use only the local cache of the hub.
         cache_dir : path-like, optional
-            Where hub files are kept, if not at the default place.
+            Cache folder of the hub, if not the default.
 
         Raises
         ------
         CheckpointError
-            Naming the file that is missing or malformed, and what was expected of it.
+            If a file is missing or malformed. The message names the file and what was expected.
         """
         checkpoints.check_dtype(torch_dtype)
         folder, commit = checkpoints.locate(
@@ -152,9 +152,9 @@ class AuffusionMixin(DiffusionPipeline):
         Raises
         ------
         CheckpointError
-            If a LoRA is attached; merge it first, or take it off.
+            If a LoRA is attached; merge or remove it first.
         OutputError
-            If the folder exists and `overwrite` is not set, or cannot be written. Nothing half-written
+            If the folder exists and `overwrite` is False, or cannot be written. No partial output
             is left.
         """
         checkpoints.save_components(self, save_directory, overwrite=overwrite)
@@ -162,7 +162,7 @@ class AuffusionMixin(DiffusionPipeline):
     @classmethod
     @public
     def from_pipe(cls, pipeline: DiffusionPipeline, **replaced: Any) -> Self:
-        """Make this kind of pipeline out of another one's parts, shared: neither copied nor cast.
+        """Create this type of pipeline from another one's parts, which are shared: neither copied nor cast.
 
         Parameters
         ----------
@@ -175,7 +175,7 @@ class AuffusionMixin(DiffusionPipeline):
         Raises
         ------
         CheckpointError
-            If there is no part of that name, or the pipeline is of another kind.
+            If a part of that name does not exist, or the pipeline is of another type.
         """
         if not isinstance(pipeline, DiffusionPipeline):
             raise CheckpointError(f"A {type(pipeline).__name__} was given; a pipeline of diffusers is expected.")
@@ -190,12 +190,12 @@ class AuffusionMixin(DiffusionPipeline):
 
     @public
     def load_lora_weights(self, weights: Any, adapter_name: str | None = None, **settings: Any) -> None:
-        """Attach a LoRA, all of it or nothing; parameters as for ``StableDiffusionPipeline.load_lora_weights``.
+        """Load a LoRA completely or not at all; parameters as for ``StableDiffusionPipeline.load_lora_weights``.
 
         Raises
         ------
         CheckpointError
-            In the adapter layout, if the LoRA changes a text encoder too: it is one of another model.
+            In the adapter layout, if the LoRA also changes a text encoder: it then belongs to another model.
         """
         if self.conditioner is not None:
             read = {
@@ -205,8 +205,8 @@ class AuffusionMixin(DiffusionPipeline):
             if others := [name for name in state if name.startswith("text_encoder")]:
                 raise CheckpointError(
                     f"The LoRA changes a text encoder of Stable Diffusion ({len(others)} tensors, first "
-                    f"{others[0]}), and a checkpoint in the adapter layout has encoders of its own. Pass its "
-                    "unet.* tensors alone."
+                    f"{others[0]}), but a checkpoint in the adapter layout has other encoders. Pass its "
+                    "unet.* tensors only."
                 )
         before = set(getattr(self.unet, "peft_config", {}))
         try:
@@ -223,12 +223,12 @@ class AuffusionMixin(DiffusionPipeline):
         Raises
         ------
         CheckpointError
-            In the adapter layout, whose encoders it has no embeddings for.
+            In the adapter layout, for whose encoders it has no embeddings.
         """
         if self.conditioner is not None:
             raise CheckpointError(
-                "A textual inversion is for the text encoder of the plain layout; this checkpoint is in the "
-                "adapter layout, and has encoders of its own."
+                "A textual inversion needs the text encoder of the plain layout; this checkpoint is in the "
+                "adapter layout, which has other encoders."
             )
         super().load_textual_inversion(*arguments, **settings)
 
@@ -244,23 +244,23 @@ class AuffusionMixin(DiffusionPipeline):
         lora_scale: float | None = None,
         clip_skip: int | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Encode prompts to the keys and values of the cross-attention.
+        """Encode prompts for the cross-attention.
 
-        In the adapter layout: each encoder's hidden states, padded with zeros to its length, through its
-        adapter, concatenated along the token axis. The unconditional embedding is all zeros, unless a
-        negative prompt is given. In the plain layout: as ``StableDiffusionPipeline`` does it.
+        In the adapter layout, each encoder's hidden states are padded with zeros to its length and passed through
+        its adapter; the results are concatenated along the token axis. The unconditional embedding is all zeros,
+        unless a negative prompt is given. The plain layout works as ``StableDiffusionPipeline``.
 
         Returns
         -------
         prompt_embeds : torch.Tensor, shape (prompts x num_images_per_prompt, keys, width)
-            The images of one prompt stand together.
+            Images of one prompt are adjacent.
         negative_prompt_embeds : torch.Tensor of the same shape, or None
             None without guidance, in the adapter layout.
 
         Raises
         ------
         PromptError
-            On prompts that cannot be used or do not match; in the adapter layout, if `clip_skip` is asked for.
+            If prompts are invalid or do not match; in the adapter layout, if `clip_skip` is given.
 
         Warns
         -----
@@ -275,7 +275,7 @@ class AuffusionMixin(DiffusionPipeline):
             inputs.check_clip_skip(clip_skip, self.text_encoder)
             seen = dict.fromkeys([*(prompt or ()), *(each for each in negatives or () if each.strip())])
             for each in seen:
-                clip_token_table(self.tokenizer, each)  # warns of words that are cut off, by name
+                clip_token_table(self.tokenizer, each)  # lists words that are cut off in a warning
             return super().encode_prompt(
                 prompt,
                 device,
@@ -288,7 +288,7 @@ class AuffusionMixin(DiffusionPipeline):
                 clip_skip=clip_skip,
             )
         if clip_skip is not None:
-            raise PromptError("clip_skip is for the plain layout; adapters read the last hidden state.")
+            raise PromptError("clip_skip needs the plain layout; adapters read the last hidden state.")
         device = device or self._execution_device
         if prompt_embeds is None:
             prompt_embeds = self._encode(prompt, device)
@@ -306,14 +306,14 @@ class AuffusionMixin(DiffusionPipeline):
     @torch.no_grad()
     @public
     def decode_audio(self, latents: torch.Tensor, duration: float) -> AuffusionOutput:
-        """Latents to image, log-mel spectrogram and audio.
+        """Decode latents to image, log-mel spectrogram and audio.
 
         Parameters
         ----------
         latents : torch.Tensor, shape (n, channels, rows, columns)
-            As the denoising loop leaves them.
+            Final latents of the denoising loop.
         duration : float
-            Seconds of audio kept, from the start.
+            Duration of the audio to keep from the start, in seconds.
 
         Raises
         ------

@@ -94,7 +94,7 @@ def read_scheduler(folder: Path) -> SchedulerMixin:
 
 
 def read_vocoder(folder: Path, dtype: torch.dtype) -> HifiGan | None:
-    """Read the vocoder, and check that it reads Auffusion's spectrograms; None where there is no folder for it.
+    """Load the vocoder, and check its spectrogram parameters; return None if its folder is missing.
 
     Raises
     ------
@@ -143,7 +143,7 @@ def read_tokenizer(folder: Path, encoder: PreTrainedModel) -> CLIPTokenizer:
 
 
 def read_preprocessor(folder: Path) -> str | None:
-    """Read ``feature_extractor/preprocessor_config.json``, kept for saving only; None where there is none.
+    """Read ``feature_extractor/preprocessor_config.json``, kept for saving only; return None if it is missing.
 
     Raises
     ------
@@ -160,7 +160,7 @@ def read_preprocessor(folder: Path) -> str | None:
 
 
 def check_fit(parts: dict[str, Any], width: int, source: str) -> None:
-    """Refuse parts of different models.
+    """Raise if parts belong to different models.
 
     Parameters
     ----------
@@ -195,7 +195,7 @@ def check_fit(parts: dict[str, Any], width: int, source: str) -> None:
 
 
 def expect_folder(folder: Path, content: str) -> None:
-    """Refuse a checkpoint that lacks a folder.
+    """Raise if a folder of the checkpoint is missing.
 
     Raises
     ------

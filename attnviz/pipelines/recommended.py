@@ -120,7 +120,7 @@ class RecommendedSettings:
 
 
 def read_recommended(folder: Path) -> RecommendedSettings:
-    """Read ``recommended_settings.json`` of a checkpoint; nothing is recommended where there is none.
+    """Read ``recommended_settings.json`` of a checkpoint; without the file, nothing is recommended.
 
     Raises
     ------
@@ -144,7 +144,7 @@ def write_recommended(settings: RecommendedSettings, folder: Path) -> None:
 
 
 def check_interval(name: str, value: Any) -> tuple[float, float]:
-    """Refuse what is not a part of the noise schedule.
+    """Raise unless an interval lies within the noise schedule.
 
     Raises
     ------

@@ -22,7 +22,7 @@ class Sampling:
     guidance_interval: tuple[float, float] | None = None
 
     def check(self) -> None:
-        """Refuse what can be refused without a model; the command line itself bounds steps and seed.
+        """Check what needs no model; the command line itself limits steps and seed.
 
         Raises
         ------

@@ -26,7 +26,7 @@ SMALL = {"height": 72, "width": 232, "num_inference_steps": 2, "output_type": "l
         (refine, (SOURCE, TARGET), {}, PromptError, "lacks 'dog'"),
         (reweight, (SOURCE, {"rain": 2.0}), {}, PromptError, "'rain' is not in the prompt"),
         (reweight, (SOURCE, {"dog": 2.0}), {}, PromptError, "2 times"),
-        (reweight, (SOURCE, {}), {}, AttnVizError, "No word is weighed"),
+        (reweight, (SOURCE, {}), {}, AttnVizError, "No word has a weight"),
         (reweight, (SOURCE, {("dog", 0): math.nan}), {}, AttnVizError, "nan.*not a finite number"),
         (reweight, (SOURCE, {("dog", 0): math.inf}), {}, AttnVizError, "inf.*not a finite number"),
         (reweight, (SOURCE, {("dog", 0): "loud"}), {}, AttnVizError, "'loud'.*not a finite number"),

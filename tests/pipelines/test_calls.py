@@ -200,7 +200,7 @@ def test_strength_counts_the_steps_of_ones_own_timesteps(adapter_checkpoint):
         style("a dog", CLIP, timesteps=[900, 500, 100], strength=0.5, **SHORT)
     assert torch.equal(scheduler.timesteps, before)
     assert calls.check_steps(scheduler, 2, {"timesteps": [900, 500, 100]}, 1.0) == 2
-    with pytest.raises(AttnVizError, match="gives no step|cannot be set"):
+    with pytest.raises(AttnVizError, match="leaves no step|cannot be set"):
         calls.check_steps(scheduler, 2, {"timesteps": []})
 
 
