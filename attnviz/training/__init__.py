@@ -1,1 +1,1 @@
-"""Training of the parts of the model."""
+"""Train the parts of the model."""

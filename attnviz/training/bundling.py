@@ -1,4 +1,4 @@
-"""Trained parts put together into one small checkpoint, in half precision."""
+"""Combine trained parts into one small checkpoint in half precision."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from attnviz.io.json_files import as_json, read_json
 from attnviz.io.storage import make_parents, whole_or_nothing
 from attnviz.training.vae import ENCODER
 
-#: What of a run's model goes into the checkpoint, by the part that was trained.
+#: Files and folders of a run's model that go into the checkpoint, by trained part.
 _TAKEN = {
     "vae": ("vae",),
     "listener": ("listener",),
@@ -29,19 +29,19 @@ _OF_A_PLACE = frozenset({"_name_or_path", "is_local", "local_files_only"})
 
 
 def bundle(runs: Mapping[str, str | os.PathLike[str]], out: str | os.PathLike[str]) -> list[str]:
-    """Copy trained parts into a checkpoint, their weights in float16.
+    """Copy trained parts into a checkpoint, with weights in float16.
 
-    How each was trained goes along: ``training/PART.json`` is its configuration, ``training/PART.csv`` its curves.
-    Of a part that went on from the bundled model, those of the trainings before stay, the first one's as
-    ``training/PART-1.*``, the next one's as ``training/PART-2.*``.
+    The training record is copied as well: ``training/PART.json`` is the configuration and ``training/PART.csv``
+    the metrics. If a part was trained further from the bundled model, the records of its previous trainings are
+    kept as ``training/PART-1.*`` (the first), ``training/PART-2.*`` (the second) and so on.
 
     Parameters
     ----------
     runs : mapping
         Run folder of each part: keys among "vae", "listener", "unet", "vocoder".
     out : path-like
-        The checkpoint. Parts that are there and are not in `runs` stay; of those that are, nothing does, also
-        not what was measured of them.
+        Checkpoint folder. Existing parts that are not in `runs` are kept. Parts in `runs` are replaced completely,
+        including their measurements.
 
     Returns
     -------
@@ -51,10 +51,10 @@ def bundle(runs: Mapping[str, str | os.PathLike[str]], out: str | os.PathLike[st
     Raises
     ------
     TrainingError
-        A run has no finished model, or a weight does not fit float16 (65 504 at most); or the denoiser was
-        trained on the latents of another auto-encoder than the checkpoint's.
+        If a run has no finished model, if a weight exceeds the range of float16 (65 504), or if the denoiser was
+        trained on latents of an auto-encoder other than the checkpoint's.
     OutputError
-        `out` cannot be written.
+        If `out` cannot be written.
     """
     target = Path(out)
     sources = {name: Path(run) / "model" / name for part, run in runs.items() for name in _TAKEN[part]}
@@ -65,11 +65,11 @@ def bundle(runs: Mapping[str, str | os.PathLike[str]], out: str | os.PathLike[st
         }
     missing = [os.fspath(path) for path in sources.values() if not path.exists()]
     if missing:
-        raise TrainingError(f"no trained part at {', '.join(missing)}. Has the training come to its end?")
+        raise TrainingError(f"no trained part at {', '.join(missing)}. Has the training finished?")
     if "unet" in runs:
         _check_latents(Path(runs["unet"]) / "model" / "vae", sources.get("vae", target / "vae"))
     make_parents(target)
-    # All that is in the checkpoint is copied, so that nothing of anybody's is lost.
+    # Copy the whole checkpoint, so that files from other sources are kept.
     with whole_or_nothing(target, overwrite=True, replaceable=_is_checkpoint) as temporary:
         if target.is_dir():
             shutil.copytree(target, temporary)
@@ -93,7 +93,7 @@ def bundle(runs: Mapping[str, str | os.PathLike[str]], out: str | os.PathLike[st
 
 
 def _is_checkpoint(folder: Path) -> bool:
-    """Say whether a folder holds parts of a checkpoint, or nothing."""
+    """Return whether a folder is empty or contains parts of a checkpoint."""
     if not folder.is_dir():
         return False
     known = {name.partition("/")[0] for names in _TAKEN.values() for name in names}
@@ -116,12 +116,12 @@ def _keep_before(folder: Path, part: str) -> None:
 
 
 def _check_latents(trained_on: Path, shipped: Path) -> None:
-    """Refuse a denoiser of other latents than the auto-encoder beside it gives; decoders may differ."""
+    """Check that the denoiser was trained on latents of the given encoder; decoders may differ."""
     theirs, ours = (_encoder(next(folder.glob("*.safetensors"), folder)) for folder in (trained_on, shipped))
     if theirs.keys() != ours.keys() or not all(torch.equal(theirs[name], ours[name]) for name in ours):
         raise TrainingError(
-            f"the denoiser was trained on the latents of {trained_on}, and {shipped} has another encoder. "
-            "Train the denoiser again with model.vae set to it."
+            f"the denoiser was trained on the latents of {trained_on}, but {shipped} has a different encoder. "
+            "Train the denoiser again with model.vae set to this auto-encoder."
         )
 
 
@@ -130,7 +130,7 @@ def _encoder(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _forget_place(path: Path) -> None:
-    """Take out what diffusers and transformers note of where a model was read from: a folder of one machine."""
+    """Remove the local source folder that diffusers and transformers record in a configuration."""
     values = read_json(path, error=TrainingError)
     if isinstance(values, dict) and not _OF_A_PLACE.isdisjoint(values):
         kept = {name: value for name, value in values.items() if name not in _OF_A_PLACE}
@@ -141,7 +141,7 @@ def _halved(path: Path) -> dict[str, torch.Tensor]:
     try:
         tensors = safetensors.torch.load_file(path)
     except (OSError, SafetensorError) as error:
-        raise TrainingError(f"no weights can be read from {path}: {error}") from error
+        raise TrainingError(f"cannot read weights from {path}: {error}") from error
     return {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
 
 
@@ -149,7 +149,7 @@ def _halve(path: Path) -> None:
     halved = _halved(path)
     for name, tensor in halved.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise TrainingError(f"{path}: {name} has values beyond 65504, the largest of float16.")
-    # A new file, written as bytes: save_file makes files that only their owner can read.
+            raise TrainingError(f"{path}: {name} has values above 65504, the maximum of float16.")
+    # Write bytes to a new file, because save_file creates files that only their owner can read.
     path.unlink()
     path.write_bytes(safetensors.torch.save(halved, metadata={"format": "pt"}))

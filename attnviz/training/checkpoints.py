@@ -1,6 +1,6 @@
-"""The state of a training on disk: saved whole or not at all, found again, and checked before it is used.
+"""Save, find and load the state of a training. Each checkpoint is written completely or not at all.
 
-Tensors are safetensors and everything else is JSON: reading a checkpoint runs nothing that is in it.
+Tensors are stored as safetensors and everything else as JSON, so loading a checkpoint runs no code from it.
 """
 
 from __future__ import annotations
@@ -32,27 +32,27 @@ _NAME = re.compile(r"step-(\d{7,})")
 def save_checkpoint(
     run: Path, step: int, state: TrainingState, config: TrainingConfig, circumstances: Mapping[str, Any]
 ) -> None:
-    """Write the whole state after `step` steps, and remove the oldest checkpoints beyond those to keep.
+    """Write the state after `step` steps, and remove the oldest checkpoints beyond the number to keep.
 
-    All processes call this at once; the main one writes.
+    All processes call this function together; the main process writes.
 
     Parameters
     ----------
     run : pathlib.Path
-        The run's folder.
+        Run folder.
     step : int
-        Steps that are done.
+        Number of completed steps.
     state : TrainingState
-        What they led to.
+        State after these steps.
     config : TrainingConfig
-        What was trained.
+        Configuration of the training.
     circumstances : mapping
-        What else must be the same where a training goes on; JSON can hold it.
+        Further JSON-serialisable conditions that must be identical when the training is resumed.
 
     Raises
     ------
     OutputError
-        It cannot be written, for example on a full disk. The checkpoints before it stay.
+        If the checkpoint cannot be written, for example on a full disk. Earlier checkpoints are kept.
     """
     numbers = state.numbers()
     if state.accelerator.is_main_process:
@@ -62,18 +62,18 @@ def save_checkpoint(
             _write_json(temporary / _NUMBERS, {"circumstances": circumstances, "state": numbers})
             write_config(temporary, config)
         for old in list_checkpoints(run)[: -config.keep_checkpoints]:
-            # Renamed first, so that what a kill leaves of it is not taken for a checkpoint.
+            # Rename first, so that the rest of an interrupted removal is not mistaken for a checkpoint.
             remove(old.rename(temporary_path(old, "removed")))
     state.accelerator.wait_for_everyone()
 
 
 def load_checkpoint(folder: Path, state: TrainingState, circumstances: Mapping[str, Any]) -> int:
-    """Put a checkpoint's content into `state`; return its step.
+    """Load a checkpoint into `state` and return its step.
 
     Raises
     ------
     TrainingError
-        The checkpoint is damaged, or of other modules, or was made under other circumstances.
+        If the checkpoint is damaged, belongs to other modules, or was saved under different circumstances.
     """
     try:
         content = read_json(folder / _NUMBERS, error=TrainingError)
@@ -83,15 +83,15 @@ def load_checkpoint(folder: Path, state: TrainingState, circumstances: Mapping[s
             state.restore(tensors, content["state"])
     except _DAMAGE as error:
         others = [path.name for path in list_checkpoints(folder.parent.parent) if path != folder]
-        then = f"resume goes on from {others[-1]}" if others else "there is no other: resume begins anew"
+        then = f"resume then continues from {others[-1]}" if others else "resume then starts from the beginning"
         raise TrainingError(
             f"the checkpoint {folder} is damaged or of another version ({_first_line(error)}). "
             f"Remove that folder; {then}."
         ) from error
     if changed:
         raise TrainingError(
-            f"{folder} cannot be gone on from as it was trained: {changed}. Give the same again, or train into "
-            "another folder."
+            f"the training in {folder} cannot be resumed, because its conditions have changed: {changed}. Restore "
+            "them, or train into another folder."
         )
     return step_of(folder)
 
@@ -109,11 +109,11 @@ def step_of(folder: Path) -> int:
 
 
 def how_to_go_on(run: Path) -> str:
-    """Say where a training that stopped can be gone on with."""
+    """Describe how to resume a training that stopped."""
     checkpoints = list_checkpoints(run)
     if not checkpoints:
         return f"No checkpoint has been saved in {run} yet."
-    return f"The last checkpoint is of step {step_of(checkpoints[-1])}; resume {run} to go on from there."
+    return f"The last checkpoint is at step {step_of(checkpoints[-1])}; resume {run} to continue from there."
 
 
 def _is_checkpoint(folder: Path) -> bool:

@@ -1,4 +1,4 @@
-"""What one part's training is made of: a TOML file, read strictly."""
+"""Configuration of a training, read from a TOML file with strict checks."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ from attnviz.training.settings import above, plain, read_settings, within
 
 PARTS = ("vae", "listener", "unet", "vocoder")
 CONFIGS = Path(__file__).parent / "configs"
-"""Where the shipped configurations are; each is named after its part."""
+"""Folder of the shipped configurations; each is named after its part."""
 
 FREE = ("checkpoint_every", "sample_every", "log_every", "keep_checkpoints")
-"""Settings that may change from one start of a training to the next."""
+"""Settings that may change when a training is resumed."""
 
-_MOST = 10**9  # of anything that is counted
-_MAX_SEED = 2**32 - 1  # NumPy's and PyTorch's generators take no more on every device
+_MOST = 10**9  # upper limit of all counts
+_MAX_SEED = 2**32 - 1  # limit of NumPy's and PyTorch's generators on all devices
 
 PartName = Literal["vae", "listener", "unet", "vocoder"]
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which scenes are trained on.
+    """Scenes to train on.
 
     Parameters
     ----------
     folds : tuple of int
-        Folds of ESC-10 whose recordings may sound.
+        Folds of ESC-10 whose recordings are used.
     scenes : int
-        How many are composed, once, and gone through again and again.
+        Number of scenes. They are composed once and reused in every epoch.
     seed : int
         Scene `i` is drawn with the seed ``(seed, i)``.
     validation_folds : tuple of int
-        Folds of the scenes that the model is measured on as it goes; empty: none are.
+        Folds of the validation scenes; empty for no validation.
     validation_scenes : int
-        How many.
+        Number of validation scenes.
     composer : mapping
-        Settings of `attnviz.sounds.ComposerConfig`; what is left out has its default.
+        Settings of `attnviz.sounds.ComposerConfig`; missing settings have their defaults.
     """
 
     folds: tuple[int, ...]
@@ -61,14 +61,16 @@ class DataConfig:
         for name in ("folds", "validation_folds"):
             unknown = [fold for fold in getattr(self, name) if fold not in FOLDS]
             if unknown:
-                raise TrainingError(f"data.{name} holds {unknown}; ESC-10 has folds {', '.join(map(str, FOLDS))}.")
+                raise TrainingError(
+                    f"data.{name} contains {unknown}; ESC-10 has the folds {', '.join(map(str, FOLDS))}."
+                )
         both = sorted(set(self.folds) & set(self.validation_folds))
         if both:
             raise TrainingError(
-                f"data.folds and data.validation_folds share {both}: what is measured must not be trained on."
+                f"data.folds and data.validation_folds share {both}; do not validate on training folds."
             )
         if not self.folds:
-            raise TrainingError("data.folds is empty; at least one fold is needed.")
+            raise TrainingError("data.folds is empty; give at least one fold.")
         self.composition()
 
     def composition(self) -> ComposerConfig:
@@ -81,45 +83,45 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """One training: what is optimised, on what, how long.
+    """Configuration of one training: the part, its data and the optimisation.
 
     Parameters
     ----------
     part : {"vae", "listener", "unet", "vocoder"}
-        What is trained.
+        Part to train.
     steps : int
-        Optimiser steps.
+        Number of optimiser steps.
     batch_size : int
-        Items of a step on one device, before accumulation.
+        Items per batch on one device, before gradient accumulation.
     learning_rate : float
-        Of AdamW, at its peak.
+        Peak learning rate of AdamW.
     data : DataConfig
-        The scenes.
+        Scenes to train on.
     model : mapping
-        What the part is built from, or ``{"pretrained": FOLDER}``: a checkpoint to go on from.
+        Architecture of the part, or ``{"pretrained": FOLDER}`` to start from a checkpoint.
     objective : mapping
-        Settings of the part's loss.
+        Settings of the loss.
     seed : int
-        Of the weights, the order of the data and every draw. A step's draws depend on the seed and the step
-        alone, so a resumed training is the uninterrupted one.
+        Seed of the weights, of the order of the data and of every random draw. The draws of a step depend only on
+        the seed and the step number, so a resumed training is identical to an uninterrupted one.
     gradient_accumulation : int
-        Batches of a step.
+        Number of batches per step.
     schedule : str
-        Learning rate over steps, by diffusers' names: "constant", "constant_with_warmup", "linear", "cosine".
+        Learning-rate schedule, by its name in diffusers: "constant", "constant_with_warmup", "linear", "cosine".
     warmup_steps : int
-        Steps in which the learning rate rises.
+        Number of steps over which the learning rate rises.
     weight_decay, beta1, beta2 : float
-        Of AdamW.
+        Parameters of AdamW.
     max_grad_norm : float
-        Longer gradients are shortened to this.
+        Maximum norm of the gradient; larger gradients are clipped.
     ema_decay : float
-        Of the exponential moving average of the weights, which is what is exported; 0: none is kept.
+        Decay of the exponential moving average of the weights, which is the exported result; 0 disables it.
     mixed_precision : {"no", "bf16", "fp16"}
-        accelerate's.
+        As in accelerate.
     checkpoint_every, sample_every, log_every : int
-        Steps.
+        Interval in steps.
     keep_checkpoints : int
-        How many of the newest checkpoints stay.
+        Number of recent checkpoints to keep.
     """
 
     part: PartName
@@ -155,39 +157,43 @@ class TrainingConfig:
         for name in ("beta1", "beta2", "ema_decay"):
             value = getattr(self, name)
             if not 0 <= value < 1:
-                raise TrainingError(f"{name} is {value}; 0 or more, and below 1, is needed.")
+                raise TrainingError(f"{name} is {value}; it must be at least 0 and below 1.")
         if self.warmup_steps and self.schedule == "constant":
-            raise TrainingError(f"warmup_steps is {self.warmup_steps}; schedule 'constant_with_warmup' has some.")
+            raise TrainingError(
+                f"warmup_steps is {self.warmup_steps}, but the schedule 'constant' has no warmup; use "
+                "'constant_with_warmup'."
+            )
         if self.warmup_steps > self.steps:
             raise TrainingError(
-                f"warmup_steps is {self.warmup_steps}, more than the {self.steps} steps there are."
+                f"warmup_steps is {self.warmup_steps}, more than the {self.steps} steps of the training."
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what a file holds, as plain values that JSON can hold."""
+        """Return the content of a configuration file as JSON-serialisable values."""
         return plain(dataclasses.asdict(self))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainingConfig:
-        """Read what a file holds.
+        """Create a configuration from the content of a file.
 
         Raises
         ------
         TrainingError
-            An unknown or missing key (the nearest known one is named), a value of another kind or out of range.
+            If a key is unknown (the message names the closest known key) or missing, or a value has the wrong type
+            or is out of range.
         """
         return read_settings(cls, values, "")
 
 
 def read_config(path: str | os.PathLike[str]) -> TrainingConfig:
-    """Read a training's TOML file.
+    """Read the TOML file of a training configuration.
 
     Raises
     ------
     TrainingError
-        No such file, no TOML, or settings that are none; the message names the file and the key.
+        If the file does not exist, is not TOML, or has invalid settings. The message names the file and the key.
     """
-    values = read_toml(path, error=TrainingError, hint="The configuration of a training was to be read from it.")
+    values = read_toml(path, error=TrainingError, hint="It should be the configuration of a training.")
     try:
         return TrainingConfig.from_dict(values)
     except TrainingError as error:

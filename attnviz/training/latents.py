@@ -1,4 +1,4 @@
-"""Latents of stored scenes, and what comes back of them, computed once."""
+"""Cache the latents and reconstructions of stored scenes."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ from attnviz.training.vae import ENCODER, to_vae
 def cached_latents(
     vae: AutoencoderKL, scenes: SceneStore, cache: Path, device: torch.device, precision: str = "no"
 ) -> np.ndarray:
-    """Return the latents of every scene, from the cache where they have been computed before.
+    """Return the latents of every scene, from the cache if they are there.
 
     Parameters
     ----------
     vae : AutoencoderKL
-        Whose latents: the means of its posterior, times its scaling factor.
+        Auto-encoder. The latents are the means of its posterior times its scaling factor.
     scenes : SceneStore
-        The scenes.
+        Scenes to encode.
     cache : pathlib.Path
-        Folder of the cache.
+        Cache folder.
     device : torch.device
-        Where they are computed.
+        Device of the computation.
     precision : {"no", "bf16", "fp16"}
-        Of accelerate's mixed precision, as the training has it.
+        Mixed precision of accelerate, as in the training.
 
     Returns
     -------
     numpy.ndarray
-        ``(scenes, channels, rows, columns)`` float16, on disk and read where it is touched.
+        Array ``(scenes, channels, rows, columns)`` of float16, memory-mapped.
 
     Raises
     ------
     OutputError
-        The cache cannot be written.
+        If the cache cannot be written.
     """
     path = cache / f"latents-{precision}-{_digest(vae, scenes, ENCODER)}.npy"
     return _cached(path, vae, scenes, device, precision, len(scenes), "Encoding", _encoded)
@@ -60,24 +60,24 @@ def cached_reconstructions(
     *,
     count: int,
 ) -> np.ndarray:
-    """Return the first scenes as the auto-encoder gives them back, from the cache where they are there.
+    """Return the auto-encoder's reconstructions of the first scenes, from the cache if they are there.
 
     Parameters
     ----------
     vae, scenes, cache, device, precision
-        As :func:`cached_latents`.
+        See :func:`cached_latents`.
     count : int
-        How many; at most all.
+        Number of scenes, at most all.
 
     Returns
     -------
     numpy.ndarray
-        ``(count, 256, columns)`` float16 in [0, 1], on disk.
+        Array ``(count, 256, columns)`` of float16 in [0, 1], memory-mapped.
 
     Raises
     ------
     OutputError
-        The cache cannot be written.
+        If the cache cannot be written.
     """
     count = min(count, len(scenes))
     path = cache / f"reconstructions-{count}-{precision}-{_digest(vae, scenes)}.npy"
@@ -105,13 +105,14 @@ def _cached(
         torch.no_grad(),
         torch.autocast(device.type, kind, enabled=kind is not None),
     ):
-        # One by one: on a CPU larger batches leave its caches.
+        # One by one, because larger batches exceed the caches of a CPU.
         for number in track(range(count), f"{what} {count} scenes"):
             image = to_vae(scenes.images[number : number + 1]).to(device, vae.dtype)
             found.append(compute(vae, image).float().cpu().numpy().astype(np.float16))
             if not np.isfinite(found[-1]).all():
                 raise TrainingError(
-                    f"the auto-encoder gives values beyond float16 for scene {number} in precision {precision!r}. "
+                    f"the auto-encoder returns values outside the range of float16 for scene {number} in "
+                    f"precision {precision!r}. "
                     'Try mixed_precision = "bf16" or "no".'
                 )
         with temporary.open("wb") as file:
@@ -123,9 +124,13 @@ def _read(path: Path, count: int) -> np.ndarray:
     try:
         array = np.load(path, mmap_mode="r")
     except (OSError, ValueError) as error:
-        raise TrainingError(f"{path} cannot be read ({error}); remove it to have it made anew.") from error
+        raise TrainingError(
+            f"{path} cannot be read ({error}); remove it, and it will be computed again."
+        ) from error
     if len(array) != count:
-        raise TrainingError(f"{path} holds {len(array)} scenes, not {count}; remove it to have it made anew.")
+        raise TrainingError(
+            f"{path} contains {len(array)} scenes instead of {count}; remove it, and it will be computed again."
+        )
     return array
 
 
@@ -139,12 +144,12 @@ def _decoded(vae: AutoencoderKL, image: torch.Tensor) -> torch.Tensor:
 
 
 def read_vae(folder: str) -> AutoencoderKL:
-    """Read an auto-encoder; ``"bundled"`` is the one that is shipped.
+    """Read an auto-encoder; ``"bundled"`` is the shipped one.
 
     Raises
     ------
     CheckpointError
-        The folder holds none.
+        If the folder does not contain an auto-encoder.
     """
     return read_model(
         AutoencoderKL, bundled.FOLDER / "vae" if folder == bundled.NAME else Path(folder), torch.float32
@@ -152,7 +157,7 @@ def read_vae(folder: str) -> AutoencoderKL:
 
 
 def vae_digest(vae: AutoencoderKL, prefixes: tuple[str, ...] = ("",)) -> str:
-    """Return what tells auto-encoders apart: a digest of settings and weights, of all or of some modules."""
+    """Return a digest of the settings and weights of an auto-encoder, or of some of its modules."""
     settings = {name: value for name, value in vae.config.items() if not name.startswith("_")}
     known = hashlib.sha256(repr(sorted(settings.items())).encode())
     for name, tensor in sorted(vae.state_dict().items()):
@@ -163,7 +168,7 @@ def vae_digest(vae: AutoencoderKL, prefixes: tuple[str, ...] = ("",)) -> str:
 
 def _digest(vae: AutoencoderKL, scenes: SceneStore, prefixes: tuple[str, ...] = ("",)) -> str:
     known = hashlib.sha256(vae_digest(vae, prefixes).encode())
-    # Enough of the scenes to tell stores apart.
+    # A part of the scenes is enough to distinguish stores.
     known.update("\n".join(scenes.captions).encode())
     known.update(np.ascontiguousarray(scenes.images[0]).tobytes())
     return known.hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Training of the listener."""
+"""Train the listener."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ from attnviz.training.scene_store import SceneStore
 
 @dataclass(frozen=True)
 class ListenerObjective:
-    """What the listener is made to bear, so that it hears recordings it does not know.
+    """Augmentations of the training images, so that the listener generalises to unknown recordings.
 
     Parameters
     ----------
     gain : float
-        Images are shifted by up to this much, either way, on their [0, 1] scale (0.06 is 1 nat).
+        Maximum random shift of the image values, up or down, on their [0, 1] scale (0.06 is 1 nat).
     tilt : float
-        Bands are shifted by a random curve over frequency of up to this much.
+        Maximum of a random curve over frequency by which the bands are shifted.
     blur : float
-        Share of the images that are blurred, as an auto-encoder blurs them.
+        Fraction of the images that are blurred in the way an auto-encoder blurs them.
     masked_columns, masked_rows : int
-        Widest stretch of time, and of bands, that is silenced (SpecAugment, arXiv 1904.08779).
+        Maximum width of the masked time span and of the masked bands (SpecAugment, arXiv 1904.08779).
     reconstructions : int
-        Of so many scenes, the first, the auto-encoder's reconstruction is seen as often as the scene itself: what
-        is generated comes out of that auto-encoder, and has no noise of its own. 0: of none.
+        Number of scenes, from the first, whose reconstruction by the auto-encoder is used as often as the scene
+        itself. Generated sound is decoded by that auto-encoder, and lacks the noise of recordings. 0 disables it.
     vae : str
-        Folder of that auto-encoder; ``"bundled"``: the one that is shipped.
+        Folder of that auto-encoder; ``"bundled"`` is the shipped one.
     mixup : float
-        Share of the images that are laid over another one of the batch, cell by cell the louder: their sounds
-        are then both there.
+        Fraction of the images that are mixed with another image of the batch by the maximum of each cell. The
+        result contains the sounds of both.
     """
 
     gain: float = 0.06
@@ -68,7 +68,7 @@ class _Detection(Player):
 
 
 class ListenerPart(Part):
-    """A `Listener` on whole scenes, each seen altered anew."""
+    """A `Listener` trained on whole scenes, with new augmentations each time."""
 
     shipped: Listener
 
@@ -102,7 +102,7 @@ class ListenerPart(Part):
         return torch.nn.functional.avg_pool1d(activity, self.shipped.config.columns_per_frame)
 
     def validate(self, scenes: SceneStore, device: torch.device) -> dict[str, float]:
-        """Return the mean over classes of the average precision of frames."""
+        """Return the frame-wise average precision, averaged over classes."""
         heard = np.concatenate([self._hear(scenes, slice(i, i + 16), device) for i in range(0, len(scenes), 16)])
         truth = self._frames(torch.from_numpy(np.asarray(scenes.activity, dtype=np.float32))).numpy() >= 0.5
         scores = {
@@ -118,7 +118,7 @@ class ListenerPart(Part):
         return self.shipped(images).sigmoid().float().cpu().numpy()
 
     def sample(self, scenes: SceneStore, folder: Path, device: torch.device) -> None:
-        """Write four spectrograms, and below each its probabilities over the truth."""
+        """Write four spectrograms, with predicted probabilities and ground truth below each."""
         heard = self._hear(scenes, slice(0, 4), device)
         times = self.shipped.config.columns_per_frame
         rows = []
@@ -133,7 +133,7 @@ class ListenerPart(Part):
 
 
 def _listener(settings: Mapping[str, Any]) -> Listener:
-    """Return a new listener, or the one that `pretrained` names: a folder, or that of the bundled model."""
+    """Return a new listener, or the one in the folder `pretrained` or in the bundled model."""
     folder = pretrained_folder(settings, "listener")
     if folder is not None:
         return Listener.from_pretrained(folder)

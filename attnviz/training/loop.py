@@ -1,4 +1,4 @@
-"""The training loop: the same for every part."""
+"""The training loop, which is common to all parts."""
 
 from __future__ import annotations
 
@@ -43,18 +43,18 @@ def train(
     Parameters
     ----------
     config : TrainingConfig
-        What to train, on what, how long.
+        Configuration of the training.
     esc10 : path-like
-        ESC-10 in its published layout.
+        Folder of ESC-10 in its published layout.
     out : path-like
-        Folder of the run: ``config.json``, ``metrics.csv``, ``samples/``, ``checkpoints/`` and, at the end,
-        ``model/``.
+        Run folder, which receives ``config.json``, ``metrics.csv``, ``samples/``, ``checkpoints/`` and, at the
+        end, ``model/``.
     cache : path-like
-        Folder where composed scenes are kept for other trainings.
+        Folder for composed scenes, which other trainings can reuse.
     resume : bool
-        Go on from the newest checkpoint in `out`; begin where there is none.
+        Continue from the newest checkpoint in `out`, or start a training if there is none.
     overwrite : bool
-        Replace a run in `out`.
+        Replace an existing run in `out`.
 
     Returns
     -------
@@ -64,19 +64,20 @@ def train(
     Raises
     ------
     AudioError, CheckpointError, TrainingError, OutputError
-        Bad data, bad settings, another training in `out`, or no room; the newest checkpoint stays whole.
+        If the data or settings are invalid, `out` contains another training, or the disk is full. The newest
+        checkpoint remains valid.
 
     Notes
     -----
-    What a step draws depends on the seed and the number of the step alone, so a training that was killed and
-    resumed ends with the weights of one that was not, to the last bit on the CPU of one machine with the same
-    number of threads; a GPU's own arithmetic may differ from run to run.
+    The random draws of a step depend only on the seed and the step number. On the CPU of one machine, with the
+    same number of threads, a resumed training therefore ends with bit-identical weights to an uninterrupted one.
+    GPU arithmetic may differ between runs.
 
-    Under ``accelerate launch`` with several processes each takes `batch_size` other scenes a step, their
-    gradients are averaged, and the first one writes.
+    Under ``accelerate launch`` with several processes, each process takes `batch_size` other scenes per step, the
+    gradients are averaged, and the first process writes.
     """
     run = checked_path(out, "the run folder", TrainingError)
-    cache = checked_path(cache, "the folder that keeps scenes", TrainingError)
+    cache = checked_path(cache, "the scene cache", TrainingError)
     accelerator = make_accelerator(config)
     checkpoint = from_the_main(accelerator, lambda: where_to_begin(run, config, resume, overwrite))
     if checkpoint is not None and step_of(checkpoint) == config.steps and (run / "model").is_dir():
@@ -92,7 +93,7 @@ def train(
 
 
 class _Training:
-    """A training under way: its steps, and what is written after them."""
+    """A training in progress: its steps and its output."""
 
     def __init__(
         self,
@@ -115,17 +116,17 @@ class _Training:
             "validation_scenes": held_out.name if held_out is not None else "",
             "frozen_parts": part.frozen,
         }
-        self.log: MetricsLog | None = None  # of the main process alone
+        self.log: MetricsLog | None = None  # only in the main process
 
     def begin(self, overwrite: bool) -> int:
-        """Make the run's folder; return the number of steps that are done."""
+        """Create the run folder and return the number of completed steps."""
         if self.accelerator.is_main_process:
             begin_run(self.run, self.config, overwrite=overwrite)
             self.log = MetricsLog(self.run / "metrics.csv")
         return 0
 
     def resume(self, checkpoint: Path) -> int:
-        """Go back to a checkpoint; return the number of steps that are done."""
+        """Restore a checkpoint and return the number of completed steps."""
         step = load_checkpoint(checkpoint, self.state, self.circumstances)
         if self.accelerator.is_main_process:
             tidy_run(self.run, step)
@@ -133,7 +134,7 @@ class _Training:
         return step
 
     def go(self, done: int) -> None:
-        """Train from the step after those that are done to the last."""
+        """Run the remaining steps."""
         config = self.config
         with progress_bar(config.part, config.steps, shown=self.accelerator.is_main_process) as advance:
             advance(done, {})
@@ -142,12 +143,12 @@ class _Training:
                 advance(step, self._log_means(step) if self._due(step, config.log_every) else {})
                 if self._due(step, config.sample_every):
                     self._look(step)
-                # Last, so that all a step brings forth is there where its checkpoint is.
+                # Last, so that a checkpoint implies that all other output of its step exists.
                 if self._due(step, config.checkpoint_every):
                     save_checkpoint(self.run, step, self.state, config, self.circumstances)
 
     def export(self) -> Path:
-        """Write the trained part; return its folder."""
+        """Write the trained part and return its folder."""
         model = self.run / "model"
         if self.accelerator.is_main_process:
             with (
@@ -173,8 +174,8 @@ class _Training:
         self.state.average()
 
     def _learn(self, learner: Learner, batches: list[Batch], step: int) -> None:
-        """Let one player take a step on the mean loss of some batches."""
-        learner.optimizer.zero_grad()  # of what another player's loss left here, too
+        """Optimise one player for one step on the mean loss of some batches."""
+        learner.optimizer.zero_grad()  # including gradients from another player's loss
         for i, batch in enumerate(batches):
             last = i == len(batches) - 1
             with nullcontext() if last else self.accelerator.no_sync(learner.player):
@@ -183,7 +184,7 @@ class _Training:
                 self.accelerator.backward(loss / len(batches))
             self.state.means.add(values)
         norm = self.accelerator.clip_grad_norm_(learner.parameters, self.config.max_grad_norm)
-        if self.accelerator.scaler is None:  # which expects overflows, and leaves such a step out
+        if self.accelerator.scaler is None:  # a gradient scaler expects overflows and skips such steps
             self._expect_finite("gradient", norm, step)
         learner.optimizer.step()
         learner.scheduler.step()
@@ -191,7 +192,7 @@ class _Training:
     def _expect_finite(self, what: str, value: torch.Tensor, step: int) -> None:
         if not torch.isfinite(value):
             raise TrainingError(
-                f"the {what} of {self.config.part} is {value.item()} in step {step}. Is learning_rate "
+                f"the {what} of {self.config.part} is {value.item()} at step {step}. Is learning_rate "
                 f"{self.config.learning_rate:g} too high? {how_to_go_on(self.run)}"
             )
 
@@ -202,7 +203,7 @@ class _Training:
         return means
 
     def _look(self, step: int) -> None:
-        """Write samples, and measure where there are scenes to measure on."""
+        """Write samples, and compute validation metrics if there are validation scenes."""
         if self.log is None:
             return
         samples, device = self.run / "samples" / f"step-{step:07d}", self.accelerator.device

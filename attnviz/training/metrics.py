@@ -1,4 +1,4 @@
-"""A training's numbers: means over steps, a CSV file that grows, and a progress bar."""
+"""Metrics of a training: means over steps, a growing CSV file, and a progress bar."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ COLUMNS = ("step", "seconds", "name", "value")
 
 
 class MetricsLog:
-    """Numbers of a training in long form, one a line: ``step, seconds, name, value``.
+    """Metrics of a training in long format, one value per line: ``step, seconds, name, value``.
 
-    ``seconds`` are those of training so far; of a resumed one without what was done again.
+    ``seconds`` is the training time so far. After resuming, it excludes steps that are repeated.
 
     Parameters
     ----------
     path : pathlib.Path
-        The file; made where it is not there.
+        Path of the file, which is created if it does not exist.
     resumed_at : int
-        Lines of later steps are dropped: they will be written again.
+        Step at which the training is resumed. Lines of later steps are removed, since they will be written again.
 
     Raises
     ------
     OutputError
-        The file cannot be written.
+        If the file cannot be written.
     """
 
     def __init__(self, path: Path, resumed_at: int = 0) -> None:
@@ -52,12 +52,12 @@ class MetricsLog:
         self._began = time.monotonic() - before
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
-        """Append values.
+        """Append metrics.
 
         Raises
         ------
         OutputError
-            The file cannot be written.
+            If the file cannot be written.
         """
         seconds = f"{time.monotonic() - self._began:.1f}"
         try:
@@ -77,7 +77,7 @@ def _lines_until(path: Path, step: int) -> list[str]:
 
 
 def _is_whole(line: str) -> bool:
-    """Say whether a line is one of a log: the last may have been cut off by the end of the run."""
+    """Return whether a line is complete; the last one may be truncated if the run was killed."""
     fields = line.split(",")
     try:
         int(fields[0]), float(fields[1]), float(fields[3])
@@ -87,19 +87,19 @@ def _is_whole(line: str) -> bool:
 
 
 class Means:
-    """Means, over steps and processes, of what was added since they were last taken."""
+    """Running means over steps and processes since the last :meth:`take`."""
 
     def __init__(self) -> None:
         self._sums: dict[str, tuple[torch.Tensor, int]] = {}
 
     def add(self, values: Mapping[str, torch.Tensor]) -> None:
-        """Add values; they stay on their device, which is not waited for."""
+        """Add values without synchronising with their device."""
         for name, value in values.items():
             total, count = self._sums.get(name, (0.0, 0))
             self._sums[name] = (total + torch.as_tensor(value).detach().float(), count + 1)
 
     def shared(self, accelerator: Accelerator) -> dict[str, list[float]]:
-        """Return each name's sum and count, the mean of all processes, who ask for it at once."""
+        """Return the sum and count of each value, averaged over all processes, which call this together."""
         if not self._sums:
             return {}
         sums = torch.stack([total.to(accelerator.device) for total, _ in self._sums.values()])
@@ -108,11 +108,11 @@ class Means:
         return {name: [float(total), count] for name, (total, count) in self._sums.items()}
 
     def restore(self, shared: Mapping[str, list[float]]) -> None:
-        """Go on from what :meth:`shared` gave."""
+        """Restore the result of :meth:`shared`."""
         self._sums = {name: (torch.tensor(total), int(count)) for name, (total, count) in shared.items()}
 
     def take(self, accelerator: Accelerator) -> dict[str, float]:
-        """Return the means, and begin anew."""
+        """Return the means and reset them."""
         means = {name: total / count for name, (total, count) in self.shared(accelerator).items()}
         self._sums.clear()
         return means
@@ -120,7 +120,7 @@ class Means:
 
 @contextmanager
 def progress_bar(name: str, total: int, *, shown: bool) -> Iterator[Callable[[int, Mapping[str, float]], None]]:
-    """Show a bar on stderr; it is moved by calling what is given with a step and what to tell of it."""
+    """Show a progress bar on stderr; yield a function that updates it with a step and metrics."""
     bar = Progress(
         TextColumn(name),
         BarColumn(),

@@ -1,4 +1,4 @@
-"""Models from the settings of a configuration: fresh, or read from a checkpoint."""
+"""Create models and schedulers from configuration settings, or read them from a checkpoint."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from attnviz.errors import TrainingError
 from attnviz.pipelines.parts import read_model
 from attnviz.training.settings import refuse_unknown
 
-# What diffusers' constructors raise, who check few of their arguments: an empty list of channels is an
-# IndexError, no groups to normalise a ZeroDivisionError.
+# Exceptions of diffusers' constructors, which check few of their arguments: an empty list of channels raises an
+# IndexError, zero normalisation groups a ZeroDivisionError.
 _CONTRADICTIONS = (
     ValueError,
     TypeError,
@@ -29,49 +29,49 @@ _CONTRADICTIONS = (
 
 
 def pretrained_folder(settings: Mapping[str, Any], shipped: str) -> Path | None:
-    """Return the folder a part goes on from; None where it is to be a new one.
+    """Return the folder of the pretrained part, or None for a new part.
 
     Parameters
     ----------
     settings : mapping
-        Settings of the part; ``{"pretrained": FOLDER}``, or ``{"pretrained": "bundled"}``, for one to go on from.
+        Settings of the part; ``{"pretrained": FOLDER}`` or ``{"pretrained": "bundled"}`` for a pretrained one.
     shipped : str
-        Name of the part's folder in the model that ships.
+        Folder name of the part in the shipped model.
 
     Raises
     ------
     TrainingError
-        The folder is no text, or more is given beside it.
+        If the folder is not a string, or other settings are given with it.
     """
     if "pretrained" not in settings:
         return None
     if len(settings) > 1:
         others = sorted(set(settings) - {"pretrained"})
-        raise TrainingError(f"model.pretrained brings its own settings; remove {', '.join(others)}.")
+        raise TrainingError(f"model.pretrained defines all model settings; remove {', '.join(others)}.")
     folder = settings["pretrained"]
     if not isinstance(folder, str):
-        raise TrainingError(f"model.pretrained is {folder!r}; the path of a folder is needed.")
+        raise TrainingError(f"model.pretrained is {folder!r}; give the path of a folder.")
     return bundled.FOLDER / shipped if folder == bundled.NAME else Path(folder).expanduser()
 
 
 def make_model(kind: Any, settings: Mapping[str, Any], shipped: str) -> Any:
-    """Return a diffusers model.
+    """Create or read a diffusers model.
 
     Parameters
     ----------
     kind : type
-        Its class.
+        Model class.
     settings : mapping
-        Arguments of the class, or ``{"pretrained": FOLDER}``: a folder that `save_pretrained` wrote.
+        Arguments of the class, or ``{"pretrained": FOLDER}``: a folder written by `save_pretrained`.
     shipped : str
-        As for `pretrained_folder`.
+        See `pretrained_folder`.
 
     Raises
     ------
     TrainingError
-        Settings the class does not have, or that contradict each other.
+        If the class does not have a setting, or settings contradict each other.
     CheckpointError
-        The folder holds no such model.
+        If the folder does not contain such a model.
     """
     folder = pretrained_folder(settings, shipped)
     if folder is not None:
@@ -81,30 +81,29 @@ def make_model(kind: Any, settings: Mapping[str, Any], shipped: str) -> Any:
     try:
         return kind(**settings)
     except _CONTRADICTIONS as error:
-        raise TrainingError(f"[model]: {kind.__name__} cannot be made of these settings: {error!r}.") from error
+        raise TrainingError(f"[model]: cannot create {kind.__name__} from these settings: {error!r}.") from error
 
 
 def make_scheduler(known: Mapping[str, Any], settings: Mapping[str, Any]) -> Any:
-    """Return a diffusers scheduler.
+    """Create a diffusers scheduler.
 
     Parameters
     ----------
     known : mapping
-        Settings it has anyway, ``_class_name`` among them; those that another class does not have are left out.
+        Base settings, including ``_class_name``. Settings that the chosen class does not have are ignored.
     settings : mapping
-        What is to be otherwise: arguments, and ``class``, the name of another scheduler.
+        Changes: arguments, and ``class``, the name of another scheduler.
 
     Raises
     ------
     TrainingError
-        A class that diffusers does not have, settings the class does not have, or that contradict each other.
+        If diffusers has no such class, the class does not have a setting, or settings contradict each other.
     """
     name = settings.get("class", known["_class_name"])
     kind: Any = getattr(diffusers, str(name), None)
     if not isinstance(kind, type) or not issubclass(kind, diffusers.SchedulerMixin):
         raise TrainingError(
-            f"model.scheduler.class is {name!r}; the name of a diffusers scheduler, such as 'DDIMScheduler', is "
-            "needed."
+            f"model.scheduler.class is {name!r}; give the name of a diffusers scheduler, such as 'DDIMScheduler'."
         )
     taken = list(inspect.signature(kind).parameters)
     changed = {argument: value for argument, value in settings.items() if argument != "class"}
@@ -113,4 +112,4 @@ def make_scheduler(known: Mapping[str, Any], settings: Mapping[str, Any]) -> Any
     try:
         return kind(**kept | changed)
     except _CONTRADICTIONS as error:
-        raise TrainingError(f"[model.scheduler]: {name} cannot be made of these settings: {error!r}.") from error
+        raise TrainingError(f"[model.scheduler]: cannot create {name} from these settings: {error!r}.") from error

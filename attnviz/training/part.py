@@ -1,4 +1,4 @@
-"""What a part of the model brings to its training."""
+"""Interface of the trainable parts of the model."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ Metrics = Mapping[str, float]
 class Player(torch.nn.Module):
     """Modules that are optimised together, and their loss.
 
-    ``forward(batch)`` returns the loss, the mean over the batch, and what is worth logging. A training with an
-    adversary has two, which take turns on the same batches; every other training has one.
+    ``forward(batch)`` returns the loss, averaged over the batch, and values to log. Adversarial training has two
+    players, which alternate on the same batches; all other trainings have one.
     """
 
     def trained(self) -> list[torch.nn.Parameter]:
-        """Parameters that this player optimises."""
+        """Return the parameters optimised by this player."""
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
     @abstractmethod
     def forward(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Return the loss of a batch, and tensors to log."""
+        """Return the loss of a batch and tensors to log."""
 
 
 class Part(ABC):
@@ -38,12 +38,12 @@ class Part(ABC):
     Attributes
     ----------
     players : sequence of Player
-        In the order in which they take a step.
+        In the order of their optimiser steps.
     shipped : torch.nn.Module
-        What is averaged over steps (EMA), sampled from and exported.
+        Module that is averaged over steps (EMA), sampled and exported.
     frozen : str
-        Digest of what else goes into a batch or a loss and is not trained; a training whose was another is not
-        gone on with.
+        Digest of everything that is not trained but affects batches or losses. A training can only be resumed with
+        the same digest.
     """
 
     players: Sequence[Player]
@@ -52,16 +52,16 @@ class Part(ABC):
 
     @abstractmethod
     def batch(self, scenes: SceneStore, indices: np.ndarray, rng: np.random.Generator) -> Batch:
-        """Return what the players see of some scenes; every draw comes from `rng`."""
+        """Return the input of the players for some scenes; use `rng` for every random draw."""
 
     def validate(self, scenes: SceneStore, device: torch.device) -> Metrics:
-        """Measure `shipped` on scenes it is not trained on."""
+        """Compute metrics of `shipped` on validation scenes."""
         return {}
 
     @abstractmethod
     def sample(self, scenes: SceneStore, folder: Path, device: torch.device) -> None:
-        """Write into `folder` what shows how well `shipped` does."""
+        """Write samples that show the quality of `shipped` to `folder`."""
 
     @abstractmethod
     def export(self, folder: Path) -> None:
-        """Write `shipped` into `folder`, as a checkpoint's part; in a resumed training no `sample` came before."""
+        """Write `shipped` to `folder` as part of a checkpoint; `sample` may not have been called before."""

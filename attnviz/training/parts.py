@@ -1,4 +1,4 @@
-"""Which part is trained by what."""
+"""Create the part that a configuration names."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from attnviz.training.scene_store import SceneStore
 
 
 def make_part(config: TrainingConfig, scenes: SceneStore, cache: Path, device: torch.device) -> Part:
-    """Return the part a configuration names, with fresh weights or those it goes on from.
+    """Create the part that a configuration names, with new or pretrained weights.
 
     Parameters
     ----------
     config : TrainingConfig
-        Its ``model`` and ``objective`` are the part's.
+        ``model`` and ``objective`` are the settings of the part.
     scenes : SceneStore
-        What it is trained on; the U-Net has their latents computed once.
+        Training scenes. For the U-Net, their latents are computed once.
     cache : pathlib.Path
-        Where such latents are kept.
+        Cache folder for latents.
     device : torch.device
-        Where they are computed.
+        Device on which latents are computed.
 
     Raises
     ------
     TrainingError
-        Settings of the part that are none.
+        If the settings of the part are invalid.
     """
     if config.part == "vae":
         from attnviz.training.vae import VaePart

@@ -1,4 +1,4 @@
-"""What lies where, asked of a denoiser's features while it is trained; nothing of it is shipped."""
+"""Auxiliary probes of a denoiser's features during training; they are not part of the trained model."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from attnviz.errors import TrainingError
 
 
 class PositionProbe(torch.nn.Module):
-    """Linear readings of row and column from what the cross-attention of a denoiser makes its queries of.
+    """Linear probes of row and column position from the features that cross-attention computes its queries from.
 
-    Stable Diffusion's U-Net is told no position. All it can know leaks from the zeros beyond the edges that its
-    convolutions pad with (Islam et al. 2020, arXiv 2001.08248), and a small denoiser need not find it: to the one
-    this was written for, "X, then Y" and "Y, then X" were the same at the last timestep, where the layout of a
-    sample is decided. Asked for it, features carry it within a hundred steps, and words that know when they sound
-    have something to meet. The denoiser keeps Stable Diffusion's layout.
+    Stable Diffusion's U-Net has no position input. It can infer position only from the zero padding of its
+    convolutions (Islam et al. 2020, arXiv 2001.08248), and a small denoiser may fail to. The denoiser for which
+    this probe was written gave the same result for "X, then Y" and "Y, then X" at the last timestep, where the
+    layout of a sample is determined. With this loss, features encode position within a hundred steps, so that
+    words with temporal information can attend by position. The denoiser keeps Stable Diffusion's architecture.
 
-    Asked are the middle block and those behind it, where what leaks has come across the grid.
+    The middle block and the up blocks are probed, where information from the borders has spread over the grid.
 
     Parameters
     ----------
     unet : UNet2DConditionModel
-        Hooks stay on it for as long as it lives.
+        The hooks remain on it for its lifetime.
 
     Raises
     ------
     TrainingError
-        The denoiser attends to no words there.
+        If these blocks of the denoiser have no cross-attention.
     """
 
     def __init__(self, unet: UNet2DConditionModel) -> None:
@@ -43,9 +43,9 @@ class PositionProbe(torch.nn.Module):
             one.register_forward_pre_hook(lambda _, given, i=i: self._features.update({i: given[0]}))
 
     def error(self) -> torch.Tensor:
-        """Return the mean squared error of the readings of the last forward pass.
+        """Return the mean squared error of the probes in the last forward pass.
 
-        Positions go from -1 to 1: where nothing is known of long rows and columns the error is 1/3.
+        Positions range from -1 to 1. Without any information the error is 1/3, for long rows and columns.
         """
         errors = []
         for i, reading in enumerate(self.readings):
@@ -56,24 +56,24 @@ class PositionProbe(torch.nn.Module):
 
 
 class ActivityProbe(torch.nn.Module):
-    """Linear readings of which sound is active in which column, from what cross-attention leaves behind.
+    """Linear probes of the active sounds in each column from the output of cross-attention.
 
-    The error of a denoiser is mostly noise, and a short sound is a small part of it. Features that are asked for
-    what they should mean are learnt in fewer steps (representation alignment, Yu et al. 2024, arXiv 2410.06940);
-    there it is another model's features that are to be read from them, here what the composer knows. Attention
-    itself is told nothing: no map is compared with any truth.
+    Most of a denoiser's error is noise, and a short sound contributes little to it. Models learn faster if their
+    features are trained to predict meaningful targets (representation alignment, Yu et al. 2024, arXiv
+    2410.06940). There, the targets are features of another model; here, they are the activity known from the
+    composer. The attention maps themselves are not supervised.
 
     Parameters
     ----------
     unet : UNet2DConditionModel
-        Hooks stay on it for as long as it lives.
+        The hooks remain on it for its lifetime.
     classes : int
-        Sounds that are told apart.
+        Number of sound classes.
 
     Raises
     ------
     TrainingError
-        The denoiser attends to no words in its middle block and those behind it.
+        If the middle block and the up blocks of the denoiser have no cross-attention.
     """
 
     def __init__(self, unet: UNet2DConditionModel, classes: int) -> None:
@@ -87,12 +87,12 @@ class ActivityProbe(torch.nn.Module):
             one.register_forward_hook(lambda _, given, left, i=i: self._features.update({i: left[0]}))
 
     def error(self, activity: torch.Tensor) -> torch.Tensor:
-        """Return the cross-entropy of the readings of the last forward pass, in nats a class and column.
+        """Return the cross-entropy of the probes in the last forward pass, in nats per class and column.
 
         Parameters
         ----------
         activity : torch.Tensor, shape (batch, classes, frames)
-            1 where a sound is active; of a column, the share of its frames.
+            1 where a sound is active; averaged over the frames of each column.
         """
         errors = []
         for i, reading in enumerate(self.readings):
@@ -110,7 +110,6 @@ def _attending(unet: UNet2DConditionModel, setting: str) -> list[Any]:
     ]
     if not found:
         raise TrainingError(
-            f"{setting} asks the cross-attention of the middle block and of those behind it, and this U-Net has "
-            "none there."
+            f"{setting} needs cross-attention in the middle block or the up blocks, and this U-Net has none there."
         )
     return found

@@ -1,4 +1,4 @@
-"""The folder of a run: begun, recognised, and made ready to be gone on with."""
+"""Create, recognise and clean up the run folder of a training."""
 
 from __future__ import annotations
 
@@ -17,41 +17,42 @@ CONFIG_NAME = "config.json"
 
 
 def check_run(run: Path, config: TrainingConfig, *, resume: bool, overwrite: bool) -> None:
-    """Refuse a folder, before the long work begins; nothing is written.
+    """Check the run folder before the training starts; nothing is written.
 
     Raises
     ------
     OutputError
-        The folder exists and neither `resume` nor `overwrite` is set, or is none of a run, or cannot be written.
+        If the folder exists and neither `resume` nor `overwrite` is set, is not a run folder, or cannot be
+        written.
     TrainingError
-        Both are set, or the run to go on with is of another configuration.
+        If both are set, or the run to resume has another configuration.
     """
     if resume and overwrite:
-        raise TrainingError("a run is either resumed or overwritten, not both; leave one of them out.")
+        raise TrainingError("resume and overwrite exclude each other; give only one of them.")
     if resume and is_run(run):
         check_same_config(run, config)
     elif resume and run.exists() and why_not_ours(run, TRAINING) is not None:
-        raise OutputError(f"{run} exists and holds no training to go on with. Is the path right?")
+        raise OutputError(f"{run} exists but contains no training to resume. Is the path correct?")
     elif is_run(run) and not overwrite:
-        raise OutputError(f"{run} holds a training already; resume it, overwrite it, or give another path.")
+        raise OutputError(f"{run} already contains a training; resume it, overwrite it, or give another path.")
     else:
         check_free(run, overwrite=overwrite, kind=TRAINING)
 
 
 def begin_run(run: Path, config: TrainingConfig, *, overwrite: bool) -> None:
-    """Make the folder of a new run.
+    """Create the folder of a new run.
 
     Raises
     ------
     OutputError
-        It cannot be written, or is there and must not be replaced.
+        If it cannot be written, or exists and must not be replaced.
     """
     with whole_folder(run, overwrite=overwrite, kind=TRAINING) as temporary:
         write_config(temporary, config)
 
 
 def tidy_run(run: Path, step: int) -> None:
-    """Remove what was written after `step`, and what a killed process left half-written."""
+    """Remove output written after `step` and partial files left by a killed process."""
     for path in (run / "samples").glob("step-*"):
         number = path.name.removeprefix("step-")
         if number.isdecimal() and int(number) > step and why_not_ours(path, SAMPLES) is None:
@@ -62,12 +63,12 @@ def tidy_run(run: Path, step: int) -> None:
 
 
 def check_same_config(run: Path, config: TrainingConfig) -> None:
-    """Refuse to go on with a run of another configuration.
+    """Check that a run has the given configuration before it is resumed.
 
     Raises
     ------
     TrainingError
-        Naming the settings that differ.
+        If it differs. The message names the settings that differ.
     """
     path = run / CONFIG_NAME
     try:
@@ -80,25 +81,25 @@ def check_same_config(run: Path, config: TrainingConfig) -> None:
     )
     if changed:
         raise TrainingError(
-            f"{run} is of another configuration: {changed}. Give that configuration again, or train into "
-            "another folder."
+            f"{run} has a different configuration: {changed}. Give the same configuration, or train into another "
+            "folder."
         )
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Return which entries of nested mappings differ and how, by dotted names; nothing where none do."""
+    """Describe the differences of nested mappings by dotted names; empty if there are none."""
     was, is_now = _flat(before), _flat(now)
     names = sorted(name for name in {*was, *is_now} if was.get(name) != is_now.get(name))
     return "; ".join(f"{name} was {_told(was, name)} and is {_told(is_now, name)}" for name in names)
 
 
 def write_config(folder: Path, config: TrainingConfig) -> None:
-    """Write a configuration into a folder."""
+    """Write a configuration to a folder."""
     (folder / CONFIG_NAME).write_bytes(as_json(config.to_dict(), CONFIG_NAME))
 
 
 def is_run(folder: Path) -> bool:
-    """Say whether a folder is a run's: its ``config.json`` is a training's, and not, say, a model's."""
+    """Return whether a folder has the ``config.json`` of a training (and not, for example, of a model)."""
     try:
         content = read_json(folder / CONFIG_NAME)
     except AttnVizError:
@@ -110,10 +111,10 @@ def _is_in_run(folder: Path) -> bool:
     return any(is_run(run) for run in (folder.parent, folder.parent.parent))
 
 
-_ANYTHING = r"(?s:.*)"  # in folders of trainings that were begun before these held attnviz.json
+_ANYTHING = r"(?s:.*)"  # for trainings started before folders contained attnviz.json
 
 MODEL, SAMPLES = (Kind(name, signed=_is_in_run, names=_ANYTHING) for name in ("model", "samples"))
-"""The folders in a training that are written again where it is resumed from an earlier step."""
+"""Folders of a training that are written again if it is resumed from an earlier step."""
 
 CHECKPOINT = Kind(
     "training checkpoint", signed=is_run, names=r"config\.json|state\.json|state\.safetensors", manifest=False
@@ -124,7 +125,7 @@ TRAINING = Kind(
     names=rf"config\.json|metrics\.csv|(model|samples/step-\d+)/{_ANYTHING}|checkpoints/step-\d+/({CHECKPOINT.names})",
     manifest=False,
 )
-"""A training's run: ``config.json`` says whose it is, and its files have fixed names."""
+"""The run folder of a training, identified by its ``config.json``; its files have fixed names."""
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

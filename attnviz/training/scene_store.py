@@ -1,4 +1,4 @@
-"""Composed scenes on disk, so that training reads them instead of composing them again at every epoch."""
+"""Store composed scenes on disk, so that they are composed only once."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from attnviz.io.paths import checked_path
 from attnviz.io.storage import whole_folder
 from attnviz.sounds import CLASSES, ComposerConfig, Recording, compose, read_esc10
 
-_CHUNK = 50  # scenes a process composes at once
-_FORMAT = 1  # raised when what is stored changes: an older store is then made anew
+_CHUNK = 50  # scenes per task of a process
+_FORMAT = 1  # increment when the stored content changes, so that older stores are rebuilt
 
 _Shapes = dict[str, tuple[tuple[int, ...], np.dtype[Any]]]
 _Chunk = tuple[dict[str, np.ndarray], list[str], list[list[dict[str, Any]]]]
@@ -37,22 +37,22 @@ _Chunk = tuple[dict[str, np.ndarray], list[str], list[list[dict[str, Any]]]]
 
 @dataclass(frozen=True)
 class SceneStore:
-    """Scenes as arrays that lie on disk and are read where they are touched.
+    """Scenes as memory-mapped arrays.
 
     Attributes
     ----------
     images : numpy.ndarray
-        ``(scenes, 256, columns)`` float16 in [0, 1]: the mel image, row 0 the highest frequency.
+        Mel images, shape ``(scenes, 256, columns)``, float16 in [0, 1]; row 0 is the highest frequency.
     audio : numpy.ndarray
-        ``(scenes, samples)`` int16: the mixtures at 16 kHz.
+        Mixtures at 16 kHz, shape ``(scenes, samples)``, int16.
     activity : numpy.ndarray
-        ``(scenes, 10, columns)`` bool: which class (in the order of `CLASSES`) is audible in which column.
+        Audible classes (in the order of `CLASSES`) of each column, shape ``(scenes, 10, columns)``, bool.
     captions : list of str
-        One a scene.
+        Caption of each scene.
     sounds : list of list of dict
-        For each sound of a scene, by first onset: class, phrase, its characters, first onset, last offset.
+        The sounds of each scene by first onset: class, phrase, its characters, first onset, last offset.
     name : str
-        Name of the store's folder, which tells what it was made from.
+        Name of the store's folder, which identifies the data and settings.
     """
 
     images: np.ndarray
@@ -77,31 +77,31 @@ class SceneStore:
         composer: ComposerConfig,
         processes: int | None = None,
     ) -> SceneStore:
-        """Open the scenes of some folds, composing them first where that has not been done.
+        """Open the scenes of some folds. Compose them first if they are not in the cache.
 
         Parameters
         ----------
         cache : path-like
-            Folder that holds stores, each in a folder named after what it was made from.
+            Cache folder. Each store has a folder named after its data and settings.
         esc10 : path-like
-            ESC-10 in its published layout.
+            Folder of ESC-10 in its published layout.
         folds : sequence of int
-            Whose recordings may sound.
+            Folds whose recordings are used.
         count, seed : int
             Scene `i` is ``compose(recordings, (seed, i), composer)``.
         composer : ComposerConfig
-            What may vary.
+            Settings of the composition.
         processes : int, optional
-            How many compose side by side; None: one for each core.
+            Number of processes that compose scenes. By default, one per core.
 
         Raises
         ------
         AudioError
-            As `read_esc10`.
+            See `read_esc10`.
         OutputError
-            The cache cannot be written: 0.85 MB a scene are needed.
+            If the cache cannot be written; a scene takes 0.85 MB.
         TrainingError
-            The store in the cache is damaged.
+            If the store in the cache is damaged.
         """
         recordings = read_esc10(esc10, folds=folds)
         made_from = {
@@ -113,7 +113,7 @@ class SceneStore:
         }
         digest = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:12]
         names = "-".join(map(str, sorted(set(folds))))
-        folder = checked_path(cache, "the folder that keeps scenes", TrainingError) / f"scenes-{names}-{digest}"
+        folder = checked_path(cache, "the scene cache", TrainingError) / f"scenes-{names}-{digest}"
         if not folder.is_dir():
             _compose_all(folder, recordings, count, seed, composer, processes)
         return cls._read(folder, _shapes(count, composer))
@@ -121,20 +121,22 @@ class SceneStore:
     @classmethod
     def _read(cls, folder: Path, shapes: _Shapes) -> SceneStore:
         try:
-            # Not np.load, which takes other kinds of file, too.
+            # Not np.load, which also accepts other file types.
             arrays = {name: np.lib.format.open_memmap(folder / f"{name}.npy", mode="r") for name in shapes}
             content = read_json(folder / "scenes.json", error=TrainingError)
             captions, sounds = list(content["captions"]), list(content["sounds"])
         except (OSError, EOFError, ValueError, LookupError, TypeError, TrainingError) as error:
             raise TrainingError(
-                f"the scenes in {folder} cannot be read ({error}); remove it to have it made anew."
+                f"the scenes in {folder} cannot be read ({error}); remove the folder, and they will be composed "
+                "again."
             ) from error
         found = {name: (array.shape, array.dtype) for name, array in arrays.items()}
         count = len(arrays["images"])
         if found != shapes or not len(captions) == len(sounds) == count:
             raise TrainingError(
-                f"{folder} holds {found}, {len(captions)} captions and {len(sounds)} lists of sounds; expected "
-                f"are {shapes}, and as many of each. Remove it to have it made anew."
+                f"{folder} contains {found}, {len(captions)} captions and {len(sounds)} lists of sounds; expected "
+                f"{shapes}, and as many captions and lists. Remove the folder, and the scenes will be composed "
+                "again."
             )
         return cls(**arrays, captions=captions, sounds=sounds, name=folder.name)
 
@@ -155,7 +157,7 @@ def _compose_all(
     composer: ComposerConfig,
     processes: int | None,
 ) -> None:
-    """Compose into a temporary folder beside `folder`, which takes its place when all is there."""
+    """Compose scenes into a temporary folder, and rename it to `folder` when it is complete."""
     chunks = [range(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK)]
     work = partial(_compose_chunk, recordings=recordings, seed=seed, composer=composer)
     captions: list[str] = []
@@ -174,7 +176,7 @@ def _compose_all(
         composed = stack.enter_context(_composed(work, chunks, processes))
         described_as = f"Composing {count} scenes"
         for stored, texts, heard in track(composed, described_as, len(chunks), console=Console(stderr=True)):
-            # Written piece by piece: a memory map of a full disk would end the process by a signal.
+            # Write piece by piece: with a memory map, a full disk would kill the process by a signal.
             for name, array in stored.items():
                 files[name].write(array.tobytes())
             captions += texts
@@ -187,7 +189,7 @@ def _compose_all(
 def _composed(
     work: Callable[[range], _Chunk], chunks: list[range], processes: int | None
 ) -> Iterator[Iterable[_Chunk]]:
-    """Give what the chunks come to, in their order, composed side by side."""
+    """Compose chunks in parallel and yield the results in order."""
     wanted = min(processes or os.cpu_count() or 1, len(chunks))
     if wanted == 1:
         yield map(work, chunks)
@@ -197,18 +199,18 @@ def _composed(
         yield pool.map(work, chunks)
     except BrokenProcessPool as error:
         raise TrainingError(
-            "a process that composed scenes has ended. Was there too little memory, or is this a script that does "
-            "not keep its work under `if __name__ == '__main__':`?"
+            "a process that composes scenes has ended. Was there too little memory, or does the script not "
+            "protect its work by `if __name__ == '__main__':`?"
         ) from error
     finally:
-        # When interrupted, too: what is not begun is dropped, and the chunks under way are waited for.
+        # Also when interrupted: cancel pending chunks and wait for the running ones.
         pool.shutdown(cancel_futures=True)
 
 
 def _begin_process() -> None:
-    # As in a DataLoader's workers: one thread each, since those of a forked parent are not there any more.
+    # One thread per process, as in DataLoader workers, since the threads of a forked parent do not exist here.
     torch.set_num_threads(1)
-    # Ctrl-C reaches all processes of a terminal; the parent ends the others.
+    # Ctrl-C reaches all processes of a terminal; the parent stops the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 

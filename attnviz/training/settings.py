@@ -1,4 +1,4 @@
-"""Dataclasses filled from TOML tables, strictly: nothing unknown, missing, of another kind or out of range."""
+"""Create dataclasses from TOML tables with strict checks of names, types and ranges."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ Settings = TypeVar("Settings")
 
 
 def read_settings(kind: type[Settings], values: Mapping[str, Any], where: str) -> Settings:
-    """Return a dataclass filled from a mapping, strictly.
+    """Create a dataclass from a mapping, with strict checks.
 
     Parameters
     ----------
     kind : type
-        A dataclass whose fields are numbers, texts, choices, tuples of numbers, mappings or dataclasses.
+        Dataclass whose fields are numbers, strings, choices, tuples of numbers, mappings or dataclasses.
     values : mapping
-        Its fields by name.
+        Values of the fields.
     where : str
-        What to write before a key in a message, as ``"objective."``.
+        Prefix of keys in messages, such as ``"objective."``.
 
     Raises
     ------
     TrainingError
-        As :meth:`TrainingConfig.from_dict`.
+        See :meth:`TrainingConfig.from_dict`.
     """
     if not isinstance(values, Mapping):
-        raise TrainingError(f"{where.rstrip('.') or 'the configuration'} is {values!r}; a table is needed.")
+        raise TrainingError(f"{where.rstrip('.') or 'the configuration'} is {values!r}; it must be a table.")
     hints = typing.get_type_hints(kind)
     known = {item.name: item for item in dataclasses.fields(kind)}  # type: ignore[arg-type]
     refuse_unknown(values, known, where)
@@ -49,23 +49,23 @@ def read_settings(kind: type[Settings], values: Mapping[str, Any], where: str) -
 
 
 def refuse_unknown(names: Iterable[str], known: Iterable[str], where: str) -> None:
-    """Raise TrainingError for a name that is not among those known, with the nearest one."""
+    """Raise TrainingError for an unknown name; the message suggests the closest known name."""
     known = list(known)
     for name in names:
         if name not in known:
             near = difflib.get_close_matches(str(name), known, n=1)
             hint = f" Is {where}{near[0]} meant?" if near else ""
-            raise TrainingError(f"{where}{name} is no setting.{hint} There are: {', '.join(known)}.")
+            raise TrainingError(f"{where}{name} is not a setting.{hint} Settings: {', '.join(known)}.")
 
 
 def within(name: str, value: float, lowest: float, highest: float) -> None:
-    """Raise TrainingError where a value is not from `lowest` to `highest`."""
+    """Raise TrainingError if a value is not between `lowest` and `highest`, inclusive."""
     if not lowest <= value <= highest:
-        raise TrainingError(f"{name} is {value}; {lowest} to {highest} is allowed.")
+        raise TrainingError(f"{name} is {value}; it must be between {lowest} and {highest}.")
 
 
 def above(name: str, value: float, limit: float) -> None:
-    """Raise TrainingError where a value is not above `limit`."""
+    """Raise TrainingError if a value is not above `limit`."""
     if value <= limit:
         raise TrainingError(f"{name} is {value}; it must be above {limit}.")
 
@@ -78,35 +78,35 @@ def plain(value: Any) -> Any:
 
 
 def _value(name: str, hint: Any, value: Any) -> Any:
-    """Return `value` as the kind its field has, or raise TrainingError."""
+    """Return `value` converted to the type of its field, or raise TrainingError."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return read_settings(hint, value, f"{name}.")
     if origin is Literal:
         if value not in arguments:
-            raise TrainingError(f"{name} is {value!r}; one of {', '.join(map(repr, arguments))} is needed.")
+            raise TrainingError(f"{name} is {value!r}; it must be one of {', '.join(map(repr, arguments))}.")
         return value
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
-            raise TrainingError(f"{name} is {value!r}; a list is needed.")
+            raise TrainingError(f"{name} is {value!r}; it must be a list.")
         return tuple(_value(f"{name}[{i}]", arguments[0], item) for i, item in enumerate(value))
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         _check_plain(name, value)
         value = float(value)
-    kinds = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+    kinds = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
     if hint in kinds:
         if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-            raise TrainingError(f"{name} is {value!r}; {kinds[hint]} is needed.")
+            raise TrainingError(f"{name} is {value!r}; it must be {kinds[hint]}.")
         _check_plain(name, value)
         return value
     if not isinstance(value, Mapping):
-        raise TrainingError(f"{name} is {value!r}; a table, [{name}], is needed.")
+        raise TrainingError(f"{name} is {value!r}; it must be a table, [{name}].")
     _check_plain(name, value)
     return dict(value)
 
 
 def _check_plain(name: str, value: Any) -> None:
-    """Raise TrainingError for what JSON cannot hold, or what is never equal to itself, however deep it lies."""
+    """Raise TrainingError for nested values that JSON cannot represent, or that are NaN."""
     if isinstance(value, Mapping):
         for key, item in value.items():
             _check_plain(f"{name}.{key}", item)
@@ -118,4 +118,4 @@ def _check_plain(name: str, value: Any) -> None:
     elif isinstance(value, int) and abs(value) >= 2**63:
         raise TrainingError(f"{name} is a whole number of more than 64 bits.")
     elif not isinstance(value, (bool, int, float, str)):
-        raise TrainingError(f"{name} is {value!r}; a number, a text, true or false, a list or a table is needed.")
+        raise TrainingError(f"{name} is {value!r}; it must be a number, string, boolean, list or table.")

@@ -1,4 +1,4 @@
-"""What a training needs before its first step: processes, scenes, and a place to begin."""
+"""Prepare a training: processes, scenes, and the checkpoint to start from."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from attnviz.training.config import DataConfig, TrainingConfig
 from attnviz.training.run_folder import check_run
 from attnviz.training.scene_store import SceneStore
 
-_VALIDATION_SEED = 1_000_000  # added to the seed, so that validation scenes are none that were trained on
+_VALIDATION_SEED = 1_000_000  # added to the seed, so that validation scenes differ from training scenes
 
 
 def make_accelerator(config: TrainingConfig) -> Accelerator:
-    """Return accelerate's view of this machine; batches are accumulated by the loop, not by it.
+    """Create the accelerator. The training loop accumulates batches, not the accelerator.
 
     Raises
     ------
     TrainingError
-        The precision cannot be had here, or accelerate is set up to spread a model over processes.
+        If the precision is not available, or accelerate is configured to distribute a model over processes.
     """
     try:
         accelerator = Accelerator(
@@ -35,25 +35,25 @@ def make_accelerator(config: TrainingConfig) -> Accelerator:
             gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
             step_scheduler_with_optimizer=False,
         )
-    except ValueError as error:  # fp16 without a GPU; another precision than before in this process
-        raise TrainingError(f"mixed_precision {config.mixed_precision!r} cannot be had here: {error}") from error
+    except ValueError as error:  # fp16 without a GPU, or a different precision earlier in this process
+        raise TrainingError(f"mixed_precision {config.mixed_precision!r} is not available: {error}") from error
     if accelerator.distributed_type != "NO" and not accelerator.distributed_type.startswith("MULTI_"):
         raise TrainingError(
-            f"accelerate is set up for {accelerator.distributed_type.value}; one process will do, or several "
-            "with a whole copy of the model each. Choose another setup with accelerate config."
+            f"accelerate is configured for {accelerator.distributed_type.value}; use one process, or several with "
+            "a whole copy of the model each. Change this with accelerate config."
         )
     if accelerator.num_processes > 1:
-        atexit.register(accelerator.end_training)  # a process group that outlives Python may abort the process
+        atexit.register(accelerator.end_training)  # an open process group at exit may abort the process
     return accelerator
 
 
 def where_to_begin(run: Path, config: TrainingConfig, resume: bool, overwrite: bool) -> Path | None:
-    """Return the checkpoint to go on from, if any.
+    """Return the checkpoint to resume from, if any.
 
     Raises
     ------
     OutputError, TrainingError
-        As `check_run`.
+        See `check_run`.
     """
     check_run(run, config, resume=resume, overwrite=overwrite)
     checkpoints = list_checkpoints(run) if resume else []
@@ -61,14 +61,14 @@ def where_to_begin(run: Path, config: TrainingConfig, resume: bool, overwrite: b
 
 
 def from_the_main(accelerator: Accelerator, find: Callable[[], Path | None]) -> Path | None:
-    """Return what the main process finds, in every process."""
+    """Call `find` in the main process and return its result in every process."""
     found = [find() if accelerator.is_main_process else None]
     return broadcast_object_list(found)[0]
 
 
 @contextmanager
 def told_once(accelerator: Accelerator) -> Iterator[None]:
-    """Leave warnings about the data to the main process."""
+    """Show warnings about the data only in the main process."""
     with warnings.catch_warnings():
         if not accelerator.is_main_process:
             warnings.simplefilter("ignore", AttnVizWarning)
@@ -78,12 +78,12 @@ def told_once(accelerator: Accelerator) -> Iterator[None]:
 def open_scenes(
     data: DataConfig, esc10: str | os.PathLike[str], cache: Path
 ) -> tuple[SceneStore, SceneStore | None]:
-    """Return the scenes to train on, and those to measure on where there are any.
+    """Return the training scenes, and the validation scenes or None.
 
     Raises
     ------
     AudioError, OutputError, TrainingError
-        As `SceneStore.open`.
+        See `SceneStore.open`.
     """
     composer = data.composition()
     scenes = SceneStore.open(cache, esc10, folds=data.folds, count=data.scenes, seed=data.seed, composer=composer)

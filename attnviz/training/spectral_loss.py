@@ -1,25 +1,26 @@
-"""How far a waveform's spectrograms are from those it should have."""
+"""Distances between the spectrograms of two waveforms."""
 
 from __future__ import annotations
 
 import torch
 from torch import nn
 
-_FLOOR = 1e-3  # magnitude added below the logarithm
-_EDGE = 4  # frames at each end whose window reaches beyond a piece of audio
+_FLOOR = 1e-3  # added to magnitudes before the logarithm
+_EDGE = 4  # frames at each end whose window extends beyond the excerpt
 
 
 def mel_error(given: torch.Tensor, wanted: torch.Tensor, floors: torch.Tensor) -> torch.Tensor:
     """Return the mean absolute difference of log-mel spectrograms over audible cells, in nats.
 
-    What should not be audible and is counts as well: by how far it is above the floor.
+    Cells that are audible but should not be are included, with their level above the floor.
 
     Parameters
     ----------
     given, wanted : torch.Tensor
-        ``(batch, bands, frames)``. Frames at the ends, which saw no more than a part of the sound, are left out.
+        Spectrograms, shape ``(batch, bands, frames)``. Frames at both ends are ignored, since they contain only a
+        part of the sound.
     floors : torch.Tensor
-        ``(batch, 1, 1)``: the value of `wanted` from which on a cell is audible.
+        Minimum value of audible cells of `wanted`, shape ``(batch, 1, 1)``.
     """
     given, wanted = given[..., _EDGE:-_EDGE], wanted[..., _EDGE:-_EDGE]
     audible = wanted >= floors
@@ -28,12 +29,12 @@ def mel_error(given: torch.Tensor, wanted: torch.Tensor, floors: torch.Tensor) -
 
 
 class StftError(nn.Module):
-    """Mean absolute difference of log magnitudes, in nats, averaged over transforms of 256 to 2048 samples.
+    """Mean absolute difference of log magnitudes in nats, averaged over transforms of 256 to 2048 samples.
 
     Notes
     -----
-    Source: Yamamoto et al. 2020, Parallel WaveGAN (arXiv 1910.11480). Differences from the original: its spectral
-    convergence is left out: it divides by the energy there is, and scenes have long silences.
+    Source: Yamamoto et al. 2020, Parallel WaveGAN (arXiv 1910.11480). Differences from the original: there is no
+    spectral convergence loss, which divides by the energy of the signal, and scenes contain long silences.
     """
 
     def __init__(self, sizes: tuple[int, ...] = (256, 512, 1024, 2048)) -> None:
@@ -43,7 +44,7 @@ class StftError(nn.Module):
             self.register_buffer(f"window_{size}", torch.hann_window(size), persistent=False)
 
     def forward(self, given: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-        """Return the distance of ``(batch, samples)`` from the wanted ones."""
+        """Return the distance between two batches of waveforms, shape ``(batch, samples)``."""
         total = given.new_zeros(())
         for size in self.sizes:
             total = total + (self._log_magnitudes(given, size) - self._log_magnitudes(wanted, size)).abs().mean()

@@ -1,4 +1,4 @@
-"""All that a training changes from step to step: what a checkpoint holds and a resumed training begins with."""
+"""The state of a training that changes from step to step, which checkpoints store and resuming restores."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from attnviz.training.part import Part, Player
 
 @dataclass(frozen=True)
 class Learner:
-    """A player with what optimises it, as accelerate has prepared them."""
+    """A player with its optimiser and scheduler, prepared by accelerate."""
 
     player: Player
     optimizer: torch.optim.Optimizer
@@ -27,28 +27,28 @@ class Learner:
 
     @property
     def parameters(self) -> list[torch.nn.Parameter]:
-        """Parameters that are optimised, in the optimizer's order."""
+        """Return the optimised parameters in the optimizer's order."""
         return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
 
     @property
     def rate(self) -> float:
-        """The learning rate of the next step."""
+        """Learning rate of the next step."""
         return float(self.scheduler.get_last_lr()[0])
 
 
 class TrainingState:
-    """Weights, optimizers, schedulers, averages: what exact resuming needs.
+    """Weights, optimizers, schedulers and averages: everything needed for exact resuming.
 
-    No state of a random generator is among it: every step seeds them.
+    The states of random generators are not included, since every step seeds them.
 
     Parameters
     ----------
     part : Part
-        What is trained.
+        Part to train.
     config : TrainingConfig
-        How.
+        Configuration of the training.
     accelerator : Accelerator
-        On which device, in which precision, in how many processes.
+        Device, precision and processes.
     """
 
     def __init__(self, part: Part, config: TrainingConfig, accelerator: Accelerator) -> None:
@@ -56,7 +56,7 @@ class TrainingState:
         part.shipped.to(accelerator.device)
         self.learners = [_learner(player, config, accelerator) for player in part.players]
         self.means = Means()
-        # What is frozen is its own average.
+        # Frozen parameters need no average.
         self._averaged = [parameter for parameter in part.shipped.parameters() if parameter.requires_grad]
         self._ema = None
         if config.ema_decay:
@@ -66,13 +66,13 @@ class TrainingState:
             self._ema.to(accelerator.device)
 
     def average(self) -> None:
-        """Take the weights of a step into the moving average."""
+        """Update the moving average with the current weights."""
         if self._ema is not None:
             self._ema.step(self._averaged)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Give what is shipped its averaged weights inside the block, for inference."""
+        """Use the averaged weights of the shipped module inside the block, for inference."""
         modes = {module: module.training for module in self.shipped.modules()}
         self.shipped.eval()
         if self._ema is not None:
@@ -89,7 +89,7 @@ class TrainingState:
                 module.training = training
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """Return every tensor of the state by a name of its own, laid out in rows."""
+        """Return all tensors of the state by unique names, in contiguous layout."""
         found = self._weights()
         for k, learner in enumerate(self.learners):
             for i, moments in learner.optimizer.state_dict()["state"].items():
@@ -97,7 +97,7 @@ class TrainingState:
         return {name: tensor.detach().contiguous() for name, tensor in found.items()}
 
     def numbers(self) -> dict[str, Any]:
-        """Return the rest of the state, as JSON can hold it; to be called by all processes at once."""
+        """Return the rest of the state as JSON-serialisable values; all processes call this together."""
         scaler = self.accelerator.scaler
         return {
             "schedulers": [learner.scheduler.state_dict() for learner in self.learners],
@@ -107,12 +107,12 @@ class TrainingState:
         }
 
     def restore(self, tensors: Mapping[str, torch.Tensor], numbers: Mapping[str, Any]) -> None:
-        """Take on the state that :meth:`tensors` and :meth:`numbers` gave.
+        """Restore the state returned by :meth:`tensors` and :meth:`numbers`.
 
         Raises
         ------
         LookupError, TypeError, ValueError
-            It is not of these modules.
+            If the state belongs to other modules.
         """
         with torch.no_grad():
             for name, tensor in self._weights().items():
@@ -131,7 +131,7 @@ class TrainingState:
         self.means.restore(numbers["means"])
 
     def _weights(self) -> dict[str, torch.Tensor]:
-        """Return what is trained, buffers that belong to a checkpoint, and the averages; nothing twice."""
+        """Return trained parameters, persistent buffers and averages, without duplicates."""
         found: dict[str, torch.Tensor] = {}
         seen: set[int] = set()
         for k, learner in enumerate(self.learners):
@@ -147,7 +147,7 @@ class TrainingState:
 
 
 def _learner(player: Player, config: TrainingConfig, accelerator: Accelerator) -> Learner:
-    player.train()  # a model that was read from files comes in inference mode
+    player.train()  # models read from files are in inference mode
     optimizer = torch.optim.AdamW(
         player.trained(),
         lr=config.learning_rate,
@@ -163,15 +163,15 @@ def _learner(player: Player, config: TrainingConfig, accelerator: Accelerator) -
 def _nested(
     tensors: Mapping[str, torch.Tensor], prefix: str, parameters: list[torch.nn.Parameter]
 ) -> dict[int, dict[str, torch.Tensor]]:
-    """Return an optimizer's tensors by parameter and name, laid out in memory as the parameter is.
+    """Return an optimizer's tensors by parameter and name, in the memory layout of the parameter.
 
-    A step on another layout (channels last) may round differently.
+    A step with another layout (channels last) may round differently.
     """
     found: dict[int, dict[str, torch.Tensor]] = {}
     for full in (name for name in tensors if name.startswith(prefix)):
         number, name = full.removeprefix(prefix).split(".")
         moment = tensors[full]
-        if name != "step":  # a counter, and not on the parameter's device
+        if name != "step":  # a counter, which is not on the parameter's device
             moment = torch.empty_like(parameters[int(number)], requires_grad=False)
             _copy(tensors[full], moment, full)
         found.setdefault(int(number), {})[name] = moment
@@ -179,6 +179,6 @@ def _nested(
 
 
 def _copy(source: torch.Tensor, target: torch.Tensor, name: str) -> None:
-    if source.shape != target.shape:  # copying would broadcast
-        raise ValueError(f"{name} is {tuple(source.shape)} and not {tuple(target.shape)}")
+    if source.shape != target.shape:  # copy_ would broadcast
+        raise ValueError(f"{name} has shape {tuple(source.shape)} instead of {tuple(target.shape)}")
     target.copy_(source)

@@ -1,4 +1,4 @@
-"""A small CLIP text encoder, its tokenizer and its adapter, to be trained along with a denoiser."""
+"""A small CLIP text encoder with tokenizer and adapter, which is trained with a denoiser."""
 
 from __future__ import annotations
 
@@ -17,22 +17,23 @@ _POSITIONS = 77
 
 @dataclass(frozen=True)
 class TextSettings:
-    """How large it is.
+    """Size of the text encoder.
 
     Parameters
     ----------
     hidden_size : int
-        Width of its hidden states.
+        Width of the hidden states.
     layers : int
-        Transformer layers.
+        Number of transformer layers.
     heads : int
-        Attention heads; divide `hidden_size`.
+        Number of attention heads; must divide `hidden_size`.
     cross_attention_dim : int
-        Width of the keys behind the adapter.
+        Width of the keys after the adapter.
     merges : int
-        Byte pairs that the tokenizer merges at most.
+        Maximum number of byte-pair merges of the tokenizer.
     pretraining_steps : int
-        Steps in which it learns, before the denoiser does anything, which sound each word is about; 0: none.
+        Number of steps that teach the encoder the sound class of each word before the denoiser is trained; 0 for
+        none.
     """
 
     hidden_size: int = 128
@@ -44,19 +45,19 @@ class TextSettings:
 
 
 def make_conditioner(settings: TextSettings, captions: Iterable[str]) -> TextConditioner:
-    """Return an encoder with random weights, and a tokenizer that knows the words of some captions.
+    """Create an encoder with random weights, and a tokenizer fitted to the words of captions.
 
     Parameters
     ----------
     settings : TextSettings
-        How large it is.
+        Size of the encoder.
     captions : iterable of str
-        What the byte pairs are learnt from. Other words are written letter by letter.
+        Texts from which the byte pairs are learnt. Other words are split into letters.
 
     Raises
     ------
     TrainingError
-        Settings that contradict each other.
+        If settings contradict each other.
     """
     vocabulary, merges = clip_vocabulary(count_words(captions), settings.merges)
     start, end = vocabulary["<|startoftext|>"], vocabulary["<|endoftext|>"]
@@ -87,4 +88,4 @@ def make_conditioner(settings: TextSettings, captions: Iterable[str]) -> TextCon
         adapter = Adapter(settings.hidden_size, settings.cross_attention_dim)
         return TextConditioner([spec], [encoder], [tokenizer], [adapter])
     except (ValueError, RuntimeError, StrictDataclassError, CheckpointError) as error:
-        raise TrainingError(f"[model.text]: no text encoder can be made of these settings: {error}") from error
+        raise TrainingError(f"[model.text]: cannot create a text encoder from these settings: {error}") from error

@@ -1,4 +1,4 @@
-"""What words mean, learnt before a denoiser listens to them: published text encoders are pretrained too."""
+"""Pretrain the text encoder on the meaning of words before the denoiser is trained, as published encoders are."""
 
 from __future__ import annotations
 
@@ -16,40 +16,39 @@ from attnviz.text import TextConditioner
 _CAPTIONS = 3000
 _BATCH = 32
 _LEARNING_RATE = 1e-3
-_SHARPNESS = 10.0  # of cosines: a small one asks for embeddings that stand apart, and not for a long ruler
+_SHARPNESS = 10.0  # factor of the cosines; a small one requires well separated embeddings
 _TIME_WEIGHT = 5.0
 _NO_SOUND = len(CLASSES)  # the label of connectives
-_UNLABELLED = -100  # start, end and padding: left out of the loss
+_UNLABELLED = -100  # start, end and padding tokens: excluded from the loss
 
 
 def teach_words(
     conditioner: TextConditioner, scenes: Sequence[Sequence[Mapping[str, Any]]], *, steps: int, seed: int
 ) -> float:
-    """Train a text encoder and its adapter to tell, at every token, which sound it is about, and when that sounds.
+    """Train a text encoder and its adapter to predict, for every token, the sound class and when it sounds.
 
-    A denoiser alone teaches a fresh encoder slowly: its loss is mostly noise. Stable Diffusion's and Auffusion's
-    encoders come pretrained on pairs of text and image or audio; here the composer knows what each phrase names,
-    and when: of "X, then Y" that X comes first is all that can be told, and so what is learnt of the time.
-
-    Classes are told by the cosine to a direction of each. A linear layer tells embeddings apart that are all but
-    the same, and a denoiser to which they are the same draws one class as the other.
+    A denoiser alone teaches a new encoder slowly, because its loss is mostly noise. The encoders of Stable
+    Diffusion and Auffusion are pretrained on pairs of text and image or audio. Here, the composer knows which
+    sound each phrase names and when it sounds. "X, then Y" only determines that X comes first, so this is all that
+    is learnt about time. Classes are predicted by the cosine to one direction per class: a linear layer would
+    separate embeddings that are almost identical, and the denoiser would then confuse the classes.
 
     Parameters
     ----------
     conditioner : TextConditioner
-        One encoder; trained in place.
+        Text conditioner with one encoder, which is trained in place.
     scenes : sequence of sequence of mapping
-        The sounds of each scene (``class``, ``onset``, ``offset``), as a `SceneStore` has them; captions are
-        written of them.
+        Sounds of each scene (``class``, ``onset``, ``offset``), as in a `SceneStore`, from which captions are
+        generated.
     steps : int
-        Optimiser steps on 32 captions each.
+        Number of optimiser steps with 32 captions each.
     seed : int
-        Of the captions and their order; torch's own random state is not used.
+        Seed of the captions and their order. The global random state of torch is not used.
 
     Returns
     -------
     float
-        Share of the text tokens told right in the last tenth of the steps.
+        Fraction of correctly classified text tokens in the last tenth of the steps.
     """
     rng = np.random.default_rng((seed, 0x7E47))
     captions, labels, times = _labelled(conditioner, scenes, rng)
@@ -81,10 +80,10 @@ def teach_words(
 def _labelled(
     conditioner: TextConditioner, scenes: Sequence[Sequence[Mapping[str, Any]]], rng: np.random.Generator
 ) -> tuple[list[str], torch.Tensor, torch.Tensor]:
-    """Return captions, and of each of their tokens the class and the time of its sound.
+    """Return captions with the class and the time of the sound of each token.
 
-    ``(captions, keys)``, and ``(captions, keys, 2)``: first onset and last offset, as shares of the last offset of
-    all; NaN where a token is about no sound.
+    Classes have the shape ``(captions, keys)``. Times have the shape ``(captions, keys, 2)``: first onset and last
+    offset, relative to the last offset of all sounds, or NaN for tokens without a sound.
     """
     captions = []
     labels = np.full((min(_CAPTIONS, len(scenes)), conditioner.num_keys), _UNLABELLED)

@@ -1,4 +1,4 @@
-"""Training of the denoiser, with its text encoder: new, or going on from a whole checkpoint."""
+"""Train the denoiser with its text encoder, from scratch or from a whole checkpoint."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _PROMPTS = (
     "a chainsaw runs, then a fire crackles",
 )
 
-# Stable Diffusion 1.x's numbers (arXiv 2112.10752).
+# Values of Stable Diffusion 1.x (arXiv 2112.10752).
 _STABLE_DIFFUSION = {
     "_class_name": "PNDMScheduler",
     "num_train_timesteps": 1000,
@@ -50,28 +50,27 @@ _STABLE_DIFFUSION = {
 
 @dataclass(frozen=True)
 class UnetModel:
-    """What is trained: a new denoiser (`vae`, `unet`, `text`), or a whole `checkpoint`.
+    """Model to train: a new denoiser (`vae`, `unet`, `text`), or a whole `checkpoint`.
 
     Parameters
     ----------
     checkpoint : str
-        Folder or hub name of a checkpoint in either layout, all of which is gone on from; ``"bundled"``: the one
-        that is shipped.
+        Folder or hub name of a checkpoint in either layout to train further; ``"bundled"`` is the shipped one.
     vae : str
-        Folder of the auto-encoder whose latents are denoised; ``"bundled"``: the one that is shipped.
+        Folder of the auto-encoder whose latents are denoised; ``"bundled"`` is the shipped one.
     unet : mapping
         Arguments of ``UNet2DConditionModel``, or ``{"pretrained": FOLDER}``.
     text : TextSettings
-        The text encoder. With ``pretraining_steps`` it learns, with its adapter, the sounds' names before the
-        denoiser does anything, and stays as that left it; without, a new one is trained along. Of a checkpoint
-        ``pretraining_steps`` alone may be given: its own encoder and adapter then learn the names again.
+        Settings of the text encoder. With ``pretraining_steps``, it and its adapter first learn the names of the
+        sounds and are then frozen; otherwise, a new encoder is trained with the denoiser. For a checkpoint, only
+        ``pretraining_steps`` may be given: its own encoder and adapter then learn the names again.
     scheduler : mapping
-        Arguments of diffusers' scheduler: of a new denoiser beyond Stable Diffusion's, of a `checkpoint` beyond
-        its own. ``class`` names another scheduler than the one that is there (``PNDMScheduler`` for a new one).
+        Arguments of diffusers' scheduler that replace those of Stable Diffusion (for a new denoiser) or of the
+        `checkpoint`. ``class`` selects another scheduler class (default for a new denoiser: ``PNDMScheduler``).
     train_text_encoder : bool
-        Whether a checkpoint's text encoders are trained along.
+        Whether to train the text encoders of a checkpoint.
     train_adapter : bool
-        Whether a checkpoint's adapters are trained along.
+        Whether to train the adapters of a checkpoint.
     """
 
     checkpoint: str = ""
@@ -85,8 +84,8 @@ class UnetModel:
     def __post_init__(self) -> None:
         if not self.train_adapter and (not self.checkpoint or self.train_text_encoder):
             raise TrainingError(
-                "model.train_adapter is false: only a checkpoint's adapters can stay as they are, and only where "
-                "its text encoders do; set model.checkpoint, and leave model.train_text_encoder out."
+                "model.train_adapter is false, which requires a checkpoint with frozen text encoders; set "
+                "model.checkpoint, and remove model.train_text_encoder."
             )
 
 
@@ -97,24 +96,24 @@ class UnetObjective:
     Parameters
     ----------
     condition_dropout : float
-        Share of the captions that are replaced by the unconditional embedding, for classifier-free guidance.
+        Fraction of captions that are replaced by the unconditional embedding, for classifier-free guidance.
     new_captions : bool
-        Whether a scene's caption is written anew every time it is seen: other phrases, the same truth.
+        Whether to generate a new caption of a scene each time it is used: other phrases with the same meaning.
     timestep_shift : float
-        How much more often late timesteps, which are mostly noise, are drawn than early ones: a share u of the
-        schedule becomes ``shift u / (1 + (shift - 1) u)`` (Esser et al. 2024, arXiv 2403.03206, eq. 23). What
-        sounds, and when, is decided there. 1: all alike.
+        Shift of the timestep distribution towards late timesteps, which are mostly noise and determine which
+        sounds occur when. A fraction u of the schedule becomes ``shift u / (1 + (shift - 1) u)`` (Esser et al.
+        2024, arXiv 2403.03206, eq. 23). 1 is uniform.
     mean_weight : float
-        Weight of the squared error of each latent channel's mean over rows and columns. It decides how loud all
-        of a clip is, is settled in the first steps of a generation, and is one of 1024 parts of the error of a
-        16 x 64 latent. (Hoogeboom et al. 2023, arXiv 2301.11093, eq. 9, add the errors of all coarser grids.)
-        0: it counts as any other part.
+        Weight of the squared error of each latent channel's mean over rows and columns. The mean determines the
+        overall level of a clip and is set in the first steps of a generation, but contributes only 1 of 1024
+        parts to the error of a 16 x 64 latent. (Hoogeboom et al. 2023, arXiv 2301.11093, eq. 9, add the errors
+        of all coarser grids.) 0 disables it.
     position_weight : float
-        Weight of the error with which row and column can be read from the features that attend to words
-        (`PositionProbe`); 0: they are not asked.
+        Weight of the loss of `PositionProbe`: row and column predicted from the features that attend to words; 0
+        disables it.
     activity_weight : float
-        Weight of the error with which the sounds active in each column can be read from what attention to words
-        leaves behind (`ActivityProbe`); 0: it is not asked.
+        Weight of the loss of `ActivityProbe`: active sounds in each column predicted from the output of
+        cross-attention; 0 disables it.
     """
 
     condition_dropout: float = 0.1
@@ -126,20 +125,20 @@ class UnetObjective:
 
     def __post_init__(self) -> None:
         if not 0 < self.timestep_shift < np.inf:
-            raise TrainingError(f"objective.timestep_shift is {self.timestep_shift}; a number above 0 is needed.")
+            raise TrainingError(f"objective.timestep_shift is {self.timestep_shift}; it must be above 0.")
         for name in ("mean_weight", "position_weight", "activity_weight"):
             weight = getattr(self, name)
             if not 0 <= weight < np.inf:
-                raise TrainingError(f"objective.{name} is {weight}; a number from 0 on is needed.")
+                raise TrainingError(f"objective.{name} is {weight}; it must be at least 0.")
 
     def timesteps(self, shares: torch.Tensor, count: int) -> torch.Tensor:
-        """Return timesteps, whole numbers below `count`, of shares of the schedule in [0, 1)."""
+        """Return integer timesteps below `count` for fractions of the schedule in [0, 1)."""
         shifted = self.timestep_shift * shares / (1 + (self.timestep_shift - 1) * shares)
-        return (shifted * count).long().clamp(max=count - 1)  # a share of almost 1 may round to 1
+        return (shifted * count).long().clamp(max=count - 1)  # a fraction close to 1 may round to 1
 
 
 class _Denoising(Player):
-    """Squared error of the noise, or of the velocity, whichever the scheduler's ``prediction_type`` says."""
+    """Squared error of the noise or velocity, according to the scheduler's ``prediction_type``."""
 
     def __init__(
         self,
@@ -151,12 +150,12 @@ class _Denoising(Player):
         super().__init__()
         self.parts, self.objective, self.frozen = parts, objective, frozen
         self.scheduler = DDPMScheduler.from_config(pipe.scheduler.config)
-        self.pipe = [pipe]  # in a list: its modules are those of `parts`, and not to be registered twice
+        self.pipe = [pipe]  # in a list, so that its modules, which are in `parts`, are not registered twice
         self.position = PositionProbe(pipe.unet) if objective.position_weight else None
         self.activity = ActivityProbe(pipe.unet, len(CLASSES)) if objective.activity_weight else None
 
     def train(self, mode: bool = True) -> _Denoising:
-        """Set the mode of what is trained; a frozen text encoder draws no dropout."""
+        """Set the mode of the trained modules; a frozen text encoder uses no dropout."""
         super().train(mode)
         if self.frozen is not None:
             self.frozen.eval()
@@ -183,9 +182,9 @@ class _Denoising(Player):
         return whole, told
 
     def keys(self, captions: list[str], latents: torch.Tensor) -> torch.Tensor:
-        """Return the embeddings of captions, some of them dropped."""
+        """Return the embeddings of captions after condition dropout."""
         keys, nothing = self.pipe[0].encode_prompt(captions, latents.device, 1, True)
-        if nothing is None:  # with guidance there is always one
+        if nothing is None:  # always present with guidance
             return keys
         dropped = torch.rand(len(captions), device=latents.device) < self.objective.condition_dropout
         return torch.where(dropped[:, None, None], nothing.to(keys), keys)
@@ -193,7 +192,7 @@ class _Denoising(Player):
     def difference(
         self, latents: torch.Tensor, keys: torch.Tensor, noise: torch.Tensor, steps: torch.Tensor
     ) -> torch.Tensor:
-        """Return the prediction less what it should be, in float32."""
+        """Return the prediction minus its target, in float32."""
         noisy = self.scheduler.add_noise(latents, noise, steps)
         velocity = self.scheduler.config.prediction_type == "v_prediction"
         target = self.scheduler.get_velocity(latents, noise, steps) if velocity else noise
@@ -202,10 +201,10 @@ class _Denoising(Player):
 
 
 class UnetPart(Part):
-    """A denoiser of latents and, unless a published text encoder is kept as it is, its text encoder.
+    """A denoiser of latents and, unless a published text encoder is kept unchanged, its text encoder.
 
-    In the adapter layout the adapters are trained too, unless told otherwise. Text encoders of a whole checkpoint,
-    and those that learnt their words before, are frozen.
+    In the adapter layout, the adapters are trained as well by default. Text encoders of a whole checkpoint, and
+    pretrained ones (``pretraining_steps``), are frozen.
     """
 
     def __init__(self, config: TrainingConfig, scenes: SceneStore, cache: Path, device: torch.device) -> None:
@@ -231,7 +230,7 @@ class UnetPart(Part):
         self.players = [self._denoising]
 
     def _kept(self, model: UnetModel) -> torch.nn.Module | None:
-        """Return what of the text conditioning stays as it is."""
+        """Return the frozen part of the text conditioning."""
         if self.pipe.conditioner is None or model.train_text_encoder:
             return None
         if model.text.pretraining_steps or not model.train_adapter:
@@ -242,7 +241,7 @@ class UnetPart(Part):
         return cached_latents(self.pipe.vae, scenes, self.cache, device, self.precision)
 
     def batch(self, scenes: SceneStore, indices: np.ndarray, rng: np.random.Generator) -> Batch:
-        """Return ``latents`` ``(batch, channels, rows, columns)``, ``captions``, ``activity`` where asked for."""
+        """Return ``latents`` ``(batch, channels, rows, columns)``, ``captions``, ``activity`` if needed."""
         latents = torch.from_numpy(np.asarray(self.latents[indices], dtype=np.float32))
         captions = [self._caption(scenes, i, rng) for i in indices]
         made: Batch = {"latents": latents, "captions": captions}
@@ -257,7 +256,7 @@ class UnetPart(Part):
         return write_caption(heard, rng)[0]
 
     def validate(self, scenes: SceneStore, device: torch.device) -> dict[str, float]:
-        """Return the error on scenes not trained on, with the same noise every time, by timestep."""
+        """Return the validation error by timestep, with the same noise every time."""
         latents = torch.from_numpy(np.asarray(self._encoded(scenes, device)[:64], dtype=np.float32)).to(device)
         keys = self.pipe.encode_prompt(scenes.captions[: len(latents)], device, 1, False)[0]
         noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0)).to(device)
@@ -270,7 +269,7 @@ class UnetPart(Part):
         return {"error": float(np.mean(list(found.values()))), **found}
 
     def sample(self, scenes: SceneStore, folder: Path, device: torch.device) -> None:
-        """Write a picture of the spectrograms of six fixed prompts, drawn from fixed noise in 25 steps."""
+        """Write an image of the spectrograms of six fixed prompts, generated from fixed noise in 25 steps."""
         generators = [torch.Generator().manual_seed(i) for i in range(len(_PROMPTS))]
         latents = self.pipe(
             list(_PROMPTS), num_inference_steps=25, guidance_scale=4.0, generator=generators, output_type="latent"
@@ -282,7 +281,7 @@ class UnetPart(Part):
         (folder / "prompts.txt").write_text("\n".join(_PROMPTS) + "\n", encoding="utf-8")
 
     def export(self, folder: Path) -> None:
-        """Write the whole checkpoint, in its layout, its parts side by side."""
+        """Write the whole checkpoint in its layout."""
         self.pipe.save_pretrained(folder, overwrite=True)
 
 
@@ -292,13 +291,15 @@ def _make_pipe(model: UnetModel, scenes: SceneStore, seed: int) -> AuffusionPipe
         own = replace(model, text=replace(model.text, pretraining_steps=0))
         given = [name for name in ("vae", "unet", "text") if getattr(own, name) != getattr(fresh, name)]
         if given:
-            raise TrainingError(f"model.checkpoint brings its own parts; remove model.{given[0]}.")
+            raise TrainingError(f"model.checkpoint includes all parts; remove model.{given[0]}.")
         shipped = model.checkpoint == bundled.NAME
         pipe = AuffusionPipeline.from_pretrained(bundled.FOLDER if shipped else model.checkpoint)
         pipe.scheduler = make_scheduler(pipe.scheduler.config, model.scheduler)
         if model.text.pretraining_steps:
             if pipe.conditioner is None:
-                raise TrainingError(f"{model.checkpoint} has no adapter; model.text.pretraining_steps needs one.")
+                raise TrainingError(
+                    f"{model.checkpoint} has no adapter, which model.text.pretraining_steps requires."
+                )
             teach_words(pipe.conditioner, scenes.sounds, steps=model.text.pretraining_steps, seed=seed)
         return pipe
     vae = read_vae(model.vae)

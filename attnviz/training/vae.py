@@ -1,4 +1,4 @@
-"""Training of the auto-encoder between mel images and latents."""
+"""Train the auto-encoder between mel images and latents."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from attnviz.training.part import Batch, Part, Player
 from attnviz.training.scene_store import SceneStore
 
 ENCODER = ("encoder.", "quant_conv.")
-"""How the names of the weights begin that make the latents; the others decode them."""
+"""Name prefixes of the encoder's weights; all others belong to the decoder."""
 
-_BLOCK = 8  # pixels between the blocks whose levels are compared; they are twice as large
-_POWER = LOG_CEILING - LOG_FLOOR  # logarithm of the power in a step of 1: from -1 to 1 a magnitude rises by this
+_BLOCK = 8  # hop in pixels between the blocks whose levels are compared; their size is twice that
+_POWER = LOG_CEILING - LOG_FLOOR  # log power per unit of image value
 
-_STANDARDISED = 200  # scenes that the latents are standardised on
+_STANDARDISED = 200  # number of scenes for standardising the latents
 
 
 @dataclass(frozen=True)
@@ -35,20 +35,20 @@ class VaeObjective:
     Parameters
     ----------
     columns : int
-        Width of the pieces of images it is trained on; a multiple of its factor.
+        Width of the image excerpts for training; a multiple of the downsampling factor.
     kl_weight : float
-        Of the Kullback-Leibler divergence of the latents to a standard normal, a cell of the latent and a pixel
-        of the image counting the same, against the squared error of an image in [-1, 1].
+        Weight of the Kullback-Leibler divergence of the latents from a standard normal distribution, summed over
+        the latent and divided by the number of image pixels, relative to the squared error of an image in [-1, 1].
     ridge_weight : float
-        Of the squared error after averaging over 9 columns, and after averaging over 9 rows. Noise, which cannot
-        be encoded, is small in it; harmonics, which are long in time, and onsets, which are wide in frequency,
-        are not.
+        Weight of the squared error after averaging over 9 columns, and after averaging over 9 rows. Averaging
+        removes noise, which cannot be encoded, and keeps harmonics, which are long in time, and onsets, which are
+        wide in frequency.
     level_weight : float
-        Of the squared error of the level (logarithm of the mean power) of blocks of 16 x 16 pixels. What cannot be
-        encoded, the squared error smooths away, and a mean of logarithms lies below the logarithm of the mean:
-        harmonics that are smeared over their gaps come back many dB quieter. This error asks for their power.
+        Weight of the squared error of the level (logarithm of the mean power) of blocks of 16 x 16 pixels. The
+        squared error alone blurs details that cannot be encoded, and the mean of logarithms is below the
+        logarithm of the mean: blurred harmonics become many dB quieter. This loss restores their power.
     decoder_only : bool
-        Whether the encoder stays as it is, and with it the latents: denoisers of them go on working.
+        Whether to keep the encoder, and thus the latents, unchanged, so that existing denoisers remain valid.
     """
 
     columns: int = 256
@@ -86,29 +86,29 @@ def _ridge_error(error: torch.Tensor) -> torch.Tensor:
 
 
 def block_levels(images: torch.Tensor) -> torch.Tensor:
-    """Return the levels of blocks of 16 x 16 pixels, overlapping by half: the value of even blocks as loud.
+    """Return the levels of blocks of 16 x 16 pixels (50 % overlap): the value of a uniform block of equal power.
 
     Parameters
     ----------
     images : torch.Tensor, shape (batch, channels, rows, columns)
-        Mel images in [-1, 1]; 16 rows and columns at the least.
+        Mel images in [-1, 1] with at least 16 rows and columns.
 
     Returns
     -------
     torch.Tensor, shape (batch, channels, rows // 8 - 1, columns // 8 - 1)
-        In the images' own scale.
+        Levels on the scale of the images.
     """
-    # Values decoded beyond [-1, 1] are clamped by the pipelines, too.
+    # The pipelines clamp decoded values to [-1, 1] as well.
     power = torch.exp(_POWER * (images.float().clamp(max=1.0) - 1))
     return torch.nn.functional.avg_pool2d(power, 2 * _BLOCK, stride=_BLOCK).log() / _POWER + 1
 
 
 class VaePart(Part):
-    """A diffusers ``AutoencoderKL`` on pieces of mel images, all bands high.
+    """A diffusers ``AutoencoderKL`` on excerpts of mel images over all bands.
 
-    At the end every channel of the latents is brought to mean 0 and standard deviation 1 over training images, by
-    folding the shift and the scale into the 1 x 1 convolutions before and after the latents; so its scaling factor
-    is 1. (Stable Diffusion has one factor for all channels, and no shift.)
+    At export, every latent channel is standardised to mean 0 and standard deviation 1 over training images by
+    folding a shift and a scale into the 1 x 1 convolutions before and after the latents, so the scaling factor is
+    1. (Stable Diffusion has one scaling factor for all channels, and no shift.)
     """
 
     def __init__(self, config: TrainingConfig, scenes: SceneStore) -> None:
@@ -118,21 +118,20 @@ class VaePart(Part):
         factor = 2 ** (len(self.shipped.config.block_out_channels) - 1)
         if objective.columns % factor or objective.columns < factor:
             raise TrainingError(
-                f"objective.columns is {objective.columns}; a multiple of the factor {factor} is needed."
+                f"objective.columns is {objective.columns}; it must be a multiple of the downsampling factor "
+                f"{factor}."
             )
         self.columns, self.decoder_only = objective.columns, objective.decoder_only
         if self.decoder_only:
             if "pretrained" not in config.model:
-                raise TrainingError(
-                    "objective.decoder_only needs an encoder that has learnt: set model.pretrained."
-                )
+                raise TrainingError("objective.decoder_only needs a pretrained encoder: set model.pretrained.")
             for name, parameter in self.shipped.named_parameters():
                 parameter.requires_grad_(not name.startswith(ENCODER))
         self.players = [_Reconstruction(self.shipped, objective)]
         self.scenes = scenes
 
     def batch(self, scenes: SceneStore, indices: np.ndarray, rng: np.random.Generator) -> Batch:
-        """Return ``images``: ``(batch, 3, 256, columns)`` in [-1, 1], a piece of each scene at random."""
+        """Return ``images``: ``(batch, 3, 256, columns)`` in [-1, 1], a random excerpt of each scene."""
         starts = rng.integers(0, scenes.images.shape[-1] - self.columns + 1, size=len(indices))
         pieces = [
             scenes.images[i, :, start : start + self.columns] for i, start in zip(indices, starts, strict=True)
@@ -140,19 +139,19 @@ class VaePart(Part):
         return {"images": to_vae(np.stack(pieces))}
 
     def validate(self, scenes: SceneStore, device: torch.device) -> dict[str, float]:
-        """Return the mean peak signal-to-noise ratio of whole images, in dB, decoded from the latents' means."""
+        """Return the mean peak signal-to-noise ratio of whole images in dB, decoded from the latent means."""
         ratios = [psnr(image, reconstruct(self.shipped, image[None], device)[0]) for image in scenes.images]
         return {"psnr": float(np.mean(ratios))}
 
     def sample(self, scenes: SceneStore, folder: Path, device: torch.device) -> None:
-        """Write four images, and below each what comes back."""
+        """Write four images, each with its reconstruction below."""
         images = np.asarray(scenes.images[:4], dtype=np.float32)
         back = reconstruct(self.shipped, images, device)
         pairs = np.concatenate([np.concatenate(pair) for pair in zip(images, back, strict=True)])
         matplotlib.image.imsave(folder / "reconstructions.png", pairs, cmap="magma", vmin=0, vmax=1)
 
     def export(self, folder: Path) -> None:
-        """Write ``vae/``, its latents standardised where they are new."""
+        """Write ``vae/``, with standardised latents unless only the decoder was trained."""
         if not self.decoder_only:
             images = [self.scenes.images[i : i + 1] for i in range(min(_STANDARDISED, len(self.scenes)))]
             standardise_latents(self.shipped, images)
@@ -160,14 +159,15 @@ class VaePart(Part):
 
 
 def standardise_latents(vae: AutoencoderKL, images: Sequence[np.ndarray]) -> None:
-    """Bring each channel of the latents to mean 0 and standard deviation 1, without changing what is decoded.
+    """Standardise each latent channel to mean 0 and standard deviation 1, without changing the decoded images.
 
     Parameters
     ----------
     vae : AutoencoderKL
-        With a 1 x 1 convolution before and after its latents (``use_quant_conv``, ``use_post_quant_conv``).
+        Auto-encoder with a 1 x 1 convolution before and after its latents (``use_quant_conv``,
+        ``use_post_quant_conv``).
     images : sequence of numpy.ndarray
-        ``(n, rows, columns)`` in [0, 1]: what the mean and the deviation are taken over.
+        Images in [0, 1], shape ``(n, rows, columns)``, from which mean and deviation are computed.
     """
     channels = vae.config.latent_channels
     with torch.no_grad():
@@ -179,14 +179,14 @@ def standardise_latents(vae: AutoencoderKL, images: Sequence[np.ndarray]) -> Non
         before, after = vae.quant_conv, vae.post_quant_conv
         before.weight[:channels] /= deviation[:, None, None, None]
         before.bias[:channels] = (before.bias[:channels] - mean) / deviation
-        before.bias[channels:] -= 2 * deviation.log()  # of the posterior's variance
+        before.bias[channels:] -= 2 * deviation.log()  # log variance of the posterior
         after.bias += after.weight[:, :, 0, 0] @ mean
         after.weight *= deviation[None, :, None, None]
     vae.register_to_config(scaling_factor=1.0)
 
 
 def to_vae(images: np.ndarray) -> torch.Tensor:
-    """Return images ``(n, rows, columns)`` in [0, 1] as ``(n, 3, rows, columns)`` float32 in [-1, 1]."""
+    """Convert images ``(n, rows, columns)`` in [0, 1] to ``(n, 3, rows, columns)`` float32 in [-1, 1]."""
     return (
         torch.from_numpy(np.asarray(images, dtype=np.float32) * 2 - 1)[:, None].expand(-1, 3, -1, -1).contiguous()
     )
@@ -202,12 +202,12 @@ def reconstruct(vae: AutoencoderKL, images: np.ndarray, device: torch.device | s
     images : numpy.ndarray
         ``(n, rows, columns)`` in [0, 1].
     device : torch.device or str
-        Where it is.
+        Device of the auto-encoder.
 
     Returns
     -------
     numpy.ndarray
-        ``(n, rows, columns)`` float32 in [0, 1]: the first channel, as the pipelines read it.
+        ``(n, rows, columns)`` float32 in [0, 1]: the first channel, as in the pipelines.
     """
     with torch.no_grad():
         latents = vae.encode(to_vae(images).to(device)).latent_dist.mean

@@ -1,4 +1,4 @@
-"""Training of the vocoder."""
+"""Train the vocoder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from attnviz.training.part import Batch, Part, Player
 from attnviz.training.scene_store import SceneStore
 from attnviz.training.spectral_loss import StftError, mel_error
 
-# Mean and spread of log-mel values: what the first convolution sees is brought to about 0 and 1.
+# Mean and spread of log-mel values, which standardise the input of the first convolution.
 _MEAN, _SPREAD = -5.0, 3.0
 _QUIET = 0.1
 _DB_PER_NEPER = 20 / math.log(10)
@@ -32,13 +32,14 @@ class VocoderObjective:
     Parameters
     ----------
     columns : int
-        Length of the pieces it is trained on, in columns of the spectrogram (10 ms).
+        Length of the training excerpts in columns of the spectrogram (10 ms).
     mel_weight : float
-        Of the distance of log-mel spectrograms.
+        Weight of the distance of log-mel spectrograms.
     stft_weight : float
-        Of the distance of log magnitudes at several resolutions.
+        Weight of the distance of log magnitudes at several resolutions.
     audible_db : float
-        Cells of the spectrogram this far below the scene's loudest need to be no louder than that, and not right.
+        Dynamic range in dB. Cells of the spectrogram further below the maximum of the scene must only stay below
+        that level.
     """
 
     columns: int = 64
@@ -56,7 +57,7 @@ class _Resynthesis(Player):
     def forward(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         mels, waves = batch["mels"], batch["waves"]
         made = self.vocoder(mels).float()
-        with torch.autocast(made.device.type, enabled=False):  # the spectra of quiet sounds need all digits
+        with torch.autocast(made.device.type, enabled=False):  # the spectra of quiet sounds need full precision
             mel = mel_error(log_mels(made), mels, batch["floors"])
             stft = self.stft_error(made, waves)
         loss = self.objective.mel_weight * mel + self.objective.stft_weight * stft
@@ -64,9 +65,9 @@ class _Resynthesis(Player):
 
 
 class VocoderPart(Part):
-    """A HiFi-GAN generator, trained on what its audio looks like when it is analysed again.
+    """A HiFi-GAN generator trained on spectrogram distances of its output.
 
-    Differences from the original: no discriminators, whose training takes days; distances of spectrograms alone.
+    Differences from the original: there are no discriminators, whose training takes days.
     """
 
     shipped: HifiGan
@@ -78,15 +79,17 @@ class VocoderPart(Part):
         except CheckpointError as error:
             raise TrainingError(f"[model]: {error}") from error
         if self.shipped.mel != MEL:
-            raise TrainingError(f"[model]: the vocoder reads {self.shipped.mel}, and scenes are stored as {MEL}.")
+            raise TrainingError(
+                f"[model]: the vocoder expects {self.shipped.mel}, but scenes are stored as {MEL}."
+            )
         _prepare(self.shipped)
         self.players = [_Resynthesis(self.shipped, self.objective)]
 
     def batch(self, scenes: SceneStore, indices: np.ndarray, rng: np.random.Generator) -> Batch:
-        """Return pieces of scenes around columns in which something is audible.
+        """Return excerpts of scenes around audible columns.
 
         ``mels`` ``(batch, 256, columns)``, ``waves`` ``(batch, columns x 160)``, ``floors`` ``(batch, 1, 1)``: the
-        log-mel value from which on a cell is audible.
+        minimum log-mel value of audible cells.
         """
         width, hop = self.objective.columns, MEL.hop_length
         mels, waves, floors = [], [], []
@@ -116,7 +119,7 @@ class VocoderPart(Part):
         return {"mel_distance": float(np.mean(errors))}
 
     def sample(self, scenes: SceneStore, folder: Path, device: torch.device) -> None:
-        """Write the audio of three scenes as it was and as it comes back, and their spectrograms."""
+        """Write the original and the resynthesised audio of three scenes, and their spectrograms."""
         rows = []
         for i in range(min(3, len(scenes))):
             made = self.shipped(_log_mel(scenes, i)[None].to(device)).cpu()
@@ -135,12 +138,12 @@ def _log_mel(scenes: SceneStore, i: int) -> torch.Tensor:
 
 
 def _prepare(vocoder: HifiGan) -> None:
-    """Make a fresh generator fit to be trained.
+    """Initialise a new generator for training.
 
-    Each upsampling passes on the spread of what comes in (PyTorch's own weights shrink it, stage by stage);
-    ``(x - mean) / spread`` is folded into the first convolution, which expects values around 0; the last one is
-    made small, because most of what is to come out is quiet; every weight is split into length and direction, as
-    HiFi-GAN is trained (folded again when it is saved).
+    The upsampling layers preserve the spread of their input (PyTorch's default weights shrink it at every stage).
+    ``(x - mean) / spread`` is folded into the first convolution, which expects values around 0. The last
+    convolution has small weights, because most of the output is quiet. All weights are split into norm and
+    direction, as in the training of HiFi-GAN, and combined again when the model is saved.
     """
     with torch.no_grad():
         for up in vocoder.ups:
@@ -148,7 +151,9 @@ def _prepare(vocoder: HifiGan) -> None:
         first, last = vocoder.conv_pre, vocoder.conv_post
         first.weight /= _SPREAD
         last.weight *= _QUIET
-        if first.bias is not None and last.bias is not None:  # they are never; torch's types cannot say so
+        if (
+            first.bias is not None and last.bias is not None
+        ):  # they are never None, but torch's types do not say so
             first.bias -= _MEAN * first.weight.sum(dim=(1, 2))
             last.bias.zero_()
     for module in list(vocoder.modules()):
@@ -157,11 +162,13 @@ def _prepare(vocoder: HifiGan) -> None:
 
 
 def _keep_spread(up: torch.nn.Module) -> None:
-    """Draw an upsampling's weights for inputs behind a leaky ReLU (He et al. 2015, arXiv 1502.01852).
+    """Draw the weights of an upsampling layer for inputs after a leaky ReLU (He et al. 2015, arXiv 1502.01852).
 
-    Each output sample sees one weight in `stride` of the kernel's, which PyTorch's own initialisation overlooks.
+    Each output sample depends on every `stride`-th weight of the kernel, which PyTorch's default ignores.
     """
     if not isinstance(up, torch.nn.ConvTranspose1d):
-        raise TrainingError(f"a vocoder's upsampling is a {type(up).__name__} and no transposed convolution.")
+        raise TrainingError(
+            f"the upsampling layer of a vocoder is a {type(up).__name__} instead of a transposed convolution."
+        )
     seen = up.in_channels * up.kernel_size[0] / up.stride[0]
     torch.nn.init.normal_(up.weight, std=math.sqrt(2 / seen))

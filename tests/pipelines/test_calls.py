@@ -151,7 +151,7 @@ def test_clips_alike_once_cut_need_none(pipe):
         ({"num_inference_steps": 2.5}, "whole number"),
         ({"num_inference_steps": True}, "whole number"),
         ({"num_inference_steps": 1001}, "1000"),
-        ({"timesteps": [10, 5]}, "PNDMScheduler takes no timesteps"),
+        ({"timesteps": [10, 5]}, "PNDMScheduler does not support custom timesteps"),
         ({"timesteps": [10, 5], "sigmas": [1.0]}, "Both timesteps and sigmas"),
         ({"num_images_per_prompt": 0}, "num_images_per_prompt=0"),
         ({"num_images_per_prompt": None}, "num_images_per_prompt=None"),

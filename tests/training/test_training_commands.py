@@ -163,7 +163,7 @@ def test_interrupted(train, tmp_path, monkeypatch):
     monkeypatch.setattr(VaePart, "batch", batch_or_stop)
     result = train("vae")
     assert result.exit_code == 130
-    assert f"The last checkpoint is of step 2; resume {tmp_path / 'run'}" in result.stderr
+    assert f"The last checkpoint is at step 2; resume {tmp_path / 'run'}" in result.stderr
     assert train("vae", "--resume").exit_code == 0
 
 

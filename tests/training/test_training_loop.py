@@ -279,7 +279,7 @@ def test_interrupted_while_saving(toy_training, tmp_path, monkeypatch, function)
         toy_training(toy_config(keep_checkpoints=1), before_batch=arm)
     assert [path.name for path in list_checkpoints(run)] == ["step-0000004"]
     assert not list((run / "checkpoints").glob(".*"))
-    assert how_to_go_on(run) == f"The last checkpoint is of step 4; resume {run} to go on from there."
+    assert how_to_go_on(run) == f"The last checkpoint is at step 4; resume {run} to continue from there."
 
 
 def spoil(path: Path, how: str) -> None:
@@ -378,7 +378,7 @@ def test_log_goes_on_at_its_seconds_and_drops_what_is_cut_off(tmp_path):
 def test_precision_that_is_not_to_be_had(toy_training, tmp_path):
     if torch.cuda.is_available():
         pytest.skip("fp16 is to be had here")
-    with pytest.raises(TrainingError, match="mixed_precision 'fp16' cannot be had here"):
+    with pytest.raises(TrainingError, match="mixed_precision 'fp16' is not available"):
         toy_training(toy_config(mixed_precision="fp16"))
     assert not (tmp_path / "run").exists()
 

@@ -197,12 +197,14 @@ def test_asked_for_levels_a_decoder_that_cannot_place_lines_draws_them_brighter(
 
 
 def test_vae_columns_must_be_a_multiple_of_its_factor(scenes):
-    with pytest.raises(TrainingError, match=r"objective.columns is 40; a multiple of the factor 16"):
+    with pytest.raises(
+        TrainingError, match=r"objective.columns is 40; it must be a multiple of the downsampling factor 16"
+    ):
         VaePart(config("vae", VAE, objective={"columns": 40}), scenes)
 
 
 def test_vae_settings_that_are_none_are_named(scenes):
-    with pytest.raises(TrainingError, match=r"model.channels is no setting. Is model.in_channels meant"):
+    with pytest.raises(TrainingError, match=r"model.channels is not a setting. Is model.in_channels meant"):
         VaePart(config("vae", {"channels": 3}), scenes)
 
 
@@ -258,7 +260,7 @@ def test_a_listener_goes_on_from_a_trained_one(scenes, tmp_path):
     assert shipped.config == trained_listener(None).listener.config
     with pytest.raises(TrainingError, match=r"remove hidden"):
         ListenerPart(config("listener", {"pretrained": "bundled", "hidden": 4}), scenes, tmp_path, CPU)
-    with pytest.raises(TrainingError, match=r"the path of a folder is needed"):
+    with pytest.raises(TrainingError, match=r"give the path of a folder"):
         ListenerPart(config("listener", {"pretrained": 4}), scenes, tmp_path, CPU)
 
 
@@ -542,7 +544,7 @@ def test_a_checkpoint_s_words_may_stay_as_they_are(scenes, tmp_path):
 
 @pytest.mark.parametrize("settings", [{}, {"checkpoint": "bundled", "train_text_encoder": True}])
 def test_adapters_that_cannot_stay_are_refused(settings, scenes, tmp_path):
-    with pytest.raises(TrainingError, match=r"model.train_adapter is false: only a checkpoint's adapters"):
+    with pytest.raises(TrainingError, match=r"model.train_adapter is false, which requires a checkpoint"):
         UnetPart(config("unet", {**settings, "train_adapter": False}), scenes, tmp_path, CPU)
 
 
@@ -601,7 +603,7 @@ def test_classes_stand_apart_after_the_words_are_learnt():
 @pytest.mark.parametrize(
     ("scheduler", "message"),
     [
-        ({"class": "DDIM"}, r"model.scheduler.class is 'DDIM'; the name of a diffusers scheduler"),
+        ({"class": "DDIM"}, r"model.scheduler.class is 'DDIM'; give the name of a diffusers scheduler"),
         ({"class": 3}, r"model.scheduler.class is 3"),
         ({"beta_begin": 0.1}, r"model.scheduler.beta_begin is no setting"),
         (
@@ -718,7 +720,7 @@ def test_bundling_refuses_what_half_precision_cannot_hold_and_unfinished_runs(tm
     part.mkdir(parents=True)
     safetensors.torch.save_file({"w": torch.tensor([1e6])}, part / "listener.safetensors")
     write_records(tmp_path / "run")
-    with pytest.raises(TrainingError, match="beyond 65504"):
+    with pytest.raises(TrainingError, match="above 65504"):
         bundle({"listener": tmp_path / "run"}, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     with pytest.raises(TrainingError, match="no trained part"):
@@ -740,7 +742,7 @@ def test_a_denoiser_is_bundled_with_the_auto_encoder_it_was_trained_on(tmp_path)
     assert "unet" in bundle({"unet": run}, out)
     other = {"encoder.w": torch.tensor([1.0, 0.2]), "decoder.w": torch.tensor([1.0])}
     safetensors.torch.save_file(other, out / "vae" / "diffusion_pytorch_model.safetensors")
-    with pytest.raises(TrainingError, match="another encoder"):
+    with pytest.raises(TrainingError, match="a different encoder"):
         bundle({"unet": run}, out)
     assert bundle({"unet": run, "vae": run}, out)[-1] == "vae"
 

@@ -132,12 +132,12 @@ def test_late_timesteps_are_drawn_more_often_as_the_formula_says():
 
 @pytest.mark.parametrize("shift", [0, -1.0, float("inf"), float("nan")])
 def test_shifts_that_are_none_are_refused(shift):
-    with pytest.raises(TrainingError, match=r"objective.timestep_shift is .*; a number above 0 is needed"):
+    with pytest.raises(TrainingError, match=r"objective.timestep_shift is .*; it must be above 0"):
         UnetObjective(timestep_shift=shift)
 
 
 @pytest.mark.parametrize("name", ["mean_weight", "position_weight", "activity_weight"])
 @pytest.mark.parametrize("weight", [-0.1, float("inf"), float("nan")])
 def test_weights_that_are_none_are_refused(name, weight):
-    with pytest.raises(TrainingError, match=rf"objective.{name} is .*; a number from 0 on is needed"):
+    with pytest.raises(TrainingError, match=rf"objective.{name} is .*; it must be at least 0"):
         UnetObjective(**{name: weight})

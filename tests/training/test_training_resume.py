@@ -270,9 +270,9 @@ def test_another_auto_encoder_is_refused(toy_training, tmp_path):
 
 def test_folders_that_are_taken(toy_training, tmp_path):
     toy_training(toy_config())
-    with pytest.raises(OutputError, match="holds a training already; resume it"):
+    with pytest.raises(OutputError, match="already contains a training; resume it"):
         toy_training(toy_config())
-    with pytest.raises(TrainingError, match="not both"):
+    with pytest.raises(TrainingError, match="exclude each other"):
         toy_training(toy_config(), resume=True, overwrite=True)
     toy_training(toy_config(seed=6), overwrite=True)
     model = tmp_path / "model"
