@@ -1,11 +1,12 @@
-"""Scores of maps against sound events, each beside its controls. Never touches a model.
+"""Score attention maps against sound events, with controls. No model is loaded.
 
-`align` scores one clip's maps, `Alignment.concat` pools clips; `fit_readout` weighs layers, heads and timesteps by
-clips whose sounds are known; `profile` scores every layer, denoiser call and head, `pool_profile` averages that
-over clips, and `layer_lags` measures by how much layers are late. The score functions stand for themselves: of
-curves, :func:`roc_auc`, :func:`average_precision`, :func:`pearson`, :func:`spearman`, :func:`partial_correlation`,
-:func:`pointing` and :func:`onset_error`; of heat maps, :func:`mask_iou`; of frame scores, equal to those of the
-package sed_scores_eval, :func:`psds` (over all thresholds) and :func:`segment_f1` (at one).
+`align` scores the maps of one clip, and `Alignment.concat` pools clips. `fit_readout` fits weights of layers,
+heads and timesteps on clips with known sounds. `profile` scores every layer, denoiser call and head,
+`pool_profile` averages profiles over clips, and `layer_lags` measures the time lag of layers. The score functions
+can be used alone: for curves, :func:`roc_auc`, :func:`average_precision`, :func:`pearson`, :func:`spearman`,
+:func:`partial_correlation`, :func:`pointing` and :func:`onset_error`; for heat maps, :func:`mask_iou`; for frame
+scores, with results equal to those of the package sed_scores_eval, :func:`psds` (over all thresholds) and
+:func:`segment_f1` (at one threshold).
 """
 
 from attnviz.alignment.aligning import align

@@ -1,4 +1,4 @@
-"""`align`: one clip's maps scored against its events."""
+"""`align`: score the maps of one clip against its events."""
 
 from __future__ import annotations
 
@@ -31,74 +31,72 @@ def align(
     pool: str = "mean",
     seed: int = 0,
 ) -> Alignment:
-    """Score where a prompt's words were attended to against when their sounds are there.
+    """Score when the words of a prompt were attended to against when their sounds occur.
 
-    Every phrase that the events name is scored, each time beside the controls. Columns are the readout's own (the
-    grid of its finest layer), those beyond the audio left out; a column is active where events cover at least half
-    of it. The correlations use the covered shares themselves. Several events of one phrase are one activity.
-
-    Parameters
+    Every phrase named by the events is scored, together with the controls. The columns are those of the readout
+    (the grid of its finest layer) within the audio. A column is active if events cover at least half of it; the
+    correlations use the covered fraction itself. Several events of one phrase form one activity. Parameters
     ----------
     maps : AttentionMaps
         Maps of one clip.
     events : pandas.DataFrame or Hearing
-        Event table of that clip (`attnviz.events`), or what `attnviz.listen` heard in it: then every class that
-        the prompt names is scored, and what was heard beyond them is left out with a warning. A phrase is found in
-        the prompt by ``span``; where that is missing by its ``label``, which must stand there exactly once, as a
-        phrase or as the name of a class (``"Dog bark"`` in "a dog barks", see `attnviz.text.sounds.find_label`).
-        Where a column ``caption`` names the clip's captions, the rows of the prompt are taken: the others are for
-        other maps. The column ``source`` names the source recording, the unit of the bootstrap; without it that is
-        the clip. Events of no length are kept and not scored; ends up to 50 ms past the audio are cut; a label
-        without times is a phrase that is silent.
+        Event table of that clip (`attnviz.events`), or the result of `attnviz.listen`. In the latter case, every
+        class that the prompt names is scored, and other sounds are omitted with a warning. A phrase is located in
+        the prompt by ``span`` or otherwise by its ``label``, which must occur exactly once, as a phrase or as the
+        name of a class (``"Dog bark"`` in "a dog barks", see `attnviz.text.sounds.find_label`). If a column
+        ``caption`` gives the captions of the clip, only rows with the prompt as caption are used. The column
+        ``source`` gives the source recording, which is the unit of the bootstrap; by default, this is the clip.
+        Events of zero length are not scored; offsets up to 50 ms after the audio are cut; a label without times is
+        a silent phrase.
     controls : mapping of str to AttentionMaps or sequence of them, optional
-        Maps of the same clip made by other means, by name: of another caption, or of randomized weights (at least
-        ten seeds: one alone says little). Each map of a sequence is a draw, and a phrase's score is their mean.
-        Maps of a caption that lacks the phrase are read at every word, each a draw.
+        Further maps of the same clip by name, for example of another caption or of randomized weights (use at
+        least ten seeds). Each map of a sequence is a draw, and the score of a phrase is the mean over draws. For
+        maps of a caption without the phrase, every word is a draw.
     masks : xarray.DataArray, dims (source, freq, time), optional
-        Share of each cell's energy that belongs to each label, as `attnviz.sounds.Scene.masks` gives it; a cell
-        belongs to a sound from a share of one half on. Without it the mask of a phrase is known where its events
-        have ``low`` and ``high``.
+        Fraction of the energy of each cell that belongs to each label, as returned by
+        `attnviz.sounds.Scene.masks`. A cell belongs to a sound if the fraction is at least one half. By default,
+        the mask of a phrase is defined by the ``low`` and ``high`` of its events, if they have them.
     prompt_index, sample : int
-        Which prompt, and which of its samples (images), both from 0.
+        Indices, from 0, of the prompt and of its sample (image).
     readout : str or FittedReadout
-        As for `AttentionMaps.heatmap`; `Alignment.readout` is its name.
+        See `AttentionMaps.heatmap`. Its name is in `Alignment.readout`.
     pool : str
-        As for `AttentionMaps.heatmap`.
+        See `AttentionMaps.heatmap`.
     seed : int
-        Of everything drawn at random.
+        Seed of all random draws.
 
     Returns
     -------
     Alignment
-        ``.table`` (a row for each phrase and method), ``.pooled``, ``.summary()``. Results of many clips:
-        ``Alignment.concat(results)``.
+        ``.table`` (one row per phrase and method), ``.pooled``, ``.summary()``. Pool the results of several clips
+        with ``Alignment.concat(results)``.
 
     Raises
     ------
     EventsError
-        The events are no event table, are of several clips, of other captions alone, or end more than 50 ms after
+        If `events` is not an event table, has several clips or only other captions, or ends more than 50 ms after
         the audio.
     PromptError
-        A phrase is not in the prompt, or stands there more than once and has no span.
+        If a phrase is not in the prompt, or occurs more than once and has no span.
     MapsError
-        The prompt, sample, readout or pool is unknown; a control has a reserved name, no maps, or another grid;
-        the masks are no masks.
+        If the prompt, sample, readout or pool is unknown; if a control has a reserved name, no maps or another
+        grid; or if the masks are invalid.
 
     Notes
     -----
-    No model runs here. Phrases that are silent, sound over the whole clip, or are shorter than half a column are
-    undefined: NaN in every score, counted and listed (`Alignment.undefined`).
+    No model is loaded. The scores of phrases that are silent, sound over the whole clip, or are shorter than half
+    a column are NaN. These phrases are counted and listed in `Alignment.undefined`.
 
     Examples
     --------
     ``attnviz.align(maps, attnviz.listen(out.audios[0])).summary()``, or with controls
     ``attnviz.align(maps, events, controls={"random weights": randomized})``.
     """
-    maps.occurrences(prompt_index)  # refuses a prompt that is not there
+    maps.occurrences(prompt_index)  # raises if the prompt does not exist
     if masks is not None:
         check_masks(masks)
     others = {name: _sequence(name, given) for name, given in (controls or {}).items()}
-    chosen = settled(readout, maps.provenance)  # one for the maps and their controls
+    chosen = settled(readout, maps.provenance)  # the same for the maps and their controls
     how = How(prompt_index, sample, chosen, pool)
     found = phrase_events(events, maps.prompts[prompt_index], audio_seconds(maps.grid))
     return Alignment(
@@ -108,9 +106,9 @@ def align(
 
 def _sequence(name: str, given: AttentionMaps | Sequence[AttentionMaps]) -> list[AttentionMaps]:
     if name in BUILT_IN or not name:
-        raise MapsError(f"A control cannot be called {name!r}; the names {', '.join(BUILT_IN)} are taken.")
+        raise MapsError(f"A control cannot be named {name!r}; the names {', '.join(BUILT_IN)} are reserved.")
     others = [given] if isinstance(given, AttentionMaps) else list(given)
     if not others or not all(isinstance(one, AttentionMaps) for one in others):
         kinds = sorted({type(one).__name__ for one in others}) or "nothing"
-        raise MapsError(f"The control {name!r} holds {kinds}; AttentionMaps, or a sequence of them, are needed.")
+        raise MapsError(f"The control {name!r} contains {kinds}; give AttentionMaps or a sequence of them.")
     return others

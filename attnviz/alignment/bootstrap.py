@@ -1,4 +1,4 @@
-"""Intervals by bootstrap over source recordings and clips."""
+"""Bootstrap intervals over source recordings and clips."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ _DRAWS_AT_ONCE = 2_000_000
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """Resamples of units, whole: all phrases of a source recording are drawn together, or none.
+    """Bootstrap resamples of whole units: all phrases of a source recording are drawn together.
 
-    Phrases that share a clip resemble each other as those of one recording do, so clips are drawn as well: a
-    phrase counts as often as its recording is drawn, times how often its clip is (the pigeonhole bootstrap). Where
-    each recording is in one clip, or each clip of one recording, the larger of the two alone is drawn.
+    Phrases of the same clip are similar, as are phrases of the same recording. Therefore clips are drawn as well:
+    the weight of a phrase is the number of draws of its recording times that of its clip (pigeonhole bootstrap).
+    If each recording is in one clip, or each clip has one recording, only the coarser of the two is drawn.
 
     Parameters
     ----------
     units : numpy.ndarray of int, shape (phrases,)
-        Unit of each phrase, from 0.
+        Index of the unit of each phrase, from 0.
     n_resamples : int
     seed : int
     clips : numpy.ndarray of int, shape (phrases,), optional
-        Clip of each phrase, from 0. None: units alone are drawn.
+        Index of the clip of each phrase, from 0. By default, only units are drawn.
 
     References
     ----------
@@ -41,17 +41,17 @@ class Bootstrap:
 
     @cached_property
     def ways(self) -> tuple[np.ndarray, ...]:
-        """The one or two partitions of the phrases that are drawn, each ``(phrases,)`` int from 0."""
+        """The one or two partitions of the phrases that are resampled, each ``(phrases,)`` int from 0."""
         if self.clips is None or not len(self.units):
             return (self.units,)
         pairs = len(np.unique(np.column_stack([self.units, self.clips]), axis=0))
-        if pairs == len(np.unique(self.units)):  # each recording in one clip
+        if pairs == len(np.unique(self.units)):  # each recording is in one clip
             return (self.clips,)
         return (self.units,) if pairs == len(np.unique(self.clips)) else (self.units, self.clips)
 
     @cached_property
     def groups(self) -> np.ndarray:
-        """Which phrases are always drawn as often as each other, ``(phrases,)`` int from 0."""
+        """Group of each phrase, ``(phrases,)`` int from 0. The phrases of a group always have equal weights."""
         if len(self.ways) == 1:
             return self.ways[0]
         return np.unique(np.column_stack(self.ways), axis=0, return_inverse=True)[1].reshape(-1)
@@ -62,7 +62,7 @@ class Bootstrap:
         return int(self.groups.max()) + 1 if len(self.groups) else 0
 
     def weights(self) -> Iterator[np.ndarray]:
-        """Yield how often each group is drawn, ``(resamples, groups)``, some resamples at a time."""
+        """Yield the number of draws of each group, ``(resamples, groups)``, in batches of resamples."""
         rng = np.random.default_rng(self.seed)
         first = np.unique(self.groups, return_index=True)[1]
         step = max(1, _DRAWS_AT_ONCE // max(self.count, *(_size(way) for way in self.ways), 1))
@@ -74,21 +74,21 @@ class Bootstrap:
                 yield np.prod([_drawn(rng, rows, _size(way))[:, way[first]] for way in self.ways], axis=0)
 
     def clusters(self, values: np.ndarray) -> np.ndarray:
-        """Return of how many units each column of ``(phrases, columns)`` has a value, the fewer of two ways."""
+        """Return the number of units with a value for each column, the minimum over the partitions."""
         return np.min([defined_units(values, way) for way in self.ways], axis=0)
 
     def means(self, values: np.ndarray) -> np.ndarray:
-        """Return the mean over the phrases of each resample, for every column.
+        """Return the mean over phrases for each resample and column.
 
         Parameters
         ----------
         values : numpy.ndarray, shape (phrases, columns)
-            NaN where undefined: left out of the mean.
+            NaN for undefined values, which are ignored.
 
         Returns
         -------
         numpy.ndarray, shape (n_resamples, columns)
-            NaN where a resample holds no defined value.
+            NaN if a resample has no defined value.
         """
         sums, counts = (np.zeros((self.count, values.shape[1])) for _ in range(2))
         defined = ~np.isnan(values)
@@ -97,12 +97,12 @@ class Bootstrap:
         return self.ratios(sums, counts)
 
     def ratios(self, sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
-        """Return the mean of each resample from what the groups add up to, for every column.
+        """Return the mean for each resample and column from sums and counts of the groups.
 
         Parameters
         ----------
         sums, counts : numpy.ndarray, shape (groups, columns)
-            Sum of each group's defined values, and how many there are.
+            Sum and number of each group's defined values.
 
         Returns
         -------
@@ -110,9 +110,9 @@ class Bootstrap:
 
         Notes
         -----
-        Where two ways are drawn, their product counts twice over what belongs to no way, up to three times the
-        variance. So the resamples are drawn in towards the mean until they have the two-way clustered variance:
-        that of sources, plus that of clips, less that of their pairs.
+        With two partitions, the product of their weights overestimates the variance of components that belong to
+        neither, by a factor of up to three. The resamples are therefore shrunk towards the mean to the two-way
+        clustered variance: the variance over sources plus that over clips minus that over their pairs.
 
         References
         ----------
@@ -134,7 +134,7 @@ class Bootstrap:
 
 
 def _summed(values: np.ndarray, units: np.ndarray) -> np.ndarray:
-    """Return the sum of the rows of each unit."""
+    """Return the sum of rows for each unit."""
     total = np.zeros((_size(units), values.shape[1]))
     np.add.at(total, units, values)
     return total
@@ -145,18 +145,18 @@ def _size(way: np.ndarray) -> int:
 
 
 def _drawn(rng: np.random.Generator, rows: int, count: int) -> np.ndarray:
-    """Return how often each of `count` units is drawn in each resample, ``(rows, count)``."""
+    """Return the number of draws of each unit in each resample, ``(rows, count)``."""
     drawn = rng.integers(count, size=(rows, count)) + np.arange(rows)[:, None] * count
     return np.bincount(drawn.ravel(), minlength=rows * count).reshape(rows, count)
 
 
 def ratio(total: np.ndarray, number: np.ndarray) -> np.ndarray:
-    """Return sums over how many were summed; NaN where none was."""
+    """Divide sums by counts; NaN if the count is 0."""
     return np.divide(total, number, out=np.full(total.shape, np.nan), where=number > 0)
 
 
 def known_means(values: np.ndarray) -> np.ndarray:
-    """Return the mean of each column's defined values; NaN where none is defined."""
+    """Return the mean of the defined values of each column; NaN if there are none."""
     known = ~np.isnan(values)
     return ratio(np.where(known, values, 0.0).sum(axis=0), known.sum(axis=0))
 
@@ -168,7 +168,7 @@ def interval(replicates: np.ndarray, units: np.ndarray) -> tuple[np.ndarray, np.
     ----------
     replicates : numpy.ndarray, shape (n_resamples, columns)
     units : numpy.ndarray of int, shape (columns,)
-        Units with a defined value: below two there is nothing to resample, and the interval is NaN.
+        Number of units with a defined value. The interval is NaN for fewer than two units.
     """
     low, high = np.full(replicates.shape[1], np.nan), np.full(replicates.shape[1], np.nan)
     known = (units >= 2) & ~np.isnan(replicates).all(axis=0)
@@ -179,5 +179,5 @@ def interval(replicates: np.ndarray, units: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def defined_units(values: np.ndarray, units: np.ndarray) -> np.ndarray:
-    """Return how many units have a defined value, for each column of ``(phrases, columns)``."""
+    """Return the number of units with a defined value, for each column of ``(phrases, columns)``."""
     return np.array([len(np.unique(units[~np.isnan(column)])) for column in values.T], dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Clips with known sounds as a readout is fitted on them: curves of every part, and what may be fitted on what."""
+"""Read calibration clips: curves of every part, and splits without shared recordings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from attnviz.maps.layer import cells_of
 from attnviz.maps.weighing import part_curves
 
 Unit = tuple[str, str]
-"""What is held out as a whole: ("source", its name), or ("clip", its name) where events name no source."""
+"""Unit that is held out as a whole: ("source", name), or ("clip", name) if the events have no source."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,15 +29,15 @@ class Example:
     Attributes
     ----------
     phrase : AlignedPhrase
-        Its truth, and its curve of the readout ``"mean"``; columns of padding are left out.
+        Activity of the phrase, and its curve of the readout ``"mean"``, without columns of padding.
     unit : Unit
-        Its own source recording.
+        Its source recording.
     heard : frozenset of Unit
-        All that sounds in its clip, as far as events say; its own is one of them.
+        All units that sound in its clip according to the events, including its own.
     parts : numpy.ndarray, float64, shape (parts, columns)
-        Curve of each part: its activation over its own mean.
+        Curve of each part: its activation divided by its mean.
     layers : numpy.ndarray, float64, shape (layers, columns)
-        The same of each whole layer.
+        The same for whole layers.
     """
 
     phrase: AlignedPhrase
@@ -54,20 +54,20 @@ class Example:
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """Examples, and what they were read from.
+    """Examples and their common settings.
 
     Attributes
     ----------
     examples : tuple of Example
         Phrases that can be scored.
     parts, layers : tuple of ReadoutPart
-        What `Example.parts` and `Example.layers` are of; the weights mean nothing yet.
+        Parts and layers of `Example.parts` and `Example.layers`. Their weights are placeholders.
     undefined : mapping of str to int
-        Phrases that cannot be scored, by reason.
+        Number of phrases that cannot be scored, by reason.
     settings : mapping
-        What the provenances of all clips' maps agree in.
+        Common provenance of the maps of all clips.
     clips : tuple of str
-        Names of the clips, as their events have them.
+        Names of the clips in their events.
     """
 
     examples: tuple[Example, ...]
@@ -81,24 +81,24 @@ class Calibration:
 def read_clips(
     clips: Iterable[tuple[AttentionMaps, pd.DataFrame]], *, heads: bool, timesteps: Sequence[Range]
 ) -> Calibration:
-    """Read the phrases of calibration clips, one clip after another; no maps are kept.
+    """Read the phrases of calibration clips one by one, without keeping their maps.
 
     Parameters
     ----------
     clips : iterable of (AttentionMaps, pandas.DataFrame)
-        Maps of one prompt and one image, and the clip's events.
+        Maps of one prompt and one image, and the events of the clip.
     heads : bool
-        Whether each head is a part of its own.
+        Treat each head as a separate part.
     timesteps : sequence of (float, float)
-        Ranges of timesteps that are parts of their own; none: all denoiser calls together.
+        Ranges of timesteps that are separate parts. If empty, all denoiser calls are averaged.
 
     Raises
     ------
     MapsError
-        There are no clips, or none with a phrase that can be scored; maps of several prompts or images; maps of
-        different models or layers; maps that lack the heads or timesteps.
+        If there are no clips or no phrase can be scored; if maps have several prompts or images; if maps differ in
+        model or layers; or if maps lack the heads or timesteps.
     EventsError, PromptError
-        As `attnviz.align`.
+        See `attnviz.align`.
     """
     examples: list[Example] = []
     undefined: dict[str, int] = {}
@@ -123,34 +123,34 @@ def read_clips(
                 continue
             examples.append(_example(maps, phrase, heard, parts, layers))
     if not examples:
-        reasons = ", ".join(f"{number} {reason}" for reason, number in undefined.items()) or "no events at all"
-        raise MapsError(f"no phrase of the calibration clips can be scored: {reasons}.")
+        reasons = ", ".join(f"{number} {reason}" for reason, number in undefined.items()) or "no events"
+        raise MapsError(f"No phrase of the calibration clips can be scored: {reasons}.")
     return Calibration(tuple(examples), parts, layers, undefined, settings, tuple(dict.fromkeys(names)))
 
 
 def splits(examples: Sequence[Example], folds: int) -> Iterator[tuple[list[int], list[int]]]:
-    """Yield what is fitted on and what is held out, as indices: no recording sounds on both sides.
+    """Yield training and test indices such that no recording occurs in both.
 
-    Source recordings are dealt into folds. The phrases of a fold's recordings are held out, and fitted on are the
-    phrases of clips in which none of those recordings sounds, not even as another phrase. The rest of such clips
-    is in neither.
+    Source recordings are divided into folds. The test set is the phrases of a fold's recordings. The training set
+    is the phrases of clips without any of these recordings, not even as another phrase. Other phrases are in
+    neither set.
 
     Parameters
     ----------
     examples : sequence of Example
     folds : int
-        Fewer where there are fewer recordings.
+        Number of folds, at most the number of recordings.
 
     Raises
     ------
     MapsError
-        Below two recordings, or each clip holds one of those held out.
+        If there are fewer than two recordings, or a training set is empty.
     """
     units = sorted({example.unit for example in examples})
     if len(units) < 2:
         raise MapsError(
-            f"the {len(examples)} phrases to be split are all of one source recording, {units[0][1]!r}: none can "
-            "be held out. Calibrate on clips of more recordings."
+            f"The {len(examples)} phrases are all from one source recording, {units[0][1]!r}, so none can be held "
+            "out. Use calibration clips with more recordings."
         )
     groups = [units.index(example.unit) for example in examples]
     for _, held in GroupKFold(min(folds, len(units))).split(groups, groups=groups):
@@ -158,8 +158,8 @@ def splits(examples: Sequence[Example], folds: int) -> Iterator[tuple[list[int],
         rest = [index for index, example in enumerate(examples) if not example.heard & away]
         if not rest:
             raise MapsError(
-                f"with {len(away)} of {len(units)} source recordings held out no clip is left to fit on: each has "
-                "one of them. Calibrate on more clips, or with fewer recordings in each."
+                f"With {len(away)} of {len(units)} source recordings held out, no clip is left for fitting: every "
+                "clip contains one of them. Use more clips, or fewer recordings per clip."
             )
         yield rest, [int(index) for index in held]
 
@@ -180,7 +180,7 @@ def _parts_of(
         layer = maps[name]
         if heads and "head" not in layer.dims:
             raise MapsError(
-                f"heads=True, and the heads of {name} were summed out when the maps were made; make them with "
+                f"heads=True, but the heads of {name} were not kept when the maps were made; trace with "
                 "keep=('head',)."
             )
         of_layer = layer["head"].to_numpy().tolist() if heads else [None]
@@ -208,11 +208,11 @@ def _example(
 
 def _check_single(number: int, maps: AttentionMaps) -> None:
     if not isinstance(maps, AttentionMaps):
-        raise MapsError(f"clip {number} is given by a {type(maps).__name__}; (AttentionMaps, events) is needed.")
+        raise MapsError(f"Clip {number} is a {type(maps).__name__}; give a pair (AttentionMaps, events).")
     if len(maps.prompts) != 1 or maps.images != 1:
         raise MapsError(
-            f"the maps of clip {number} hold {len(maps.prompts)} prompts and {maps.images} images; one of each is "
-            "needed, with the events of its audio. Trace one call a clip."
+            f"The maps of clip {number} have {len(maps.prompts)} prompts and {maps.images} images; give one of "
+            "each, with the events of its audio. Trace one call per clip."
         )
 
 
@@ -221,10 +221,11 @@ def _check_alike(
 ) -> None:
     own, wanted = maps.layers, [layer.layer for layer in layers]
     if own != wanted:
-        raise MapsError(f"the maps of clip {number} have the layers {own}, those of the first {wanted}.")
+        raise MapsError(f"The maps of clip {number} have the layers {own}, but the first clip has {wanted}.")
     for name in ("model", "revision", "randomized"):
         if maps.provenance.get(name) != settings.get(name):
             raise MapsError(
-                f"the maps of clip {number} are of another model than the first: their {name} is "
-                f"{maps.provenance.get(name)!r}, not {settings.get(name)!r}. A readout is of one model."
+                f"The maps of clip {number} are of a different model than the first clip: {name} is "
+                f"{maps.provenance.get(name)!r} instead of {settings.get(name)!r}. A readout is fitted to one "
+                "model."
             )

@@ -1,4 +1,4 @@
-"""Correlation of a curve with the activity of a sound, and of the part that energy does not explain."""
+"""Correlation of curves with the activity of a sound, with and without controlling for energy."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from attnviz.alignment.arrays import as_rows, back
 from attnviz.alignment.ranking import rank
 from attnviz.arguments import public
 
-_EXPLAINED = 1e-9  # share of the variance below which what energy leaves over is rounding
+_EXPLAINED = 1e-9  # fraction of the variance below which residuals are rounding errors
 
 
 @public
 def pearson(*, curves: np.ndarray, activity: np.ndarray) -> np.ndarray:
-    """Return Pearson's correlation of each curve with the activity.
+    """Compute Pearson's correlation of each curve with the activity.
 
     Parameters
     ----------
     curves : array-like, shape (..., columns)
-        Finite; columns of padding are left out.
+        Finite values without columns of padding.
     activity : array-like, shape (..., columns)
-        Share of each column in which the sound is there.
+        Fraction of each column in which the sound is present.
 
     Returns
     -------
     numpy.ndarray
-        ``(...)`` float64 in [-1, 1]; NaN where curve or activity is the same everywhere.
+        ``(...)`` float64 in [-1, 1]; NaN if the curve or the activity is constant.
 
     Raises
     ------
     MapsError
-        Shapes differ, or values are not finite.
+        If shapes differ or values are not finite.
 
     Examples
     --------
@@ -43,9 +43,9 @@ def pearson(*, curves: np.ndarray, activity: np.ndarray) -> np.ndarray:
 
 @public
 def spearman(*, curves: np.ndarray, activity: np.ndarray) -> np.ndarray:
-    """Return Spearman's rank correlation of each curve with the activity; equal values share their mean rank.
+    """Compute Spearman's rank correlation of each curve with the activity. Ties have their mean rank.
 
-    Parameters, returns and errors as `pearson`.
+    Parameters, return value and errors are those of `pearson`.
 
     Examples
     --------
@@ -58,28 +58,27 @@ def spearman(*, curves: np.ndarray, activity: np.ndarray) -> np.ndarray:
 
 @public
 def partial_correlation(*, curves: np.ndarray, activity: np.ndarray, energy: np.ndarray) -> np.ndarray:
-    """Return the correlation of each curve with the activity, given the energy envelope.
+    """Compute the partial correlation of each curve with the activity, given the energy envelope.
 
-    Pearson's correlation of what is left of both once the energy's straight-line part is taken out.
+    This is Pearson's correlation of the residuals of both after linear regression on the energy.
 
     Parameters
     ----------
     curves, activity : array-like, shape (..., columns)
-        As for `pearson`.
+        See `pearson`.
     energy : array-like, shape (..., columns)
-        Energy envelope of the sound, finite.
+        Energy envelope of the sound; finite values.
 
     Returns
     -------
     numpy.ndarray
-        ``(...)`` float64 in [-1, 1]. NaN where curve or activity is the same everywhere, or is a straight-line
-        function of the energy, so that nothing is left. Energy that is the same everywhere explains nothing:
-        Pearson's correlation.
+        ``(...)`` float64 in [-1, 1]. NaN if the curve or the activity is constant or a linear function of the
+        energy. If the energy is constant, the result is Pearson's correlation.
 
     Raises
     ------
     MapsError
-        Shapes differ, or values are not finite.
+        If shapes differ or values are not finite.
 
     Examples
     --------
@@ -92,23 +91,23 @@ def partial_correlation(*, curves: np.ndarray, activity: np.ndarray, energy: np.
 
 
 def standardized(rows: np.ndarray) -> np.ndarray:
-    """Return rows of mean 0 and length 1, so that a product of two is their correlation; NaN where constant."""
+    """Return rows of mean 0 and norm 1, whose dot product is the correlation; NaN if constant."""
     centred = rows - rows.mean(axis=1, keepdims=True)
     length = np.sqrt(np.einsum("ij,ij->i", centred, centred))
-    # Compared, not measured: the mean of equal values need not be that value to the last bit.
+    # Compare values, because the mean of equal values may differ from them by rounding.
     varied = (rows.max(axis=1) > rows.min(axis=1)) & (length > 0)
     return np.divide(centred, length[:, None], out=np.full(rows.shape, np.nan), where=varied[:, None])
 
 
 def product(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return the correlation of standardized rows, pair by pair."""
+    """Return the correlation of pairs of standardized rows."""
     return np.clip(np.einsum("ij,ij->i", first, second), -1.0, 1.0)
 
 
 def unexplained(rows: np.ndarray, energy: np.ndarray) -> np.ndarray:
-    """Return what the energy's straight-line part leaves of standardized rows, standardized again.
+    """Return the standardized residuals of standardized rows after linear regression on the energy.
 
-    NaN where it leaves nothing; energy of NaN, which is constant, explains nothing.
+    NaN if there is no residual. Energy that is NaN (constant) explains nothing.
     """
     level = np.nan_to_num(energy)
     explained = product(rows, level)[:, None]

@@ -1,7 +1,7 @@
-"""PSDS1 and segment F1 of a pool of phrases: each phrase of each clip is a clip of its own, of one class.
+"""PSDS1 and segment F1 of a pool of phrases, where each phrase is treated as a clip with one class.
 
-The curve of a phrase becomes detection scores by its own range: 0 at its lowest value, 1 at its highest. A curve
-that is the same everywhere is 1 everywhere: it detects the whole clip, the baseline that no map should fall below.
+A curve becomes detection scores by scaling its range to [0, 1]. A constant curve has the score 1 everywhere, so it
+detects the whole clip, which is the baseline.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from attnviz.alignment.scored_clips import ScoredClip
 from attnviz.alignment.segments import clip_counts, ratios
 
 DETECTION = ("psds1", "segment_f1")
-"""Scores of a pool as a whole."""
+"""Scores that are defined for a whole pool."""
 
 _PSDS1 = Criteria(dtc=0.7, gtc=0.7, cttc=None, alpha_ct=0.0)
 _MAX_EFPR = 100.0
@@ -29,15 +29,15 @@ _HOUR = 3600.0
 
 @dataclass(frozen=True, eq=False)
 class DetectionScores:
-    """Detection scores of a pool, once and for every resample.
+    """Detection scores of a pool and of every bootstrap resample.
 
     Attributes
     ----------
     values : numpy.ndarray, shape (2,)
-        In the order of `DETECTION`; NaN without phrases.
+        In the order of `DETECTION`; NaN if there are no phrases.
     replicates : numpy.ndarray, shape (n_resamples, 2)
     phrases : int
-        Phrases that were scored.
+        Number of scored phrases.
     """
 
     values: np.ndarray
@@ -48,23 +48,23 @@ class DetectionScores:
 def detection_scores(
     phrases: Sequence[AlignedPhrase], curves: Sequence[Draws], bootstrap: Bootstrap
 ) -> DetectionScores:
-    """Score the curves of one method as detections.
+    """Compute the detection scores of the curves of one method.
 
     Parameters
     ----------
     phrases : sequence of AlignedPhrase
-        Those that can be scored.
+        Phrases that can be scored.
     curves : sequence of tuple of numpy.ndarray
-        Their curves of one method. Each draw counts as a clip of its own.
+        Their curves of one method. Each draw counts as a separate clip.
     bootstrap : Bootstrap
         Resamples of these phrases.
 
     Notes
     -----
-    Equal to :func:`attnviz.alignment.psds` and :func:`attnviz.alignment.segment_f1` (defaults of both) of one
-    class. Where sources and clips are both drawn their intervals are wider than they need be: unlike those of
-    means, they cannot be drawn in (`attnviz.alignment.bootstrap`). A phrase of every clip is known to be there, so
-    false alarms in clips without the sound do not count.
+    Equal to :func:`attnviz.alignment.psds` and :func:`attnviz.alignment.segment_f1` with default arguments for a
+    single class. If both sources and clips are resampled, the intervals are conservative: unlike those of means,
+    they cannot be shrunk (see `attnviz.alignment.bootstrap`). Every phrase is present in its clip, so false
+    positives in clips without the sound are not measured.
     """
     clips = [
         (_clip(phrase, draw), bootstrap.groups[number])
@@ -89,14 +89,14 @@ def _clip(phrase: AlignedPhrase, curve: np.ndarray) -> ScoredClip:
 
 
 class _Pool:
-    """What the clips add up to, weighted by their units."""
+    """Counts of all clips, weighted by their units."""
 
     def __init__(self, clips: Sequence[tuple[ScoredClip, int]]) -> None:
         steps = [clip_steps(clip, 0, [], _PSDS1) for clip, _ in clips]
         unit = np.array([unit for _, unit in clips])
         order = np.argsort(np.concatenate([-level for level, _ in steps]), kind="stable")
         levels = np.concatenate([level for level, _ in steps])[order]
-        self.ends = np.flatnonzero(np.append(levels[1:] < levels[:-1], True))  # the last of equal levels
+        self.ends = np.flatnonzero(np.append(levels[1:] < levels[:-1], True))  # last of equal levels
         self.changes = np.concatenate([change for _, change in steps])[order]
         self.owner = np.repeat(unit, [len(level) for level, _ in steps])[order]
         self.unit = unit
@@ -104,13 +104,13 @@ class _Pool:
         self.segments = np.concatenate([clip_counts(clip, _SEGMENT, _THRESHOLD) for clip, _ in clips])
 
     def scores(self, weights: np.ndarray) -> tuple[float, float]:
-        """Return PSDS1 and segment F1 with each unit counted `weights` times."""
+        """Return PSDS1 and segment F1 with the given weight of each unit."""
         events, seconds = weights[self.unit] @ self.facts
-        if not events:  # a resample without a phrase that this method has a curve for
+        if not events:  # no phrase of the resample has a curve of this method
             return float("nan"), float("nan")
         true, false, missed = (int(count) for count in weights[self.unit] @ self.segments)
         found, wrong = np.cumsum(self.changes * weights[self.owner, None], axis=0)[self.ends].T
-        # The most events found with each number of false positives: all that the staircase goes by.
+        # Maximum number of detected events for each number of false positives.
         within = wrong <= _MAX_EFPR * seconds / _HOUR
         best = np.zeros(int(wrong[within].max(initial=0)) + 1)
         np.maximum.at(best, wrong[within], found[within])

@@ -1,18 +1,18 @@
-"""What chance would score: the maps of whole clips exchanged between the clips of a pool.
+"""Permutation tests: exchange the maps of whole clips between the clips of a pool.
 
-Within a clip nothing may be permuted. Exchanging its words is wrong where the caption orders them ("X, then Y":
-the other word's map is that of the other sound). Shifting a map in a circle supposes that every moment of a clip
-is like every other, and its end like its beginning: sounds that start the clip, fade out or outlast it, the edges
-of the maps, and one long event in ten seconds (which leaves a handful of different shifts) say otherwise.
+Permutations within a clip are not valid. Exchanging its words fails if the caption determines their order ("X,
+then Y": the other word's map is that of the other sound). Circular shifts of a map assume that clips are
+stationary, which is violated by sounds at the start of a clip, fade-outs, sounds that exceed the clip, edge
+effects of the maps, and long events in ten seconds (which leave only a few distinct shifts).
 
-Between clips it may: if words had nothing to do with sounds, the maps of one clip would be as good for another.
-Clips are exchanged whole, because the maps of one clip's words resemble each other; what maps and sounds have in
-common in every clip (a loud middle, say) stays, and shows as a mean of the exchanged scores away from chance. For
-the partial correlation, what a map's own clip's energy leaves of it is exchanged.
+Exchanging clips is valid: if words and sounds were unrelated, the maps of one clip would fit another equally well.
+Clips are exchanged as a whole, because the maps of the words of a clip are similar. Properties that maps and
+sounds share in every clip (such as a loud middle) remain, and shift the mean of the exchanged scores away from
+chance. For the partial correlation, the residuals given the energy of the map's own clip are exchanged.
 
-With too few clips for that, a control of several maps (seeds of randomized weights) can still be judged: at
-chance, a seed scores above that level as likely as below it by as much, so the signs of the seeds' distances from
-it are flipped. That asks whether chance is right on the average over seeds, on these clips alone.
+If there are too few clips, a control of several maps (seeds of randomized weights) can still be tested. Under
+chance, the score of a seed is distributed symmetrically around the chance level, so the signs of the distances are
+flipped. This tests the mean over seeds on these clips only.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ from attnviz.alignment.ranking import auc_of_sums, rank
 from attnviz.alignment.scoring import SCORES
 
 EXCHANGED = ("roc_auc", "pearson", "spearman", "partial")
-"""Scores with a permutation interval: those whose level of chance is known beforehand."""
+"""Scores with a permutation interval, which are those with a known chance level."""
 
 FEWEST_CLIPS = 5
-"""Below it there are too few exchanges (24 of four clips) for the ends of a 95 % interval."""
+"""Minimum number of clips; fewer have too few exchanges (24 for four clips) for a 95 % interval."""
 
 FEWEST_SEEDS = 6
-"""Below it there are too few patterns of signs (32 of five seeds)."""
+"""Minimum number of seeds; fewer have too few sign patterns (32 for five seeds)."""
 
-_RECIPIENTS = 256  # scored against all donors at once
+_RECIPIENTS = 256  # number of phrases scored against all donors at once
 
 
 def draw_exchanges(clips: Sequence[str], n_permutations: int, seed: int) -> np.ndarray:
-    """Draw which phrase's map each phrase gets, ``(n_permutations, phrases)``; no rows below `FEWEST_CLIPS` clips.
+    """Draw the donor of each phrase, ``(n_permutations, phrases)``; no rows below `FEWEST_CLIPS` clips.
 
-    The clips are permuted evenly; phrase `k` of a clip gets the map of its donor's phrase `k`, counted round
-    where the donor has fewer.
+    Clips are permuted uniformly. Phrase `k` of a clip receives the map of phrase `k` of the donor clip, modulo the
+    number of its phrases.
     """
     _, codes = np.unique(np.asarray(clips), return_inverse=True)
     count = int(codes.max()) + 1 if len(codes) else 0
@@ -65,20 +65,20 @@ def draw_exchanges(clips: Sequence[str], n_permutations: int, seed: int) -> np.n
 
 
 def exchanged_means(phrases: Sequence[AlignedPhrase], curves: Sequence[Draws], donors: np.ndarray) -> np.ndarray:
-    """Return the pooled scores of exchanged maps.
+    """Compute the pooled scores of exchanged maps.
 
     Parameters
     ----------
     phrases : sequence of AlignedPhrase
-        Those that can be scored.
+        Phrases that can be scored.
     curves : sequence of tuple of numpy.ndarray
-        Their curves of one method; a phrase's score is the mean over its donor's draws.
+        Their curves of one method. The score of a phrase is the mean over the draws of its donor.
     donors : numpy.ndarray of int, shape (n_permutations, phrases)
 
     Returns
     -------
     numpy.ndarray, shape (n_permutations, 4)
-        In the order of `EXCHANGED`; NaN where nothing is defined.
+        In the order of `EXCHANGED`; NaN if undefined.
     """
     total, number = (np.zeros((len(donors), len(EXCHANGED))) for _ in range(2))
     lengths = np.array([len(phrase.share) for phrase in phrases], dtype=int)
@@ -96,7 +96,7 @@ def exchanged_means(phrases: Sequence[AlignedPhrase], curves: Sequence[Draws], d
 
 
 def flipped_means(by_seed: np.ndarray, n_permutations: int, seed: int) -> np.ndarray:
-    """Return mean distances from chance, the sign of each seed's drawn anew.
+    """Return mean distances from chance with random signs of the seeds.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def flipped_means(by_seed: np.ndarray, n_permutations: int, seed: int) -> np.nda
     Returns
     -------
     numpy.ndarray, shape (n_permutations, 4)
-        No rows below `FEWEST_SEEDS`.
+        No rows if there are fewer than `FEWEST_SEEDS` seeds.
     """
     if len(by_seed) < FEWEST_SEEDS:
         return np.empty((0, len(EXCHANGED)))
@@ -117,18 +117,18 @@ def flipped_means(by_seed: np.ndarray, n_permutations: int, seed: int) -> np.nda
 
 
 def permutation_interval(value: float, permuted: np.ndarray) -> tuple[float, float]:
-    """Return the interval around a pooled score that permuting allows.
+    """Return the permutation interval of a pooled score.
 
-    A level inside it would, with the spread that permuted scores show around their mean, give such a score by
-    chance; so "at chance" means that the level of chance lies inside. Its ends may lie beyond what a score can be;
-    `attnviz.alignment.pooling` cuts them there, which moves no level of chance out of it.
+    The interval contains the chance levels that are compatible with the score, given the spread of permuted scores
+    around their mean; "at chance" means that it contains the chance level. Its ends may exceed the range of the
+    score. `attnviz.alignment.pooling` clips them, which excludes no possible chance level.
 
     Parameters
     ----------
     value : float
         Pooled score.
     permuted : numpy.ndarray, shape (n_permutations,)
-        Pooled scores, or their distances from chance, permuted.
+        Permuted pooled scores, or permuted distances from chance.
     """
     known = permuted[~np.isnan(permuted)]
     if not known.size or np.isnan(value):
@@ -140,7 +140,7 @@ def permutation_interval(value: float, permuted: np.ndarray) -> tuple[float, flo
 
 @dataclass(frozen=True)
 class _Donors:
-    """All draws of all phrases on one number of columns, each ``(draws, columns)``, and whose they are."""
+    """Draws of all phrases resampled to the same columns, each ``(draws, columns)``, and their owners."""
 
     owner: np.ndarray
     ranks: np.ndarray
@@ -149,7 +149,7 @@ class _Donors:
 
 
 def _donors(phrases: Sequence[AlignedPhrase], curves: Sequence[Draws], length: int) -> _Donors:
-    """Bring all draws to `length` columns; a phrase without a curve has one of NaN."""
+    """Resample all draws to `length` columns. A phrase without a curve has a curve of NaN."""
     nothing = (np.full(length, np.nan),)
     owner = np.repeat(np.arange(len(curves)), [len(draws) or 1 for draws in curves])
     flat = [stretched(draw, length) for draws in curves for draw in (draws or nothing)]
@@ -161,7 +161,7 @@ def _donors(phrases: Sequence[AlignedPhrase], curves: Sequence[Draws], length: i
         owner=owner,
         ranks=np.where(known, rank(stacked).ranks, np.nan),
         curves=curve,
-        # Of its own clip's energy: only what is left of it is exchanged.
+        # Given the energy of the own clip: only the residuals are exchanged.
         unexplained=_left_over(curve, levels),
     )
 
@@ -192,7 +192,7 @@ def _pairs(phrases: Sequence[AlignedPhrase], donors: _Donors) -> list[np.ndarray
 
 
 def _mean_draws(scores: np.ndarray, owner: np.ndarray, count: int) -> np.ndarray:
-    """Return the mean over each owner's draws of ``(phrases, draws)``; NaN where none is defined."""
+    """Return the mean of ``(phrases, draws)`` over the draws of each owner; NaN if none is defined."""
     if len(owner) == count:
         return scores
     starts = np.searchsorted(owner, np.arange(count))

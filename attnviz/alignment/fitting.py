@@ -1,4 +1,4 @@
-"""`fit_readout`: weights of layers, heads and timesteps from clips whose sounds are known, and what they gain."""
+"""`fit_readout`: fit weights of layers, heads and timesteps on clips with known sounds, and evaluate them."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ _FEWEST = 3
 
 @dataclass(frozen=True, eq=False)
 class ReadoutFit:
-    """A fitted readout, and what it is worth on recordings that it was not fitted on.
+    """A fitted readout with its evaluation on held-out recordings.
 
     Attributes
     ----------
     readout : FittedReadout
-        Fitted on all phrases.
+        Readout fitted on all phrases.
     table : pandas.DataFrame
-        A row a phrase: ``clip``, ``label``, ``source``, ``fold``, ``choice`` (of weights, by the other folds),
-        ``layer`` (the best by the other folds), and the held-out ROC-AUC of ``fitted``, ``mean`` and
-        ``best layer``.
+        One row per phrase: ``clip``, ``label``, ``source``, ``fold``, ``choice`` (kind of weights, selected on the
+        other folds), ``layer`` (best layer on the other folds), and the held-out ROC-AUC of ``fitted``, ``mean``
+        and ``best layer``.
     choices : pandas.DataFrame
-        ``choice``, ``roc_auc``: mean by cross-validation over all phrases; the highest was taken, the first of
-        equals.
+        ``choice``, ``roc_auc``: cross-validation mean over all phrases. The highest is selected, the first of
+        ties.
     undefined : dict of str to int
-        Phrases that were left out, by reason.
+        Number of excluded phrases, by reason.
     seed : int
     """
 
@@ -62,10 +62,10 @@ class ReadoutFit:
 
     @cached_property
     def gains(self) -> pd.DataFrame:
-        """What the fitted readout gains: ``over``, then as `scores`, and ``verdict``.
+        """Gain of the fitted readout: ``over``, the columns of `scores`, and ``verdict``.
 
-        Paired by phrase. The verdict is "better" or "worse" only where the interval excludes 0, the p-value
-        adjusted for both comparisons is at most 0.05, and there are six recordings and clips or more.
+        Differences are paired by phrase. The verdict is "better" or "worse" if the interval excludes 0, the
+        p-value adjusted for both comparisons is at most 0.05, and there are at least six recordings and clips.
         """
         fitted = self.table["fitted"].to_numpy()
         rows = self._rows("over", {name: fitted - self.table[name].to_numpy() for name in METHODS[1:]})
@@ -74,9 +74,9 @@ class ReadoutFit:
         return rows.assign(verdict=verdicts(rows["low"].to_numpy(), rows["high"].to_numpy(), p_adjusted, clusters))
 
     def summary(self) -> str:
-        """Return in words how well each readout did on held-out recordings, and what the weights are."""
+        """Return the held-out scores of each readout and the weights as text."""
         lines = [
-            f"Held-out ROC-AUC of {len(self.table)} phrases of {self.scores['sources'].iloc[0]} recordings "
+            f"Held-out ROC-AUC of {len(self.table)} phrases from {self.scores['sources'].iloc[0]} recordings "
             f"({self.table['fold'].nunique()} folds):"
         ]
         for row in self.scores.itertuples():
@@ -85,8 +85,8 @@ class ReadoutFit:
             lines.append(
                 f"  gain over {row.over}: {row.value:+.3f}  [{row.low:+.3f}, {row.high:+.3f}]  {row.verdict}"
             )
-        lines.append(f"  {len(self.gains)} comparisons judged together (Benjamini-Hochberg, 5 %)")
-        lines += [f"Left out: {number} phrases {reason}." for reason, number in self.undefined.items()]
+        lines.append(f"  {len(self.gains)} comparisons tested together (Benjamini-Hochberg, 5 %)")
+        lines += [f"Excluded: {number} phrases {reason}." for reason, number in self.undefined.items()]
         lines.append(f"{self.readout.name}, weights:")
         for part in sorted(self.readout.parts, key=lambda part: -part.weight):
             head = "" if part.head is None else f", head {part.head}"
@@ -114,26 +114,27 @@ def fit_readout(
     folds: int = 5,
     seed: int = 0,
 ) -> ReadoutFit:
-    """Fit weights of layers, of heads and of ranges of timesteps, on clips whose sounds are known.
+    """Fit weights of layers, heads and ranges of timesteps on clips with known sounds.
 
-    Every phrase's activation in every part is divided by its own mean (see `FittedReadout`), and an elastic net
-    without negative weights explains by them in which columns the sound is. How strongly it is regularised is
-    chosen by cross-validation, together with two plain choices: all parts alike, and the one best part alone.
+    The activation of every phrase in every part is divided by its mean (see `FittedReadout`). A non-negative
+    elastic net predicts the active columns from these curves. The strength of regularisation is selected by
+    cross-validation, together with two simple alternatives: equal weights, and the best single part.
 
     Parameters
     ----------
     clips : iterable of (AttentionMaps, pandas.DataFrame)
-        Maps of one prompt and one image, and the clip's events, as for `attnviz.align`. They are read one after
-        another, so a generator holds one clip's maps at a time.
+        Maps of one prompt and one image, and the events of the clip, as for `attnviz.align`. Clips are read one by
+        one, so a generator keeps the maps of only one clip in memory.
     heads : bool
-        Weigh every head; the maps are made with ``keep=("head",)``.
+        Weight every head separately. Requires maps made with ``keep=("head",)``.
     timesteps : sequence of (float, float)
-        Ranges of timesteps of the training schedule, the first included and the last not, to be weighed apart;
-        the maps are made with ``keep=("step",)``. Left out: all denoiser calls together.
+        Ranges of timesteps of the training schedule, from the first inclusive to the last exclusive, to be
+        weighted separately. Requires maps made with ``keep=("step",)``. By default, all denoiser calls are
+        averaged.
     folds : int
-        Of the cross-validation, at least 2; as many as there are recordings, if they are fewer.
+        Number of cross-validation folds, at least 2, limited to the number of recordings.
     seed : int
-        Of the bootstrap.
+        Seed of the bootstrap.
 
     Returns
     -------
@@ -143,31 +144,32 @@ def fit_readout(
     Raises
     ------
     MapsError
-        A setting is out of range; there are no clips, or no phrase that can be scored; all phrases are of one
-        recording, or so many recordings sound together that none can be held out; clips differ in model or
-        layers; the maps lack heads or timesteps.
+        If a setting is out of range; if there are no clips, or no phrase can be scored; if all phrases are from
+        one recording, or too many recordings sound together to hold one out; if clips differ in model or layers;
+        or if the maps lack heads or timesteps.
     EventsError, PromptError
-        As `attnviz.align`.
+        See `attnviz.align`.
 
     Notes
     -----
-    What is reported is of recordings that were neither fitted on nor chosen by: for each fold the choice is made
-    anew, by a cross-validation of the others, and so is that of the best layer. A recording that is held out
-    sounds in no clip that is fitted on (:func:`attnviz.alignment.calibration.splits`). Phrases that are silent, or
-    sound over the whole clip, are left out and counted. Layers are compared on the columns of the finest.
+    The reported scores are from recordings that were used neither for fitting nor for selection: the selection is
+    repeated for each fold by cross-validation on the other folds (nested cross-validation), including that of the
+    best layer. A held-out recording occurs in no clip used for fitting
+    (:func:`attnviz.alignment.calibration.splits`). Phrases that are silent, or sound over the whole clip, are
+    excluded and counted. Layers are compared on the columns of the finest layer.
 
     Examples
     --------
     ``fit_readout((attnviz.explain(pipe, s.mixture, s.caption), s.events) for s in scenes).readout.save("r.json")``
     """
     if not isinstance(folds, int) or isinstance(folds, bool) or folds < 2:
-        raise MapsError(f"folds={folds!r}; a whole number from 2 is needed.")
+        raise MapsError(f"folds={folds!r}; it must be a whole number of at least 2.")
     found = read_clips(clips, heads=heads, timesteps=_checked_ranges(timesteps))
     recordings = len({example.unit for example in found.examples})
     if recordings < _FEWEST:
         raise MapsError(
-            f"the phrases are of {recordings} source recordings; {_FEWEST} at least are needed: one to test on, "
-            "one to choose by, one to fit on, and some dozens to say something. Do the events name their sources?"
+            f"The phrases are from {recordings} source recordings; at least {_FEWEST} are needed for testing, "
+            "selection and fitting, and several dozen for reliable results. Do the events name their sources?"
         )
     table = _held_out(found, folds)
     scores = choice_scores(found.examples, folds)
@@ -183,14 +185,14 @@ def _checked_ranges(timesteps: Sequence[Range]) -> list[Range]:
     for one, other in pairwise(sorted(ranges)):
         if other[0] < one[1]:
             raise MapsError(
-                f"timesteps {one[0]:g} to {one[1]:g} and {other[0]:g} to {other[1]:g} overlap; each denoiser call "
-                "is weighed once. A range's last timestep is not in it."
+                f"The timesteps {one[0]:g} to {one[1]:g} and {other[0]:g} to {other[1]:g} overlap, but each "
+                "denoiser call must be in one range. The last timestep of a range is exclusive."
             )
     return ranges
 
 
 def _held_out(found: Calibration, folds: int) -> pd.DataFrame:
-    """Score every phrase by what was chosen and fitted without its recording."""
+    """Score every phrase with the selection and fit that exclude its recording."""
     examples = found.examples
     rows: dict[int, dict[str, object]] = {}
     for fold, (rest, held) in enumerate(splits(examples, folds)):
@@ -199,7 +201,7 @@ def _held_out(found: Calibration, folds: int) -> pd.DataFrame:
             best = int(np.argmax(choice_scores(fitted_on, folds)))
         except MapsError as error:
             raise MapsError(
-                f"what fold {fold} leaves to fit on cannot be split again to choose by: {error}"
+                f"The training clips of fold {fold} cannot be split again for selection: {error}"
             ) from error
         each = np.eye(len(found.layers))
         layer = int(np.argmax(areas(fitted_on, each, layers=True).mean(axis=0)))

@@ -1,4 +1,4 @@
-"""`layer_lags`: by how many milliseconds maps come after, or before, the sounds they show."""
+"""`layer_lags`: measure the time lag between maps and sounds in milliseconds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from attnviz.alignment.result import Alignment
 from attnviz.arguments import public
 from attnviz.errors import MapsError
 
-_STEPS_A_COLUMN = 16  # shifts tried; the peak between them is that of a parabola
+_STEPS_A_COLUMN = 16  # shifts per column; the peak is interpolated by a parabola
 COLUMNS = ("readout", "column_ms", "lag_ms", "low", "high", "correlation", "correlation_at_0", "peaked",
            "phrases", "sources")  # fmt: skip
 
@@ -24,70 +24,68 @@ COLUMNS = ("readout", "column_ms", "lag_ms", "low", "high", "correlation", "corr
 def layer_lags(
     results: Iterable[Alignment], *, max_lag: float = 1.0, n_resamples: int = 1000, seed: int = 0
 ) -> pd.DataFrame:
-    """Measure the time lag of layers: the shift of the true activity at which curves correlate with it best.
+    """Measure the time lag of layers: the shift of the activity that maximises its correlation with the curves.
 
-    Strided convolutions may move a level's centre by part of a column. That is far below a column's width, and is
-    found nevertheless: the *activity* is shifted, which is known exactly, and not the curve, which is known at its
-    columns alone; and many phrases, whose onsets lie anywhere within a column, are averaged before the peak is
-    looked for.
+    Strided convolutions may shift the centre of a level by a fraction of a column. Lags far below the column width
+    can be measured, because the *activity*, which is known exactly, is shifted instead of the curve, and because
+    the correlation is averaged over many phrases with onsets at arbitrary positions within a column.
 
     Parameters
     ----------
     results : iterable of Alignment
-        One a readout: for each layer ``Alignment.concat(align(m, e, readout=layer) for m, e in clips)``. The
-        events have to be exact, as those of composed scenes are; annotations by ear are not, to a tenth of a
-        second.
+        One result per readout: for each layer ``Alignment.concat(align(m, e, readout=layer) for m, e in clips)``.
+        The events must be exact, as for composed scenes; manual annotations are only accurate to about 0.1 s.
     max_lag : float
-        Largest shift tried, either way, in seconds.
+        Maximum shift in either direction, in seconds.
     n_resamples : int
-        Bootstrap resamples of source recordings (of clips, for phrases whose events name no source).
+        Number of bootstrap resamples of source recordings (or of clips, for events without a source).
     seed : int
-        Of the bootstrap.
+        Seed of the bootstrap.
 
     Returns
     -------
     pandas.DataFrame
-        A row a readout: ``readout``, ``column_ms``, ``lag_ms`` (above 0: the map comes after the sound), ``low``
-        and ``high`` (95 % interval over the resamples with a peak), ``correlation`` and ``correlation_at_0`` (mean
-        of the phrases' Pearson correlations at the lag, and without shift), ``peaked`` (share of resamples with a
-        peak), ``phrases``, ``sources``. There is no peak, and the lag is NaN, where the highest correlation is not
-        above 0 or stands at the largest shift; a lag where the correlation is low says little.
+        One row per readout: ``readout``, ``column_ms``, ``lag_ms`` (positive if the map is later than the sound),
+        ``low`` and ``high`` (95 % interval over the resamples with a peak), ``correlation`` and
+        ``correlation_at_0`` (mean Pearson correlation over phrases at the lag and without a shift), ``peaked``
+        (fraction of resamples with a peak), ``phrases``, ``sources``. If the maximum correlation is not positive
+        or is at the largest shift, there is no peak, and the lag is NaN. Lags with low correlation are unreliable.
 
     Raises
     ------
     MapsError
-        `max_lag` is not above 0, `n_resamples` is not a whole number of at least 1, or a result holds maps of
-        columns of different widths.
+        If `max_lag` is not positive, `n_resamples` is not a whole number of at least 1, or a result has maps of
+        different column widths.
 
     Notes
     -----
-    The correlations of each phrase's curve with its activity, shifted by sixteenths of a column, are averaged over
-    phrases; a parabola through the highest value and its neighbours gives the peak. Outside the clip nothing
-    sounds. A map that is blurred alike to both sides has no lag.
+    The correlations of each curve with its activity, shifted in steps of 1/16 column, are averaged over phrases.
+    The peak is interpolated by a parabola through the maximum and its neighbours. There is no sound outside the
+    clip. A map that is blurred symmetrically has no lag.
 
     Examples
     --------
     ``layer_lags(Alignment.concat(align(m, e, readout=layer) for m, e in clips) for layer in clips[0][0].layers)``
     """
     if not (isinstance(max_lag, int | float) and 0 < max_lag < float("inf")):
-        raise MapsError(f"max_lag is {max_lag!r}; seconds above 0 are needed.")
+        raise MapsError(f"max_lag is {max_lag!r}; it must be above 0 seconds.")
     if not isinstance(n_resamples, int | np.integer) or isinstance(n_resamples, bool) or n_resamples < 1:
-        raise MapsError(f"n_resamples is {n_resamples!r}; a whole number from 1 is needed.")
+        raise MapsError(f"n_resamples is {n_resamples!r}; it must be a whole number of at least 1.")
     rows = [_row(result, float(max_lag), int(n_resamples), seed) for result in results]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def shifted_shares(times: np.ndarray, shifts: np.ndarray, columns: int, column_seconds: float) -> np.ndarray:
-    """Return which share of each column events cover once they are moved.
+    """Return the fraction of each column that shifted events cover.
 
     Parameters
     ----------
     times : numpy.ndarray, shape (events, 2)
-        Onsets and offsets in seconds, ascending, without contact.
+        Onsets and offsets in seconds, ascending and disjoint.
     shifts : numpy.ndarray, shape (shifts,)
-        Seconds.
+        Shifts in seconds.
     columns : int
-        From 0 s on.
+        Number of columns, from 0 s.
     column_seconds : float
 
     Returns
@@ -98,7 +96,7 @@ def shifted_shares(times: np.ndarray, shifts: np.ndarray, columns: int, column_s
     knots = times.ravel()
     lengths = times[:, 1] - times[:, 0]
     before = np.concatenate([[0.0], np.cumsum(lengths)])
-    covered = np.column_stack([before[:-1], before[1:]]).ravel()  # seconds of sound until each onset and offset
+    covered = np.column_stack([before[:-1], before[1:]]).ravel()  # seconds of sound before each onset and offset
     edges = np.arange(columns + 1) * column_seconds
     until = np.interp(edges[None] - shifts[:, None], knots, covered)
     return np.clip(np.round(np.diff(until, axis=1) / column_seconds, 12), 0.0, 1.0)
@@ -113,8 +111,8 @@ def _row(result: Alignment, max_lag: float, n_resamples: int, seed: int) -> dict
     if len(widths) > 1:
         named = ", ".join(f"{1e3 * width:g}" for width in widths)
         raise MapsError(
-            f"the phrases of the readout {result.readout!r} have columns of {named} ms; a lag is of columns of "
-            "one width. Were maps of several models pooled?"
+            f"The phrases of the readout {result.readout!r} have columns of {named} ms; a lag needs a single "
+            "column width. Were maps of several models pooled?"
         )
     step = widths[0] / _STEPS_A_COLUMN
     reach = max(1, round(max_lag / step))
@@ -141,21 +139,21 @@ def _row(result: Alignment, max_lag: float, n_resamples: int, seed: int) -> dict
 
 
 def _correlations(phrase: AlignedPhrase, shifts: np.ndarray) -> np.ndarray:
-    """Return the correlation of a phrase's curve with its activity at each shift; NaN where one is constant."""
+    """Return the correlation of a phrase's curve with its activity at each shift; NaN if one is constant."""
     curve = standardized(phrase.curves[MAP][0][None].astype(np.float64))
     shares = shifted_shares(phrase.events.times, shifts, len(phrase.share), phrase.column_seconds)
     return product(np.broadcast_to(curve, shares.shape), standardized(shares))
 
 
 def peaks(rows: np.ndarray, shifts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return shift and height of the highest value of each row, between the shifts; NaN where there is no peak.
+    """Return the interpolated position and height of the maximum of each row; NaN if there is no peak.
 
     Parameters
     ----------
     rows : numpy.ndarray, shape (rows, shifts)
-        NaN counts as no value.
+        NaN values are ignored.
     shifts : numpy.ndarray, shape (shifts,)
-        Evenly spaced.
+        Evenly spaced shifts.
     """
     filled = np.where(np.isnan(rows), -np.inf, rows)
     top = filled.argmax(axis=1)

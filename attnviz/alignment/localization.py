@@ -1,4 +1,4 @@
-"""Scores of where a map points: in time, at the onset, and in time and frequency."""
+"""Scores of localization: in time, at the onset, and in time and frequency."""
 
 from __future__ import annotations
 
@@ -11,26 +11,25 @@ from attnviz.errors import MapsError
 
 @public
 def pointing(*, curves: np.ndarray, active: np.ndarray) -> np.ndarray:
-    """Play the pointing game in time: say whether the sound is there in the column of the highest value.
+    """Compute the pointing game in time: whether the maximum of the curve is in an active column.
 
     Parameters
     ----------
     curves : array-like, shape (..., columns)
-        Finite; columns of padding are left out.
+        Finite values without columns of padding.
     active : array-like of bool, shape (..., columns)
-        Whether the sound is there.
+        Whether the sound is present.
 
     Returns
     -------
     numpy.ndarray
-        ``(...)`` float64: 1 for a hit, 0 for a miss. Of several highest columns, the share that hits, so that a
-        constant curve scores the share of active columns, which is chance. NaN where the sound is never there,
-        or always.
+        ``(...)`` float64: 1 for a hit, 0 for a miss. With several maxima, the fraction of hits, so the score of a
+        constant curve is the fraction of active columns, which is chance. NaN if no or every column is active.
 
     Raises
     ------
     MapsError
-        Shapes differ, values are not finite, or `active` holds shares.
+        If shapes differ, values are not finite, or `active` contains fractions.
 
     Examples
     --------
@@ -42,7 +41,7 @@ def pointing(*, curves: np.ndarray, active: np.ndarray) -> np.ndarray:
 
 
 def pointing_of(rows: np.ndarray, active: np.ndarray) -> np.ndarray:
-    """Return the share of each row's highest columns that are active."""
+    """Return the fraction of active columns among the maxima of each row."""
     highest = rows == rows.max(axis=1, keepdims=True)
     hits = (highest & active).sum(axis=1) / highest.sum(axis=1)
     return np.where(is_mixed(active), hits, np.nan)
@@ -50,29 +49,29 @@ def pointing_of(rows: np.ndarray, active: np.ndarray) -> np.ndarray:
 
 @public
 def onset_error(*, curves: np.ndarray, onsets: np.ndarray, column_seconds: float | np.ndarray) -> np.ndarray:
-    """Return by how many seconds each curve rises too late (above 0) or too early (below 0).
+    """Compute the onset error of each curve in seconds; positive if the curve rises too late.
 
-    A curve's onset is the left edge of its first column at or above the middle of its range,
-    ``(lowest + highest) / 2``. The true one is the phrase's first event's. Later events do not count.
+    The onset of a curve is the left edge of its first column that reaches the middle of its range,
+    ``(minimum + maximum) / 2``. The true onset is that of the first event of the phrase.
 
     Parameters
     ----------
     curves : array-like, shape (..., columns)
-        Finite, the first column at 0 s; columns of padding are left out.
+        Finite values without columns of padding; the first column is at 0 s.
     onsets : array-like, shape (...)
-        True onsets in seconds; NaN where there is none.
+        True onsets in seconds; NaN if there is none.
     column_seconds : float or array-like, shape (...)
-        Width of a column in seconds: no error can be known better.
+        Width of a column in seconds, which limits the resolution.
 
     Returns
     -------
     numpy.ndarray
-        ``(...)`` float64 seconds; NaN where the curve is the same everywhere, or there is no onset.
+        ``(...)`` float64 seconds; NaN if the curve is constant or there is no onset.
 
     Raises
     ------
     MapsError
-        Shapes differ, or values are not finite.
+        If shapes differ or values are not finite.
 
     Examples
     --------
@@ -83,8 +82,8 @@ def onset_error(*, curves: np.ndarray, onsets: np.ndarray, column_seconds: float
     shape = np.shape(curves)[:-1]
     if np.shape(onsets) != shape or np.shape(column_seconds) not in ((), shape):
         raise MapsError(
-            f"Curves of shape {np.shape(curves)} need onsets of shape {shape}, and one column width or as many; "
-            f"the shapes are {np.shape(onsets)} and {np.shape(column_seconds)}."
+            f"Curves of shape {np.shape(curves)} need onsets of shape {shape} and column widths that are a scalar "
+            f"or of the same shape; the shapes are {np.shape(onsets)} and {np.shape(column_seconds)}."
         )
     width = np.broadcast_to(np.asarray(column_seconds, dtype=np.float64), shape).reshape(-1)
     return back(onset_error_of(rows, np.asarray(onsets, dtype=np.float64).reshape(-1), width), curves)
@@ -99,32 +98,31 @@ def onset_error_of(rows: np.ndarray, onsets: np.ndarray, column_seconds: np.ndar
 
 @public
 def mask_iou(*, heat: np.ndarray, mask: np.ndarray) -> float:
-    """Return the intersection over union of a heat map's highest cells with a mask in time and frequency.
+    """Compute the intersection over union of the highest cells of a heat map with a time-frequency mask.
 
-    As many cells are taken as the mask has, so no threshold has to be chosen. Of cells with equal values at
-    the limit each is taken in part: a constant map takes every cell by the mask's share, and scores what chance
-    does.
+    The number of selected cells equals that of the mask, so no threshold is needed. Ties at the limit are selected
+    in part, so the score of a constant map is the chance level.
 
     Parameters
     ----------
     heat : array-like, shape (rows, columns)
-        Finite; columns of padding are left out.
+        Finite values without columns of padding.
     mask : array-like of bool, shape (rows, columns)
-        Cells in which the sound is.
+        Cells that belong to the sound.
 
     Returns
     -------
     float
-        In [0, 1]; NaN where the mask holds no cell, or every cell.
+        In [0, 1]; NaN if the mask contains no cell or every cell.
 
     Raises
     ------
     MapsError
-        Shapes differ, values are not finite, or the mask holds shares.
+        If shapes differ, values are not finite, or the mask contains fractions.
 
     Examples
     --------
-    >>> mask_iou(heat=[[0.9, 0.1], [0.8, 0.2]], mask=[[1, 1], [0, 0]])  # one of three
+    >>> mask_iou(heat=[[0.9, 0.1], [0.8, 0.2]], mask=[[1, 1], [0, 0]])  # one cell of three
     0.3333333333333333
     """
     values, inside = as_rows("The heat map", heat).ravel(), as_active(mask, heat).ravel()

@@ -1,23 +1,23 @@
-"""The methods that are scored beside each other: the map, and the controls made of what the phrases hold.
+"""The methods that are scored: the map, and controls computed from the phrases.
 
 ============  ======================================================================================
 method        curve
 ============  ======================================================================================
-map           the phrase's own activation
-constant      the same value everywhere
+map           activation of the phrase
+constant      constant value
 energy        log energy of the spectrogram, summed over bands
-reversed      the map backwards in time, padding left where it is; of a map that is right it may score below
-              chance, since what is early becomes late
-other_clip    the map of a word of another clip of the pool, drawn at random, brought to these columns
-order         the mean activity of other clips' phrases at the same place in the text (the first of two phrases,
-              the second, ...), stretched to this clip: when the k-th sound of a caption is there, whatever it is
+reversed      the map reversed in time, without padding; for a correct map it may score below chance, since early
+              becomes late
+other_clip    map of a random word of another clip of the pool, resampled to these columns
+order         mean activity of other clips' phrases at the same position in the text (first of two phrases, second,
+              ...), resampled to this clip: when the k-th sound of a caption usually occurs
 ============  ======================================================================================
 
-``other_clip`` and ``order`` need a second clip. A phrase that stands where none of the other clips has one (the
-third, where they have two) has no ``order``.
+``other_clip`` and ``order`` need at least two clips. ``order`` is undefined for a phrase at a position that no
+other clip has (such as a third phrase if all others have two).
 
-Beside these stand the controls that were given by name. Shuffling the words of one clip is no control: with "X,
-then Y" the shuffled map is simply that of the other sound.
+Further controls are given by name. Shuffling the words of a clip is not a control: with "X, then Y" the shuffled
+map is that of the other sound.
 """
 
 from __future__ import annotations
@@ -37,27 +37,27 @@ _OF_POOLS = (OTHER_CLIP, ORDER)
 
 
 def method_names(phrases: Sequence[AlignedPhrase]) -> list[str]:
-    """List the methods of a pool: map, built-in controls, given ones. Those of other clips need a second clip."""
+    """List the methods of a pool: map, built-in controls (some need two clips) and given controls."""
     several = len({phrase.events.clip for phrase in phrases}) > 1
     given = dict.fromkeys(name for phrase in phrases for name in phrase.curves if name != MAP)
     return [*(name for name in BUILT_IN if several or name not in _OF_POOLS), *given]
 
 
 def other_phrases(phrases: Sequence[AlignedPhrase], seed: int) -> np.ndarray:
-    """Draw for each phrase one of another clip, evenly; returns their indices.
+    """Draw a random phrase of another clip for each phrase, and return the indices.
 
-    Every phrase needs one: two clips at least.
+    At least two clips are needed.
     """
     clips = np.array([phrase.events.clip for phrase in phrases])
     order = np.argsort(clips, kind="stable")
     starts = np.searchsorted(clips[order], clips, side="left")
     own = np.searchsorted(clips[order], clips, side="right") - starts
     drawn = np.random.default_rng(seed).integers(len(phrases) - own)
-    return np.asarray(order[np.where(drawn >= starts, drawn + own, drawn)])  # passes over the clip's own phrases
+    return np.asarray(order[np.where(drawn >= starts, drawn + own, drawn)])  # skips phrases of the own clip
 
 
 def curves_of(phrases: Sequence[AlignedPhrase], method: str, others: np.ndarray) -> list[Draws]:
-    """Return each phrase's curves of one method; none where the method has none."""
+    """Return the curves of one method for each phrase; empty if the method is undefined."""
     if method == CONSTANT:
         return [(np.zeros_like(phrase.share),) for phrase in phrases]
     if method == ENERGY:
@@ -76,10 +76,10 @@ def curves_of(phrases: Sequence[AlignedPhrase], method: str, others: np.ndarray)
 
 
 def order_curves(phrases: Sequence[AlignedPhrase]) -> list[Draws]:
-    """Return when the phrases of other clips at each phrase's place in the text are there, on its columns.
+    """Return the mean activity of other clips' phrases at the same position in the text, on each phrase's columns.
 
-    Of the other clips' phrases, those of captions with as many phrases; where there is none, all at that place.
-    Phrases without events, and the same caption's phrases in other samples of the clip, are not among them.
+    Phrases of captions with the same number of phrases are used or, if there are none, all phrases at that
+    position. Phrases without events, and the same caption's phrases in other samples of the clip, are excluded.
     """
     places = _places(phrases)
     clips = np.array([phrase.events.clip for phrase in phrases])
@@ -97,7 +97,7 @@ def order_curves(phrases: Sequence[AlignedPhrase]) -> list[Draws]:
 
 
 def _places(phrases: Sequence[AlignedPhrase]) -> np.ndarray:
-    """Return which phrase of its caption each is, and of how many, ``(phrases, 2)`` int."""
+    """Return the position of each phrase and the number of phrases in its caption, ``(phrases, 2)`` int."""
     spans: dict[tuple[str, int], set[tuple[int, int]]] = {}
     for phrase in phrases:
         spans.setdefault((phrase.events.clip, phrase.sample), set()).add(phrase.events.span)
@@ -107,7 +107,7 @@ def _places(phrases: Sequence[AlignedPhrase]) -> np.ndarray:
 
 
 def heats_of(phrases: Sequence[AlignedPhrase], method: str, others: np.ndarray, index: int) -> Draws:
-    """Return the heat maps of one method for a phrase whose mask is known; none where the method has none."""
+    """Return the heat maps of one method for a phrase with a mask; empty if the method is undefined."""
     phrase = phrases[index]
     if method == CONSTANT:
         return tuple(np.zeros_like(heat) for heat in phrase.heats.get(MAP, ()))

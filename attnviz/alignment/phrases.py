@@ -1,4 +1,4 @@
-"""The phrases of a caption that events name, and what is known of each: its truth and its curves."""
+"""The phrases of a caption that events name, with their activity and curves."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from attnviz.text.sounds import find_label
 from attnviz.text.words import split_words
 
 ACTIVE_SHARE = 0.5
-"""A column is active where events cover at least this share of it."""
+"""Minimum fraction of an active column that events cover."""
 
 Draws = tuple[np.ndarray, ...]
-"""Maps of one method: one, or one a draw, such as the seeds of randomized weights."""
+"""Maps of one method: a single one, or one per draw, such as seeds of randomized weights."""
 
 
 @dataclass(frozen=True)
@@ -31,19 +31,20 @@ class PhraseEvents:
     Attributes
     ----------
     clip, label : str
-        As the event table has them.
+        As in the event table.
     span : (int, int)
         Characters of the phrase in the caption.
     source : str or None
-        Source recording; None where the events name none.
+        Source recording, or None if the events have no source.
     times : numpy.ndarray, float64, shape (events, 2)
-        Onsets and offsets in seconds, ascending, without contact.
+        Onsets and offsets in seconds, ascending and disjoint.
     bands : numpy.ndarray, float64, shape (rows, 4), or None
-        Onset, offset, low and high of each lasting event; None where one has no band.
+        Onset, offset, low and high of each event of non-zero length, or None if one has no band.
     zero_length, clipped : int
-        Events that were not scored for their length, and those cut at the end of the clip.
+        Number of events of zero length, which are not scored, and of events cut at the end of the clip.
     sound_class : str
-        What the column ``class`` of the events says; several are joined by commas, and without it it is empty.
+        Value of the column ``class`` of the events; several are joined by commas. Empty if there is no such
+        column.
     """
 
     clip: str
@@ -59,31 +60,31 @@ class PhraseEvents:
 
 @dataclass(frozen=True, eq=False)
 class AlignedPhrase:
-    """One phrase of one clip: when its sound is there, and the curves that are scored against it.
+    """A phrase of a clip: the activity of its sound and the curves to score.
 
-    Columns of padding are left out everywhere.
+    All arrays exclude columns of padding.
 
     Attributes
     ----------
     events : PhraseEvents
     sample : int
-        Which of the prompt's samples (seeds) the maps are of.
+        Index of the prompt's sample (seed).
     seconds : float
-        Length of the clip's audio.
+        Duration of the clip.
     column_seconds : float
         Width of a column.
     share : numpy.ndarray, float64, shape (columns,)
-        Share of each column that events cover.
+        Fraction of each column that events cover.
     curves : mapping of str to tuple of numpy.ndarray (columns,)
-        Method -> its curves: ``"map"`` and the controls made of other maps.
+        Curves of each method: ``"map"`` and the controls from other maps.
     energy : numpy.ndarray, shape (columns,), or None
-        Energy envelope; None where no spectrogram travels with the maps.
+        Energy envelope, or None if the maps have no spectrogram.
     mask : numpy.ndarray of bool, shape (rows, columns), or None
-        Cells in which the sound is, where that is known.
+        Cells that belong to the sound, if known.
     seeds : mapping of str to int
-        How many maps each given control has: of weight seeds, say. Each makes as many draws as the others.
+        Number of maps of each given control, such as weight seeds. Each has the same number of draws.
     heats : mapping of str to tuple of numpy.ndarray (rows, columns)
-        Heat maps behind `curves`, and the spectrogram as ``"energy"``; kept only where there is a mask.
+        Heat maps of `curves`, and the spectrogram as ``"energy"``; only stored if there is a mask.
     """
 
     events: PhraseEvents
@@ -99,17 +100,17 @@ class AlignedPhrase:
 
     @property
     def active(self) -> np.ndarray:
-        """Whether the sound is there: events cover at least half of the column."""
+        """Whether events cover at least half of each column."""
         return self.share >= ACTIVE_SHARE
 
     @property
     def onset(self) -> float:
-        """Onset of the first event, in seconds; NaN without events."""
+        """Onset of the first event in seconds, or NaN if there are no events."""
         return float(self.events.times[0, 0]) if len(self.events.times) else float("nan")
 
     @property
     def undefined(self) -> str:
-        """Why the phrase cannot be scored; empty where it can."""
+        """Reason why the phrase cannot be scored; empty if it can."""
         if not len(self.events.times):
             return "zero-length events only" if self.events.zero_length else "silent in the clip"
         if self.active.all():
@@ -118,31 +119,31 @@ class AlignedPhrase:
 
 
 def phrase_events(events: pd.DataFrame | Heard, caption: str, seconds: float) -> list[PhraseEvents]:
-    """Find the phrases of one clip's caption that events name, in the caption's order.
+    """Find the phrases of a caption that events name, in the order of the caption.
 
     Parameters
     ----------
     events : pandas.DataFrame or Heard
-        An event table of one clip, or what was heard in it. A row with a label and no times is a phrase that is
-        silent.
+        Event table of one clip, or sounds detected in it. A row with a label and no times is a silent phrase.
     caption : str
         The caption.
     seconds : float
-        Length of the audio.
+        Duration of the audio.
 
     Raises
     ------
     EventsError
-        It is no event table, is of several clips or of other captions alone, passes the end of the clip by over
-        50 ms, or names several source recordings for one phrase.
+        If `events` is not an event table, has several clips or only other captions, exceeds the end of the clip by
+        more than 50 ms, or has several source recordings for one phrase.
     PromptError
-        A label without a span is not in the caption exactly once, as a phrase or as a class that it names.
+        If a label without a span does not occur exactly once in the caption, as a phrase or as the name of a
+        class.
     """
     table = events_of(events, caption)
     clips = sorted(set(table["clip"]))
     if len(clips) > 1:
         raise EventsError(
-            f"the events are of {len(clips)} clips, {quoted(clips)}; maps are of one. Pick its rows, "
+            f"The events have {len(clips)} clips, {quoted(clips)}, but maps are of one clip. Select its rows, "
             f"events[events['clip'] == {clips[0]!r}], and pool the results with Alignment.concat."
         )
     named = table[(table["label"] != "") | table["onset"].notna()]
@@ -158,18 +159,18 @@ def _span_of(label: str, caption: str, clip: str) -> tuple[int, int]:
     spans = find_label(caption, label)
     if len(spans) == 1:
         return spans[0]
-    where = f"the event {label!r} of clip {clip!r}"
+    where = f"The event {label!r} of clip {clip!r}"
     if spans:
         places = ", ".join(f"{caption[start:end]!r} at {start}:{end}" for start, end in spans)
         raise PromptError(
-            f"{where} stands {len(spans)} times in the caption {caption!r}: {places}. Say which one is meant with "
+            f"{where} occurs {len(spans)} times in the caption {caption!r}: {places}. Select one occurrence with "
             "the column span, (start, end)."
         )
     words = ", ".join(word.text for word in split_words(caption))
     raise PromptError(
-        f"{where} is not in the caption {caption!r}, as a phrase or as a class that it names; its words are: "
-        f"{words}. Rename the label to the caption's own words, or "
-        "give their characters in the column span, (start, end)."
+        f"{where} is not in the caption {caption!r}, neither as a phrase nor as a class; the words of the caption "
+        f"are {words}. Rename the label to words of the caption, or give their characters in the column span, "
+        "(start, end)."
     )
 
 
@@ -179,9 +180,9 @@ def _of_rows(rows: pd.DataFrame, span: tuple[int, int], seconds: float) -> Phras
     timed = ~np.isnan(times[:, 0])
     if (times[timed, 1] > seconds + PAST_THE_END).any():
         raise EventsError(
-            f"an event of {label!r} in clip {clip!r} ends at {times[timed, 1].max():g} s; the audio ends at "
-            f"{seconds:g} s, and at most {PAST_THE_END:g} s more are clipped. Are the times in seconds, and are "
-            "the events and the maps of the same clip?"
+            f"An event of {label!r} in clip {clip!r} ends at {times[timed, 1].max():g} s, but the audio ends at "
+            f"{seconds:g} s (tolerance {PAST_THE_END:g} s). Are the times in seconds, and are the events and maps "
+            "of the same clip?"
         )
     clipped = int((times[timed, 1] > seconds).sum())
     times = np.minimum(times, seconds)
@@ -208,7 +209,7 @@ def _source(rows: pd.DataFrame, label: str, clip: str) -> str | None:
     sources = sorted({str(source) for source in rows["source"] if not (pd.isna(source) or source == "")})
     if len(sources) > 1:
         raise EventsError(
-            f"the events of {label!r} in clip {clip!r} come from {len(sources)} source recordings, "
-            f"{quoted(sources)}; a phrase has one. Join their names where the phrase is a mix of several."
+            f"The events of {label!r} in clip {clip!r} come from {len(sources)} source recordings, "
+            f"{quoted(sources)}, but a phrase has one. Join their names if the phrase is a mixture."
         )
     return sources[0] if sources else None

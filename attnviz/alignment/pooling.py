@@ -1,4 +1,4 @@
-"""A pool of phrases: mean scores with intervals, controls compared with the map, and what chance would score."""
+"""Pool phrases: mean scores with intervals, comparisons with controls, and permutation tests against chance."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ from attnviz.alignment.reading import MAP
 from attnviz.alignment.scoring import SCORES, Score
 
 ALL_SCORES = {**SCORES, **dict.fromkeys(DETECTION, Score("higher"))}
-"""Scores of a phrase, then those of a pool as a whole."""
+"""Scores of phrases, followed by scores of a whole pool."""
 
 __all__ = ["ALL_SCORES", "BETTER", "FEWEST_SOURCES", "NEITHER", "TOO_FEW", "WORSE", "Pooled", "pool"]
 
-_DECIMALS = 12  # an interval that ends at 0 but for rounding holds 0
+_DECIMALS = 12  # an interval that ends at 0 up to rounding contains 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,19 +47,20 @@ class Pooled:
     Attributes
     ----------
     scores : pandas.DataFrame
-        A row a method and score: ``method``, ``score``, ``value`` (mean over phrases, each the mean of its draws),
-        ``low`` and ``high`` (95 % bootstrap interval over source recordings and clips), ``phrases`` and
+        One row per method and score: ``method``, ``score``, ``value`` (mean over phrases, each the mean of its
+        draws), ``low`` and ``high`` (95 % bootstrap interval over source recordings and clips), ``phrases`` and
         ``sources`` with a defined value, ``permutation_low`` and ``permutation_high`` (see
-        `attnviz.alignment.exchange`), ``permuted`` (what was: "clips", or "seeds" of a control's maps),
-        ``exchanged`` (mean score of maps exchanged between clips), ``chance`` (0.5 or 0; for the scores that
-        depend on how long the sounds are, what the constant map scores: noise has an average precision a little
-        above that), ``at_chance`` (whether the permutation interval holds `chance`; missing where there is none).
+        `attnviz.alignment.exchange`), ``permuted`` (what was permuted: "clips", or "seeds" of a control),
+        ``exchanged`` (mean score of maps exchanged between clips), ``chance`` (0.5 or 0; for scores that depend on
+        the duration of the sounds, the score of the constant map; the average precision of noise is slightly
+        higher), ``at_chance`` (whether the permutation interval contains `chance`; missing if there is no
+        interval).
     differences : pandas.DataFrame
-        A row a score and control: ``score``, ``control``, ``value`` (mean of map minus control over the phrases
-        that both are defined for), ``low``, ``high``, ``phrases``, ``sources``, ``p`` (two-sided, by the
-        bootstrap), ``p_adjusted`` (by Benjamini and Hochberg over all rows that can be judged), ``verdict``: of
-        the map, "better" or "worse" only where the interval excludes 0, the adjusted p-value is at most 0.05, and
-        there are six sources and clips or more.
+        One row per score and control: ``score``, ``control``, ``value`` (mean of map minus control over phrases
+        with both), ``low``, ``high``, ``phrases``, ``sources``, ``p`` (two-sided bootstrap p-value),
+        ``p_adjusted`` (Benjamini-Hochberg over all rows with a p-value), ``verdict`` on the map: "better" or
+        "worse" if the interval excludes 0, the adjusted p-value is at most 0.05, and there are at least six
+        sources and clips.
     """
 
     scores: pd.DataFrame
@@ -67,7 +68,7 @@ class Pooled:
 
     @property
     def comparisons(self) -> int:
-        """How many comparisons with controls were judged together."""
+        """Number of comparisons with controls that were tested together."""
         return int(self.differences["p"].notna().sum()) if len(self.differences) else 0
 
 
@@ -87,11 +88,11 @@ def pool(
     ----------
     phrases : sequence of AlignedPhrase
     table : pandas.DataFrame
-        Their score table.
+        Score table of the phrases.
     units : numpy.ndarray of int, shape (phrases,)
-        Source recording of each phrase.
+        Index of the source recording of each phrase.
     clips : numpy.ndarray of int, shape (phrases,)
-        Clip of each phrase.
+        Index of the clip of each phrase.
     n_resamples, n_permutations, seed : int
     """
     methods = method_names(phrases)
@@ -111,7 +112,7 @@ def pool(
         flipped = np.empty((0, len(EXCHANGED)))
         if any(method in phrase.seeds for phrase in kept) or not len(donors):
             flipped = flipped_means(_seed_means(table, method, phrases), n_permutations, seed)
-        if len(flipped):  # one network reads all clips alike: its luck is of the seed, not of the clip
+        if len(flipped):  # seeds differ, not clips: one network is used for all clips
             _add_permutation(means, flipped, "seeds")
         elif len(donors):
             _add_permutation(means, exchanged_means(kept, curves, donors), "clips")
@@ -124,7 +125,7 @@ def pool(
 
 
 def _phrase_means(table: pd.DataFrame, method: str, count: int) -> np.ndarray:
-    """Return ``(phrases, scores)`` of one method, the mean of each phrase's draws."""
+    """Return the scores of one method, averaged over draws, ``(phrases, scores)``."""
     means = table[table["method"] == method].groupby("phrase")[[*SCORES]].mean()
     return means.reindex(range(count)).to_numpy(dtype=np.float64)
 
@@ -196,7 +197,7 @@ def _difference_rows(control: str, values: np.ndarray, bootstrap: Bootstrap) -> 
 def _detection_differences(
     control: str, own: DetectionScores, other: DetectionScores, bootstrap: Bootstrap
 ) -> list[dict[str, object]]:
-    both = own.phrases == other.phrases and own.phrases > 0  # else they are of different phrases: no pair
+    both = own.phrases == other.phrases and own.phrases > 0  # otherwise the phrases differ and cannot be paired
     gap = own.replicates - other.replicates if both else np.full_like(own.replicates, np.nan)
     phrases, (sources, clusters) = (own.phrases, _of_all(bootstrap)) if both else (0, (0, 0))
     low, high = interval(gap, np.full(len(DETECTION), clusters))
@@ -209,7 +210,7 @@ def _detection_differences(
 
 
 def _of_all(bootstrap: Bootstrap) -> tuple[int, int]:
-    """Return the number of sources, and of the fewer of sources and clips that are drawn."""
+    """Return the number of sources, and the number of resampled clusters."""
     return len(np.unique(bootstrap.units)), min(len(np.unique(way)) for way in bootstrap.ways)
 
 
@@ -230,7 +231,7 @@ def _difference(
 
 
 def _judged(rows: pd.DataFrame) -> pd.DataFrame:
-    """Add the p-values adjusted over all rows, and the verdicts that they leave."""
+    """Add p-values adjusted over all rows, and verdicts."""
     if not len(rows):
         return rows
     lower = np.array([ALL_SCORES[score].direction == "lower" for score in rows["score"]])
@@ -242,7 +243,7 @@ def _judged(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _with_chance(scores: pd.DataFrame) -> pd.DataFrame:
-    """Add the level of chance, and whether the permutation interval holds it."""
+    """Add the chance level, and whether the permutation interval contains it."""
     constant = scores[scores["method"] == CONSTANT].set_index("score")["value"]
     known = {score: of.chance for score, of in ALL_SCORES.items()}
     scores["chance"] = [

@@ -1,4 +1,4 @@
-"""`profile`: when in the denoising, in which layer and in which head a word finds its sound."""
+"""`profile`: score the maps of each denoising step, layer and head."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from attnviz.maps.readouts import pool_tokens, resample
 from attnviz.maps.weighing import LayerReading
 
 MEAN = "mean"
-"""Name of the readout over all layers, where a layer's name stands."""
+"""Name of the readout over all layers in the column ``layer``."""
 
 PROFILED = ("roc_auc", "pearson", "spearman", "partial")
-"""Scores of a profile: those whose level of chance is known beforehand."""
+"""Scores of a profile, which are those with a known chance level."""
 
 CELL = ("layer", "column_ms", "step", "timestep", "head")
-"""Columns that say which map was scored."""
+"""Columns that identify the map."""
 
 AVERAGED = -1
-"""Stands for a step or head where the mean over them was scored."""
+"""Value of ``step`` or ``head`` for the mean over them."""
 
 _Block = tuple[list[int], list[int], np.ndarray]  # steps, heads, and their maps (steps, heads, rows, columns)
 
@@ -39,48 +39,49 @@ _Block = tuple[list[int], list[int], np.ndarray]  # steps, heads, and their maps
 def profile(
     maps: AttentionMaps, events: pd.DataFrame, *, prompt_index: int = 0, sample: int = 0, pool: str = "mean"
 ) -> pd.DataFrame:
-    """Score every layer, denoiser call and head of a prompt's maps against events.
+    """Score every layer, denoiser call and head of the maps of a prompt against events.
 
-    A step whose maps score above chance is one at which the word has found its place. Each layer is scored on its
-    own columns, as `attnviz.align` does with the layer as its readout; beside the layers stands ``"mean"``.
+    The steps with scores above chance are those at which a word has found its sound. Each layer is scored on its
+    own columns, as by `attnviz.align` with the layer as readout. The readout ``"mean"`` over all layers is
+    included.
 
     Parameters
     ----------
     maps : AttentionMaps
-        Made with ``keep=("step", "head")``; of an axis that was summed out, the mean alone is scored.
+        Maps made with ``keep=("step", "head")``. If an axis was not kept, only its mean is scored.
     events : pandas.DataFrame
-        Event table of that clip, as for `attnviz.align`. For generated audio, what `attnviz.listen` heard.
+        Event table of that clip, as for `attnviz.align`. For generated audio, use `attnviz.listen`.
     prompt_index, sample : int
-        Which prompt, and which of its samples (images), both from 0.
+        Indices, from 0, of the prompt and of its sample (image).
     pool : str
-        How a phrase's tokens become one map, as for `AttentionMaps.heatmap`.
+        Method to combine the tokens of a phrase; see `AttentionMaps.heatmap`.
 
     Returns
     -------
     pandas.DataFrame
-        A row for each phrase, layer, step and head, and for the means over steps, over heads, and over both:
-        ``clip``, ``image``, ``label``, ``class`` (of the events' column of that name, else empty), ``start``,
-        ``end``, ``source`` (empty where the events name none), ``undefined`` (why the phrase cannot be scored;
-        empty where it can), ``layer``, ``column_ms`` (width of a column), ``step`` and ``head`` (-1: their
-        mean), ``timestep`` (NaN: the mean over steps), then ``roc_auc``, ``pearson``, ``spearman`` and
-        ``partial`` (Pearson's, given the energy envelope), NaN where undefined. The readout ``"mean"`` has no
-        heads: layers' heads do not correspond.
+        One row per phrase, layer, step and head, including the means over steps, heads and both: ``clip``,
+        ``image``, ``label``, ``class`` (from the events, or empty), ``start``, ``end``, ``source`` (empty if the
+        events have none), ``undefined`` (reason why the phrase cannot be scored, or empty), ``layer``,
+        ``column_ms`` (width of a column), ``step`` and ``head`` (-1 for their mean), ``timestep`` (NaN for the
+        mean over steps), ``roc_auc``, ``pearson``, ``spearman`` and ``partial`` (Pearson's, given the energy
+        envelope), NaN if undefined. The readout ``"mean"`` has no heads, because the heads of different layers do
+        not correspond.
 
     Raises
     ------
     EventsError, PromptError, MapsError
-        As `attnviz.align`.
+        See `attnviz.align`.
 
     See Also
     --------
-    attnviz.alignment.pool_profile : means over many clips, with intervals. A profile of one seed is an anecdote.
+    attnviz.alignment.pool_profile : Average profiles over many clips, with intervals.
 
     Examples
     --------
     >>> from attnviz.alignment import pool_profile, profile
     >>> when = lambda profiles: pool_profile(profiles).query("score == 'roc_auc' and head == -1")
     """
-    maps.occurrences(prompt_index)  # refuses a prompt that is not there
+    maps.occurrences(prompt_index)  # raises if the prompt does not exist
     first = maps[maps.layers[0]]
     steps = first["step"].to_numpy().tolist() if "step" in first.dims else None
     tables = [
@@ -106,36 +107,35 @@ def pool_profile(
     Parameters
     ----------
     profiles : pandas.DataFrame
-        Profiles of many clips, joined: ``pd.concat(profile(m, e) for m, e in ...)``. Where the events name no
-        source the unit of the bootstrap is the clip: all seeds of one prompt, under one clip's name, are drawn
-        together.
+        Concatenated profiles of many clips: ``pd.concat(profile(m, e) for m, e in ...)``. If the events have no
+        source, the unit of the bootstrap is the clip: seeds of the same prompt and clip name are drawn together.
     by : str or sequence of str
-        Columns by whose values phrases are pooled apart, such as ``"class"``.
+        Columns that define groups, such as ``"class"``, which are pooled separately.
     n_resamples : int
     seed : int
-        Of the bootstrap.
+        Seed of the bootstrap.
 
     Returns
     -------
     pandas.DataFrame
-        A row for each group of `by`, layer, step, head and score: the columns of `by`, ``layer``,
-        ``column_ms``, ``step``, ``timestep``, ``head``,
-        ``score``, ``value`` (mean over phrases), ``low`` and ``high`` (95 %; NaN below two units), ``phrases`` and
-        ``sources`` with a defined value.
+        One row per group of `by`, layer, step, head and score: the columns of `by`, ``layer``, ``column_ms``,
+        ``step``, ``timestep``, ``head``, ``score``, ``value`` (mean over phrases), ``low`` and ``high`` (95 %
+        interval; NaN for fewer than two units), ``phrases`` and ``sources`` with a defined value.
 
     Raises
     ------
     MapsError
-        It is no profile, lacks a column of `by`, or a number is not a whole number of at least 1.
+        If the table is not a profile, lacks a column of `by`, or `n_resamples` is not a whole number of at least
+        1.
     """
     groups = [by] if isinstance(by, str) else list(dict.fromkeys(by))
     missing = [name for name in ("clip", "source", *CELL, *PROFILED, *groups) if name not in profiles.columns]
     if missing:
-        raise MapsError(f"the table lacks the columns {missing}; what attnviz.alignment.profile gives is needed.")
+        raise MapsError(f"The table lacks the columns {missing}; give the result of attnviz.alignment.profile.")
     if not isinstance(n_resamples, int | np.integer) or isinstance(n_resamples, bool) or n_resamples < 1:
-        raise MapsError(f"n_resamples is {n_resamples!r}; a whole number from 1 is needed.")
+        raise MapsError(f"n_resamples is {n_resamples!r}; it must be a whole number of at least 1.")
     if taken := [name for name in groups if name in (*CELL, *PROFILED)]:
-        raise MapsError(f"by names {taken}, and a profile is pooled by these, or of these, anyway.")
+        raise MapsError(f"by contains {taken}, which are already columns of the result.")
     if profiles.empty:
         return pd.DataFrame(columns=[*groups, *CELL, "score", "value", "low", "high", "phrases", "sources"])
     kept = [*groups, *CELL]
@@ -164,13 +164,13 @@ def pool_profile(
 
 
 def _distinct(units: np.ndarray, cells: np.ndarray, count: int) -> np.ndarray:
-    """Return how many different units each of `count` cells has."""
+    """Return the number of different units in each of `count` cells."""
     pairs = np.unique(np.column_stack([units, cells]), axis=0)
     return np.bincount(pairs[:, 1], minlength=count)
 
 
 def units_of(table: pd.DataFrame) -> pd.Series:
-    """Return the unit of the bootstrap of each row: its source recording, or else its clip."""
+    """Return the bootstrap unit of each row: its source recording, or otherwise its clip."""
     source = table["source"].fillna("").astype(str)
     return pd.Series(np.where(source != "", "source " + source, "clip " + table["clip"].astype(str)), table.index)
 
@@ -178,7 +178,7 @@ def units_of(table: pd.DataFrame) -> pd.Series:
 def _phrase_columns(
     maps: AttentionMaps, events: PhraseEvents, steps: list[int] | None, prompt_index: int, sample: int, pool: str
 ) -> Iterator[dict[str, list[Any]]]:
-    """Yield the scores of one phrase, layer by layer, and of the mean of all layers."""
+    """Yield the scores of one phrase for each layer and for the mean of all layers."""
     heat = maps.heatmap(events.span, prompt_index=prompt_index, sample=sample, pool=pool)
     cells = cells_of(heat, maps.grid)
     total: np.ndarray | float = 0.0
@@ -197,7 +197,7 @@ def _phrase_columns(
 
 
 def _blocks(reading: LayerReading, steps: list[int] | None, pool: str) -> Iterator[_Block]:
-    """Yield the maps of every step and head, and of their means: averaged, then pooled, as readouts are."""
+    """Yield the maps of every step and head and of their means, averaged before pooling, as in readouts."""
     heads = None if reading.heads is None else reading.heads.tolist()
     for of_step in [steps, None] if steps is not None else [None]:
         for of_head in [heads, None] if heads is not None else [None]:
@@ -209,7 +209,7 @@ def _blocks(reading: LayerReading, steps: list[int] | None, pool: str) -> Iterat
 def _columns(
     truth: AlignedPhrase, layer: str, heard: np.ndarray, blocks: Iterator[_Block]
 ) -> dict[str, list[Any]]:
-    """Score the maps of one layer; a list a column, since many small tables take longer than their scores."""
+    """Score the maps of one layer. Return lists of columns, which are faster than many small tables."""
     events = truth.events
     named: dict[str, Any] = {
         "clip": events.clip, "image": truth.sample, "label": events.label, "class": events.sound_class,
@@ -219,7 +219,7 @@ def _columns(
     }  # fmt: skip
     step, head, curves = [], [], []
     for steps, heads, heats in blocks:
-        # As heat maps are read: in single precision, so that a layer scores here what it scores in `align`.
+        # Single precision, as in heat maps, so that scores equal those of `align`.
         read = heats.astype(np.float32).astype(np.float64)[..., heard].mean(axis=-2)
         curves.append(read.reshape(-1, read.shape[-1]))
         step += np.repeat(steps, len(heads)).tolist()

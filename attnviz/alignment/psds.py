@@ -1,4 +1,4 @@
-"""The polyphonic sound detection score, exact over all thresholds."""
+"""The polyphonic sound detection score, computed exactly over all thresholds."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _HOUR = 3600.0  # effective false positives are counted per hour
 
 @dataclass(frozen=True)
 class Criteria:
-    """What makes a detection relevant, an event found and a false positive a cross trigger; see :func:`psds`."""
+    """Criteria for relevant detections, detected events and cross triggers; see :func:`psds`."""
 
     dtc: float
     gtc: float
@@ -40,17 +40,17 @@ class PsdsResult:
     Attributes
     ----------
     value : float
-        The score, in [0, 1]; NaN where no class has an event.
+        Score in [0, 1]; NaN if no class has an event.
     per_class : dict of str to float
-        Each class's own score, in [0, 1]: its area without the penalty over classes. NaN without events.
+        Score of each class in [0, 1], without the penalty over classes. NaN for classes without events.
     efpr : numpy.ndarray, float64, shape (points,)
-        Effective false positives per hour, ascending from 0 to ``max_efpr``. Empty where `value` is NaN.
+        Effective false positives per hour, ascending from 0 to ``max_efpr``. Empty if `value` is NaN.
     etpr : numpy.ndarray, float64, shape (points,)
-        Effective true positive ratio, in [0, 1]: reached at `efpr` and held up to the next point.
+        Effective true positive ratio in [0, 1] from each point of `efpr` to the next.
     n_valid : int
-        Classes that were scored: those with an event.
+        Number of scored classes, which are those with an event.
     events : EventCounts
-        What became of the rows of the ground truth.
+        Counts of scored, merged and cut events.
     direction : str
         ``"higher"``: higher is better.
     """
@@ -79,40 +79,40 @@ def psds(
     alpha_st: float = 1.0,
     max_efpr: float = 100.0,
 ) -> PsdsResult:
-    """Return the polyphonic sound detection score of frame scores, over every threshold there is.
+    """Compute the polyphonic sound detection score (PSDS) of frame scores over all thresholds.
 
-    The defaults are PSDS1 of DCASE task 4 (DESED). At a threshold, the frames of a class at or above it make
-    detections, one a run of frames. A detection is *relevant* when events of its class cover at least the
-    share `dtc_threshold` of it, else a false positive; an event is found when relevant detections cover at
-    least the share `gtc_threshold` of it. The share of events found, over the false positives an hour, is the
-    class's curve; the mean over classes minus `alpha_st` times their standard deviation is the curve whose
-    area up to `max_efpr` is the score. Each class has its own threshold at every point of that curve.
+    The defaults are those of PSDS1 in DCASE task 4 (DESED). At a threshold, each run of frames of a class at or
+    above it is a detection. A detection is *relevant* if events of its class cover at least the fraction
+    `dtc_threshold` of it, and otherwise a false positive. An event is detected if relevant detections cover at
+    least the fraction `gtc_threshold` of it. The curve of a class is the fraction of detected events over the
+    false positives per hour. The score is the area, up to `max_efpr`, under the mean of these curves over classes
+    minus `alpha_st` times their standard deviation. Each class has its own threshold at every point of the curve.
 
     Parameters
     ----------
     scores : mapping of str to numpy.ndarray
-        Clip -> ``(frames, classes)``, finite; only their order within a class counts. Leave out columns of
-        padding: what is detected there is a false positive.
+        Scores of each clip, ``(frames, classes)``, finite. Only their order within a class matters. Exclude
+        columns of padding, where detections would be false positives.
     ground_truth : pandas.DataFrame
         An event table (`clip`, `label`, `onset`, `offset` in seconds). A clip without rows has no events.
     durations : mapping of str to float
-        Clip -> seconds of audio, for the same clips as `scores`.
+        Duration of each clip in seconds, for the same clips as `scores`.
     edges : array-like or mapping of str to array-like
-        Edges of the frames in seconds, ``(frames + 1,)``; the same for all clips, or by clip.
+        Edges of the frames in seconds, ``(frames + 1,)``, for all clips or by clip.
     classes : sequence of str
         Labels, in the order of the columns of `scores`.
     dtc_threshold, gtc_threshold : float
         Detection tolerance and ground truth intersection criteria, in (0, 1].
     cttc_threshold : float, optional
-        Cross-trigger tolerance criterion, in (0, 1]: the share of a false positive that events of another
-        class cover for it to be a cross trigger. Needed where `alpha_ct` is not 0, and only there.
+        Cross-trigger tolerance criterion in (0, 1]: minimum fraction of a false positive covered by events of
+        another class. Required if and only if `alpha_ct` is not 0.
     alpha_ct : float
-        Weight of the cross triggers per hour of the other class's events, their mean over the other classes
-        added to the false positives per hour; 0 or above.
+        Non-negative weight of the cross triggers. Their rate per hour of the other class's events, averaged over
+        the other classes, is added to the false positives per hour.
     alpha_st : float
-        Weight of the standard deviation over classes; 0 or above.
+        Non-negative weight of the standard deviation over classes.
     max_efpr : float
-        End of the area, in effective false positives per hour; above 0.
+        Upper limit of the area, in effective false positives per hour; above 0.
 
     Returns
     -------
@@ -121,24 +121,24 @@ def psds(
     Raises
     ------
     MapsError
-        Scores or edges of a wrong shape, or not finite.
+        If scores or edges have a wrong shape or are not finite.
     EventsError
-        Ground truth, durations, classes or criteria that cannot be; see the message.
+        If ground truth, durations, classes or criteria are invalid.
 
     Notes
     -----
-    The score is defined by Bilen et al. (2020), "A framework for the robust evaluation of sound event
-    detection", arXiv:1910.08440. Its computation at every threshold at once is that of Ebbers, Haeb-Umbach
-    and Serizel (2022), "Threshold independent evaluation of sound event detection scores", arXiv:2201.13148:
-    counts change at a clip's own scores only, so the changes of all clips, sorted by score, sum up to the
-    counts of the set. A class costs memory as (frames x frames) of one clip.
+    The score is defined by Bilen et al. (2020), "A framework for the robust evaluation of sound event detection",
+    arXiv:1910.08440. The computation over all thresholds follows Ebbers, Haeb-Umbach and Serizel (2022),
+    "Threshold independent evaluation of sound event detection scores", arXiv:2201.13148: counts change only at the
+    scores of a clip, so the changes of all clips, sorted by score and accumulated, are the counts of the data set.
+    A class needs memory of (frames x frames) of one clip.
 
-    **Differences from the original.** Equal to ``intersection_based.psds`` of sed_scores_eval 0.0.4 wherever
-    that gives a value. It refuses the following, which real annotations contain: a class without events (here
-    NaN, and left out of the mean, of the standard deviation and of the cross triggers, as if it were not
-    there; `n_valid` counts the others), and events of one class that touch or overlap (here joined and
-    counted). It counts a zero-length event as found by no detection at all; here it is not scored.
-    Events that end up to 50 ms after their clip are cut there.
+    **Differences from the original.** The result equals ``intersection_based.psds`` of sed_scores_eval 0.0.4 for
+    all inputs that it accepts. It does not accept the following, which occur in real annotations: classes without
+    events (here NaN, and excluded from the mean, the standard deviation and the cross triggers; `n_valid` is the
+    number of the others), and touching or overlapping events of a class (here merged and counted). It treats a
+    zero-length event as never detected; here, such events are not scored. Offsets up to 50 ms after the clip are
+    cut.
 
     Examples
     --------
@@ -169,14 +169,14 @@ def psds(
 
 
 def _checked_criteria(dtc: float, gtc: float, cttc: float | None, alpha_ct: float) -> Criteria:
-    hint = "It is a share; was a percentage given?"
+    hint = "It is a fraction; was a percentage given?"
     dtc = check_number("dtc_threshold", dtc, above=0.0, most=1.0, hint=hint)
     gtc = check_number("gtc_threshold", gtc, above=0.0, most=1.0, hint=hint)
     alpha_ct = _check_weight("alpha_ct", alpha_ct)
     if (cttc is None) != (alpha_ct == 0):
         raise EventsError(
-            f"cttc_threshold is {cttc} and alpha_ct is {alpha_ct:g}; cross triggers need a threshold and a "
-            f"weight above 0, and without them cttc_threshold is None and alpha_ct 0."
+            f"cttc_threshold is {cttc} and alpha_ct is {alpha_ct:g}; with cross triggers, give a threshold and a "
+            f"weight above 0; without, cttc_threshold=None and alpha_ct=0."
         )
     if cttc is not None:
         cttc = check_number("cttc_threshold", cttc, above=0.0, most=1.0, hint=hint)
@@ -184,20 +184,20 @@ def _checked_criteria(dtc: float, gtc: float, cttc: float | None, alpha_ct: floa
 
 
 def _check_weight(name: str, value: float) -> float:
-    hint = "It is the weight of a penalty: 0 switches it off."
+    hint = "It is the weight of a penalty; 0 disables it."
     return 0.0 if value == 0 else check_number(name, value, above=0.0, most=math.inf, hint=hint)
 
 
 def _class_curve(
     clips: list[ScoredClip], column: int, valid: list[int], criteria: Criteria, max_efpr: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return one class's (effective false positives per hour, share of events found), ascending from 0."""
+    """Return the curve of a class: effective false positives per hour and fraction of detected events."""
     others = [c for c in valid if c != column] if criteria.cttc is not None else []
     steps = [clip_steps(clip, column, others, criteria) for clip in clips]
     levels, inverse = np.unique(np.concatenate([level for level, _ in steps]), return_inverse=True)
     changes = np.zeros((len(levels) + 1, 2 + len(others)), dtype=np.int64)
     np.add.at(changes, inverse, np.concatenate([change for _, change in steps]))
-    # From above every score (the last row: nothing is detected) down to below the lowest.
+    # From above the highest score (last row: no detection) to below the lowest.
     counts = np.cumsum(changes[::-1], axis=0)
     events = sum(len(clip.events[column]) for clip in clips)
     rate = counts[:, 1] / math.fsum(clip.seconds for clip in clips)
@@ -210,9 +210,9 @@ def _class_curve(
 def clip_steps(
     clip: ScoredClip, column: int, others: list[int], criteria: Criteria
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return a clip's score levels, and how its counts change as the threshold reaches each from above.
+    """Return the score levels of a clip, and the change of its counts as the threshold decreases to each level.
 
-    The counts are (events found, false positives, cross triggers with each of `others`).
+    The counts are (detected events, false positives, cross triggers with each of `others`).
     """
     levels = np.unique(clip.scores[:, column])
     level, starts, ends = _detections(clip.scores[:, column], levels, clip.edges)
@@ -238,18 +238,18 @@ def _detections(
     active[:, 1:-1] = scores >= levels[:, None]
     change = np.diff(active, axis=1)
     level, first = np.nonzero(change == 1)
-    _, past = np.nonzero(change == -1)  # by rows as well, and a row ends as many runs as it begins
+    _, past = np.nonzero(change == -1)  # also by rows; each row has as many ends as starts
     return level, edges[first], edges[past]
 
 
 def _overlaps(starts: np.ndarray, ends: np.ndarray, events: np.ndarray) -> np.ndarray:
-    """Return the seconds each detection shares with each event, ``(detections, events)``."""
+    """Return the overlap of each detection with each event in seconds, ``(detections, events)``."""
     shared = np.minimum(ends[:, None], events[:, 1]) - np.maximum(starts[:, None], events[:, 0])
     return np.maximum(shared, 0.0)
 
 
 def _found(level: np.ndarray, shared: np.ndarray, events: np.ndarray, levels: int, gtc: float) -> np.ndarray:
-    """Return how many events relevant detections cover enough of, at each level."""
+    """Return the number of events that relevant detections cover sufficiently at each level."""
     covered = np.zeros((levels, len(events)))
     np.add.at(covered, level, shared)
     needed = np.round(gtc * (events[:, 1] - events[:, 0]), TIME_DECIMALS)
@@ -257,22 +257,22 @@ def _found(level: np.ndarray, shared: np.ndarray, events: np.ndarray, levels: in
 
 
 def staircase(efpr: np.ndarray, tpr: np.ndarray, max_efpr: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return the best operating points: the highest ratio within each rate, where it rises."""
+    """Return the best operating points: the maximum ratio up to each rate, where it increases."""
     order = np.argsort(efpr)
     efpr, best = efpr[order], np.maximum.accumulate(tpr[order])
-    last = np.append(efpr[1:] > efpr[:-1], True)  # of points of one rate, the best
+    last = np.append(efpr[1:] > efpr[:-1], True)  # best point of each rate
     efpr, best = efpr[last], best[last]
     kept = np.append(True, best[1:] > best[:-1]) & (efpr <= max_efpr)
     return efpr[kept], best[kept]
 
 
 def _overall(curves: list[tuple[np.ndarray, np.ndarray]], alpha_st: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mean of the classes' curves less the weighted standard deviation, never below 0."""
+    """Return the mean of the class curves minus the weighted standard deviation, clipped at 0."""
     efpr = np.unique(np.concatenate([rates for rates, _ in curves]))
     held = np.stack([tpr[np.searchsorted(rates, efpr, side="right") - 1] for rates, tpr in curves])
     return efpr, np.maximum(held.mean(axis=0) - alpha_st * held.std(axis=0), 0.0)
 
 
 def area(efpr: np.ndarray, tpr: np.ndarray, max_efpr: float) -> float:
-    """Return the area under a curve whose every point is held up to the next, as a share of `max_efpr`."""
+    """Return the area under a step curve, divided by `max_efpr`."""
     return float(np.sum(tpr * np.diff(efpr, append=max_efpr)) / max_efpr)

@@ -1,4 +1,4 @@
-"""Scores of the order of a curve's columns: ROC-AUC and average precision. Ties count as ties."""
+"""Rank-based scores of curves: ROC-AUC and average precision, with ties."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from attnviz.arguments import public
 
 @dataclass(frozen=True)
 class Ranking:
-    """The order of each row's values.
+    """Order of the values of each row.
 
     Attributes
     ----------
     order : numpy.ndarray of int, shape (rows, columns)
-        Columns by ascending value.
+        Columns in ascending order of value.
     first : numpy.ndarray of int, shape (rows, columns)
-        Along that order: the place at which the values equal to this one begin.
+        Position in that order of the first value equal to this one.
     ranks : numpy.ndarray, float64, shape (rows, columns)
-        Rank of each column, from 1; equal values share the mean of their ranks.
+        Rank of each column, from 1; ties have their mean rank.
     """
 
     order: np.ndarray
@@ -48,27 +48,27 @@ def rank(values: np.ndarray) -> Ranking:
 
 @public
 def roc_auc(*, curves: np.ndarray, active: np.ndarray) -> np.ndarray:
-    """Return the area under the ROC curve of each curve.
+    """Compute the area under the ROC curve of each curve.
 
-    The probability that a column in which the sound is there has the higher value than one in which it is not;
-    half for equal values. 1 is best, 0.5 is chance.
+    This is the probability that an active column has a higher value than an inactive one; ties count half. 1 is
+    best, 0.5 is chance.
 
     Parameters
     ----------
     curves : array-like, shape (..., columns)
-        Finite; columns of padding are left out.
+        Finite values without columns of padding.
     active : array-like of bool, shape (..., columns)
-        Whether the sound is there.
+        Whether the sound is present.
 
     Returns
     -------
     numpy.ndarray
-        ``(...)`` float64 in [0, 1]; NaN where the sound is never there, or always.
+        ``(...)`` float64 in [0, 1]; NaN if no or every column is active.
 
     Raises
     ------
     MapsError
-        Shapes differ, values are not finite, or `active` holds shares.
+        If shapes differ, values are not finite, or `active` contains fractions.
 
     Examples
     --------
@@ -81,17 +81,17 @@ def roc_auc(*, curves: np.ndarray, active: np.ndarray) -> np.ndarray:
 
 @public
 def average_precision(*, curves: np.ndarray, active: np.ndarray) -> np.ndarray:
-    """Return the average precision of each curve.
+    """Compute the average precision of each curve.
 
-    The sum over thresholds of precision times the rise in recall, as scikit-learn has it: columns of one value
-    are detected together. 1 is best; chance is near the share of active columns.
+    This is the sum over thresholds of precision times the increase in recall, as in scikit-learn: ties are
+    detected together. 1 is best; chance is close to the fraction of active columns.
 
-    Parameters, returns and errors as `roc_auc`.
+    Parameters, return value and errors are those of `roc_auc`.
 
     Notes
     -----
-    **Differences from scikit-learn.** Where every column is active it gives 1 whatever the curve, and where none
-    is, 0 with a warning; here both are NaN.
+    **Differences from scikit-learn.** scikit-learn returns 1 if every column is active, and 0 with a warning if
+    none is; here both are NaN.
 
     Examples
     --------
@@ -108,7 +108,7 @@ def auc_of(ranking: Ranking, active: np.ndarray) -> np.ndarray:
 
 
 def auc_of_sums(sums: np.ndarray, positives: np.ndarray, columns: int) -> np.ndarray:
-    """Return the area from the sum of the active columns' ranks; NaN where no or every column is active."""
+    """Return the area from the rank sums of active columns; NaN if no or every column is active."""
     pairs = positives * (columns - positives)
     return np.divide(
         sums - positives * (positives + 1) / 2, pairs, out=np.full(sums.shape, np.nan), where=pairs > 0
@@ -118,9 +118,9 @@ def auc_of_sums(sums: np.ndarray, positives: np.ndarray, columns: int) -> np.nda
 def precision_of(ranking: Ranking, active: np.ndarray) -> np.ndarray:
     """Return the average precision of ranked rows."""
     there = np.take_along_axis(active, ranking.order, axis=1)
-    below = np.cumsum(there, axis=1) - there  # active columns before each place of the ascending order
+    below = np.cumsum(there, axis=1) - there  # active columns before each position in ascending order
     positives = there.sum(axis=1)
-    # A threshold at a value detects what stands from the first of its equals on.
+    # A threshold at a value detects all columns from the first equal value on.
     found = positives[:, None] - np.take_along_axis(below, ranking.first, axis=1)
     precision = found / (there.shape[1] - ranking.first)
     summed = np.einsum("ij,ij->i", precision, there)

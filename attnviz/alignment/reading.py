@@ -1,4 +1,4 @@
-"""Reading a clip's maps, and those of its controls, as the curves that are scored."""
+"""Read the curves to score from the maps of a clip and of its controls."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ENERGY = "energy"
 
 @dataclass(frozen=True)
 class How:
-    """Which map of a phrase is read."""
+    """Settings that select the map of a phrase."""
 
     prompt_index: int
     sample: int
@@ -39,13 +39,13 @@ def read_phrase(
     controls: Mapping[str, Sequence[AttentionMaps]],
     masks: xr.DataArray | None,
 ) -> AlignedPhrase:
-    """Read one phrase's curves and truth, on the columns of the readout, padding left out.
+    """Read the curves and activity of a phrase on the columns of the readout, without padding.
 
     Raises
     ------
     PromptError, MapsError
-        As `AttentionMaps.heatmap`; if no column holds audio; if a control is of another clip's grid, or the
-        masks are no masks.
+        See `AttentionMaps.heatmap`. Also if no column contains audio, a control has another grid, or the masks are
+        invalid.
     """
     heat = maps.heatmap(
         events.span, prompt_index=how.prompt_index, sample=how.sample, readout=how.readout, pool=how.pool
@@ -55,8 +55,8 @@ def read_phrase(
     if not heard.any():
         raise MapsError(
             f"The audio is {maps.grid.audio_seconds:g} s long, and a column of the readout "
-            f"{heat.attrs['readout']!r} is {cells.column_seconds:g} s: no column holds audio. "
-            "Read a finer layer."
+            f"{heat.attrs['readout']!r} is {cells.column_seconds:g} s, so no column contains audio. "
+            "Use a finer layer."
         )
     found: dict[str, Draws] = {MAP: (heat.to_numpy().astype(np.float64),)}
     for name, others in controls.items():
@@ -86,18 +86,18 @@ def read_phrase(
 
 
 def audio_seconds(grid: SpectrogramGrid) -> float:
-    """Return the length of the audio that a grid holds, in seconds."""
+    """Return the duration of the audio of a grid in seconds."""
     return grid.seconds if grid.audio_seconds is None else grid.audio_seconds
 
 
 def _control_heats(
     name: str, other: AttentionMaps, maps: AttentionMaps, span: tuple[int, int], how: How
 ) -> list[xr.DataArray]:
-    """Return the phrase's heat map in a control's maps; in a caption that lacks it, those of all its words."""
+    """Return the heat map of the phrase in the maps of a control, or of all words if the caption lacks it."""
     if other.grid != maps.grid:
         raise MapsError(
-            f"The control {name!r} has another grid than the maps: {other.grid} and {maps.grid}. Is it of the "
-            "same clip? Maps of other clips become a control when results are pooled, Alignment.concat."
+            f"The control {name!r} has a different grid than the maps: {other.grid} and {maps.grid}. Is it of the "
+            "same clip? Maps of other clips become a control when results are pooled with Alignment.concat."
         )
     prompt = _counterpart(name, "prompts", len(other.prompts), len(maps.prompts), how.prompt_index)
     image = _counterpart(name, "images", other.images, maps.images, how.sample)
@@ -105,39 +105,39 @@ def _control_heats(
     found = [span] if caption == own else find_phrase(caption, own[span[0] : span[1]])
     spans = found if len(found) == 1 else [word.span for word in other.occurrences(prompt)]
     if not spans:
-        raise MapsError(f"The control {name!r} holds no map of a word.")
+        raise MapsError(f"The control {name!r} contains no map of a word.")
     return [
         other.heatmap(one, prompt_index=prompt, sample=image, readout=how.readout, pool=how.pool) for one in spans
     ]
 
 
 def _counterpart(name: str, what: str, have: int, wanted: int, chosen: int) -> int:
-    """Return which prompt or image of a control goes with the chosen one: its only one, or the same."""
+    """Return the index of the prompt or image of a control: 0 if there is only one, or the same index."""
     if have not in (1, wanted):
         raise MapsError(
-            f"The control {name!r} has {have} {what}, the maps have {wanted}; 1 or {wanted} are needed."
+            f"The control {name!r} has {have} {what}, but the maps have {wanted}; it must have 1 or {wanted}."
         )
     return 0 if have == 1 else chosen
 
 
 def _energy(maps: AttentionMaps, how: How, cells: CellGrid) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
-    """Return the log energy of each column, summed over the bands, and of each cell."""
+    """Return the log energy of each column (summed over bands) and of each cell."""
     if maps.spectrogram is None:
         return None, None
     log_mel = maps.spectrogram.isel(prompt=how.prompt_index, image=how.sample).to_numpy().astype(np.float64)
     energy = np.exp(2 * log_mel)
     audio = (~maps.grid.padding(log_mel.shape[1])).astype(np.float64)
     by_band = column_means(energy, cells.frame_edges, audio)
-    with np.errstate(invalid="ignore"):  # columns of padding are NaN, and are cut away
+    with np.errstate(invalid="ignore"):  # columns of padding are NaN and are removed
         by_cell = column_means(by_band.T, cells.band_edges, np.ones(len(log_mel))).T
         return np.log(by_band.sum(axis=0)), np.log(by_cell)
 
 
 def _mask(events: PhraseEvents, masks: xr.DataArray | None, cells: CellGrid) -> np.ndarray | None:
-    """Return the cells in which the sound is, padding included; None where that is not known."""
+    """Return the cells of the sound, including padding, or None if they are unknown."""
     if masks is not None and events.label in masks["source"].to_numpy():
         shares = masks.sel(source=events.label).to_numpy().astype(np.float64)
-        # Masks may be of another size than the spectrogram: their edges are shares of it.
+        # Masks may have another size than the spectrogram; their edges are fractions of it.
         bands, frames = shares.shape[0] / cells.grid.height, shares.shape[1] / cells.grid.width
         across = column_means(shares, cells.frame_edges * frames, np.ones(shares.shape[1]))
         return np.asarray(column_means(across.T, cells.band_edges * bands, np.ones(len(shares))).T >= ACTIVE_SHARE)
@@ -152,21 +152,21 @@ def _mask(events: PhraseEvents, masks: xr.DataArray | None, cells: CellGrid) -> 
 
 
 def check_masks(masks: xr.DataArray) -> None:
-    """Refuse what is no array of masks.
+    """Check an array of masks.
 
     Raises
     ------
     MapsError
-        Its axes are not (source, freq, time), a label stands twice, or a share is not in [0, 1].
+        If the dims are not (source, freq, time), a label is repeated, or a fraction is not in [0, 1].
     """
     if masks.dims != ("source", "freq", "time") or "source" not in masks.coords:
         raise MapsError(
-            f"masks have the axes {masks.dims}; ('source', 'freq', 'time') with the labels along source are "
-            "needed, as Scene.masks() gives them."
+            f"masks has the dims {masks.dims}; it must have ('source', 'freq', 'time') with labels along source, "
+            "as returned by Scene.masks()."
         )
     labels = masks["source"].to_numpy().tolist()
     if len(set(labels)) != len(labels):
-        raise MapsError(f"masks have a label twice: {labels}. Which phrase is meant cannot be known.")
+        raise MapsError(f"masks has repeated labels: {labels}. Each label must be unique.")
     values = masks.to_numpy()
     if not (np.isfinite(values).all() and ((values >= 0) & (values <= 1 + 1e-6)).all()):
-        raise MapsError("masks are shares of each cell's energy, in [0, 1]; some values are not.")
+        raise MapsError("masks must be fractions of the energy of each cell, in [0, 1]; some values are not.")

@@ -1,4 +1,4 @@
-"""An alignment in words and numbers, for the terminal and for notebooks."""
+"""Summaries of an alignment as text, for the terminal and for notebooks."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ NAMES = {
     "psds1": "PSDS1",
     "segment_f1": "segment F1",
 }
-"""What the scores are called in print."""
+"""Displayed names of the scores."""
 
 
 _PERMUTED = {"clips": "exchanging maps between clips", "seeds": "flipping the signs of its maps' scores"}
 
 
 def method_name(method: str) -> str:
-    """Return what a method is called in print."""
+    """Return the displayed name of a method."""
     return method.replace("_", " ")
 
 
 def headline(result: Alignment) -> str:
-    """Say what was scored: phrases, clips, sources, readout and column width."""
+    """Describe what was scored: phrases, clips, sources, readout and column width."""
     phrases, clips = len(result.phrases), len({phrase.events.clip for phrase in result.phrases})
     widths = " and ".join(f"{width:g}" for width in result.column_ms) or "no"
     what = f"{_number(phrases, 'phrase')} of {_number(clips, 'clip')}"
@@ -47,13 +47,13 @@ def headline(result: Alignment) -> str:
 
 
 def missing(result: Alignment) -> str:
-    """Say how many phrases and events were not scored, and why; empty where all were."""
+    """Describe how many phrases and events were not scored, and why; empty if all were scored."""
     counts = {name: number for name, number in result.counts.items() if name not in ("phrases", "scored")}
     return ", ".join(f"{number} {name}" for name, number in counts.items() if number)
 
 
 def score_rows(pooled: Pooled) -> pd.DataFrame:
-    """Lay the pooled scores out: a row a score that somebody has, a column a method, as text."""
+    """Format the pooled scores as text, with a row per available score and a column per method."""
     rows = [row for row in _records(pooled.scores) if not np.isnan(row["value"])]
     cells = {(row["score"], row["method"]): estimate(row["value"], row["low"], row["high"]) for row in rows}
     methods = list(dict.fromkeys(pooled.scores["method"]))
@@ -66,7 +66,7 @@ def score_rows(pooled: Pooled) -> pd.DataFrame:
 
 
 def verdict_lines(pooled: Pooled, score: str = "roc_auc") -> list[str]:
-    """Say of every control how the map compares."""
+    """Describe the comparison of the map with every control."""
     rows = [row for row in _records(pooled.differences) if row["score"] == score and not np.isnan(row["value"])]
     return [
         f"{MAP} minus {method_name(row['control'])}: {NAMES[score]} "
@@ -77,7 +77,7 @@ def verdict_lines(pooled: Pooled, score: str = "roc_auc") -> list[str]:
 
 
 def chance_lines(pooled: Pooled, score: str = "roc_auc") -> list[str]:
-    """Say of every method whether its pooled score is at chance; nothing where no maps could be exchanged."""
+    """Describe whether the pooled score of every method is at chance; empty without permutation intervals."""
     judged = pooled.scores[(pooled.scores["score"] == score) & pooled.scores["at_chance"].notna()]
     return [
         f"{method_name(row['method'])}: {'at chance' if row['at_chance'] else 'not at chance'}, {NAMES[score]} "
@@ -89,40 +89,40 @@ def chance_lines(pooled: Pooled, score: str = "roc_auc") -> list[str]:
 
 
 def estimate(value: float, low: float, high: float, *, sign: bool = False) -> str:
-    """Write a value with its interval, where it has one."""
+    """Format a value with its interval, if it has one."""
     form = "+.3f" if sign else ".3f"
     first, *ends = (f"{round(number, 3) + 0.0:{form}}" for number in (value, low, high))  # no "-0.000"
     return first if np.isnan([low, high]).any() else f"{first} [{', '.join(ends)}]"
 
 
 def opening(result: Alignment) -> list[str]:
-    """Say what was scored, what was not, and what the intervals are."""
+    """Describe what was scored, what was not, and the intervals."""
     lines = [headline(result)]
     silent = sum(phrase.energy is None for phrase in result.phrases)
     if silent:
-        lines.append(f"{_number(silent, 'phrase')} without energy control: no spectrogram travels with the maps.")
+        lines.append(f"{_number(silent, 'phrase')} without energy control: the maps have no spectrogram.")
     if left_out := missing(result):
         lines.append(f"Not scored, or cut: {left_out}.")
     if len({phrase.events.clip for phrase in result.phrases}) == 1:
-        lines.append("No control of another clip's words, none for the phrases' order: both take a second clip.")
+        lines.append("No controls 'other clip' and 'order': both need at least two clips.")
     if not result.counts["scored"]:
         return [*lines, "No phrase could be scored."]
     sources = int(result.pooled.scores["sources"].max())
     if sources < 2:
-        return [*lines, f"No intervals: the bootstrap draws {result.unit}, and there is one."]
+        return [*lines, f"No intervals: the bootstrap resamples {result.unit}, and there is only one."]
     clips = len({phrase.events.clip for phrase in result.phrases if not phrase.undefined})
     over = f"{sources} {result.unit}" + (f" and {_number(clips, 'clip')}" if "source" in result.unit[:6] else "")
     return [*lines, f"95 % intervals: bootstrap over {over}."]
 
 
 def verdicts(result: Alignment) -> list[str]:
-    """Compare the map with every control, and every method with chance."""
+    """Describe the map compared with every control, and every method compared with chance."""
     chance = chance_lines(result.pooled) or [
-        "No permutation interval: that takes five clips, or six seeds of a map."
+        "No permutation interval: it needs five clips, or six seeds of a map."
     ]
     number = result.pooled.comparisons
-    judged = f"{_number(number, 'comparison')} with controls judged together: at most {DISCOVERY_RATE:.0%} of the"
-    control = [f"{judged} verdicts are expected to be chance (Benjamini-Hochberg)."] if number else []
+    judged = f"{_number(number, 'comparison')} with controls tested together: at most {DISCOVERY_RATE:.0%} of the"
+    control = [f"{judged} verdicts are expected to be false (Benjamini-Hochberg)."] if number else []
     return [*verdict_lines(result.pooled), *control, *chance]
 
 

@@ -1,4 +1,4 @@
-"""`Alignment`: what scoring maps against events gave, of one clip or of many."""
+"""`Alignment`: scores of maps against events, of one clip or of many."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from attnviz.io.paths import FilePath
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Alignment:
-    """Scores of a map's phrases, each beside its controls.
+    """Scores of the phrases of maps, with their controls.
 
-    Made by `attnviz.align`; results of several clips are pooled by `concat`.
+    Created by `attnviz.align`. Pool the results of several clips with `concat`.
 
     Attributes
     ----------
     phrases : tuple of AlignedPhrase
-        The phrases with their curves and truths.
+        Phrases with their curves and activity.
     readout : str
-        How layers became one map.
+        Readout that combines the layers into one map.
     seed : int
-        What is drawn at random is drawn with it: the words of other clips, resamples, exchanges.
+        Seed of random draws: words of other clips, resamples, exchanges.
     """
 
     phrases: tuple[AlignedPhrase, ...]
@@ -42,11 +42,12 @@ class Alignment:
     @classmethod
     @public
     def concat(cls, results: Iterable[Alignment]) -> Alignment:
-        """Pool the results of several clips, or of several images of one.
+        """Pool the results of several clips, or of several images of one clip.
 
-        With a second clip the maps of another clip's words become a control, and so does the order of the phrases
-        (``"order"``: when other clips' phrases at the same place in the text are there); with five there are
-        permutation intervals. Names of source recordings mean the same recording in every clip.
+        With at least two clips, two controls are added: ``"other_clip"``, the maps of another clip's words, and
+        ``"order"``, the activity of other clips' phrases at the same position in the text. With at least five
+        clips, there are permutation intervals. Equal names of source recordings mean the same recording in all
+        clips.
 
         Parameters
         ----------
@@ -55,11 +56,11 @@ class Alignment:
         Raises
         ------
         MapsError
-            There are none, or they differ in readout, seed or the names of given controls.
+            If there are no results, or they differ in readout, seed or names of controls.
         """
         given = list(results)
         if not given:
-            raise MapsError("there are no results to pool: 0 alignments were given, 1 or more are needed.")
+            raise MapsError("No results to pool: 0 alignments were given; give at least one.")
         first = given[0]
         for number, other in enumerate(given):
             for name, own, wanted in (
@@ -69,52 +70,52 @@ class Alignment:
             ):
                 if own != wanted and not (name == "controls" and not (other.phrases and first.phrases)):
                     raise MapsError(
-                        f"result {number} has another {name} than the first: {own!r} and {wanted!r}. Only results "
-                        "of the same settings can be pooled."
+                        f"Result {number} has a different {name} than the first: {own!r} instead of {wanted!r}. "
+                        "Only results with the same settings can be pooled."
                     )
         return cls(tuple(phrase for one in given for phrase in one.phrases), first.readout, first.seed)
 
     @public
     def save(self, path: FilePath, *, overwrite: bool = False) -> None:
-        """Write the alignment to a folder, from which `load` gives the same scores without maps or model.
+        """Save the alignment in a folder, from which `load` restores the same scores without maps or model.
 
         Parameters
         ----------
         path : path-like
-            A new folder.
+            Path of a new folder.
         overwrite : bool
-            Replace an alignment that is there, and nothing else.
+            Replace an existing alignment, but nothing else.
 
         Raises
         ------
         OutputError
-            The folder exists and may not be replaced, or cannot be written. Nothing half-written is left.
+            If the folder exists and may not be replaced, or cannot be written. No partial folder is left.
         """
         save_phrases(path, self.phrases, self.readout, self.seed, overwrite=overwrite)
 
     @classmethod
     @public
     def load(cls, path: FilePath) -> Alignment:
-        """Read an alignment that `save` wrote.
+        """Load an alignment saved by `save`.
 
         Raises
         ------
         MapsError
-            There is none, it is of another version, or it is damaged.
+            If there is no alignment, or it is of another version or damaged.
         """
         return cls(*load_phrases(path))
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """One row for each phrase, method and draw.
+        """Scores with one row per phrase, method and draw.
 
-        ``phrase`` (number in the pool), ``clip``, ``image``, ``label``, ``start`` and ``end`` (its characters in
-        the caption), ``source`` (empty where the events name none), ``column_ms`` (width of a column: no time
-        score is finer), ``undefined`` (why the phrase cannot be scored; empty where it can), ``method`` (see
-        `attnviz.alignment.methods`), ``draw`` (which of a control's maps), then the scores: ``roc_auc``,
+        ``phrase`` (index in the pool), ``clip``, ``image``, ``label``, ``start`` and ``end`` (its characters in
+        the caption), ``source`` (empty if the events have none), ``column_ms`` (width of a column, which limits
+        the resolution in time), ``undefined`` (reason why the phrase cannot be scored, or empty), ``method`` (see
+        `attnviz.alignment.methods`), ``draw`` (index of a control's map), and the scores: ``roc_auc``,
         ``average_precision``, ``pearson``, ``spearman``, ``partial`` (correlation given the energy envelope),
-        ``pointing``, ``onset_error`` and ``onset_distance`` (signed and absolute, s), ``iou``. NaN is undefined.
-        A phrase has no interval of its own: those are of pools, `pooled`.
+        ``pointing``, ``onset_error`` and ``onset_distance`` (signed and absolute, in s), ``iou``. NaN is
+        undefined. There are no intervals for single phrases; see `pooled`.
         """
         return score_table(self.phrases, self.seed)
 
@@ -130,30 +131,30 @@ class Alignment:
         Parameters
         ----------
         n_resamples : int
-            Bootstrap resamples of source recordings and of clips: phrases of one recording resemble each other,
-            and so do those of one clip. Of clips alone for phrases whose events name no source.
+            Number of bootstrap resamples of source recordings and clips, because phrases of the same recording or
+            clip are similar. Phrases whose events have no source are resampled by clip only.
         n_permutations : int
-            Exchanges of maps between clips.
+            Number of exchanges of maps between clips.
 
         Returns
         -------
         Pooled
-            NaN intervals where there is nothing to draw from: below two sources or clips, for exchanges below five
-            clips.
+            Intervals are NaN if there are fewer than two sources or clips (bootstrap) or fewer than five clips
+            (permutation).
 
         Raises
         ------
         AttnVizError
-            A number is not a whole number of at least 1.
+            If a number is not a whole number of at least 1.
 
         Notes
         -----
-        Time grows with phrases times resamples for the detection scores, and with the square of the phrases for
-        the permutation intervals.
+        The time is proportional to phrases times resamples for the detection scores, and to the square of the
+        number of phrases for the permutation intervals.
         """
         for name, number in (("n_resamples", n_resamples), ("n_permutations", n_permutations)):
             if not isinstance(number, int | np.integer) or isinstance(number, bool) or number < 1:
-                raise AttnVizError(f"{name} is {number!r}; a whole number from 1 is needed.")
+                raise AttnVizError(f"{name} is {number!r}; it must be a whole number of at least 1.")
         return pool(
             self.phrases, self.table, units=self._units, clips=self._clips, n_resamples=int(n_resamples),
             n_permutations=int(n_permutations), seed=self.seed,
@@ -168,7 +169,7 @@ class Alignment:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many phrases there are, were scored and could not be, by reason; and events not scored or cut."""
+        """Number of phrases, scored phrases, undefined phrases by reason, and events not scored or cut."""
         reasons = self.undefined["reason"].value_counts().sort_index()
         counts = {"phrases": len(self.phrases), "scored": len(self.phrases) - int(reasons.sum())}
         counts |= {str(reason): int(number) for reason, number in reasons.items()}
@@ -180,19 +181,19 @@ class Alignment:
 
     @property
     def column_ms(self) -> tuple[float, ...]:
-        """Widths of the columns that were scored, in ms, ascending."""
+        """Widths of the scored columns in ms, ascending."""
         return tuple(sorted({round(1e3 * phrase.column_seconds, 6) for phrase in self.phrases}))
 
     @property
     def unit(self) -> str:
-        """What the bootstrap draws: source recordings, or clips where the events name none."""
+        """Unit of the bootstrap: source recordings, or clips if the events have no source."""
         named = {phrase.events.source is not None for phrase in self.phrases}
         if named == {True, False}:
-            return "source recordings, and clips where the events name none"
-        return "source recordings" if True in named else "clips (the events name no source recording)"
+            return "source recordings, or clips if the events have no source"
+        return "source recordings" if True in named else "clips (the events have no source recording)"
 
     def summary(self) -> str:
-        """Return the pooled scores as text: each beside its controls, with intervals, counts and column width."""
+        """Return the pooled scores and controls as text, with intervals, counts and column width."""
         return report.text(self)
 
     def __repr__(self) -> str:

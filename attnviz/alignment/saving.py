@@ -1,4 +1,4 @@
-"""Alignments in folders: what phrases are as JSON, their curves and truths as arrays."""
+"""Save alignments in folders: metadata of phrases as JSON, curves and activity as arrays."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _SINGLE = ("share", "energy", "mask", "times", "bands")
 def save_phrases(
     path: FilePath, phrases: Sequence[AlignedPhrase], readout: str, seed: int, *, overwrite: bool
 ) -> None:
-    """Write a pool of phrases to a folder; see `Alignment.save`."""
+    """Save a pool of phrases in a folder; see `Alignment.save`."""
     arrays = {name: array for number, phrase in enumerate(phrases) for name, array in _arrays(number, phrase)}
     content = {"format": FORMAT, "readout": readout, "seed": seed, "phrases": [_facts(one) for one in phrases]}
     with whole_folder(path, overwrite=overwrite, kind=_KIND) as folder:
@@ -46,18 +46,18 @@ def save_phrases(
 
 
 def load_phrases(path: FilePath) -> tuple[tuple[AlignedPhrase, ...], str, int]:
-    """Read phrases, readout and seed of a folder that `save_phrases` wrote; see `Alignment.load`."""
-    folder = checked_path(path, "the folder of an alignment", MapsError)
-    content = read_json(folder / _FACTS, error=MapsError, hint="Alignment.save writes such a folder.")
+    """Load phrases, readout and seed from a folder written by `save_phrases`; see `Alignment.load`."""
+    folder = checked_path(path, "the alignment folder", MapsError)
+    content = read_json(folder / _FACTS, error=MapsError, hint="Use a folder written by Alignment.save.")
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         found = content.get("format") if isinstance(content, dict) else None
-        raise MapsError(f"{folder / _FACTS} has the format {found!r}; {FORMAT!r} is needed.")
+        raise MapsError(f"{folder / _FACTS} has the format {found!r}; it must be {FORMAT!r}.")
     try:
         with np.load(folder / _ARRAYS, allow_pickle=False) as arrays:
             phrases = tuple(_phrase(number, facts, arrays) for number, facts in enumerate(content["phrases"]))
         return phrases, str(content["readout"]), int(content["seed"])
     except _DAMAGE as damage:
-        raise MapsError(f"{folder} is a damaged alignment: {damage}. Was a file of it changed?") from damage
+        raise MapsError(f"{folder} is a damaged alignment: {damage}. Was one of its files changed?") from damage
 
 
 def _facts(phrase: AlignedPhrase) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def _facts(phrase: AlignedPhrase) -> dict[str, Any]:
 
 
 def _arrays(number: int, phrase: AlignedPhrase) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield a phrase's arrays by name; methods are numbered, since a control may have any name."""
+    """Yield the arrays of a phrase by name. Methods are numbered, because controls may have any name."""
     single = (phrase.share, phrase.energy, phrase.mask, phrase.events.times, phrase.events.bands)
     yield from (
         (f"{number}.{name}", array) for name, array in zip(_SINGLE, single, strict=True) if array is not None
@@ -101,7 +101,7 @@ def _phrase(number: int, facts: dict[str, Any], arrays: Any) -> AlignedPhrase:
 
     curves, heats = draws("curves"), draws("heats")
     if any(curve.shape != share.shape for own in curves.values() for curve in own) or times.shape[1:] != (2,):
-        raise ValueError(f"the arrays of phrase {number} do not fit each other")
+        raise ValueError(f"the arrays of phrase {number} have inconsistent shapes")
     start, end = facts["span"]
     events = PhraseEvents(
         clip=facts["clip"], label=facts["label"], span=(start, end), source=facts["source"], times=times,

@@ -1,4 +1,4 @@
-"""Scoring many phrases at once: curves of one length together, in arrays."""
+"""Score many phrases together, grouped into arrays of curves of equal length."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from attnviz.alignment.methods import OTHER_CLIP, curves_of, heats_of, method_na
 from attnviz.alignment.phrases import AlignedPhrase, Draws
 from attnviz.alignment.ranking import auc_of, precision_of, rank
 
-_ROWS = 2048  # scored at once: their arrays stay in the processor's cache
+_ROWS = 2048  # number of curves scored together, so that their arrays fit into the processor's cache
 
 
 @dataclass(frozen=True)
 class Score:
-    """What a score is.
+    """Properties of a score.
 
     Attributes
     ----------
     direction : str
-        ``"higher"`` or ``"lower"`` is better; ``"zero"``: none of both.
+        ``"higher"`` or ``"lower"`` if that is better, or ``"zero"``.
     chance : float
-        What a map that knows nothing scores, where that is known beforehand; else NaN.
+        Score of an uninformative map if known in advance, or NaN.
     unit : str
         ``"s"``, or empty.
     bounds : (float, float)
-        Lowest and highest value there can be.
+        Minimum and maximum of the score.
     """
 
     direction: str
@@ -50,11 +50,11 @@ SCORES = {
     "onset_distance": Score("lower", unit="s", bounds=(0.0, np.inf)),
     "iou": Score("higher"),
 }
-"""Scores of a phrase; see the functions of `attnviz.alignment`. ``onset_distance`` has no sign."""
+"""Scores of a phrase; see the functions of `attnviz.alignment`. ``onset_distance`` is the absolute error."""
 
 
 def score_table(phrases: Sequence[AlignedPhrase], seed: int) -> pd.DataFrame:
-    """Score every phrase by every method; see `Alignment.table`."""
+    """Score every phrase with every method; see `Alignment.table`."""
     methods = method_names(phrases)
     others = other_phrases(phrases, seed) if OTHER_CLIP in methods else np.empty(0, dtype=int)
     blocks = []
@@ -91,7 +91,7 @@ def _facts(phrases: Sequence[AlignedPhrase]) -> pd.DataFrame:
 
 
 def _scores(phrases: Sequence[AlignedPhrase], curves: Sequence[Draws], owner: np.ndarray) -> np.ndarray:
-    """Return ``(curves, scores)``, all but the IoU; undefined phrases' values mean nothing."""
+    """Return all scores except IoU, ``(curves, scores)``; the values of undefined phrases are arbitrary."""
     flat = [curve for draws in curves for curve in draws]
     values = np.full((len(flat), len(SCORES) - 1), np.nan)
     lengths = np.array([len(curve) for curve in flat], dtype=int)
@@ -106,7 +106,7 @@ def _scores(phrases: Sequence[AlignedPhrase], curves: Sequence[Draws], owner: np
 
 def _block(curves: np.ndarray, phrases: Sequence[AlignedPhrase]) -> np.ndarray:
     shares = np.stack([phrase.share for phrase in phrases])
-    silence = np.zeros_like(shares[0])  # explains nothing; what has no energy is blanked below
+    silence = np.zeros_like(shares[0])  # no effect; curves without energy are set to NaN below
     known = np.array([phrase.energy is not None for phrase in phrases])
     energy = np.stack([silence if phrase.energy is None else phrase.energy for phrase in phrases])
     active = np.stack([phrase.active for phrase in phrases])
@@ -131,7 +131,7 @@ def _block(curves: np.ndarray, phrases: Sequence[AlignedPhrase]) -> np.ndarray:
 
 
 def _ious(phrases: Sequence[AlignedPhrase], method: str, others: np.ndarray, owner: np.ndarray) -> np.ndarray:
-    """Return the IoU of every curve's heat map; NaN where the phrase's mask, or the method's map, is unknown."""
+    """Return the IoU of the heat map of every curve; NaN if the mask or the map is unknown."""
     values = np.full(len(owner), np.nan)
     for index in [number for number, phrase in enumerate(phrases) if phrase.mask is not None]:
         heats = heats_of(phrases, method, others, index)

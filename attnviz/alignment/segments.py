@@ -1,4 +1,4 @@
-"""The segment-based F-score at one threshold."""
+"""The segment-based F-score at a single threshold."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ class SegmentF1Result:
     Attributes
     ----------
     value : float
-        Macro F1, in [0, 1]: the mean of the classes' own; NaN where no class has an event.
+        Macro F1 in [0, 1], which is the mean over classes; NaN if no class has an event.
     micro : float
-        F1 of the counts summed over the scored classes, in [0, 1]; NaN where no class has an event.
+        F1 of the total counts of the scored classes, in [0, 1]; NaN if no class has an event.
     per_class : dict of str to float
-        Each class's F1, in [0, 1]; NaN without events.
+        F1 of each class in [0, 1]; NaN for classes without events.
     table : pandas.DataFrame
-        A row a class (the index), with the counts of segments ``tp``, ``fp``, ``fn`` and with ``precision``
-        (1 where nothing was detected), ``recall`` and ``f1``. The counts of a class without events are there,
-        its ratios are NaN.
+        One row per class (index) with the counts of segments ``tp``, ``fp``, ``fn`` and with ``precision`` (1 if
+        there are no detections), ``recall`` and ``f1``. For classes without events, the counts are given and the
+        ratios are NaN.
     n_valid : int
-        Classes that were scored: those with an event.
+        Number of scored classes, which are those with an event.
     events : EventCounts
-        What became of the rows of the ground truth.
+        Counts of scored, merged and cut events.
     direction : str
         ``"higher"``: higher is better.
     """
@@ -64,28 +64,28 @@ def segment_f1(
     segment_length: float = 1.0,
     threshold: float = 0.5,
 ) -> SegmentF1Result:
-    """Return the segment-based F-scores of frame scores at one threshold.
+    """Compute segment-based F-scores of frame scores at one threshold.
 
-    A clip is cut into segments, the last one whole even where the audio ends inside it. A segment holds a class
-    where an event of it reaches into the segment; the class is detected there where a frame that reaches into
-    the segment has a score above `threshold`.
+    A clip is divided into segments. The last one has full length even if the audio is shorter. A class is active
+    in a segment if one of its events overlaps it, and detected if a frame that overlaps it has a score above
+    `threshold`.
 
     Parameters
     ----------
     scores : mapping of str to numpy.ndarray
-        Clip -> ``(frames, classes)``, finite; or decisions, as booleans or 0 and 1.
+        Scores of each clip, ``(frames, classes)``, finite; or decisions, as booleans or 0 and 1.
     ground_truth : pandas.DataFrame
         An event table (`clip`, `label`, `onset`, `offset` in seconds). A clip without rows has no events.
     durations : mapping of str to float
-        Clip -> seconds of audio, for the same clips as `scores`.
+        Duration of each clip in seconds, for the same clips as `scores`.
     edges : array-like or mapping of str to array-like
-        Edges of the frames in seconds, ``(frames + 1,)``; the same for all clips, or by clip.
+        Edges of the frames in seconds, ``(frames + 1,)``, for all clips or by clip.
     classes : sequence of str
         Labels, in the order of the columns of `scores`.
     segment_length : float
-        Seconds; at least a microsecond.
+        Length of a segment in seconds; at least a microsecond.
     threshold : float
-        A score has to be above it; 0 or above.
+        Detections have scores above it; non-negative.
 
     Returns
     -------
@@ -94,21 +94,20 @@ def segment_f1(
     Raises
     ------
     MapsError
-        Scores or edges of a wrong shape, or not finite.
+        If scores or edges have a wrong shape or are not finite.
     EventsError
-        Ground truth, durations, classes, length or threshold that cannot be; see the message.
+        If ground truth, durations, classes, length or threshold are invalid.
 
     Notes
     -----
     Defined by Mesaros, Heittola and Virtanen (2016), "Metrics for polyphonic sound event detection", Applied
-    Sciences 6(6), 162; the rules at the edges are those of sed_scores_eval (Ebbers et al. 2022,
-    arXiv:2201.13148).
+    Sciences 6(6), 162. The boundaries are treated as in sed_scores_eval (Ebbers et al. 2022, arXiv:2201.13148).
 
-    **Differences from the original.** Equal to ``segment_based.fscore`` of sed_scores_eval 0.0.4 wherever that
-    gives a value. It refuses a class without events (here NaN, and left out of both means; the table keeps its
-    false positives) and events of one class that touch or overlap (here joined, which changes no segment).
-    Zero-length events, there of the segment that they fall in, are not scored. Events that end up to 50 ms
-    after their clip are cut there.
+    **Differences from the original.** The result equals ``segment_based.fscore`` of sed_scores_eval 0.0.4 for all
+    inputs that it accepts. It does not accept classes without events (here NaN, and excluded from both means;
+    their false positives are in the table) or touching or overlapping events of a class (here merged, which
+    changes no segment). It counts zero-length events in their segment; here, they are not scored. Offsets up to 50
+    ms after the clip are cut.
 
     Examples
     --------
@@ -146,7 +145,7 @@ def segment_f1(
 
 
 def clip_counts(clip: ScoredClip, length: float, threshold: float) -> np.ndarray:
-    """Return the segments of a clip that are true positives, false positives and misses, ``(classes, 3)``."""
+    """Return the numbers of true positives, false positives and false negatives of a clip, ``(classes, 3)``."""
     bounds = np.round(np.arange(math.ceil(clip.seconds / length) + 1) * length, TIME_DECIMALS)
     starts, ends = bounds[:-1], bounds[1:]
     present = np.zeros((len(starts), len(clip.events)), dtype=bool)
@@ -157,17 +156,17 @@ def clip_counts(clip: ScoredClip, length: float, threshold: float) -> np.ndarray
 
 
 def _detected(clip: ScoredClip, starts: np.ndarray, ends: np.ndarray, threshold: float) -> np.ndarray:
-    """Return whether a frame above the threshold reaches into each segment, ``(segments, classes)``."""
+    """Return whether a frame above the threshold overlaps each segment, ``(segments, classes)``."""
     edges = np.round(clip.edges, TIME_DECIMALS)
     above = np.zeros((len(edges), clip.scores.shape[1]), dtype=np.int64)
-    np.cumsum(clip.scores > threshold, axis=0, out=above[1:])  # frames above it before each edge
+    np.cumsum(clip.scores > threshold, axis=0, out=above[1:])  # number of frames above it before each edge
     first = np.maximum(np.searchsorted(edges, starts, side="right") - 1, 0)
     past = np.minimum(np.searchsorted(edges, ends, side="left"), len(edges) - 1)
     return (above[np.maximum(past, first)] - above[first]) > 0
 
 
 def ratios(tp: int, fp: int, fn: int) -> tuple[float, float, float]:
-    """Return precision, recall and F1 of a class that has an event."""
+    """Return precision, recall and F1 of a class with at least one event."""
     precision = float(tp / (tp + fp)) if tp + fp else 1.0
     recall = float(tp / (tp + fn))
     return precision, recall, 2 * precision * recall / (precision + recall) if tp else 0.0

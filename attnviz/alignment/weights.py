@@ -1,4 +1,4 @@
-"""Weights that examples give: two plain choices, and an elastic net without negative weights at many strengths."""
+"""Fit weights on examples: two simple choices, and non-negative elastic nets of several strengths."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from attnviz.alignment.calibration import Example, splits
 from attnviz.alignment.ranking import auc_of, rank
 
 ALIKE, SINGLE = "all alike", "one alone"
-"""The two choices of weights that need no regression."""
+"""The two choices of weights without regression."""
 
 STRENGTHS = tuple(float(share) for share in np.geomspace(0.9, 0.001, 16).round(6))
-"""Strengths of regularisation, as shares of the one from which on no part has a weight; strongest first."""
+"""Strengths of regularisation, as fractions of the strength at which all weights are 0; strongest first."""
 
 CHOICES = (ALIKE, SINGLE, *(f"elastic net, strength {share:g}" for share in STRENGTHS))
-"""What is chosen from, simplest first."""
+"""All choices of weights, simplest first."""
 
 _L1 = 0.5
 _DECIMALS = 9
-_SMALLEST = 1e-6  # of the largest weight: below it is what the solver leaves of 0
+_SMALLEST = 1e-6  # relative to the largest weight; smaller weights are numerical zeros of the solver
 
 
 def choice_scores(examples: Sequence[Example], folds: int) -> np.ndarray:
-    """Return the mean held-out area of each choice of weights, by cross-validation."""
+    """Return the mean held-out area of each choice of weights by cross-validation."""
     scores = [
         areas([examples[index] for index in held], choice_weights([examples[index] for index in rest]))
         for rest, held in splits(examples, folds)
@@ -34,15 +34,15 @@ def choice_scores(examples: Sequence[Example], folds: int) -> np.ndarray:
 
 
 def choice_weights(examples: Sequence[Example]) -> np.ndarray:
-    """Return the weights that examples give for each choice, ``(choices, parts)``; each row sums to 1."""
-    # Each phrase counts alike, however long its clip, and a constant of its own is free to it.
+    """Fit the weights of each choice on examples, ``(choices, parts)``; each row sums to 1."""
+    # Each phrase has equal weight, regardless of the length of its clip, and its own intercept.
     rows = np.concatenate([_centred(example.parts) for example in examples], axis=1).T
     truth = np.concatenate([_centred(example.phrase.active[None]) for example in examples], axis=1)[0]
     count = rows.shape[1]
     alike = np.full(count, 1 / count)
     single = np.eye(count)[int(np.argmax(areas(examples, np.eye(count)).mean(axis=0)))]
     highest = float((rows.T @ truth).max()) / len(truth) / _L1
-    if highest <= 0:  # no part rises where the sound is: any net is empty
+    if highest <= 0:  # no part correlates positively with the activity: all weights would be 0
         return np.array([alike, single, *([alike] * len(STRENGTHS))])
     _, net, _ = enet_path(
         rows,
@@ -59,14 +59,14 @@ def choice_weights(examples: Sequence[Example]) -> np.ndarray:
 
 
 def areas(examples: Sequence[Example], weights: np.ndarray, *, layers: bool = False) -> np.ndarray:
-    """Return the area under the ROC curve of each example by each choice of weights.
+    """Compute the area under the ROC curve of each example for each choice of weights.
 
     Parameters
     ----------
     examples : sequence of Example
     weights : numpy.ndarray, shape (choices, parts)
     layers : bool
-        The weights are of whole layers.
+        Whether the weights are of whole layers.
 
     Returns
     -------
@@ -75,7 +75,7 @@ def areas(examples: Sequence[Example], weights: np.ndarray, *, layers: bool = Fa
     scores = []
     for example in examples:
         curves = weights @ (example.layers if layers else example.parts)
-        # Sums of the same numbers in another order are the same value.
+        # Round, because sums in a different order may differ.
         ranking = rank(np.round(curves, _DECIMALS))
         scores.append(auc_of(ranking, np.broadcast_to(example.phrase.active, curves.shape)))
     return np.array(scores)

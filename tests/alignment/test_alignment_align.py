@@ -153,7 +153,7 @@ def test_ends_just_past_the_audio_are_cut(maps):
     cut, exact = (align(maps, event_rows(("dog barks", 0.5, end))) for end in (0.76, 0.72))
     pd.testing.assert_frame_equal(cut.table, exact.table)
     assert cut.counts["events cut at the end of their clip"] == 1
-    with pytest.raises(EventsError, match=r"ends at 0.78 s; the audio ends at 0.72 s"):
+    with pytest.raises(EventsError, match=r"ends at 0.78 s, but the audio ends at 0.72 s"):
         align(maps, event_rows(("dog barks", 0.5, 0.78)))
 
 
@@ -195,7 +195,7 @@ def test_no_column_holds_audio(rng):
     maps = planted_maps({DOG: rng.random(COLUMNS), RAIN: rng.random(COLUMNS)}, grid=grid)
     assert len(align(maps, event_rows(("dog barks", 0, 0.01))).phrases) == 1
     coarse = planted_maps({DOG: rng.random(10), RAIN: rng.random(10)}, grid=grid)
-    with pytest.raises(MapsError, match="no column holds audio"):
+    with pytest.raises(MapsError, match="no column contains audio"):
         align(coarse, event_rows(("dog barks", 0, 0.01)))
 
 
@@ -245,11 +245,11 @@ def test_controls_that_do_not_fit(maps, rng):
     curves = {DOG: rng.random(COLUMNS), RAIN: rng.random(COLUMNS)}
     cases = [
         ({"map": maps}, "cannot be called 'map'"),
-        ({"": maps}, "cannot be called ''"),
-        ({"random": []}, "holds nothing"),
+        ({"": maps}, "cannot be named ''"),
+        ({"random": []}, "contains nothing"),
         ({"random": [1.0]}, "float"),
-        ({"random": planted_maps(curves, grid=longer)}, "another grid"),
-        ({"random": planted_maps(curves, images=2)}, "2 images, the maps have 1"),
+        ({"random": planted_maps(curves, grid=longer)}, "a different grid"),
+        ({"random": planted_maps(curves, images=2)}, "2 images, but the maps have 1"),
     ]
     for controls, message in cases:
         with pytest.raises(MapsError, match=message):
@@ -290,7 +290,7 @@ def test_iou_of_given_shares(rng):
     assert of(Alignment.concat(results), "other_clip")["iou"] == pytest.approx(1.0)
     assert np.isnan(of(align(planted_maps({DOG: heat, RAIN: heat}), event_rows(DOG_ROW)))["iou"])
     for bad, message in (
-        (masks.rename(source="label"), "the axes"),
+        (masks.rename(source="label"), "the dims"),
         (masks.assign_coords(source=["x", "x"]), "twice"),
         (masks * 2, "shares"),
     ):
@@ -353,13 +353,13 @@ def test_units_are_sources_or_clips(maps):
     assert "clips" in plain.unit
     scores = plain.pooled.scores
     assert scores["low"].isna().all()
-    assert "No intervals: the bootstrap draws clips" in plain.summary()
-    assert "and clips where" in Alignment.concat([named, plain]).unit
+    assert "No intervals: the bootstrap resamples clips" in plain.summary()
+    assert "or clips if" in Alignment.concat([named, plain]).unit
 
 
 @pytest.mark.parametrize("choice", [{"n_resamples": 0}, {"n_permutations": 2.5}, {"n_resamples": True}])
 def test_bad_numbers_of_draws(maps, choice):
-    with pytest.raises(AttnVizError, match="whole number from 1"):
+    with pytest.raises(AttnVizError, match="whole number of at least 1"):
         align(maps, event_rows(DOG_ROW)).pool(**choice)
 
 

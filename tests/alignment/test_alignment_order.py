@@ -53,7 +53,7 @@ def test_order_knows_nothing_of_sounds_that_lie_anywhere():
 def test_a_second_clip_is_needed_and_a_place_that_others_have():
     alone = clip(0, 0.1, 0.4)
     assert "order" not in set(alone.table["method"])
-    assert "both take a second clip" in alone.summary()
+    assert "both need at least two clips" in alone.summary()
     pool = Alignment.concat([alone, clip(1, 0.2)])
     assert [len(draws) for draws in order_curves(pool.phrases)] == [1, 0, 1]  # no other clip has a second phrase
     silent = align(planted_maps({DOG: np.zeros(COLUMNS)}), event_rows(("dog barks", np.nan, np.nan), clip="2.wav"))

@@ -206,5 +206,5 @@ def test_a_profile_keeps_the_class_and_is_pooled_by_it(rng):
     assert list(pool_profile(joined.iloc[:0], by=["class"]).columns)[:2] == ["class", "layer"]
     with pytest.raises(MapsError, match=r"lacks the columns \['species'\]"):
         pool_profile(joined, by="species")
-    with pytest.raises(MapsError, match="pooled by these"):
+    with pytest.raises(MapsError, match="already columns of the result"):
         pool_profile(joined, by="layer")

@@ -203,12 +203,12 @@ def test_ties_at_the_limit_are_taken_in_part():
     [
         (lambda: roc_auc(curves=[0.1, np.nan, 2], active=[0, 1, 1]), "padding"),
         (lambda: roc_auc(curves=[0.1, 1, 2], active=[0, 1]), "shape"),
-        (lambda: roc_auc(curves=[0.1, 1, 2], active=[0, 0.4, 1]), "shares were given"),
+        (lambda: roc_auc(curves=[0.1, 1, 2], active=[0, 0.4, 1]), "fractions were given"),
         (lambda: pearson(curves=[], activity=[]), "shape"),
-        (lambda: pearson(curves=["a"], activity=[1]), "no array of numbers"),
+        (lambda: pearson(curves=["a"], activity=[1]), "not an array of numbers"),
         (lambda: partial_correlation(curves=[1, 2], activity=[0, 1], energy=[1, np.inf]), "not finite"),
         (lambda: onset_error(curves=[[1, 2]], onsets=0.5, column_seconds=1), "onsets of shape"),
-        (lambda: mask_iou(heat=[[1, 2]], mask=[[0.3, 1]]), "shares were given"),
+        (lambda: mask_iou(heat=[[1, 2]], mask=[[0.3, 1]]), "fractions were given"),
     ],
 )
 def test_bad_arrays(call, message):
