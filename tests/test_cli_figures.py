@@ -158,7 +158,7 @@ def test_a_clip_of_no_column_has_no_diagnosis_and_says_so(tmp_path, coarse):
     assert "diagnosis" not in stems(run / "figures")
     bare = paper.FigureSet(read_saved_run(run), paper.STYLES["paper"])
     assert "diagnosis" not in bare.drawers()
-    with pytest.raises(MapsError, match="Nothing was looked for"):
+    with pytest.raises(MapsError, match="was not diagnosed"):
         bare.diagnosis()
 
 
@@ -182,7 +182,7 @@ def test_numbers_that_are_none_are_said(run, coarse):
     arrays["log_mel"][:, :50] = np.nan
     np.savez(run / "spectrogram.npz", **arrays)
     figure = paper.FigureSet(read_saved_run(run), paper.STYLES["paper"]).spectrogram()
-    assert "not numbers" in figure.axes[0].get_title(loc="right")
+    assert "not finite" in figure.axes[0].get_title(loc="right")
     arrays["log_mel"][:] = np.nan
     np.savez(run / "spectrogram.npz", **arrays)
     silent = paper.FigureSet(read_saved_run(run), paper.STYLES["paper"])

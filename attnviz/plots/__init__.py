@@ -1,7 +1,7 @@
-"""Figures: they draw what is given, compute no score and touch no global state of matplotlib.
+"""Draw figures from maps and results. No scores are computed, and no global state of matplotlib is changed.
 
-A function that takes `ax` returns the `~matplotlib.axes.Axes` it drew on (in a figure of its own, ``ax.figure``,
-where none is given); a function that lays out a figure returns the `~matplotlib.figure.Figure`.
+Functions with a parameter `ax` return the `~matplotlib.axes.Axes` (of a new figure, ``ax.figure``, if `ax` is
+None). Functions that lay out a whole figure return the `~matplotlib.figure.Figure`.
 """
 
 from attnviz.plots.alignment import alignment

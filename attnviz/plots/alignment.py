@@ -1,4 +1,4 @@
-"""A score of maps against sound events, beside its controls."""
+"""Plot a score of maps against sound events, with its controls."""
 
 from __future__ import annotations
 
@@ -22,36 +22,36 @@ from attnviz.plots.style import readable, text_style
 
 _MAP_MEAN, _CONTROL_MEAN = "#5c0f3b", "#151d26"
 _SPREAD = 0.32
-_MANY = 20  # phrases, from which on their distribution has a shape
+_MANY = 20  # minimum number of phrases for drawing their distribution
 
 
 @public
 def alignment(result: Alignment, *, score: str = "roc_auc", ax: Axes | None = None) -> Axes:
-    """Draw one score of every phrase, by the map and by each control.
+    """Draw one score of every phrase for the map and each control.
 
-    A point is a phrase (the mean of its draws), the diamond their mean with its 95 % interval over source
-    recordings, the dotted line chance (of the onset error, no error). Of 20 phrases or more the shape of their
-    distribution lies beneath. Beside each control stands the paired difference, map minus control.
+    Each point is a phrase (mean over draws), the diamond is their mean with its 95 % interval over source
+    recordings, and the dotted line is chance (for the onset error, no error). With at least 20 phrases, their
+    distribution is drawn as well. The paired difference, map minus control, is printed beside each control.
 
     Parameters
     ----------
     result : Alignment
-        What `attnviz.align` gave.
+        Result of `attnviz.align`.
     score : str
-        A score of phrases, a column of ``result.table``: ``"roc_auc"``, ``"pearson"``, ``"pointing"``, ...
+        Score of phrases, a column of ``result.table``: ``"roc_auc"``, ``"pearson"``, ``"pointing"``, ...
     ax : matplotlib.axes.Axes, optional
-        Where to draw; None: a figure of its own (``ax.figure``).
+        Axes to draw on. By default, those of a new figure.
 
     Returns
     -------
     matplotlib.axes.Axes
-        Rows are methods, from top to bottom: a scatter of points and, among its ``containers``, a mean with its
-        interval each; its ``texts`` are how the map compares with each control.
+        Rows are methods, from top to bottom: a scatter of points and, in ``containers``, a mean with its interval.
+        ``texts`` are the comparisons of the map with each control.
 
     Raises
     ------
     MapsError
-        There is no such score, or no phrase has it.
+        If the score does not exist, or no phrase has it.
 
     Examples
     --------
@@ -97,7 +97,7 @@ def _values(result: Alignment, score: str) -> pd.DataFrame:
     table = result.table
     scores = [name for name in NAMES if name in table.columns]
     if score not in scores:
-        raise MapsError(f"There is no score of phrases {score!r}; there are {', '.join(scores)}.")
+        raise MapsError(f"Unknown score {score!r}; available scores: {', '.join(scores)}.")
     values = table.pivot_table(index="phrase", columns="method", values=score, aggfunc="mean", dropna=False)
     if not values.notna().any(axis=None):
         raise MapsError(
@@ -107,7 +107,7 @@ def _values(result: Alignment, score: str) -> pd.DataFrame:
 
 
 def _shapes(ax: Axes, values: pd.DataFrame, methods: list[str]) -> None:
-    """Draw how the phrases are distributed, from the lowest to the highest; one value alone has no shape."""
+    """Draw the distribution of the phrases between the minimum and maximum, unless all are equal."""
     seaborn.violinplot(
         values.melt(value_vars=methods), x="value", y="method", order=methods, hue="method", hue_order=methods,
         palette=[_MAP if method == MAP else _CONTROL for method in methods], legend=False, ax=ax,
@@ -117,7 +117,7 @@ def _shapes(ax: Axes, values: pd.DataFrame, methods: list[str]) -> None:
 
 
 def _spread(values: np.ndarray) -> np.ndarray:
-    """Return how far each point stands from its line, so that close ones lie side by side: never at random."""
+    """Return deterministic offsets of the points, so that close points are side by side."""
     if not len(values):
         return np.empty(0)
     width = (np.ptp(values) or 1.0) / 40
@@ -140,7 +140,7 @@ def _mean(ax: Axes, row: int, pooled: pd.Series, colour: str) -> None:
 
 
 def _notes(ax: Axes, methods: list[str], result: Alignment, score: str) -> None:
-    """Write the paired differences beyond the right edge, each on its control's line."""
+    """Write the paired differences to the right of the axes, in the row of each control."""
     where: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "annotation_clip": False}
     where |= {"fontsize": 8, "va": "center", "ha": "left"}
     rows = result.pooled.differences
@@ -148,7 +148,7 @@ def _notes(ax: Axes, methods: list[str], result: Alignment, score: str) -> None:
     if rows.empty:
         return
     judged = result.pooled.comparisons
-    together = f"\n({judged} comparisons judged together)" if judged else ""
+    together = f"\n({judged} comparisons tested together)" if judged else ""
     ax.annotate(f"map minus control:{together}", (1.02, methods.index(MAP)), color="0.25", **where)
     for control, value, low, high, verdict in rows[["control", "value", "low", "high", "verdict"]].to_numpy():
         gap = estimate(value, low, high, sign=True) + (f"\n{verdict}" if verdict else "")

@@ -1,4 +1,4 @@
-"""Curves of several prompts, encoders, models or seeds on the same axes."""
+"""Plot curves of several prompts, encoders, models or seeds on the same axes."""
 
 from __future__ import annotations
 
@@ -41,21 +41,22 @@ def comparison(curves: Mapping[str, xr.DataArray], *, scale: Scale = "shared", a
     Parameters
     ----------
     curves : mapping of str to xarray.DataArray
-        A name -> what `AttentionMaps.activation` gave: all over time, or all over frequency. Grids may differ.
+        Results of `AttentionMaps.activation` by name: all over time, or all over frequency. Grids may differ.
     scale : {"shared", "own"}
-        The values as they are, or each curve divided by its own highest. The axis says which.
+        Show absolute values, or divide each curve by its maximum. The axis label indicates the choice.
     ax : matplotlib.axes.Axes, optional
+        Axes to draw on. By default, those of a new figure.
         Where to draw; None: a figure of its own (``ax.figure``).
 
     Returns
     -------
     matplotlib.axes.Axes
-        One of its ``lines`` for each curve, in their order.
+        ``lines`` contains one line per curve, in order.
 
     Raises
     ------
     MapsError
-        There is no curve, one is nowhere a number, their axes or quantities differ, or the scale is unknown.
+        If there is no curve, a curve has no finite value, dims or quantities differ, or the scale is unknown.
 
     Examples
     --------
@@ -69,15 +70,15 @@ def comparison(curves: Mapping[str, xr.DataArray], *, scale: Scale = "shared", a
     dims = {curve.dims for curve in curves.values()}
     if len(dims) != 1 or next(iter(dims)) not in (("time",), ("freq",)):
         raise MapsError(
-            f"curves are one or more of AttentionMaps.activation, all over time or all over frequency; these have "
-            f"the dims {sorted(map(str, dims))}."
+            "curves must be one or more results of AttentionMaps.activation, all over time or all over "
+            f"frequency; they have the dims {sorted(map(str, dims))}."
         )
     axis = str(next(iter(dims))[0])
     quantities = {str(curve.attrs.get("long_name", "attention")) for curve in curves.values()}
     if scale == "shared" and len(quantities) > 1:
         raise MapsError(
-            f"The curves are of different quantities, {sorted(quantities)}, which share no scale; read them with "
-            "one readout, or give scale='own'."
+            f"The curves have different quantities, {sorted(quantities)}, and cannot share a scale; use the same "
+            "readout for all, or scale='own'."
         )
     ax = own_axes(6.6, 2.4) if ax is None else ax
     for (name, curve), colour, dash in zip(curves.items(), cycle(LINE_COLOURS), cycle(LINE_DASHES), strict=False):
@@ -101,7 +102,7 @@ def comparison(curves: Mapping[str, xr.DataArray], *, scale: Scale = "shared", a
         ends = [curve["freq"].to_numpy()[[0, -1]] for curve in curves.values()]
         ax.set_xlim(np.min(ends), np.max(ends))
     ax.tick_params(labelsize=FONTSIZE)
-    label = "share of its own highest" if scale == "own" else next(iter(quantities))
+    label = "share of own maximum" if scale == "own" else next(iter(quantities))
     ax.set_ylabel(wrapped(label, height_of(ax)), fontsize=FONTSIZE + 1)
     legend = ax.legend(
         loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=_abreast(list(curves)), frameon=False,
@@ -120,19 +121,20 @@ def comparison_panels(
     readout: Readout = "mean",
     width: float = 6.9,
 ) -> Figure:
-    """Draw the curves of several runs' first prompts and images, a panel a phrase, each on a scale of its own.
+    """Draw the curves of several runs, with one panel per phrase and a separate scale for each.
 
     Parameters
     ----------
     maps : mapping of str to AttentionMaps
-        The runs by their names; of one text encoder, `AttentionMaps.select` narrows them.
+        Maps of the runs by name; the first prompt and image of each is used. The maps must have one text encoder
+        (see `AttentionMaps.select`).
     phrases : sequence of str
-        Phrases that every prompt has once; none: the words that they have in common. The first six are drawn, and
-        the figure says of how many.
+        Phrases that occur once in every prompt. By default, the words that all prompts have in common. At most six
+        are drawn; the figure indicates the total number.
     readout : str or FittedReadout
-        As for `AttentionMaps.heatmap`.
+        See `AttentionMaps.heatmap`.
     width : float
-        Of the figure, in inches.
+        Width of the figure in inches.
 
     Returns
     -------
@@ -141,9 +143,9 @@ def comparison_panels(
     Raises
     ------
     MapsError
-        There are no maps, or the prompts have no word in common.
+        If there are no maps, or the prompts have no word in common.
     PromptError
-        A phrase is not in one of the prompts, or is there more than once.
+        If a phrase is not in one of the prompts, or occurs more than once.
 
     Examples
     --------
@@ -153,11 +155,11 @@ def comparison_panels(
     ['dog', 'rain']
     """
     if not maps:
-        raise MapsError("There are no maps to compare; give one or more, by their names.")
+        raise MapsError("There are no maps to compare; give a mapping with at least one entry.")
     common = list(phrases) or _common_words(list(maps.values()))
     if not common:
         prompts = "; ".join(repr(one.prompts[0]) for one in maps.values())
-        raise MapsError(f"The prompts have no word in common that stands once in each: {prompts}.")
+        raise MapsError(f"The prompts have no word in common that occurs once in each: {prompts}.")
     kept = common[:_MOST_PANELS]
     figure = Figure(figsize=(width, 1.25 * len(kept) + 0.5), layout="constrained")
     for number, (phrase, ax) in enumerate(zip(kept, figure.subplots(len(kept), squeeze=False)[:, 0], strict=True)):
@@ -182,7 +184,7 @@ def _common_words(maps: Sequence[AttentionMaps]) -> list[str]:
 
 
 def _abreast(names: Sequence[str]) -> int:
-    """Return how many names of a legend stand side by side: all where they are short, so that no line breaks."""
+    """Return the number of legend columns: all names side by side if they are short."""
     longest = max(map(len, names))
     return len(names) if len(names) * (longest + 6) <= 84 else 1 if longest > 40 else 2
 

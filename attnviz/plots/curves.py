@@ -1,4 +1,4 @@
-"""When words were attended to: curves over the bars of their events."""
+"""Plot activation curves over the bars of sound events."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from attnviz.plots.style import (
 )
 from attnviz.text.sounds import find_label
 
-_LANE = 0.86  # of the height between two phrases
+_LANE = 0.86  # fraction of the height between two phrases
 
 
 @dataclass(frozen=True)
@@ -54,38 +54,40 @@ def activations(
     scale: Scale = "own",
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw when each phrase was attended to, over bars that say when its sound is there.
+    """Draw the activation of each phrase over time, with bars for the events of its sound.
 
     Parameters
     ----------
     maps : AttentionMaps
     events : pandas.DataFrame or Hearing, optional
-        Event table of the clip, of which rows of other captions are left out, or what `attnviz.listen` heard in
-        it. A label stands at its ``span`` in the prompt, or where its words or those of its class are; one that is
-        not in the prompt has bars and no curve, and is marked as such.
+        Event table of the clip, in which rows of other captions are ignored, or result of `attnviz.listen`. A
+        label is located in the prompt by its ``span``, its words or the words of its class. A label that is not in
+        the prompt has bars but no curve, and is marked.
     phrases : iterable of str or (int, int), optional
-        What is drawn; None: the phrases that the events name, or without events every word.
+        Phrases to draw. By default, the phrases named by the events, or every word if there are no events.
     prompt_index, sample, readout, pool
-        As for `AttentionMaps.activation`.
+        See `AttentionMaps.activation`.
     scale : {"own", "shared"}
-        Each curve from 0 to its own highest value, or all to the highest of any. The figure says which.
+        Scale each curve to its own maximum, or all to the common maximum. The figure indicates the choice.
     ax : matplotlib.axes.Axes, optional
+        Axes to draw on. By default, those of a new figure.
         Where to draw; None: a figure of its own (``ax.figure``).
 
     Returns
     -------
     matplotlib.axes.Axes
-        Its ``collections`` are the filled curves, from top to bottom (a label that is not in the prompt has none),
-        and its first ``patches`` the bars of the events, from top to bottom and in time.
+        ``collections`` are the filled curves from top to bottom (labels that are not in the prompt have none). The
+        first ``patches`` are the bars of the events, from top to bottom and in order of time.
 
     Raises
     ------
     MapsError
-        There is no phrase, the scale is unknown, no column holds audio, or as `AttentionMaps.activation`.
+        If there is no phrase, the scale is unknown, or no column contains audio. See also
+        `AttentionMaps.activation`.
     EventsError
-        It is no event table.
+        If `events` is not an event table.
     PromptError
-        A phrase is not in the prompt, or is there more than once.
+        If a phrase is not in the prompt, or occurs more than once.
 
     Examples
     --------
@@ -97,7 +99,9 @@ def activations(
     check_scale(scale)
     lanes = _lanes(maps, events, phrases, prompt_index)
     if not lanes:
-        raise MapsError("There is no phrase to draw: no word of the prompt was stored in full, no event given.")
+        raise MapsError(
+            "There is no phrase to draw: no word of the prompt was stored in full, and no events were given."
+        )
     curves = {
         number: maps.activation(lane.span, prompt_index=prompt_index, sample=sample, readout=readout, pool=pool)
         for number, lane in enumerate(lanes)
@@ -107,7 +111,7 @@ def activations(
     common = max(tops.values(), default=1.0)
     ax = own_axes(6.6, 1.1 + 0.42 * len(lanes)) if ax is None else ax
     for number, lane in enumerate(lanes):
-        foot = number + _LANE / 2  # the axis runs downwards
+        foot = number + _LANE / 2  # the axis points downwards
         for onset, offset in lane.times:
             ax.add_patch(
                 Rectangle((onset, foot - _LANE), offset - onset, _LANE, facecolor=EVENT_COLOUR, linewidth=0)
@@ -122,7 +126,7 @@ def activations(
     plain(ax, "left")
     _hatch_beyond(ax, maps)
     quantity = next((str(curve.attrs["long_name"]) for curve in curves.values()), "attention")
-    rule = "each from 0 to its own highest" if scale == "own" else f"all from 0 to {common:.2g}"
+    rule = "each from 0 to its own maximum" if scale == "own" else f"all from 0 to {common:.2g}"
     label = wrapped(f"{quantity}, {rule}", width_of(ax) - 0.3, FONTSIZE)  # a column of a paper is narrow
     keys: list[Patch] = [Patch(facecolor=MAP_COLOUR, alpha=0.55, label=label)] if curves else []
     if any(len(lane.times) for lane in lanes):
@@ -142,7 +146,9 @@ def _lanes(
     prompt_index: int,
 ) -> list[_Lane]:
     if not 0 <= prompt_index < len(maps.prompts):
-        raise MapsError(f"There is no prompt {prompt_index}; there are {len(maps.prompts)}, from 0.")
+        raise MapsError(
+            f"There is no prompt {prompt_index}; there are {len(maps.prompts)} prompts, indexed from 0."
+        )
     text, table = maps.prompts[prompt_index], maps.tokens[prompt_index]
     labelled = event_places(events, text)
     if phrases is not None:
@@ -157,14 +163,14 @@ def _lanes(
 def event_places(
     events: pd.DataFrame | Heard | None, text: str
 ) -> dict[tuple[str, tuple[int, int] | None], np.ndarray]:
-    """Return onsets and offsets, ``(events, 2)`` in s, by label and its place in a prompt, in the prompt's order.
+    """Return onsets and offsets, ``(events, 2)`` in s, by label and span, in the order of the prompt.
 
-    A label that is not in the prompt, or is there more than once and has no span, has the place None, and is last.
+    A label that is not in the prompt, or occurs more than once and has no span, has the span None and comes last.
 
     Raises
     ------
     EventsError
-        It is no event table.
+        If `events` is not an event table.
     """
     if events is None:
         return {}
@@ -183,7 +189,7 @@ def event_places(
 def _within(
     labelled: Mapping[tuple[str, tuple[int, int] | None], np.ndarray], span: tuple[int, int]
 ) -> np.ndarray:
-    """Return the events of the labels that share characters with a phrase."""
+    """Return the events of the labels that overlap a phrase."""
     times = [own for (_, place), own in labelled.items() if place and place[0] < span[1] and place[1] > span[0]]
     return np.concatenate(times) if times else np.empty((0, 2))
 
@@ -192,10 +198,10 @@ def _fill(ax: Axes, curve: xr.DataArray, foot: float, top: float, maps: Attentio
     values = curve.to_numpy().astype(float)
     column = curve.attrs["stride"][1] * maps.grid.hop_length / maps.grid.sample_rate
     edges = np.arange(values.size + 1) * column
-    heard = int(np.flatnonzero(np.isfinite(values))[-1]) + 1  # columns up to the padding, which comes last
-    # A column's value holds from its left edge to its right, that of the last one heard, too.
+    heard = int(np.flatnonzero(np.isfinite(values))[-1]) + 1  # columns before the padding, which is at the end
+    # A value extends from the left edge to the right edge of its column, including the last one with audio.
     steps = np.append(values[:heard], values[heard - 1]) / (top or 1.0)
-    # Where a curve falls below 0, as that of a word with a negative weight does, 0 is in the middle of its lane.
+    # If a curve has negative values, as for a word with a negative weight, 0 is in the middle of its lane.
     zero, height = (foot - _LANE / 2, _LANE / 2) if (steps < 0).any() else (foot, _LANE)
     ax.fill_between(
         edges[: heard + 1], zero - height * steps, zero, step="post",
@@ -204,17 +210,17 @@ def _fill(ax: Axes, curve: xr.DataArray, foot: float, top: float, maps: Attentio
 
 
 def top_of(curve: xr.DataArray, name: str = "") -> float:
-    """Return a curve's highest value, or the largest magnitude where it falls below 0.
+    """Return the maximum of a curve, or of its magnitude if it has negative values.
 
     Raises
     ------
     MapsError
-        It is nowhere a number.
+        If the curve has no finite value.
     """
     values = curve.to_numpy()
     if not np.isfinite(values).any():
         raise MapsError(
-            f"The curve {name or curve.attrs.get('phrase', '')!r} is nowhere a number: all of its columns are "
+            f"The curve {name or curve.attrs.get('phrase', '')!r} has no finite value: all of its columns are "
             "padding. The clip is shorter than half a column."
         )
     return float(np.nanmax(np.abs(values)))

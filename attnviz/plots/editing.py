@@ -1,4 +1,4 @@
-"""An edit beside what was edited: spectrograms, maps of the words that were edited, and what differs."""
+"""Plot an edit and its source: spectrograms, maps of the edited words, and differences."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from attnviz.plots.heat import SIGNED, heatmap
 from attnviz.plots.spectrogram import label_decibels, spectrogram
 from attnviz.plots.style import FONTSIZE, extent, hatch_padding, label_axes, readable, text_style
 
-_WIDTH, _HEIGHT = 3.9, 1.75  # inches of a panel
+_WIDTH, _HEIGHT = 3.9, 1.75  # size of a panel in inches
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class EditedWord:
     Attributes
     ----------
     before, after : xarray.DataArray or None, dims (freq, time)
-        As `AttentionMaps.heatmap` gives them; None where there is no such word.
+        Results of `AttentionMaps.heatmap`, or None if there is no such word.
     old, new : str
-        The word, before and after.
+        The word before and after the edit.
     """
 
     before: xr.DataArray | None
@@ -50,31 +50,32 @@ def edit_comparison(
     words: Sequence[EditedWord] = (),
     titles: tuple[str, str] = ("source", "edit"),
 ) -> Figure:
-    """Draw an edit beside what was edited.
+    """Draw an edit and its source.
 
-    A row of spectrograms, and one for each word; from left to right before, after, and after less before. The two
-    spectrograms share a scale, and so do the two maps of a word. Columns beyond the audio are hatched.
+    The first row shows spectrograms, and the others the maps of each word: from left to right, before, after, and
+    the difference after minus before. The spectrograms share a scale, as do the two maps of a word. Columns beyond
+    the audio are hatched.
 
     Parameters
     ----------
     before, after : numpy.ndarray, shape (bands, frames)
         Natural-log mel spectrograms, lowest band first.
     grid : SpectrogramGrid
-        What second and what Hz they cover.
+        Grid of the spectrograms, which defines times and frequencies.
     words : sequence of EditedWord
-        What is drawn below.
+        Words to draw.
     titles : (str, str)
-        What the two are.
+        Titles of source and edit.
 
     Returns
     -------
     matplotlib.figure.Figure
-        A figure of its own.
+        A new figure.
 
     Raises
     ------
     MapsError
-        If the two spectrograms differ in shape, or a word has neither map, or two of different shape.
+        If the spectrograms differ in shape, or a word has no map, or maps of different shapes.
 
     Examples
     --------
@@ -84,10 +85,10 @@ def edit_comparison(
     >>> word = EditedWord(before.heatmap("dog"), after.heatmap("dog"), "dog", "dog")
     >>> figure = edit_comparison(*sounds, before.grid, words=[word])
     >>> [ax.get_title(loc="left") for ax in figure.axes[:3]]
-    ['source', 'edit', 'edit less source']
+    ['source', 'edit', 'edit minus source']
     """
     if before.shape != after.shape:
-        raise MapsError(f"The spectrograms have the shapes {before.shape} and {after.shape}; one is needed.")
+        raise MapsError(f"The spectrograms have the shapes {before.shape} and {after.shape}; they must be equal.")
     rows = 1 + len(words)
     figure = Figure(figsize=(3 * _WIDTH + 0.9, rows * (_HEIGHT + 0.35) + 0.4), layout="constrained")
     axes = figure.subplots(rows, 3, squeeze=False)
@@ -96,7 +97,7 @@ def edit_comparison(
     _difference(axes[0, 2], after - before, grid.cells(*before.shape), grid, "log-mel")
     for row, word in zip(axes[1:], words, strict=True):
         _word(row, word, (before, after), grid)
-    for ax, title in zip(axes[0], (*titles, f"{titles[1]} less {titles[0]}"), strict=True):
+    for ax, title in zip(axes[0], (*titles, f"{titles[1]} minus {titles[0]}"), strict=True):
         _title(ax, title)
     for number, row in enumerate(axes):
         shown = [ax for ax in row if ax.get_visible()]
@@ -122,11 +123,11 @@ def _word(
     if not maps or len({heat.shape for heat in maps}) > 1:
         raise MapsError(
             f"The word {word.new or word.old!r} has {len(maps)} maps of the shapes "
-            f"{[heat.shape for heat in maps]}; one or two of one shape are drawn."
+            f"{[heat.shape for heat in maps]}; give one or two maps of the same shape."
         )
     heard = [heat.to_numpy()[:, ~heat["padding"].to_numpy()] for heat in maps]
     highest = max(float(np.abs(values).max(initial=0.0)) for values in heard) or 1.0
-    below_zero = any(float(values.min(initial=0.0)) < 0 for values in heard)  # of a word with a negative weight
+    below_zero = any(float(values.min(initial=0.0)) < 0 for values in heard)  # for a word with a negative weight
     last = row[1] if word.after is not None else row[0]
     for ax, heat, under, name in zip(row, (word.before, word.after), beneath, (word.old, word.new), strict=False):
         if heat is None:
@@ -153,7 +154,7 @@ def _difference(ax: Axes, values: np.ndarray, cells: CellGrid, grid: Spectrogram
 
 
 def _signed(ax: Axes, values: np.ndarray, cells: CellGrid, grid: SpectrogramGrid, most: float) -> AxesImage:
-    """Draw values of either sign, white at 0."""
+    """Draw signed values, with white at 0."""
     image = ax.imshow(
         values, origin="lower", extent=extent(cells), aspect="auto", interpolation="nearest", cmap=SIGNED,
         vmin=-most, vmax=most,

@@ -1,4 +1,4 @@
-"""The signs of failure that a diagnosis looked at."""
+"""Plot the signs of failure of a diagnosis."""
 
 from __future__ import annotations
 
@@ -23,28 +23,27 @@ from attnviz.plots.style import (
 
 @public
 def failures(diagnosis: Diagnosis, *, ax: Axes | None = None) -> Axes:
-    """Draw what a diagnosis looked at: a row a sign, faults to the right of the line.
+    """Draw the signs of a diagnosis, one per row, with faults to the right of the line.
 
-    Each row has a scale of its own, from the best value (left) over its threshold (middle) to the worst (right);
-    the value and its threshold stand beside it. What could not be judged is listed below.
+    Each row has its own scale, from the best value (left) over the threshold (middle) to the worst (right), and
+    shows the value and the threshold as numbers. Signs that could not be judged are listed below.
 
     Parameters
     ----------
     diagnosis : Diagnosis
-        What `attnviz.diagnose` gave.
+        Result of `attnviz.diagnose`.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; None: a figure of its own (``ax.figure``).
+        Axes to draw on. By default, those of a new figure.
 
     Returns
     -------
     matplotlib.axes.Axes
-        Of its ``lines``, those labelled with the name of a sign are the marks; its ``texts`` are the numbers
-        beside them, from top to bottom.
+        ``lines`` labelled with the name of a sign are the marks; ``texts`` are the numbers, from top to bottom.
 
     Raises
     ------
     MapsError
-        Nothing could be judged; the message says why.
+        If no sign could be judged. The message gives the reasons.
 
     Examples
     --------

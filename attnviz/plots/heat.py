@@ -1,4 +1,4 @@
-"""One heat map, over the spectrogram or alone."""
+"""Plot a heat map, with or without the spectrogram."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from attnviz.plots.style import (
 )
 
 SIGNED = "RdBu_r"
-"""Colour map of values of either sign: red above 0, blue below."""
+"""Colour map of signed values: red above 0, blue below."""
 
 _BAR_WIDTH = 0.13  # inches
 _BENEATH = LinearSegmentedColormap.from_list("attnviz_beneath", ["#ffffff", "#868686"])
@@ -49,36 +49,36 @@ def heatmap(
     colorbar: bool = True,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw the heat map of one phrase, over the grey spectrogram where one is given.
+    """Draw the heat map of one phrase, over the grey spectrogram if it is given.
 
     Parameters
     ----------
     heat : xarray.DataArray, dims (freq, time)
-        As `AttentionMaps.heatmap` gives it.
+        Result of `AttentionMaps.heatmap`.
     grid : SpectrogramGrid
-        The maps' grid.
+        Grid of the maps.
     spectrogram : array (bands, frames), optional
         Natural-log mel spectrogram, lowest band first.
     highest : float, optional
-        Value of the strongest colour; there is none at 0. None: the map's own highest outside padding. Figures
-        that are given the same share a scale; where values exceed it, the colour bar ends in an arrow. Where the
-        map has negative values, as a negative weight of a word makes them, it is a magnitude.
+        Value at the end of the colour scale, which starts at 0. By default, the maximum outside padding. Use the
+        same value to share a scale between figures; if values exceed it, the colour bar ends in an arrow. If the
+        map has negative values, as for a negative weight of a word, `highest` is a magnitude.
     cmap : str
-        A colour map of matplotlib, light at its low end. A map with negative values is drawn in `SIGNED` instead.
+        Matplotlib colour map with a light lower end. Maps with negative values use `SIGNED` instead.
     colorbar : bool
-        Whether the scale is drawn beside the map.
+        Whether to draw the colour bar.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; None: a figure of its own (``ax.figure``).
+        Axes to draw on. By default, those of a new figure.
 
     Returns
     -------
     matplotlib.axes.Axes
-        The last of its ``images`` is the heat map; a spectrogram is the one before it.
+        The last of its ``images`` is the heat map, preceded by the spectrogram, if any.
 
     Raises
     ------
     MapsError
-        The map is not of two dimensions or not finite, `highest` is not above 0, or there is no such colour map.
+        If the map is not two-dimensional or not finite, `highest` is not positive, or the colour map is unknown.
 
     Examples
     --------
@@ -90,11 +90,11 @@ def heatmap(
     """
     if heat.dims != ("freq", "time") or not heat.size or not np.isfinite(heat.to_numpy()).all():
         raise MapsError(
-            f"A heat map has the dims ('freq', 'time') and finite values; this one has {heat.dims}, shape "
+            f"A heat map must have the dims ('freq', 'time') and finite values; this one has {heat.dims}, shape "
             f"{heat.shape}, and {np.count_nonzero(~np.isfinite(heat.to_numpy()))} values that are not finite."
         )
     if highest is not None and not (np.isfinite(highest) and highest > 0):
-        raise MapsError(f"highest={highest} is the value of the strongest colour; a number above 0 is needed.")
+        raise MapsError(f"highest={highest} is the value at the end of the colour scale; it must be above 0.")
     own = highest_of(heat)
     top = highest or own or 1.0
     ax = own_axes(6.4, 2.4) if ax is None else ax
@@ -119,7 +119,7 @@ def draw_heat(
     colours: ListedColormap,
     norm: Normalize,
 ) -> AxesImage:
-    """Draw a map over a spectrogram, its padding hatched; axes are labelled by `style.label_axes`."""
+    """Draw a map over a spectrogram, with hatched padding and axes labelled by `style.label_axes`."""
     where: dict[str, Any] = {
         "origin": "lower",
         "extent": extent(grid),
@@ -137,7 +137,7 @@ def draw_heat(
 
 
 def scale_bar(axes: Any, image: ScalarMappable, label: str, *, over: bool = False, **place: Any) -> Axes:
-    """Draw the colour scale beside axes; an arrow at its end where values exceed it."""
+    """Draw the colour bar beside the axes, with an arrow at its end if values exceed it."""
     first = np.atleast_1d(axes).flat[0]
     height = height_of(first) * np.shape(np.atleast_2d(axes))[0]
     place = {"pad": 0.015, "aspect": max(6.0, height / _BAR_WIDTH), "extend": "max" if over else "neither"} | place
@@ -149,18 +149,18 @@ def scale_bar(axes: Any, image: ScalarMappable, label: str, *, over: bool = Fals
 
 
 def highest_of(heat: xr.DataArray) -> float:
-    """Largest magnitude of the columns that are not padding; 0 where all are."""
+    """Return the maximum magnitude outside padding; 0 if all columns are padding."""
     heard = heat.to_numpy()[:, ~heat["padding"].to_numpy()]
     return float(np.abs(heard).max()) if heard.size else 0.0
 
 
 def is_signed(heat: xr.DataArray) -> bool:
-    """Whether a map has negative values outside padding, as a negative weight of a word makes them."""
+    """Return whether a map has negative values outside padding, as for a negative weight of a word."""
     return bool((heat.to_numpy()[:, ~heat["padding"].to_numpy()] < 0).any())
 
 
 def normed(highest: float, *, signed: bool) -> Normalize:
-    """Return the scale from 0, or of signed values from the negative, to the highest."""
+    """Return the scale from 0, or from the negative for signed values, to `highest`."""
     return Normalize(-highest if signed else 0.0, highest)
 
 
@@ -170,28 +170,28 @@ def checked(spectrogram: np.ndarray | xr.DataArray) -> np.ndarray:
     Raises
     ------
     MapsError
-        It is not of two dimensions, is empty, or is nowhere finite.
+        If it is not two-dimensional, is empty, or has no finite value.
     """
     values = np.asarray(spectrogram, dtype=float)
     if values.ndim != 2 or 0 in values.shape or not np.isfinite(values).any():
         raise MapsError(
-            f"spectrogram must be an array (bands, frames) of finite values; it has shape {values.shape}."
+            f"spectrogram must be an array (bands, frames) of finite values; it has the shape {values.shape}."
         )
     return values
 
 
 def see_through(cmap: str, *, signed: bool = False) -> ListedColormap:
-    """Return a colour map with opacity growing from none, so that the spectrogram shows where attention is low.
+    """Return a colour map with increasing opacity, so that the spectrogram is visible where attention is low.
 
-    For signed values it is `SIGNED`, whose middle, at 0, has no opacity.
+    For signed values, this is `SIGNED`, with zero opacity in the middle, at 0.
 
     Raises
     ------
     MapsError
-        Matplotlib has no colour map of that name.
+        If matplotlib has no colour map of that name.
     """
     try:
-        # Not to its very end, where such maps are black: the spectrogram would no longer show through.
+        # Omit the black end of such maps, which would hide the spectrogram.
         colours = colormaps[cmap](np.linspace(0, 0.86, 256))
     except KeyError as error:
         raise MapsError(f"matplotlib has no colour map {cmap!r}; for example 'magma_r' or 'viridis_r'.") from error
@@ -203,7 +203,7 @@ def see_through(cmap: str, *, signed: bool = False) -> ListedColormap:
 
 
 def phrase_of(array: xr.DataArray) -> str:
-    """Return the words a map or curve is of, also where they were asked for by their characters."""
+    """Return the words of a map or curve, also if they were selected by character span."""
     phrase = str(array.attrs.get("phrase", ""))
     span = re.fullmatch(r"\((\d+), (\d+)\)", phrase)
     return str(array.attrs.get("prompt", ""))[int(span[1]) : int(span[2])] if span else phrase

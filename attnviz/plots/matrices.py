@@ -1,4 +1,4 @@
-"""Matrices: layers by heads, words by words."""
+"""Plot matrices: layers by heads, words by words."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from attnviz.errors import MapsError
 from attnviz.plots.heat import scale_bar
 from attnviz.plots.style import FONTSIZE, attention_colours, height_of, name_ticks, own_axes, width_of
 
-_MOST_WRITTEN = 10  # rows or columns of a matrix whose values are written into its cells
+_MOST_WRITTEN = 10  # maximum number of rows or columns of a matrix with written values
 
 
 @public
@@ -27,34 +27,34 @@ def layer_heads(
     limits: tuple[float, float] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw a score of layers and heads (or of layers and something else) as a matrix.
+    """Draw a score of layers and heads (or of layers and another column) as a matrix.
 
     Parameters
     ----------
     table : pandas.DataFrame
-        Tidy, a row a layer and head: ``layer``, ``head`` and `value`; for example that of
-        `attnviz.maps.attention_share`. Several rows of one cell are averaged. Head -1 is the mean of all.
+        Long-format table with one row per layer and head: ``layer``, ``head`` and `value`, for example from
+        `attnviz.maps.attention_share`. Several rows of the same cell are averaged. Head -1 is the mean over heads.
     value : str
-        Column that is drawn.
+        Column of the values.
     across : str
-        Column that the matrix's columns are of, in their order there (heads: ascending): ``"timestep"``, ...
+        Column for the horizontal axis, in order of appearance (heads: ascending), such as ``"timestep"``.
     label : str, optional
-        What the colour bar says; None: the column's name.
+        Label of the colour bar. By default, the name of the column.
     limits : (float, float), optional
-        Ends of the colour scale; None: from 0, or the lowest value where that is below, to the highest.
+        Limits of the colour scale. By default, from 0 (or the minimum, if negative) to the maximum.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; None: a figure of its own (``ax.figure``).
+        Axes to draw on. By default, those of a new figure.
 
     Returns
     -------
     matplotlib.axes.Axes
-        The array of its last collection is (layer, head), in the order of the table; cells that have no value are
-        masked, and grey.
+        The array of its last collection is (layer, head), in the order of the table. Cells without a value are
+        masked and grey.
 
     Raises
     ------
     MapsError
-        A column is missing, or no value is a number.
+        If a column is missing, or there is no finite value.
 
     Examples
     --------
@@ -66,7 +66,7 @@ def layer_heads(
     """
     missing = [name for name in ("layer", across, value) if name not in table.columns]
     if missing:
-        raise MapsError(f"the table lacks the columns {missing}; it has {list(table.columns)}.")
+        raise MapsError(f"The table lacks the columns {missing}; it has {list(table.columns)}.")
     layers, columns = (list(dict.fromkeys(table[name])) for name in ("layer", across))
     if across == "head":
         columns.sort()
@@ -83,24 +83,24 @@ def layer_heads(
 
 @public
 def word_overlap(matrix: xr.DataArray, *, ax: Axes | None = None) -> Axes:
-    """Draw how alike the heat maps of a prompt's words are.
+    """Draw the similarity of the heat maps of the words of a prompt.
 
     Parameters
     ----------
     matrix : xarray.DataArray, dims (word, other)
-        As `attnviz.maps.word_overlap` gives it. The scale is from 0 to 1, of a correlation from -1 to 1.
+        Result of `attnviz.maps.word_overlap`. The scale is from 0 to 1, or from -1 to 1 for correlations.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; None: a figure of its own (``ax.figure``).
+        Axes to draw on. By default, those of a new figure.
 
     Returns
     -------
     matplotlib.axes.Axes
-        The array of its last collection is the matrix; undefined cells are masked, and grey.
+        The array of its last collection is the matrix; undefined cells are masked and grey.
 
     Raises
     ------
     MapsError
-        The matrix is not square, has fewer than two words, or holds no number.
+        If the matrix is not square, has fewer than two words, or has no finite value.
 
     Examples
     --------
@@ -111,7 +111,7 @@ def word_overlap(matrix: xr.DataArray, *, ax: Axes | None = None) -> Axes:
     (-1.0, 1.0)
     """
     if matrix.ndim != 2 or len(set(matrix.shape)) != 1 or len(matrix) < 2:
-        raise MapsError(f"Words are compared in a square matrix of at least 2; this one has shape {matrix.shape}.")
+        raise MapsError(f"matrix must be square with at least 2 words; it has the shape {matrix.shape}.")
     values = np.ma.masked_invalid(matrix.to_numpy())
     names = [str(name) for name in matrix["word"].to_numpy()]
     if ax is None:
@@ -134,7 +134,7 @@ def _matrix(
     diverging: bool = False,
 ) -> None:
     if not values.count():
-        raise MapsError(f"No value of {label!r} is a number, so there is nothing to draw.")
+        raise MapsError(f"No value of {label!r} is finite, so there is nothing to draw.")
     low, high = limits or (min(0.0, float(values.min())), float(values.max()))
     written = max(values.shape) <= _MOST_WRITTEN and width_of(ax) / values.shape[1] > 0.3
     seaborn.heatmap(
@@ -152,14 +152,14 @@ def _matrix(
 
 
 def _name(column: object) -> str:
-    """Write a column's value as short as it is: the timestep 600.0 of a table is 600."""
+    """Format a value of a column briefly: the timestep 600.0 as 600."""
     return f"{column:g}" if isinstance(column, float) else str(column)
 
 
 def _name_columns(ax: Axes, names: list[str]) -> None:
-    """Name the columns across where there is room, upwards where not."""
+    """Label the columns, horizontally if there is room and otherwise vertically."""
     upright = max(map(len, names)) * 0.62 * FONTSIZE / 72 > width_of(ax) / len(names)
-    # Across, a name takes its width, which was found to fit; upright its height.
+    # A horizontal label needs its width, which fits here; a vertical one its height.
     name_ticks(ax.xaxis, names, width_of(ax) if upright else 100.0, first=0.5)
     if upright:
         ax.tick_params(axis="x", labelrotation=90)

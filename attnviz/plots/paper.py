@@ -1,4 +1,4 @@
-"""The figures of a paper, of saved runs: fixed widths of one or two columns, every scale said."""
+"""Figures of saved runs for papers, with fixed widths of one or two columns and labelled scales."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ if TYPE_CHECKING:
     from attnviz.report.saved_run import SavedRun
 
 MOST_WORDS = 12
-"""Words of one figure, where none are chosen: more would not fit a page. A figure says what it leaves out."""
+"""Maximum number of words in a figure by default, to fit a page. Figures indicate omitted words."""
 
 _MOST_PANELS = 6
-_NO_SOUND = "The run has no spectrogram: neither spectrogram.npz nor its maps hold a number of one."
+_NO_SOUND = "The run has no spectrogram: neither spectrogram.npz nor the maps contain finite values of one."
 
 Span = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Style:
-    """Sizes of a document's figures.
+    """Sizes of the figures of a document.
 
     Attributes
     ----------
     one, two : float
-        Widths in inches, of one column and of two.
+        Widths of one and of two columns in inches.
     tallest : float
-        Height in inches that no figure exceeds.
+        Maximum height in inches.
     dpi : int
-        Of the PNG files.
+        Resolution of PNG files.
     """
 
     one: float
@@ -61,19 +61,19 @@ STYLES = {"paper": Style(one=3.35, two=6.9, tallest=9.0, dpi=300)}
 
 @dataclass(frozen=True)
 class FigureSet:
-    """Draws the figures of one run.
+    """Figures of one run.
 
     Attributes
     ----------
     run : SavedRun
-        As `attnviz.report.saved_run.read_saved_run` reads it.
+        Result of `attnviz.report.saved_run.read_saved_run`.
     style : Style
     chosen : tuple of (int, int)
-        Phrases that are drawn; none: those that the run's events name, or else every word.
+        Phrases to draw. If empty, those named by the events of the run, or otherwise every word.
     readout : str or FittedReadout
-        As for `AttentionMaps.heatmap`.
+        See `AttentionMaps.heatmap`.
     found : Diagnosis or None
-        What `attnviz.diagnose` found in the run; None: there is no figure of it.
+        Result of `attnviz.diagnose` for the run, or None for no figure of it.
     """
 
     run: SavedRun
@@ -83,10 +83,9 @@ class FigureSet:
     found: Diagnosis | None = None
 
     def drawers(self) -> Mapping[str, Callable[[], Figure]]:
-        """Return what draws each figure, by its name.
+        """Return the drawing functions by the names of the figures.
 
-        Each raises `AttnVizError` where the run has not what the figure would show. Without a diagnosis there is
-        no figure of it.
+        Each raises `AttnVizError` if the run lacks the data for its figure.
         """
         drawers = {
             "spectrogram": self.spectrogram,
@@ -101,7 +100,7 @@ class FigureSet:
         return drawers if self.found is None else {**drawers, "diagnosis": self.diagnosis}
 
     def spectrogram(self) -> Figure:
-        """Draw the clip's spectrogram; two columns."""
+        """Draw the spectrogram of the clip (two columns)."""
         if self.run.log_mel is None:
             raise MapsError(_NO_SOUND)
         ax = self._axes(self.style.two, 2.3)
@@ -109,7 +108,7 @@ class FigureSet:
         return _figure(ax)
 
     def words(self) -> Figure:
-        """Draw a heat map per word over the spectrogram, on one scale; two columns."""
+        """Draw a heat map per word over the spectrogram, on one scale (two columns)."""
         spans, note = self._first(MOST_WORDS)
         sound = False if self.run.log_mel is None else self.run.log_mel
         figure = word_maps(self.maps, words=spans, readout=self.readout, spectrogram=sound, width=self.style.two)
@@ -121,7 +120,7 @@ class FigureSet:
         return figure
 
     def activations(self) -> Figure:
-        """Draw when each phrase was attended to, over the bars of its events; two columns."""
+        """Draw the activation of each phrase over the bars of its events (two columns)."""
         lanes = {} if self.chosen else self._events
         spans, note = ([], "") if lanes else self._first(MOST_WORDS)
         ax = self._axes(self.style.two, 1.0 + 0.36 * len(lanes or spans))
@@ -130,14 +129,14 @@ class FigureSet:
         return _figure(ax)
 
     def tokens(self) -> Figure:
-        """Draw when each token was attended to; two columns."""
+        """Draw the attention to each token over time (two columns)."""
         stored = int((self.maps.tokens[0].rows["kind"] == "text").sum())
         ax = self._axes(self.style.two, 1.1 + 0.16 * max(stored, 3))
         piano_roll(self.maps, readout=self.readout, ax=ax)
         return _figure(ax)
 
     def overlap(self) -> Figure:
-        """Draw how alike the words' maps are; one column, of many words two."""
+        """Draw the similarity of the maps of the words (one column, or two for many words)."""
         matrix = word_overlap(self.maps, readout=self.readout)
         wide = self.style.one if len(matrix) <= 8 else self.style.two
         ax = self._axes(wide, 0.82 * wide)
@@ -145,7 +144,7 @@ class FigureSet:
         return _figure(ax)
 
     def layers(self) -> Figure:
-        """Draw each word's share of attention by layer and head; without heads, by layer and word."""
+        """Draw the attention share of each word by layer and head or, without heads, by layer and word."""
         height = 0.9 + 0.16 * len(self.maps.layers)
         heads = "head" in self.maps[self.maps.layers[0]].dims
         spans, note = self._first(self._held(height) if heads else MOST_WORDS)
@@ -165,7 +164,7 @@ class FigureSet:
         return figure
 
     def steps(self) -> Figure:
-        """Draw when each word was attended to at each denoising step; two columns."""
+        """Draw the attention to each word over time at each denoising step (two columns)."""
         spans, note = self._first(self._held(1.6))
         figure, panels = self._panels(spans, 1.6, note)
         for span, ax in panels:
@@ -174,36 +173,36 @@ class FigureSet:
         return figure
 
     def alignment(self) -> Figure:
-        """Draw the saved scores of each phrase beside its controls; two columns."""
+        """Draw the saved scores of each phrase and its controls (two columns)."""
         if self.run.scores is None:
-            raise MapsError("The run has no alignment.csv; attnviz align writes it.")
+            raise MapsError("The run has no alignment.csv; run attnviz align first.")
         rows = self.run.scores["phrase"].nunique()
         ax = self._axes(self.style.two, 1.0 + 0.24 * max(rows, 2))
         scores.phrase_scores(self.run.scores, ax=ax)
         return _figure(ax)
 
     def diagnosis(self) -> Figure:
-        """Draw the signs of failure that were looked for; two columns."""
+        """Draw the signs of failure of the diagnosis (two columns)."""
         if self.found is None:
-            raise MapsError("Nothing was looked for in the run: attnviz.diagnose(maps) does.")
+            raise MapsError("The run was not diagnosed; use attnviz.diagnose(maps).")
         ax = self._axes(self.style.two, 1.3 + 0.26 * len(self.found.findings))
         failures(self.found, ax=ax)
         return _figure(ax)
 
     @property
     def maps(self) -> AttentionMaps:
-        """The run's maps."""
+        """Maps of the run."""
         return self.run.maps
 
     def _axes(self, width: float, height: float) -> Axes:
         return Figure(figsize=(width, min(height, self.style.tallest)), layout="constrained").add_subplot()
 
     def _held(self, height: float) -> int:
-        """Return how many panels of a height, two abreast, a page holds."""
+        """Return the number of panels of a given height that fit on a page, two per row."""
         return min(_MOST_PANELS, 2 * max(int((self.style.tallest - 0.3) / height), 1))
 
     def _panels(self, spans: Sequence[Span], height: float, note: str) -> tuple[Figure, list[tuple[Span, Axes]]]:
-        """Make a panel a phrase, two abreast."""
+        """Create one panel per phrase, two per row."""
         down = math.ceil(len(spans) / 2)
         figure = Figure(figsize=(self.style.two, down * height + 0.3), layout="constrained")
         if note:
@@ -215,11 +214,11 @@ class FigureSet:
 
     @property
     def _events(self) -> dict[tuple[str, Span | None], np.ndarray]:
-        """The run's events by their label and its place in the prompt."""
+        """Events of the run by label and span in the prompt."""
         return event_places(self.run.events, self.maps.prompts[0])
 
     def _first(self, most: int) -> tuple[list[Span], str]:
-        """Return the phrases to draw, chosen ones, those of events, or words; and what is left out of a figure."""
+        """Return the phrases to draw (chosen ones, those of events, or words) and a note on omitted ones."""
         named = sorted({span for _, span in self._events if span})
         words = [word.span for word in self.maps.occurrences(0)]
         choices = {"chosen phrases": list(self.chosen), "phrases with events": named, "words": words}
@@ -229,7 +228,7 @@ class FigureSet:
         return spans[:most], f"the first {most} of {len(spans)} {kind}" if len(spans) > most else ""
 
     def _names(self, spans: Sequence[Span]) -> dict[Span, str]:
-        """Name phrases, repeated words by their occurrence."""
+        """Return the names of phrases, with the occurrence for repeated words."""
         labels = {word.span: word.label for word in self.maps.occurrences(0)}
         return {span: labels.get(span, self.maps.prompts[0][slice(*span)]) for span in spans}
 
@@ -246,5 +245,5 @@ def _say(ax: Axes, note: str) -> None:
 def _figure(ax: Axes) -> Figure:
     figure = ax.figure
     if not isinstance(figure, Figure):
-        raise MapsError("The axes are of a subfigure; these figures are whole.")
+        raise MapsError("The axes are in a subfigure, which is not supported.")
     return figure

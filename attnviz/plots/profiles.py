@@ -1,4 +1,4 @@
-"""Scores over the denoising: a curve a layer, with its spread over seeds."""
+"""Plot scores over the denoising steps, one curve per layer, with the spread over seeds."""
 
 from __future__ import annotations
 
@@ -28,31 +28,32 @@ def profile_curve(
     seed: str = "image",
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw a score over the denoising steps: mean over seeds, and the spread between them.
+    """Draw a score over the denoising steps, with mean and spread over seeds.
 
     Parameters
     ----------
     profiles : pandas.DataFrame
-        What `attnviz.alignment.profile` gave, of one or more seeds, joined with `pandas.concat`.
+        Results of `attnviz.alignment.profile` for one or more seeds, joined with `pandas.concat`.
     score : {"roc_auc", "pearson", "spearman", "partial"}
     layers : sequence of str, optional
-        Layers to draw, or ``"mean"``, the mean of all; None: every one that the table holds.
+        Layers to draw, or ``"mean"`` for the mean of all layers. By default, all in the table.
     seed : str
-        Column that tells seeds apart: ``"image"``, the samples of one prompt, or one that was added.
+        Column that identifies seeds: ``"image"``, the samples of one prompt, or an additional column.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; None: a figure of its own (``ax.figure``).
+        Axes to draw on. By default, those of a new figure.
 
     Returns
     -------
     matplotlib.axes.Axes
-        A line a layer, and a band of one standard deviation over seeds to either side, within what the score can
-        be, where there are two seeds or more. Each seed counts once: its phrases are averaged first. The dotted
+        One line per layer and, with at least two seeds, a band of one standard deviation over seeds, clipped to
+        the range of the score. The phrases of a seed are averaged first, so seeds have equal weight. The dotted
         line is chance.
 
     Raises
     ------
     MapsError
-        It is no profile, or lacks a score, a layer or the steps (maps made without ``keep=("step",)``).
+        If the table is not a profile, or lacks a score, a layer or the steps (maps made without
+        ``keep=("step",)``).
 
     Examples
     --------
@@ -74,7 +75,7 @@ def profile_curve(
         name = "mean of layers" if layer == "mean" else short_name(str(layer))
         ax.plot(mean.index, mean, color=colour, linestyle=dash, linewidth=1.4, label=name)
         if len(by_seed) > 1:
-            # A score cannot leave its range, and neither does what is said of its spread.
+            # Clip the band to the range of the score.
             low, high = ((mean + side * spread).clip(*SCORES[score].bounds) for side in (-1, 1))
             ax.fill_between(mean.index, low, high, color=colour, alpha=0.16, linewidth=0)
     ax.axhline(SCORES[score].chance, color="0.45", linestyle=":", linewidth=1.0, zorder=1)
@@ -95,12 +96,12 @@ def profile_curve(
 
 
 def _rows(profiles: pd.DataFrame, score: str, layers: Sequence[str] | None, seed: str) -> pd.DataFrame:
-    """Return the rows of single steps, means over heads, that have the score."""
+    """Return the rows of single steps, averaged over heads, that have the score."""
     if score not in PROFILED:
-        raise MapsError(f"There is no score of profiles {score!r}; there are {', '.join(PROFILED)}.")
+        raise MapsError(f"Unknown score {score!r}; profiles have {', '.join(PROFILED)}.")
     missing = [name for name in ("layer", "step", "timestep", "head", score, seed) if name not in profiles.columns]
     if missing:
-        raise MapsError(f"the table lacks the columns {missing}; what attnviz.alignment.profile gives is needed.")
+        raise MapsError(f"The table lacks the columns {missing}; give the result of attnviz.alignment.profile.")
     rows = profiles[(profiles["step"] >= 0) & (profiles["head"] == -1) & profiles[score].notna()]
     if layers is not None:
         unknown = [layer for layer in layers if layer not in set(profiles["layer"])]
@@ -111,7 +112,7 @@ def _rows(profiles: pd.DataFrame, score: str, layers: Sequence[str] | None, seed
         rows = rows.iloc[np.argsort([list(layers).index(layer) for layer in rows["layer"]], kind="stable")]
     if rows.empty:
         raise MapsError(
-            f"No step has a {NAMES[score]}. Are the maps made with keep=('step',), and is a phrase neither silent "
-            "nor there over the whole clip?"
+            f"No step has a {NAMES[score]}. Were the maps made with keep=('step',), and is there a phrase that is "
+            "neither silent nor active over the whole clip?"
         )
     return rows

@@ -1,4 +1,4 @@
-"""Attention over time, a row each: tokens ("piano roll"), and denoising steps."""
+"""Plot attention over time in rows: tokens ("piano roll") and denoising steps."""
 
 from __future__ import annotations
 
@@ -38,29 +38,30 @@ def piano_roll(
     scale: Scale = "shared",
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw when each token was attended to: a row a token, time across.
+    """Draw the attention to each token over time, one row per token.
 
     Parameters
     ----------
     maps : AttentionMaps
     prompt_index, sample, readout
-        As for `AttentionMaps.heatmap`.
+        See `AttentionMaps.heatmap`.
     special_tokens : bool
-        Also draw the start and end tokens; of a shared scale they set the top, too.
+        Also draw the start and end tokens, which are included in a shared scale.
     scale : {"shared", "own"}
-        All rows from 0 to the highest value of any, or each to its own highest. The colour bar says which.
+        Scale all rows to the common maximum, or each row to its own. The colour bar indicates the choice.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; None: a figure of its own (``ax.figure``).
+        Axes to draw on. By default, those of a new figure.
 
     Returns
     -------
     matplotlib.axes.Axes
-        The array of its image is (token, time); columns of padding are masked, and grey.
+        The array of its image is (token, time); columns of padding are masked and grey.
 
     Raises
     ------
     MapsError
-        If no token was stored, no column holds audio, the scale is unknown, or as `AttentionMaps.heatmap`.
+        If no token was stored, no column contains audio, or the scale is unknown. See also
+        `AttentionMaps.heatmap`.
 
     Examples
     --------
@@ -92,34 +93,34 @@ def denoising_steps(
     scale: Scale = "shared",
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw when a phrase was attended to at each denoising step: the first step on top, time across.
+    """Draw the attention to a phrase over time at each denoising step, with the first step on top.
 
     Parameters
     ----------
     maps : AttentionMaps
-        Made with ``keep=("step",)``.
+        Maps made with ``keep=("step",)``.
     phrase : str or (int, int)
         Words of the prompt, or their character span.
     occurrence, prompt_index, sample, readout, pool
-        As for `AttentionMaps.activation`.
+        See `AttentionMaps.activation`.
     scale : {"shared", "own"}
-        All steps from 0 to the highest value of any, or each to its own highest. The colour bar says which.
+        Scale all steps to the common maximum, or each step to its own. The colour bar indicates the choice.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; None: a figure of its own (``ax.figure``).
+        Axes to draw on. By default, those of a new figure.
 
     Returns
     -------
     matplotlib.axes.Axes
-        The array of its image is (step, time); columns of padding are masked, and grey. Rows are named by their
-        timesteps.
+        The array of its image is (step, time); columns of padding are masked and grey. Rows are labelled with
+        their timesteps.
 
     Raises
     ------
     MapsError
-        If the steps were summed out, no column holds audio, the scale is unknown, or as
+        If the steps were not kept, no column contains audio, or the scale is unknown. See also
         `AttentionMaps.activation`.
     PromptError
-        As `AttentionMaps.activation`.
+        See `AttentionMaps.activation`.
 
     Examples
     --------
@@ -146,7 +147,7 @@ def _roll(
 ) -> None:
     values = np.ma.masked_invalid(rows.to_numpy().astype(float))
     if values.mask.all():
-        raise MapsError("No column of the maps holds audio: the clip is shorter than half a column.")
+        raise MapsError("No column of the maps contains audio: the clip is shorter than half a column.")
     quantity = str(rows.attrs.get("long_name", "attention"))
     if scale == "own":
         top = np.abs(values).max(axis=1, keepdims=True)

@@ -1,4 +1,4 @@
-"""A run's saved scores: every phrase by the map and by its controls."""
+"""Plot the saved scores of a run: every phrase for the map and its controls."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ _MARKERS = ("o", "s", "^", "v", "P", "X", "<", ">", "p", "h")
 
 @public
 def phrase_scores(table: pd.DataFrame, score: str = "roc_auc", *, ax: Axes | None = None) -> Axes:
-    """Draw one score of every phrase, by the map and by each control, from a saved table.
+    """Draw one score of every phrase for the map and each control, from a saved table.
 
-    Intervals and pooled scores are of `attnviz.plots.alignment`, which takes the whole result.
+    For intervals and pooled scores, use `attnviz.plots.alignment`, which requires the whole result.
 
     Parameters
     ----------
     table : pandas.DataFrame
-        As `Alignment.table`, or ``alignment.csv`` of a run: ``phrase``, ``label``, ``method``, ``undefined`` and
-        the score. Draws of a control are averaged.
+        `Alignment.table`, or ``alignment.csv`` of a run, with the columns ``phrase``, ``label``, ``method``,
+        ``undefined`` and the score. Draws of a control are averaged.
     score : str
-        A column of the table: ``"roc_auc"``, ``"pearson"``, ``"pointing"``, ...
+        Column of the table: ``"roc_auc"``, ``"pearson"``, ``"pointing"``, ...
     ax : matplotlib.axes.Axes, optional
-        Where to draw; None: a figure of its own (``ax.figure``).
+        Axes to draw on. By default, those of a new figure.
 
     Returns
     -------
     matplotlib.axes.Axes
-        Of each method, in the order of the legend, one line holds the marks: ``ax.get_legend_handles_labels()``.
+        One line per method contains its marks, in the order of the legend: ``ax.get_legend_handles_labels()``.
 
     Raises
     ------
     MapsError
-        A column is missing, or no phrase has the score.
+        If a column is missing, or no phrase has the score.
 
     Examples
     --------
@@ -60,7 +60,7 @@ def phrase_scores(table: pd.DataFrame, score: str = "roc_auc", *, ax: Axes | Non
     """
     missing = [name for name in ("phrase", "label", "method", "undefined", score) if name not in table.columns]
     if missing:
-        raise MapsError(f"the table of scores lacks the columns {missing}; attnviz align writes them.")
+        raise MapsError(f"The table of scores lacks the columns {missing}; use a table written by attnviz align.")
     values = table.pivot_table(index="phrase", columns="method", values=score, aggfunc="mean", dropna=False)
     rows = table.drop_duplicates("phrase").set_index("phrase")
     methods = [name for name in dict.fromkeys(table["method"]) if name in values and values[name].notna().any()]

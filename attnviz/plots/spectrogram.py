@@ -1,4 +1,4 @@
-"""The log-mel spectrogram, time in seconds and frequency in Hz."""
+"""Plot the log-mel spectrogram with time in seconds and frequency in Hz."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from attnviz.errors import MapsError
 from attnviz.plots.style import FONTSIZE, extent, hatch_padding, height_of, label_axes, wrapped
 
 SHOWN_RANGE = (math.log(1e-3), math.log(10.0))
-"""Log-mel values at the ends of the colour scale: -60 and 20 dB. White noise at -20 dB of full scale lies at
--12 dB, at -50, where sound counts as inaudible, at -42; quieter sound is darker in every picture."""
+"""Log-mel values at the limits of the colour scale: -60 and 20 dB. White noise at -20 dBFS is at -12 dB. Noise at
+-50 dBFS, the limit of audibility, is at -42 dB; quieter sound is darker in every figure."""
 
 DECIBEL = math.log(10.0) / 20.0
-"""A decibel, in natural logarithms."""
+"""One decibel in natural logarithmic units."""
 
 
 @public
@@ -33,32 +33,31 @@ def spectrogram(
     cmap: str | Colormap = "magma",
     colorbar: bool | None = None,
 ) -> Axes:
-    """Draw a log-mel spectrogram, on the same scale for every clip, so that silence looks silent (`SHOWN_RANGE`).
+    """Draw a log-mel spectrogram on the same scale (`SHOWN_RANGE`) for every clip, so that silence is dark.
 
     Parameters
     ----------
     log_mel : numpy.ndarray or xarray.DataArray, shape (bands, frames)
-        Natural-log mel spectrogram, lowest band first. Bands and frames divide the grid's width and mel axis
-        into equal shares.
+        Natural-log mel spectrogram, lowest band first. Bands and frames divide the width and mel axis of the grid
+        into equal parts. Values that are not finite are blue, and their fraction is given in the title.
     grid : SpectrogramGrid
-        What second and what Hz it covers. Columns beyond the audio are hatched.
-        Values that are no numbers are blue, and the title says how many there are.
+        Grid that defines times and frequencies. Columns beyond the audio are hatched.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; None: a figure of its own (``ax.figure``).
+        Axes to draw on. By default, those of a new figure.
     cmap : str or Colormap
-        Colours of the values.
+        Colour map.
     colorbar : bool, optional
-        None: only in a figure of its own.
+        Whether to draw the colour bar. By default, only in a new figure.
 
     Returns
     -------
     matplotlib.axes.Axes
-        Its one image is the spectrogram.
+        Its only image is the spectrogram.
 
     Raises
     ------
     MapsError
-        If the array is not of two dimensions, is empty, or is nowhere finite.
+        If the array is not two-dimensional, is empty, or has no finite value.
 
     Examples
     --------
@@ -71,8 +70,8 @@ def spectrogram(
     values = np.asarray(log_mel, dtype=float)
     if values.ndim != 2 or 0 in values.shape or not np.isfinite(values).any():
         raise MapsError(
-            f"A spectrogram is an array (bands, frames) of finite values; this one has shape {values.shape}. "
-            "Pick one prompt and one image, for example spectrogram[0, 0]."
+            "A spectrogram must be an array (bands, frames) of finite values; this one has the shape "
+            f"{values.shape}. Select one prompt and one image, for example spectrogram[0, 0]."
         )
     own = ax is None
     if ax is None:
@@ -87,7 +86,7 @@ def spectrogram(
     if undefined:
         image.set_cmap(image.get_cmap().with_extremes(bad="#4aa3df"))
         share = undefined / values.size
-        ax.set_title(f"blue: {share:.2g} of all values are not numbers", fontsize=FONTSIZE, loc="right", pad=3)
+        ax.set_title(f"blue: {share:.2g} of all values are not finite", fontsize=FONTSIZE, loc="right", pad=3)
     label_axes(ax, grid, height=height_of(ax), fontsize=9)
     hatch_padding(ax, grid, padding)
     ax.set_xlabel("time (s)")
@@ -101,6 +100,6 @@ def spectrogram(
 
 
 def label_decibels(bar: Colorbar) -> None:
-    """Label the colour bar of a spectrogram in dB, every 20 from -60 to 20."""
+    """Label the colour bar of a spectrogram in dB, every 20 dB from -60 to 20."""
     decibels = range(-60, 21, 20)
     bar.set_ticks([each * DECIBEL for each in decibels], labels=[str(each) for each in decibels])

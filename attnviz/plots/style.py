@@ -1,4 +1,4 @@
-"""The one style of all figures: colours, axes in seconds and Hz, padding, and text as any prompt may hold it."""
+"""Common style of all figures: colours, axes in seconds and Hz, padding, and text of arbitrary prompts."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ from attnviz.audio.grid import CellGrid, SpectrogramGrid
 from attnviz.errors import MapsError
 
 Scale = Literal["shared", "own"]
-"""One scale for all that is drawn, or each on its own."""
+"""Common scale, or a separate scale for each."""
 
 LINE_COLOURS = ("#0072b2", "#d55e00", "#007a5a", "#b5367a", "#8a6d00", "#3f3f3f")
 LINE_DASHES = ("-", "--", "-.", ":")
-"""Lines differ in dash as well as in colour (after Okabe and Ito), to be told apart in grey."""
+"""Line styles that differ in dash as well as in colour (Okabe and Ito), for greyscale prints."""
 
 ATTENTION = "magma_r"
-"""Colour map of attention, in every figure and in the report."""
+"""Colour map of attention in all figures and in the report."""
 
 MAP_COLOUR, CONTROL_COLOUR = "#b5367a", "#5f7183"
-"""The map's own marks, and those of what it is compared with; apart in grey, and for colour-blind readers."""
+"""Colours of the map and of its controls, distinguishable in grey and by colour-blind readers."""
 
 EVENT_COLOUR = "#c3d3e0"
-"""Bars of ground truth, beneath everything."""
+"""Colour of the bars of ground truth, which are drawn below everything else."""
 
 FONTSIZE = 8.0
-"""Points, of tick labels; axis labels and titles are one more."""
+"""Size of tick labels in points; axis labels and titles are one point larger."""
 
 _SMALLEST, _LINE_SPACING = 5.0, 1.12
 
@@ -51,33 +51,33 @@ _WIDE_FONTS = (
     "Noto Sans Arabic", "Noto Sans Devanagari", "Noto Sans Thai", "Noto Emoji", "Segoe UI Emoji",
     "Segoe UI Symbol", "Symbola",
 )  # fmt: skip
-"""Fonts that cover scripts and signs which matplotlib's own font lacks; used where installed."""
+"""Fonts for scripts and symbols that matplotlib's own font lacks; used if installed."""
 
 
 def check_scale(scale: str) -> None:
-    """Refuse a scale other than the two.
+    """Check that a scale is known.
 
     Raises
     ------
     MapsError
-        Naming them.
+        If it is unknown; the message lists the scales.
     """
     if scale not in ("shared", "own"):
-        raise MapsError(f"scale={scale!r} is unknown; it is 'shared' or 'own'.")
+        raise MapsError(f"scale={scale!r} is unknown; it must be 'shared' or 'own'.")
 
 
 def own_axes(width: float, height: float) -> Axes:
-    """Make axes in a figure of their own, in inches."""
+    """Create axes in a new figure, with sizes in inches."""
     return Figure(figsize=(width, height), layout="constrained").add_subplot()
 
 
 def attention_colours(cmap: str, end: float = 0.86) -> Colormap:
-    """Return a colour map, undefined cells grey; not to its very end, where those from light to dark are black.
+    """Return a colour map with grey for undefined cells, without the black end of maps from light to dark.
 
     Raises
     ------
     MapsError
-        Matplotlib has no colour map of that name.
+        If matplotlib has no colour map of that name.
     """
     try:
         colours = colormaps[cmap](np.linspace(0, end, 256))
@@ -87,24 +87,24 @@ def attention_colours(cmap: str, end: float = 0.86) -> Colormap:
 
 
 def height_of(ax: Axes) -> float:
-    """Height of an axes in inches, before its figure is laid out."""
+    """Return the height of axes in inches, before the layout of the figure."""
     return float(ax.get_window_extent().height / ax.figure.dpi)
 
 
 def width_of(ax: Axes) -> float:
-    """Width of an axes in inches, before its figure is laid out."""
+    """Return the width of axes in inches, before the layout of the figure."""
     return float(ax.get_window_extent().width / ax.figure.dpi)
 
 
 def wrapped(text: str, inches: float, size: float = FONTSIZE + 1) -> str:
-    """Break a label, in type of some points, into lines that are no longer than the axis it is of."""
+    """Wrap a label of a given font size to lines that fit the length of its axis."""
     return "\n".join(textwrap.wrap(text, max(8, int(inches * 72 / (0.58 * size))), break_long_words=False))
 
 
 def name_ticks(axis: Axis, names: Iterable[str], room: float, *, first: float = 0.0) -> None:
-    """Name each place of an axis from `first` on; where room (inches) is short in smaller type, or every second.
+    """Label the positions of an axis from `first`; if room (inches) is short, in smaller type or every second one.
 
-    The names may come from a prompt.
+    The names may be texts from a prompt.
     """
     listed = [readable(name, longest=28) for name in names]
     line = max(room, 0.1) / max(len(listed), 1) * 72 / _LINE_SPACING
@@ -118,14 +118,14 @@ def name_ticks(axis: Axis, names: Iterable[str], room: float, *, first: float = 
 
 
 def plain(ax: Axes, *sides: str) -> None:
-    """Hide the top and right edge of an axes, and further ones."""
+    """Hide the top and right spines of axes, and optionally others."""
     for side in ("top", "right", *sides):
         ax.spines[side].set_visible(False)
     ax.grid(visible=False)
 
 
 def label_time(ax: Axes, grid: SpectrogramGrid) -> None:
-    """Give an axes seconds across, over the whole grid."""
+    """Label the horizontal axis in seconds, over the whole grid."""
     ax.set_xlim(0.0, grid.seconds)
     ax.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
     ax.set_xlabel("time (s)", fontsize=FONTSIZE + 1)
@@ -133,7 +133,7 @@ def label_time(ax: Axes, grid: SpectrogramGrid) -> None:
 
 
 def mel_position(grid: SpectrogramGrid, hz: float | np.ndarray) -> np.ndarray:
-    """Say how high up the mel axis a frequency stands: 0 at ``fmin``, 1 at ``fmax``."""
+    """Return the position of a frequency on the mel axis: 0 at ``fmin``, 1 at ``fmax``."""
     rows = 4096
     at = np.concatenate([[grid.fmin], grid.freq(rows), [grid.fmax]])
     share = np.concatenate([[0.0], (np.arange(rows) + 0.5) / rows, [1.0]])
@@ -141,21 +141,21 @@ def mel_position(grid: SpectrogramGrid, hz: float | np.ndarray) -> np.ndarray:
 
 
 def extent(grid: SpectrogramGrid | CellGrid) -> tuple[float, float, float, float]:
-    """Edges of an image over the whole grid: seconds across, shares of the mel axis upwards."""
+    """Return the extent of an image over the whole grid: seconds, and fractions of the mel axis."""
     return (0.0, grid.seconds, grid.bottom if isinstance(grid, CellGrid) else 0.0, 1.0)
 
 
 def label_axes(ax: Axes, grid: SpectrogramGrid, *, height: float, fontsize: float) -> None:
-    """Give an axes over `extent` ticks in seconds and in Hz.
+    """Set ticks in seconds and Hz on axes over `extent`.
 
     Parameters
     ----------
     ax : matplotlib.axes.Axes
     grid : SpectrogramGrid
     height : float
-        Height of the axes in inches: of the ticks in Hz those are kept that have room for their labels.
+        Height of the axes in inches. Ticks in Hz without room for their labels are omitted.
     fontsize : float
-        Of the labels, in points.
+        Font size of the labels in points.
     """
     ax.set_xlim(0.0, grid.seconds)
     ax.set_ylim(0.0, 1.0)
@@ -172,12 +172,12 @@ def label_axes(ax: Axes, grid: SpectrogramGrid, *, height: float, fontsize: floa
 
 
 def hatch_padding(ax: Axes, grid: SpectrogramGrid | CellGrid, padding: Iterable[bool]) -> None:
-    """Grey and hatch the columns that lie beyond the audio.
+    """Hatch the columns beyond the audio in grey.
 
     Parameters
     ----------
     padding : iterable of bool
-        One entry a column of the map that is drawn, equal shares of the grid's width.
+        One entry per column of the map, which divide the width of the grid into equal parts.
     """
     flags = np.asarray(list(padding), dtype=bool)
     edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(int))).reshape(-1, 2)
@@ -196,26 +196,26 @@ def _installed() -> frozenset[str]:
 
 
 def without_tex() -> AbstractContextManager[None]:
-    """Draw and write figures with matplotlib's own text, whatever ``text.usetex`` says.
+    """Use matplotlib's own text rendering when drawing and writing figures, regardless of ``text.usetex``.
 
-    What attnviz writes itself must not end in an error of LaTeX, which may be missing, after all the work. Figures
-    that the plot functions return follow the caller's settings.
+    Output of attnviz itself must not fail after all work is done because LaTeX is missing. Figures returned by the
+    plot functions follow the settings of the user.
     """
     return mpl.rc_context({"text.usetex": False})
 
 
 def text_style() -> dict[str, Any]:
-    """Keywords for text that comes from a prompt: ``$`` starts no mathematics, fonts fill in for one another."""
+    """Return keyword arguments for text from prompts: no mathematics with ``$``, and font fallback."""
     return {"fontfamily": _families(), "parse_math": False, "usetex": False}
 
 
 def readable(text: str, longest: int | None = None) -> str:
-    """Make a prompt's text drawable: one line, and what no installed font has by its name (``[dog]``).
+    """Convert text to a single line in which characters without a font are replaced by their names (``[dog]``).
 
     Parameters
     ----------
     text : str
-    longest : int, optional
+        Maximum number of characters.
         Shorten to so many characters.
     """
     covered = _covered(tuple(_families()))
@@ -241,12 +241,12 @@ def _families() -> list[str]:
 
 @lru_cache(maxsize=8)
 def _covered(families: tuple[str, ...]) -> frozenset[int]:
-    """Code points that one of the fonts has a glyph for."""
+    """Return the code points for which one of the fonts has a glyph."""
     found: set[int] = set()
     for family in families:
         try:
             path = font_manager.findfont(font_manager.FontProperties(family=[family]), fallback_to_default=False)
-        except ValueError:  # not installed: matplotlib passes over it when drawing, too
+        except ValueError:  # not installed: matplotlib skips it as well
             continue
         found.update(font_manager.get_font(path).get_charmap())
     return frozenset(found)
@@ -257,5 +257,5 @@ def _is_skin_tone(character: str) -> bool:
 
 
 def hertz(hz: int) -> str:
-    """Write a frequency briefly: 500, 2k."""
+    """Format a frequency briefly: 500, 2k."""
     return f"{hz // 1000}k" if hz >= 1000 else str(hz)

@@ -1,4 +1,4 @@
-"""One heat map per word over the spectrogram."""
+"""Plot one heat map per word over the spectrogram."""
 
 from __future__ import annotations
 
@@ -52,51 +52,49 @@ def word_maps(
     columns: int | None = None,
     width: float | None = None,
 ) -> Figure:
-    """Draw where each word was attended to, over the grey spectrogram of the sound.
+    """Draw the heat map of each word over the grey spectrogram of the sound.
 
-    Colour and opacity grow with attention, from none at 0, so a map that is everywhere the same looks the same
-    everywhere. Where a word has negative attention, all are drawn red above 0 and blue below. Columns beyond the
-    audio are hatched; they take no part in the colour scale.
+    Colour and opacity increase with attention, from none at 0, so constant maps look constant. If a word has
+    negative attention, all words are drawn in red above 0 and blue below. Columns beyond the audio are hatched and
+    do not affect the colour scale.
 
     Parameters
     ----------
     maps : AttentionMaps
     prompt_index, sample : int
-        Which prompt, and which of its samples (images), both from 0.
+        Indices, from 0, of the prompt and of its sample (image).
     words : iterable of str or (int, int), optional
-        Phrases or character spans; None: every word whose map is here, repeated words each.
+        Phrases or character spans. By default, every stored word, including repetitions.
     special_tokens : bool
-        Also draw start and end tokens, where stored. They often take most of the attention, so they do not
-        set the shared scale: what exceeds it is drawn in its highest colour, and the colour bar ends in an arrow.
+        Also draw the start and end tokens, if stored. Because they often take most of the attention, they do not
+        affect the shared scale: higher values have the last colour, and the colour bar ends in an arrow.
     readout, pool, grid
-        As for `AttentionMaps.heatmap`.
+        See `AttentionMaps.heatmap`.
     scale : {"shared", "own"}
-        One colour scale for all words, from 0 to the highest value of any of them, with its colour bar; or each
-        word relative to its own highest value, which its title then states (so a word that hardly matters looks
-        as present as any).
+        One colour scale for all words, from 0 to their maximum, with a colour bar; or a separate scale for each
+        word up to its own maximum, which is given in the title (words with little attention then look as strong as
+        others).
     spectrogram : bool or array (bands, frames)
-        What is drawn beneath: the maps' own log-mel spectrogram where they have one, nothing (False), or this
-        one, lowest band first.
+        Spectrogram to draw below the maps: the log-mel spectrogram of the maps, if any (True), none (False), or
+        the given array, lowest band first.
     beside : bool
-        The spectrogram stands in the first panel, in colours of its own, and not beneath the maps.
+        Draw the spectrogram in its own colours in the first panel, instead of below the maps.
     cmap : str
-        A matplotlib colour map, light at its low end, perceptually uniform and safe for colour-blind readers:
+        Matplotlib colour map with a light lower end, perceptually uniform and suitable for colour-blind readers:
         ``"magma_r"``, ``"viridis_r"``, ``"cividis_r"``.
     columns : int, optional
-        Panels side by side; None: by their number, and the width.
+        Number of panels per row. By default, it depends on their number and the width.
     width : float, optional
-        Of the figure, in inches, for a column of a paper; None: as wide as the panels need.
-
-    Returns
+        Width of the figure in inches, for example for a column of a paper. By default, as wide as needed.
     -------
     matplotlib.figure.Figure
-        A figure of its own, ``figure.savefig("words.png")``; no global state of matplotlib is touched.
+        A new figure, to be saved with ``figure.savefig("words.png")``.
 
     Raises
     ------
     MapsError
-        If there is no word to draw, no spectrogram to stand beside the maps, the scale is unknown, the width is
-        not at least 2 inches, or as `AttentionMaps.heatmap`.
+        If there is no word to draw, `beside` is set without a spectrogram, the scale is unknown, or the width is
+        not at least 2 inches. See also `AttentionMaps.heatmap`.
     PromptError
         If a phrase is not in the prompt, or is repeated and given without its span.
 
@@ -108,16 +106,16 @@ def word_maps(
     ['dog barks', 'rain']
     """
     if scale not in ("shared", "own"):
-        raise MapsError(f"scale={scale!r} is unknown; it is 'shared' or 'own'.")
+        raise MapsError(f"scale={scale!r} is unknown; it must be 'shared' or 'own'.")
     how = _How(prompt_index, sample, readout, pool, grid)
     if width is not None and not 2.0 <= width <= 100.0:
-        raise MapsError(f"width={width} is in inches, from 2 to 100. Was it given in millimetres or points?")
+        raise MapsError(f"width={width} must be between 2 and 100 inches. Was it given in millimetres or points?")
     panels = _panels(maps, how, words, special_tokens)
     if not panels:
-        raise MapsError("There is no word to draw: none of the prompt's words was stored in full.")
+        raise MapsError("There is no word to draw: no word of the prompt was stored in full.")
     beneath = _beneath(maps, how, spectrogram)
     if beside and beneath is None:
-        raise MapsError("beside=True needs a spectrogram, and these maps have none; give spectrogram=.")
+        raise MapsError("beside=True needs a spectrogram, but these maps have none; give spectrogram=.")
     number = len(panels) + beside
     across = columns or _columns(number, width)
     if across < 1:
@@ -147,7 +145,7 @@ def word_maps(
         label_axes(ax, maps.grid, height=height, fontsize=FONTSIZE)
         ax.tick_params(labelbottom=place + across >= number, labelleft=place % across == 0)
         if place // across < down - 1:
-            # Above the gap of a last, shorter row: its labels hang into the gap, and need no room of their own.
+            # Above the gap of a shorter last row: the labels extend into the gap and need no extra room.
             ax.xaxis.set_in_layout(False)
         ax.set_visible(place < number)
     figure.supxlabel("time (s)", fontsize=9)
@@ -162,7 +160,7 @@ def word_maps(
 
 @dataclass(frozen=True)
 class _How:
-    """Which map of a phrase is drawn."""
+    """Settings that select the map of a phrase."""
 
     prompt_index: int
     sample: int
@@ -211,7 +209,7 @@ def _draw_sound(ax: Axes, log_mel: np.ndarray, maps: AttentionMaps) -> None:
 
 
 def _norm(panels: list[_Panel], scale: str, signed: bool) -> tuple[Normalize, bool]:
-    """The shared colour scale, and whether something exceeds it."""
+    """Return the colour scale, and whether values exceed it."""
     if scale == "own":
         return normed(1.0, signed=signed), False
     words = [panel for panel in panels if not panel.special] or panels
@@ -232,12 +230,12 @@ def _columns(panels: int, width: float | None) -> int:
 
 
 def _panel_size(columns: int, width: float | None) -> tuple[float, float]:
-    """Width and height of a panel in inches."""
+    """Return the width and height of a panel in inches."""
     wide, high = {1: (6.4, 1.8), 2: (4.2, 1.5), 3: (3.2, 1.35)}.get(columns, (2.5, 1.2))
     return (wide, high) if width is None else ((width - 1.3) / columns, min(high, 1.35))
 
 
 def _title(prompt: str, width: float) -> tuple[str, int]:
-    """The prompt in quotes, wrapped to the width in inches, and its number of lines."""
+    """Return the quoted prompt, wrapped to the width in inches, and its number of lines."""
     lines = textwrap.wrap(f"“{readable(prompt)}”", width=max(20, int(width * 11)), max_lines=3, placeholder=" …")
     return "\n".join(lines), len(lines)

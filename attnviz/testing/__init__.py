@@ -1,4 +1,4 @@
-"""Tiny random-weight checkpoints in each published layout, and maps with a known answer; offline, at once."""
+"""Tiny random-weight checkpoints in each published layout, and synthetic maps with known events; offline."""
 
 from attnviz.testing.checkpoints import write_adapter_checkpoint, write_plain_checkpoint
 from attnviz.testing.families import FAMILIES, write_family_checkpoint

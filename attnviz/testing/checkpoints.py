@@ -83,20 +83,20 @@ def write_adapter_checkpoint(
     Parameters
     ----------
     folder : str or Path
-        Made if it does not exist; files of the same names in it are overwritten.
+        Output folder, created if necessary. Files of the same names are overwritten.
     encoders : sequence of {"clip", "t5", "clap", "bert"}
-        One text encoder and one adapter each, in this order; a kind may come more than once.
+        Kinds of text encoders, each with one adapter, in this order. Kinds may be repeated.
     seed : int
-        Fixes every weight. The global random state is left as it was.
+        Seed of all weights. The global random state is not changed.
     published : bool
-        True: ``.bin`` / ``.pt`` files, configurations and VAE attention names as diffusers 0.18 and
-        transformers 4.31 wrote them. False: safetensors and today's tokenizer files.
+        If True, write ``.bin`` / ``.pt`` files, configurations and VAE attention names as diffusers 0.18 and
+        transformers 4.31. If False, write safetensors and current tokenizer files.
     cross_attention_dim : int
-        Width of the keys the U-Net gets.
+        Width of the U-Net's keys.
     condition_max_length : int
-        Positions each encoder's hidden states are padded or cut to.
+        Length to which the hidden states of each encoder are padded or truncated.
     recommended : mapping, optional
-        Content of ``recommended_settings.json``; left out, as of a published checkpoint, there is none.
+        Content of ``recommended_settings.json``. By default, there is none, as in a published checkpoint.
 
     Returns
     -------
@@ -108,9 +108,11 @@ def write_adapter_checkpoint(
     CheckpointError
         If `encoders` is empty or names an unknown kind.
 
-    Notes ----- U-Net: 3 cross-attention down blocks and a plain one, a middle, and the mirror image (16
-    cross-attention modules of 4 heads). VAE: factor 8. Vocoder: HiFi-GAN, 256 mel bands, hop 160, one stage
-    whose kernel minus rate is odd.
+    Notes
+    -----
+    U-Net: three cross-attention down blocks and a plain one, a middle block, and the mirrored up blocks (16
+    cross-attention modules with 4 heads). VAE: factor 8. Vocoder: HiFi-GAN, 256 mel bands, hop 160, with one stage
+    whose kernel size minus stride is odd.
     """
     _check_encoders(encoders)
     folder = Path(folder)
@@ -155,24 +157,24 @@ def write_adapter_checkpoint(
 def write_plain_checkpoint(
     folder: str | Path, *, seed: int = 0, published: bool = True, vocoder: bool = True
 ) -> Path:
-    """Write a tiny random-weight checkpoint in the plain Stable Diffusion layout, with ``vocoder/`` beside it.
+    """Write a tiny random-weight checkpoint in the plain Stable Diffusion layout, with an additional ``vocoder/``.
 
     Parameters
     ----------
     folder : str or Path
-        Made if it does not exist; files of the same names in it are overwritten.
+        Output folder, created if necessary. Files of the same names are overwritten.
     seed : int
-        Fixes every weight. The global random state is left as it was.
+        Seed of all weights. The global random state is not changed.
     published : bool
-        True: ``.bin`` / ``.pt`` files as diffusers 0.18 and transformers 4.31 wrote them. False:
-        safetensors and today's tokenizer files.
+        If True, write ``.bin`` / ``.pt`` files as diffusers 0.18 and transformers 4.31. If False, write
+        safetensors and current tokenizer files.
     vocoder : bool
-        False leaves ``vocoder/`` out (a plain Stable Diffusion checkpoint).
+        If False, omit ``vocoder/`` (a plain Stable Diffusion checkpoint).
 
     Returns
     -------
     Path
-        `folder`. Its text encoder is a CLIP of width 32, which is the U-Net's ``cross_attention_dim``.
+        `folder`. Its text encoder is a CLIP model of width 32, which equals ``cross_attention_dim`` of the U-Net.
     """
     folder = Path(folder)
     with torch.random.fork_rng(devices=[]):
@@ -199,7 +201,7 @@ def write_plain_checkpoint(
 def _check_encoders(encoders: Sequence[str]) -> None:
     if isinstance(encoders, str) or not encoders or any(kind not in ENCODERS for kind in encoders):
         raise CheckpointError(
-            f"encoders is a sequence of one or more of {', '.join(ENCODERS)}, such as ('clip', 't5');"
+            f"encoders must be a sequence of one or more of {', '.join(ENCODERS)}, such as ('clip', 't5');"
             f" got {encoders!r}"
         )
 
@@ -230,7 +232,7 @@ def _write_shared_parts(folder: Path, cross_attention_dim: int, published: bool,
 
 
 def _old_vae_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return the state with the names the mid-block attention had before diffusers 0.18."""
+    """Rename the mid-block attention as before diffusers 0.18."""
     renamed = {}
     for name, tensor in state.items():
         new = name
@@ -247,12 +249,12 @@ def _write_encoder(folder: Path, model: PreTrainedModel, published: bool) -> Non
     state = dict(model.state_dict())
     if published:
         config = {**config, "torch_dtype": "float32", "transformers_version": "4.31.0"}
-        if type(model).__name__ == "CLIPTextModel":  # its module was one level deeper up to transformers 4
+        if type(model).__name__ == "CLIPTextModel":  # the module was one level deeper before transformers 5
             state = {f"text_model.{name}": tensor for name, tensor in state.items()}
         _write_weights(folder / "pytorch_model", state, ".bin")
     else:
         config["dtype"] = "float32"
-        state.pop("encoder.embed_tokens.weight", None)  # T5's tied copy: safetensors holds a tensor once
+        state.pop("encoder.embed_tokens.weight", None)  # tied copy in T5: safetensors stores a tensor once
         _write_weights(folder / "model", state, ".safetensors")
     _write_json(folder / "config.json", config)
 

@@ -1,7 +1,7 @@
-"""A small sound-caption corpus, from which the tokenizers of the tiny checkpoints are made.
+"""A small corpus of sound captions for the tokenizers of the tiny checkpoints.
 
-Inflected forms such as "barks" or "meows" are left out on purpose: the tokenizers know "bark" and the
-ending "s", so that a word of several sub-words is the normal case in the tests, as in real vocabularies.
+Inflected forms such as "barks" or "meows" are omitted on purpose: the tokenizers know "bark" and the ending "s",
+so words of several sub-words are common in tests, as with real vocabularies.
 """
 
 from __future__ import annotations

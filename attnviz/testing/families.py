@@ -1,7 +1,8 @@
 """Write tiny random-weight checkpoints of text-to-audio models that diffusers and transformers load.
 
-Every anatomy is that of the published model (sites, grids, prepended positions, grouped heads, key segments), with
-narrow layers and short clips. Weights are drawn with a seed; norms and biases keep the library's defaults.
+The architecture is that of the published model (attention sites, grids, prepended positions, grouped heads, key
+segments), with narrow layers and short clips. Weights are drawn from a seed; norms and biases keep the defaults of
+the library.
 """
 
 from __future__ import annotations
@@ -25,25 +26,25 @@ def write_family_checkpoint(folder: str | Path, family: str, *, seed: int = 0) -
     Parameters
     ----------
     folder : str or Path
-        Created if it does not exist; files of the same names in it are overwritten.
+        Output folder, created if necessary. Files of the same names are overwritten.
     family : str
         One of `FAMILIES`.
     seed : int
-        Fixes every weight. The global random state is left as it was.
+        Seed of all weights. The global random state is not changed.
 
     Returns
     -------
     Path
-        `folder`. ``DiffusionPipeline.from_pretrained(folder)`` reads the diffusers families,
-        ``MusicgenForConditionalGeneration.from_pretrained(folder)`` and its processor the others.
+        `folder`. Load diffusers families with ``DiffusionPipeline.from_pretrained(folder)``, and the others with
+        ``MusicgenForConditionalGeneration.from_pretrained(folder)`` and its processor.
 
     Raises
     ------
     CheckpointError
-        `family` is none of `FAMILIES`.
+        If `family` is not in `FAMILIES`.
     """
     if family not in FAMILIES:
-        raise CheckpointError(f"no tiny checkpoint of {family!r}; there are {', '.join(FAMILIES)}.")
+        raise CheckpointError(f"Unknown family {family!r}; available families: {', '.join(FAMILIES)}.")
     folder = Path(folder)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -76,7 +77,7 @@ def _audioldm2(folder: Path) -> None:
         SpeechT5HifiGanConfig,
     )
 
-    # As published: 16 latent rows (64 mel bands, VAE factor 4), no text attention at the first level.
+    # As published: 16 latent rows (64 mel bands, VAE factor 4), without text attention at the first level.
     unet = AudioLDM2UNet2DConditionModel(
         block_out_channels=(8, 16, 16, 16),
         layers_per_block=1,
@@ -127,7 +128,7 @@ def _audioldm2(folder: Path) -> None:
             projection_dim=16,
         )
     )
-    # The class of which the published weights can be used with transformers 5 (diffusers#12630).
+    # The class whose published weights work with transformers 5 (diffusers#12630).
     language_model = GPT2LMHeadModel(
         GPT2Config(n_embd=16, n_head=2, n_layer=1, vocab_size=50, n_ctx=512, n_positions=512)
     )
@@ -181,7 +182,7 @@ def _stable_audio(folder: Path) -> None:
 
     tokenizer = make_tokenizer("t5")
     tokenizer.model_max_length = 32
-    # 4 heads on 2 key heads; one position of globals is prepended to the 40 columns of a clip.
+    # 4 heads on 2 key heads; one global position is prepended to the 40 columns of a clip.
     transformer = StableAudioDiTModel(
         sample_size=40,
         in_channels=4,
@@ -213,7 +214,7 @@ def _stable_audio(folder: Path) -> None:
             ),
             tokenizer=tokenizer,
             transformer=transformer,
-            # The published folder's scheduler needs torchsde; the pipeline takes this one as well.
+            # The published scheduler needs torchsde; the pipeline also accepts this one.
             scheduler=EDMDPMSolverMultistepScheduler(
                 solver_order=2, prediction_type="v_prediction", sigma_data=1.0, sigma_schedule="exponential"
             ),
@@ -344,7 +345,7 @@ def _ace_step(folder: Path) -> None:
                 decoder_input_channels=8,
                 audio_channels=2,
                 channel_multiples=[1, 2],
-                sampling_rate=200,  # 25 latents a second, as published
+                sampling_rate=200,  # 25 latents per second, as published
             ),
             text_encoder=Qwen3Model(
                 Qwen3Config(
@@ -423,7 +424,7 @@ def _musicgen_melody(folder: Path) -> None:
     model = MusicgenMelodyForConditionalGeneration(config).eval()
     _settle_generation(model)
     model.save_pretrained(folder)
-    # The processor's feature extractor needs torchaudio; the tokenizer alone takes text.
+    # The processor's feature extractor needs torchaudio; the tokenizer is sufficient for text.
     make_tokenizer("t5").save_pretrained(folder)
 
 
@@ -443,7 +444,7 @@ _DECODER: dict[str, Any] = {
 
 
 def _encodec_config() -> Any:
-    """Return a codec of 50 frames a second with four codebooks, as MusicGen's."""
+    """Return a codec with 50 frames per second and four codebooks, as in MusicGen."""
     from transformers import EncodecConfig
 
     return EncodecConfig(
@@ -458,7 +459,7 @@ def _encodec_config() -> Any:
         hidden_size=8,
         num_lstm_layers=1,
         use_causal_conv=False,
-        target_bandwidths=[_CODEBOOKS * 5 * 50 / 1000],  # four codebooks of 5 bits, 50 frames a second
+        target_bandwidths=[_CODEBOOKS * 5 * 50 / 1000],  # four codebooks of 5 bits, 50 frames per second
     )
 
 
@@ -489,7 +490,7 @@ def _t5(width: int) -> Any:
 
 
 def _byte_level_tokenizer() -> PreTrainedTokenizerBase:
-    """Return a byte-level tokenizer as Qwen's: a leading space belongs to its word, one end token."""
+    """Return a byte-level tokenizer as in Qwen: leading spaces belong to words, and there is one end token."""
     inner = make_tokenizer("clap").backend_tokenizer
     from tokenizers import Tokenizer, processors
 
@@ -509,5 +510,5 @@ _WRITERS: dict[str, Callable[[Path], None]] = {
     "musicgen": _musicgen,
     "musicgen-melody": _musicgen_melody,
 }
-#: Families of which `write_family_checkpoint` writes a tiny checkpoint.
+#: Families supported by `write_family_checkpoint`.
 FAMILIES: tuple[str, ...] = tuple(_WRITERS)

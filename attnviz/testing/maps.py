@@ -1,4 +1,4 @@
-"""Maps with a known answer, for examples and tests: a dog at two moments, then rain."""
+"""Synthetic maps with known events for examples and tests: a dog at two times, then rain."""
 
 from __future__ import annotations
 
@@ -46,19 +46,19 @@ def example_events() -> pd.DataFrame:
 def example_maps(
     *, steps: int | None = None, heads: int | None = None, both: bool = False, seed: int = 0
 ) -> AttentionMaps:
-    """Make maps of one synthetic run, whose words are attended to where their sounds are.
+    """Return maps of a synthetic run, in which words are attended to where their sounds occur.
 
-    Probabilities sum to 1 over the 16 keys. The start token takes the most where nothing sounds; "a" and "then"
-    are attended to nowhere in particular. The last denoising steps are the most selective. The clip lasts 10 s.
+    Probabilities sum to 1 over the 16 keys. The start token has the highest probability outside sounds; "a" and
+    "then" have no preferred position. The last denoising steps are the most selective. The clip lasts 10 s.
 
     Parameters
     ----------
     steps, heads : int, optional
-        Keep so many denoising steps and heads apart; None: averaged.
+        Number of denoising steps and heads to keep. By default, both are averaged.
     both : bool
-        Keep both branches of guidance; the unconditional one knows no word.
+        Keep both branches of guidance; in the unconditional branch, attention does not depend on words.
     seed : int
-        Of the noise.
+        Seed of the noise.
 
     Returns
     -------
@@ -112,7 +112,7 @@ def _tokens() -> TokenTable:
 
 
 def _places(grid: SpectrogramGrid, shape: tuple[int, int]) -> dict[str, np.ndarray]:
-    """Return where each phrase sounds on a grid, lowest row first, with soft edges."""
+    """Return the activity of each phrase on a grid, lowest row first, with soft edges."""
     seconds, hertz = grid.time(shape[1]), grid.freq(shape[0])
     places = {label: np.zeros(shape) for label, *_ in _SOUNDS}
     for label, onset, offset, low, high in _SOUNDS:
@@ -122,7 +122,7 @@ def _places(grid: SpectrogramGrid, shape: tuple[int, int]) -> dict[str, np.ndarr
 
 
 def _noise(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Return noise that varies slowly over frequency and time, of standard deviation 0.3."""
+    """Return noise with standard deviation 0.3 that varies slowly over frequency and time."""
     smooth = (0.0,) * (len(shape) - 2) + (shape[-2] / 8, shape[-2] / 8)
     noise = gaussian_filter(rng.normal(size=shape), smooth)
     return np.asarray(0.3 * noise / noise.std())

@@ -1,8 +1,8 @@
 """Random-weight parts of a tiny text-to-audio checkpoint: U-Net, VAE, text encoders, adapter, vocoder.
 
-The anatomy is that of the published models, the widths are not. Weights are drawn so that mistakes show:
-attention is peaked rather than near-uniform, norms have gains and biases, weight-norm magnitudes differ
-from their directions.
+The architecture is that of the published models, with smaller widths. Weights are drawn so that errors are
+visible: attention is peaked rather than near-uniform, norms have gains and biases, and weight-norm magnitudes
+differ from the norms of their directions.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from attnviz.errors import CheckpointError
 from attnviz.testing.vocabularies import bert_wordpiece, clip_bpe, roberta_bpe, t5_unigram
 
 ENCODERS: tuple[str, ...] = ("clip", "t5", "clap", "bert")
-#: Width of each tiny encoder's hidden states; all differ, so that adapters cannot be mixed up unnoticed.
+#: Width of the hidden states of each tiny encoder; all differ, so that confused adapters cause an error.
 ENCODER_WIDTHS: dict[str, int] = {"clip": 32, "t5": 20, "clap": 28, "bert": 36}
-#: Longest sequence each tiny encoder can take (T5's relative positions have no limit).
+#: Maximum sequence length of each tiny encoder (relative positions of T5 have no limit).
 ENCODER_POSITIONS: dict[str, int | None] = {"clip": 77, "t5": None, "clap": 128, "bert": 128}
 
 UNET_CONFIG: dict[str, Any] = {
@@ -84,7 +84,7 @@ VOCODER_CONFIG: dict[str, Any] = {
 
 
 def make_unet(cross_attention_dim: int) -> UNet2DConditionModel:
-    """Return a U-Net of the Stable Diffusion 1.x anatomy: 16 cross-attention modules of 4 heads."""
+    """Return a U-Net with the architecture of Stable Diffusion 1.x: 16 cross-attention modules of 4 heads."""
     unet = UNet2DConditionModel(**UNET_CONFIG, cross_attention_dim=cross_attention_dim)
     with torch.no_grad():
         for name, parameter in unet.named_parameters():
@@ -108,10 +108,10 @@ def make_encoder(kind: str) -> PreTrainedModel:
     Raises
     ------
     CheckpointError
-        If `kind` is none of these.
+        If `kind` is unknown.
     """
     if kind not in ENCODERS:
-        raise CheckpointError(f"no tiny text encoder {kind!r}; there are {', '.join(ENCODERS)}")
+        raise CheckpointError(f"Unknown text encoder {kind!r}; available encoders: {', '.join(ENCODERS)}")
     width = ENCODER_WIDTHS[kind]
     shared = {
         "hidden_size": width,
@@ -158,7 +158,7 @@ def make_encoder(kind: str) -> PreTrainedModel:
 
 
 def adapter_state(condition_dim: int, cross_attention_dim: int) -> dict[str, torch.Tensor]:
-    """Return ``proj.*`` and ``norm.*`` of an adapter whose answer to a zero vector is not zero."""
+    """Return ``proj.*`` and ``norm.*`` of an adapter that maps a zero vector to a non-zero one."""
     return {
         "proj.weight": torch.randn(cross_attention_dim, condition_dim) / math.sqrt(condition_dim),
         "proj.bias": 0.5 * torch.randn(cross_attention_dim),
@@ -184,7 +184,7 @@ def vocoder_state() -> dict[str, torch.Tensor]:
 
     c = VOCODER_CONFIG
     channels = int(c["upsample_initial_channel"])
-    # A log-mel of about -6 reaches this layer, the same sign everywhere: a small gain keeps the rest in range.
+    # The input of this layer is a log-mel of about -6 with constant sign; a small gain limits the range.
     layer("conv_pre", (channels, c["num_mels"], 7), channels, c["num_mels"] * 7, gain=0.2)
     block = 0
     for stage, (rate, kernel) in enumerate(zip(c["upsample_rates"], c["upsample_kernel_sizes"], strict=True)):

@@ -1,4 +1,4 @@
-"""Write the tiny tokenizers in the file formats of transformers 4.31 or of today."""
+"""Write the tiny tokenizers in the file formats of transformers 4.31 or of the current version."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _CLASSES = {"clip": "CLIPTokenizer", "t5": "T5Tokenizer", "clap": "RobertaTokeni
 
 @public
 def make_tokenizer(kind: str) -> PreTrainedTokenizerBase:
-    """Return a working tokenizer, made in memory.
+    """Create a tokenizer in memory.
 
     Parameters
     ----------
@@ -70,16 +70,16 @@ def make_tokenizer(kind: str) -> PreTrainedTokenizerBase:
 
 
 def write_tokenizer(folder: Path, kind: str, *, published: bool) -> None:
-    """Write the tokenizer's files into `folder`.
+    """Write the files of a tokenizer to `folder`.
 
     Parameters
     ----------
     folder : Path
     kind : {"clip", "t5", "clap", "bert"}
     published : bool
-        True: ``vocab.json`` and ``merges.txt`` (CLIP, CLAP), ``vocab.txt`` (BERT) or ``tokenizer.json``
-        (T5), with ``tokenizer_config.json`` and ``special_tokens_map.json``. False: what transformers 5
-        saves.
+        If True, write ``vocab.json`` and ``merges.txt`` (CLIP, CLAP), ``vocab.txt`` (BERT) or ``tokenizer.json``
+        (T5), with ``tokenizer_config.json`` and ``special_tokens_map.json``. If False, write the files of
+        transformers 5.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if not published:

@@ -1,7 +1,7 @@
-"""Tokenizer vocabularies made in-process: byte-pair merges, unigram pieces and word pieces.
+"""Compute tokenizer vocabularies: byte-pair merges, unigram pieces and word pieces.
 
-Everything here is deterministic (ties are broken by the symbols themselves), so that a seed fixes a whole
-checkpoint, tokenizer included.
+All results are deterministic (ties are broken by the symbols), so a seed determines a whole checkpoint, including
+the tokenizer.
 
 References
 ----------
@@ -25,12 +25,12 @@ _EXTRA_IDS = 100
 
 @cache
 def clip_bpe() -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """Return (vocabulary, merges) of a lower-case byte-level BPE with ``</w>`` at word ends, as CLIP has it.
+    """Return (vocabulary, merges) of a lower-case byte-level BPE with ``</w>`` at word ends, as in CLIP.
 
     Returns
     -------
     vocabulary : dict of str to int
-        256 byte symbols, the same with ``</w>``, one entry a merge, then the start and the end token.
+        256 byte symbols, the same with ``</w>``, one entry per merge, and the start and end tokens.
     merges : list of (str, str)
     """
     return clip_vocabulary(count_words(CAPTIONS), _MERGES)
@@ -38,7 +38,7 @@ def clip_bpe() -> tuple[dict[str, int], list[tuple[str, str]]]:
 
 @cache
 def roberta_bpe() -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """Return (vocabulary, merges) of a byte-level BPE with ``Ġ`` for the space, as RoBERTa (and CLAP) has it."""
+    """Return (vocabulary, merges) of a byte-level BPE with ``Ġ`` for the space, as in RoBERTa (and CLAP)."""
     words = Counter({tuple(word): n for word, n in count_words(CAPTIONS, "Ġ").items()})
     merges = learn_merges(words, _MERGES)
     entries = [
@@ -55,10 +55,10 @@ def roberta_bpe() -> tuple[dict[str, int], list[tuple[str, str]]]:
 
 @cache
 def t5_unigram() -> list[tuple[str, float]]:
-    """Return unigram pieces and log probabilities with ``▁`` for the space, in T5's order.
+    """Return unigram pieces and log probabilities with ``▁`` for the space, in the order of T5.
 
-    Pieces are all sub-strings of up to 7 characters that occur in two different words or more, common words
-    whole, and every printable ASCII character.
+    Pieces are all substrings of up to 7 characters that occur in at least two words, common whole words, and every
+    printable ASCII character.
     """
     pieces: Counter[str] = Counter()
     spread: Counter[str] = Counter()
@@ -68,7 +68,7 @@ def t5_unigram() -> list[tuple[str, float]]:
             pieces[piece] += n
             spread[piece] += 1
     kept = {p: n for p, n in pieces.items() if len(p) == 1 or spread[p] > 1 or (p in words and n > 1)}
-    # One total for pieces of all lengths favours long pieces over their parts, as a trained model does.
+    # A common normalisation for all lengths favours long pieces over their parts, as in a trained model.
     total = sum(kept.values())
     scores = {p: math.log(n / total) for p, n in kept.items()}
     floor = min(scores.values()) - 1.0
@@ -83,7 +83,7 @@ def t5_unigram() -> list[tuple[str, float]]:
 
 @cache
 def bert_wordpiece() -> dict[str, int]:
-    """Return a lower-case WordPiece vocabulary with ``##`` for continued words, as BERT has it."""
+    """Return a lower-case WordPiece vocabulary with ``##`` for word continuations, as in BERT."""
     words = count_words(CAPTIONS)
     characters = sorted({chr(c) for c in range(33, 127) if not chr(c).isupper()})
     tails: Counter[str] = Counter()

@@ -103,7 +103,7 @@ def test_spans_go_before_labels(rng):
     result = align(maps, by_span)
     assert [phrase.events.label for phrase in result.phrases] == ["hound", "dog"]
     np.testing.assert_allclose(result.phrases[1].curves["map"][0], second[:HEARD], rtol=1e-6)
-    with pytest.raises(PromptError, match=r"stands 2 times .*'dog' at 2:5, 'dog' at 18:21.*column span"):
+    with pytest.raises(PromptError, match=r"occurs 2 times .*'dog' at 2:5, 'dog' at 18:21.*column span"):
         align(maps, event_rows(("dog", 0.1, 0.2)))
 
 

@@ -108,7 +108,7 @@ def test_a_spectrogram_says_what_is_no_number(maps):
     sound = maps.spectrogram[0, 0].to_numpy().copy()
     sound[:, 100:200] = np.nan
     ax = plots.spectrogram(sound, maps.grid)
-    assert "0.098 of all values are not numbers" in ax.get_title(loc="right")
+    assert "0.098 of all values are not finite" in ax.get_title(loc="right")
     assert np.ma.getmaskarray(ax.images[0].get_array())[:, 100:200].all()
     assert text_faults(ax.figure) == []
 
@@ -130,7 +130,7 @@ def test_curves_and_bars_stand_at_their_seconds(maps):
     assert heights[round(column * 0.16, 6)] == pytest.approx(0.86, abs=0.02)
     assert max(heights.values()) == pytest.approx(0.86)
     assert min(heights.values()) == pytest.approx(0.86 * np.nanmin(curve) / top)
-    assert "its own highest" in ax.get_legend().get_texts()[0].get_text()
+    assert "its own maximum" in ax.get_legend().get_texts()[0].get_text()
 
 
 def test_the_last_column_heard_is_drawn_to_its_end(maps):
@@ -199,7 +199,7 @@ def test_compared_curves_are_the_given_ones(maps):
     assert ax.get_xlim() == (0.0, pytest.approx(10.24))
     own = plots.comparison(curves, scale="own")
     assert np.nanmax(own.lines[0].get_ydata()) == pytest.approx(1.0)
-    assert own.get_ylabel() == "share of its own highest"
+    assert own.get_ylabel() == "share of own maximum"
     with pytest.raises(MapsError, match="different quantities"):
         plots.comparison({"a": maps.activation("a"), "b": maps.activation("a", readout="auffusion")})
     with pytest.raises(MapsError, match="all over time or all over frequency"):

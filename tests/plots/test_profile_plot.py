@@ -50,7 +50,7 @@ def test_one_seed_has_no_band_and_layers_are_in_the_order_given():
 def test_what_cannot_be_drawn_is_refused():
     table = rows(0, [0.5])
     for arguments, match in (
-        ({"score": "psds1"}, "no score of profiles"),
+        ({"score": "psds1"}, "Unknown score"),
         ({"seed": "run"}, r"lacks the columns \['run'\]"),
         ({"layers": ["nosuch"]}, "nosuch"),
         ({"layers": []}, "to draw"),
