@@ -64,6 +64,6 @@ def test_one_token_and_more_tokens_than_fit(prompt, adapter_checkpoint, attnviz_
 def test_not_a_run(attnviz_command, tmp_path):
     result = attnviz_command("report", tmp_path)
     assert result.exit_code == 1
-    assert "is no run folder" in result.stderr
+    assert "is not a run folder" in result.stderr
     assert "Traceback" not in result.stderr
     assert not list(tmp_path.iterdir())

@@ -60,7 +60,7 @@ def test_a_quiet_command_says_nothing_but_errors(run, tmp_path):
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
     result = invoke("diagnose", tmp_path / "nosuch", "-q")
     assert result.stdout == ""
-    assert "no run folder" in result.stderr
+    assert "not a run folder" in result.stderr
 
 
 def test_diagnose_says_what_was_found(run):

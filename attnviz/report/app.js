@@ -1,5 +1,5 @@
 "use strict";
-// The report: one run, or two side by side, with one clock and one choice of word, readout, step and colours.
+// Report of one run, or of two side by side with a common clock and selection of word, readout, step and colours.
 
 function attnvizReport(root, payload) {
   const { runs, pairs } = payload;
@@ -8,7 +8,7 @@ function attnvizReport(root, payload) {
   const readouts = first.readouts.filter(({ name }) => runs.every((run) => run.readouts.some((one) => one.name === name)));
   const steps = Math.max(...runs.map(({ views }) => views.length)) - 1;
   const choice = { readout: readouts[0].name, step: 0, steps, own: false, over: false };
-  let place = null; // of the cursor: [time, up]
+  let place = null; // position of the cursor: [time, up]
 
   // ---- parts ---------------------------------------------------------------------------------------------
 
@@ -36,26 +36,26 @@ function attnvizReport(root, payload) {
   };
   const stepSaid = make("span", { class: "step-said" });
   const widest = Math.max(...first.views.map(({ label }) => label.length));
-  stepSaid.style.setProperty("--widest", `${widest}ch`); // or what stands beside it moves with the label
+  stepSaid.style.setProperty("--widest", `${widest}ch`); // so that its neighbours do not move with the label
   const step = make("input", {
     type: "range", min: "0", max: String(steps), step: "1", value: "0",
-    "aria-label": "Denoising step; at 0 the average of all", oninput: () => set("step", Number(step.value)),
+    "aria-label": "Denoising step; 0 is the average of all steps", oninput: () => set("step", Number(step.value)),
   });
   const overlay = make("button", { type: "button", class: "toggle", "aria-pressed": "false", onclick: () => {
     overlay.setAttribute("aria-pressed", String(!choice.over));
     set("over", !choice.over);
   } }, "Over the spectrogram");
   overlay.hidden = !panels.some(({ spectrogram }) => spectrogram);
-  const sum = "These maps do not keep denoising steps apart (attnviz generate --keep step does), so there is no slider over them.";
+  const sum = "The denoising steps of these maps were not kept. Use attnviz generate --keep step for a slider over the steps.";
   const controls = make("div", { class: "controls" },
     makeChoice("Readout", [group("all layers", false), group("one layer", true)], (at) => set("readout", readouts[at].name)),
     make("label", { class: "choice steps", title: steps ? null : sum }, make("span", {}, "Denoising"), steps ? step : null, stepSaid),
     makeChoice("Colours", [option(0, "shared by all words"), option(1, "this map's own range")], (value) => set("own", value === 1)),
     overlay);
 
-  // ---- what happens -----------------------------------------------------------------------------------------
+  // ---- actions -----------------------------------------------------------------------------------------------
 
-  // Choose an item of one run, and its counterpart in the other.
+  // Select an item of one run and its counterpart in the other.
   function choose(number, item, focus) {
     panels.forEach((panel, other) => {
       if (other === number) panel.take(item, focus);
@@ -76,7 +76,7 @@ function attnvizReport(root, payload) {
     for (const panel of panels) panel.hideCursor();
   }
 
-  // The cursor by keyboard, cell by cell of the map.
+  // Move the cursor by keyboard, one cell of the map at a time.
   function key(panel, plot, event) {
     const { maps, axes } = panel;
     const moves = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
@@ -93,7 +93,7 @@ function attnvizReport(root, payload) {
     event.preventDefault();
   }
 
-  // After a tap on a word its map is in view, also on a phone.
+  // Scroll to the map after a tap on a word, for small screens.
   function reveal(event) {
     if (event.target.closest(".word")) panels[0].plots.map.area.scrollIntoView({ block: "nearest" });
   }
@@ -123,7 +123,7 @@ function attnvizReport(root, payload) {
   choose(0, first.first, false);
   player.show(0);
   new ResizeObserver(() => panels.forEach((panel) => panel.fit())).observe(root);
-  // In a notebook the frame is as high as the page; a sandboxed one keeps its height, and scrolls.
+  // In a notebook, adapt the frame to the height of the page. A sandboxed frame keeps its height and scrolls.
   const frame = root.classList.contains("attnviz-framed") && window.frameElement;
   if (frame) new ResizeObserver(() => { frame.style.height = `${Math.ceil(root.getBoundingClientRect().height) + 2}px`; }).observe(root);
 }

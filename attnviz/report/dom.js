@@ -1,10 +1,10 @@
 "use strict";
-// Small tools. All that is shown becomes text nodes and attributes: no string of a run is ever markup.
+// DOM helpers. Text is inserted as text nodes and attributes, never as markup.
 
 const percent = (share) => `${100 * share}%`;
 const superscript = (number) => String(number).replace(/[-\d]/g, (sign) => "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"["-0123456789".indexOf(sign)]);
 
-// A number with so many significant digits, without zeros that say nothing and without an "e".
+// Format a number with the given significant digits, without trailing zeros and without "e".
 function rounded(value, digits) {
   if (value === 0) return "0";
   const size = Math.abs(value);
@@ -13,7 +13,7 @@ function rounded(value, digits) {
   return `${Number(mantissa)} × 10${superscript(Number(power))}`;
 }
 
-// Attention as a person reads it: shares of 1 in percent.
+// Format attention in percent.
 const asShare = (value) => `${rounded(100 * value, Math.abs(value) >= 0.1 ? 3 : 2)} %`;
 const inSeconds = (value) => `${value.toFixed(2)} s`;
 const inDecibels = (nats) => Math.round((20 / Math.LN10) * nats);
@@ -24,7 +24,7 @@ function bytesOf(text) {
   return Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
 }
 
-// An element: "class" and "on..." as they say, every other property an attribute (null and false: none).
+// Create an element with a class, "on..." event handlers, and attributes (null and false: none).
 function make(tag, properties = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {

@@ -1,12 +1,12 @@
 "use strict";
-// The numbers: axes, spectrogram and maps as the payload holds them, read back by their scales.
+// Decode axes, spectrogram and maps from the payload.
 
 class Axes {
   constructor({ seconds, audio_seconds: audioSeconds, fmin, fmax, hertz, ticks }) {
     Object.assign(this, { seconds, audioSeconds, fmin, fmax, centres: hertz, ticks });
   }
 
-  // Frequency at a share of the mel axis: between centres of equal shares, and from the outer ones to the ends.
+  // Frequency at a position (0 to 1) of the mel axis, interpolated between band centres and to the ends.
   frequency(share) {
     const { centres, fmin, fmax } = this;
     const at = share * centres.length - 0.5;
@@ -16,7 +16,7 @@ class Axes {
     return centres[below] + (centres[below + 1] - centres[below]) * (at - below);
   }
 
-  // The share of the mel axis at which a frequency stands: `frequency` turned around by halving.
+  // Position of a frequency on the mel axis: the inverse of `frequency`, by bisection.
   position(hertz) {
     let [low, high] = [0, 1];
     for (let turn = 0; turn < 30; turn += 1) {
@@ -53,8 +53,8 @@ class Spectrogram {
   }
 }
 
-// All maps of a run, and which of them is shown: `item` (null: none), and the page's `choice` of readout, step and
-// colours. `others`: the maps that share its colours.
+// All maps of a run, and the selection: `item` (null for none) and the page's `choice` of readout, step and colours.
+// `others` are the maps that share the colour scale.
 class Maps {
   constructor({ items, readouts, views, levels }, axes, choice) {
     Object.assign(this, { items, readouts, views, levels, axes, choice, item: 0, others: [] });
@@ -66,7 +66,7 @@ class Maps {
     return this.readouts.find(({ name }) => name === this.choice.readout);
   }
 
-  // The view nearest to the slider's place; runs may have different numbers of steps.
+  // View closest to the position of the slider; runs may have different numbers of steps.
   get viewShown() {
     const { step, steps } = this.choice;
     if (!this.current.stepped || step === 0) return 0;
@@ -85,7 +85,7 @@ class Maps {
     return ["word", "phrase"].includes(this.items[item].kind);
   }
 
-  // A function that gives the value of a cell of one map; row 0 is the lowest frequency.
+  // Return a function for the value of a cell of a map; row 0 is the lowest frequency.
   reader(item) {
     const { rows, columns, low, high } = this.current;
     const number = this.viewShown * this.items.length + item;
@@ -95,14 +95,14 @@ class Maps {
     return (row, column) => low[number] + (bytes[start + row * columns + column] - 1) * step;
   }
 
-  // Of every map of the readout and step shown: see `measure`.
+  // Measures of every map of the current readout and step; see `measure`.
   get measures() {
     const key = `${this.choice.readout} ${this.viewShown}`;
     if (!this.measured.has(key)) this.measured.set(key, this.items.map((_, item) => this.measure(item)));
     return this.measured.get(key);
   }
 
-  // Activation over time, mean, lowest and highest value, and where the strongest is; padding takes no part.
+  // Activation over time, mean, minimum, maximum and position of the maximum, without padding.
   measure(item) {
     const { rows, heard } = this.current;
     const value = this.reader(item);
@@ -123,13 +123,13 @@ class Maps {
     return found;
   }
 
-  // Measures of words and phrases, of all maps that share colours.
+  // Measures of words and phrases of all maps that share the colour scale.
   get shared() {
     return [this, ...this.others].flatMap((maps) => maps.measures.filter((_, item) => maps.isText(item)));
   }
 
-  // Ends of the colours. Shared: from 0 to the highest of any word; a special token, which takes most of the
-  // attention, has its own highest. Below 0 the scale is as long as above.
+  // Limits of the colour scale. Shared: from 0 to the maximum over words; special tokens, which take most of the
+  // attention, have their own maximum. With negative values, the scale is symmetric about 0.
   get scale() {
     if (this.item === null) return [0, 1];
     const own = this.measures[this.item];
@@ -137,7 +137,7 @@ class Maps {
     return about0(this.choice.own || !this.isText(this.item) ? [own] : this.shared);
   }
 
-  // Ends of an item's curve, by the same rule.
+  // Limits of the curve of an item, by the same rule.
   rangeOf(item) {
     const curveOf = ({ curve }) => ({ low: Math.min(0, ...curve), high: Math.max(0, ...curve) });
     const { curve } = this.measures[item];
@@ -161,9 +161,9 @@ class Maps {
   }
 
   get peakText() {
-    if (this.item === null) return "No word of this prompt corresponds to the one chosen in the other.";
+    if (this.item === null) return "No word of this prompt corresponds to the word selected in the other.";
     const one = this.measures[this.item];
-    if (!one.curve.length) return "No column of this map lies within the audio.";
+    if (!one.curve.length) return "No column of this map is within the audio.";
     const where = `${inSeconds(this.timeOf(one.column))}, ${inHertz(this.hertzOf(one.row))}`;
     return `Strongest at ${where}: ${asShare(one.peak)}. Mean ${asShare(one.mean)}.`;
   }

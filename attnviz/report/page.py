@@ -132,8 +132,8 @@ def page_of(*payloads: Mapping[str, Any], framed: bool = False) -> bytes:
     ).encode("utf-8", errors="replace")
     if len(page) > LIMIT:
         raise OutputError(
-            f"The report has {len(page) / 1e6:.1f} MB, and {LIMIT / 1e6:g} MB is the limit. Is the prompt, or the "
-            "table of scores, very long?"
+            f"The report has {len(page) / 1e6:.1f} MB, which exceeds the limit of {LIMIT / 1e6:g} MB. Is the "
+            "prompt or the table of scores very long?"
         )
     return page
 
@@ -164,7 +164,7 @@ def _named_runs(run: str | os.PathLike[str], other: str | os.PathLike[str] | Non
         return {"": saved} if source is None else {"source": source, "edit": saved}
     places = [Path(run).resolve(), Path(other).resolve()]
     if places[0] == places[1]:
-        raise AttnVizError(f"The run {run} was given twice; a page shows one run, or two different ones.")
+        raise AttnVizError(f"The run {run} was given twice; give one run, or two different ones.")
     names = [place.name for place in places]
     if names[0] == names[1]:
         names = [f"{place.parent.name}/{place.name}" for place in places]

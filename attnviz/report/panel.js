@@ -50,7 +50,7 @@ class Panel {
     return make("header", {},
       run.name ? make("p", { class: "run-name", dir: "auto" }, run.name) : null,
       make("div", {
-        role: "toolbar", "aria-label": "Words of the prompt: arrow keys go from word to word", onkeydown: (event) => this.walk(event),
+        role: "toolbar", "aria-label": "Words of the prompt; use the arrow keys to move between words", onkeydown: (event) => this.walk(event),
       },
       make("div", { class: `prompt ${run.prompt.length > 160 ? "prompt-long" : ""}`, dir: "auto" }, ...pieces),
       chips.length ? make("div", { class: "chips" }, ...chips) : null),
@@ -59,10 +59,10 @@ class Panel {
 
   makeSections() {
     const { axes, run } = this;
-    const hatched = axes.audioSeconds < axes.seconds ? [makeSaid(`Hatched: beyond the audio, which ends at ${inSeconds(axes.audioSeconds)}.`)] : [];
+    const hatched = axes.audioSeconds < axes.seconds ? [makeSaid(`Hatched: after the end of the audio at ${inSeconds(axes.audioSeconds)}.`)] : [];
     const { spectrogram } = this.plots;
     return [
-      make("section", { class: "section map-section", "aria-label": "Map of the chosen word" },
+      make("section", { class: "section map-section", "aria-label": "Map of the selected word" },
         make("div", { class: "heading" }, make("h2", {}, "Attention to ", this.title), this.mapBar.element),
         this.plots.map.element, this.caption),
       make("section", { class: "section", "aria-label": "Spectrogram" },
@@ -75,7 +75,7 @@ class Panel {
     ];
   }
 
-  // ---- what happens --------------------------------------------------------------------------------------------
+  // ---- actions --------------------------------------------------------------------------------------------------
 
   walk(event) {
     const at = this.words.findIndex(({ item }) => item === this.maps.item);
@@ -138,7 +138,7 @@ class Panel {
     this.mapBar.show(table, asShare(range[0]), asShare(range[1]), maps.current.quantity + alone);
   }
 
-  // On a scale from `low` to `high`, which runs side by side share.
+  // Use a scale from `low` to `high`, which two runs share.
   paintSpectrogram(low, high) {
     if (!this.spectrogram) return;
     const { rows, columns } = this.spectrogram;

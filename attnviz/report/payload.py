@@ -23,10 +23,10 @@ from attnviz.report.quantised import LEVELS, array_text, audio_text, quantise
 from attnviz.report.readings import read_all
 
 LIMIT = 10_000_000
-"""Bytes a page may have."""
+"""Maximum size of a page in bytes."""
 
 _ASIDE = 400_000
-"""Bytes kept for the page's own code, its tables and the record."""
+"""Bytes reserved for the code of the page, its tables and the record."""
 
 
 @public
@@ -85,9 +85,11 @@ def payload_of(
         If the audio is not one channel of finite samples.
     """
     if not 0 <= sample < maps.images:
-        raise MapsError(f"There is no sample {sample}; each prompt has {maps.images}, from 0.")
+        raise MapsError(f"There is no sample {sample}; each prompt has {maps.images} samples, indexed from 0.")
     if not 0 <= prompt_index < len(maps.prompts):
-        raise MapsError(f"There is no prompt {prompt_index}; there are {len(maps.prompts)}, from 0.")
+        raise MapsError(
+            f"There is no prompt {prompt_index}; there are {len(maps.prompts)} prompts, indexed from 0."
+        )
     prompt = maps.prompts[prompt_index]
     named = event_spans(events, prompt)
     asked = [maps.tokens[prompt_index].phrase_span(phrase) for phrase in phrases]
@@ -97,7 +99,7 @@ def payload_of(
     taken = _ASIDE + sum(len(part["data"]) for part in (sound, spectrogram) if part is not None)
     if taken >= limit:
         raise MapsError(
-            f"The clip alone takes {taken / 1e6:.1f} MB of the {limit / 1e6:g} MB it may have. Explain a part."
+            f"The clip alone takes {taken / 1e6:.1f} MB of at most {limit / 1e6:g} MB. Explain a part of it."
         )
     readings = read_all(maps, items, prompt_index=prompt_index, sample=sample, room=(limit - taken) * 3 // 4)
     return {
@@ -185,7 +187,7 @@ def _spectrogram(log_mel: np.ndarray, grid: SpectrogramGrid) -> dict[str, Any] |
 
 def _average(maps: AttentionMaps) -> dict[str, Any]:
     calls = len(maps.timesteps)
-    return {"label": f"average of {calls} steps" if calls > 1 else "the one step", "step": None}
+    return {"label": f"average of {calls} steps" if calls > 1 else "the only step", "step": None}
 
 
 def _view(maps: AttentionMaps, step: int) -> dict[str, Any]:
@@ -278,15 +280,15 @@ def _notices(
     warned = record.get("warnings")
     notices = [str(one) for one in warned] if isinstance(warned, list) else []
     if not maps.complete:
-        notices.append("The run was interrupted: its maps are of the steps until then.")
+        notices.append("The run was interrupted; its maps are of the steps before the interrupt.")
     if sound is None:
-        notices.append("There is no audio with these maps, so nothing can be played.")
+        notices.append("These maps have no audio to play.")
     if spectrogram is None:
-        notices.append("There is no spectrogram with these maps (or it holds no finite value).")
+        notices.append("These maps have no spectrogram, or it has no finite value.")
     elif spectrogram["missing"]:
-        notices.append(f"{spectrogram['missing']} values of the spectrogram are not finite, and are left blank.")
+        notices.append(f"{spectrogram['missing']} values of the spectrogram are not finite and are left blank.")
     if events is not None and (short := int((~scorable(events)).sum())):
-        notices.append(f"{short} of {len(events)} rows of the events have no length, and are not drawn.")
+        notices.append(f"{short} of {len(events)} events have zero length and are not drawn.")
     return notices
 
 

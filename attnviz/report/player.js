@@ -1,9 +1,9 @@
 "use strict";
-// Sound and time: a button for each clip, one slider and one clock. Without audio the slider moves the playhead alone.
+// Audio and time: a button per clip, a common slider and clock. Without audio, the slider only moves the playhead.
 
 class Player {
-  // `clips`: { audio, name }, audio null where there is none. `moved(time)` is called whenever the time is another;
-  // `failed(number)` where the browser cannot play a clip.
+  // `clips`: { audio, name }, with audio null if there is none. `moved(time)` is called when the time changes, and
+  // `failed(number)` if the browser cannot play a clip.
   constructor(clips, length, { moved, failed }) {
     Object.assign(this, { length, moved, time: 0 });
     this.clips = clips.map((clip, number) => this.load(clip, () => failed(number)));
@@ -38,7 +38,7 @@ class Player {
     return clip;
   }
 
-  // One clip sounds at a time, from where the clock stands.
+  // Play only one clip at a time, starting at the current time.
   toggle(clip) {
     if (!clip.sound.paused) {
       clip.sound.pause();
@@ -54,7 +54,7 @@ class Player {
     button.classList.toggle("playing", playing);
   }
 
-  // Every frame: the audio's own events come four times a second only.
+  // On every frame, because audio events occur only four times per second.
   follow({ sound }) {
     this.show(sound.currentTime);
     if (!sound.paused) requestAnimationFrame(() => sound.paused || this.follow({ sound }));

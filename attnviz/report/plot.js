@@ -1,5 +1,5 @@
 "use strict";
-// Pictures on their axes, with playhead, cursor and ground truth.
+// Images with axes, playhead, cursor and ground truth.
 
 // Draw rows x columns cells, row 0 at the bottom; `colourAt(row, column, pixels, at)` fills four bytes.
 function paint(canvas, rows, columns, colourAt) {
@@ -20,7 +20,7 @@ function opacity(share, signed) {
   return Math.round(255 * 0.86 * (signed ? Math.abs(2 * share - 1) : share) ** 0.6);
 }
 
-// Fill a pixel from a table of 256 colours at a share of it.
+// Set a pixel to the colour at a position (0 to 1) in a table of 256 colours.
 function fill(table, share, pixels, at, alpha = 255) {
   const entry = 3 * Math.round(share * 255);
   for (let channel = 0; channel < 3; channel += 1) pixels[at + channel] = table[entry + channel];
@@ -57,7 +57,7 @@ function makeAxisName(side, text) {
   return make("div", { class: `axis-name axis-name-${side}`, "aria-hidden": "true" }, text);
 }
 
-// Ticks of the time axis, as many as there is room for in so many pixels.
+// Ticks of the time axis that fit into the given number of pixels.
 function timeTicks(axes, width) {
   const room = Math.max(2, width / 54);
   const steps = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600];
@@ -70,7 +70,7 @@ function timeTicks(axes, width) {
   });
 }
 
-// Ticks of the frequency axis from the top, leaving out those without room.
+// Ticks of the frequency axis from the top, without those that do not fit.
 function hertzTicks(axes, height) {
   const ticks = [];
   let last = Infinity;
@@ -84,7 +84,7 @@ function hertzTicks(axes, height) {
   return ticks;
 }
 
-// A bar, or box, over the time of an event.
+// Bar or box over the time of an event.
 function makeBar(event, axes, name) {
   const title = `${event.label}: ${inSeconds(event.onset)} to ${inSeconds(event.offset)}`;
   const element = make("div", { class: name, title });
@@ -95,7 +95,7 @@ function makeBar(event, axes, name) {
 }
 
 class Plot {
-  // `point(plot, time, up)` when the pointer is over a place (`up`: share of the mel axis), `leave()` when it is gone,
+  // `point(plot, time, up)` on pointer movement (`up`: position on the mel axis), `leave()` when the pointer leaves,
   // `seek(time)` on a click, `key(plot, event)` on a key.
   constructor(name, axes, { point, leave, seek, key }) {
     this.axes = axes;
@@ -125,11 +125,11 @@ class Plot {
   }
 
   describe(what) {
-    const keys = "Arrow keys move a cursor that reads values; Enter moves the playhead there.";
+    const keys = "Use the arrow keys to move a cursor and read values, and Enter to move the playhead.";
     this.area.setAttribute("aria-label", `${what}. ${keys}`);
   }
 
-  // Seconds, and the share of the mel axis, of a pointer's place.
+  // Time and position on the mel axis of the pointer.
   place(event) {
     const box = this.area.getBoundingClientRect();
     return [
@@ -155,7 +155,7 @@ class Plot {
     this.cursor.hidden = this.tip.hidden = true;
   }
 
-  // Events: their time, and their band where it is known.
+  // Events with their time and, if known, their band.
   showTruth(events) {
     const boxes = events.map((event) => {
       const box = makeBar(event, this.axes, "truth");

@@ -12,7 +12,7 @@ import soundfile
 from attnviz.audio import MEL, to_int16
 
 LEVELS = 254
-"""Steps from the lowest to the highest value: byte 0 says that a value is not finite, 1 to 255 are values."""
+"""Number of steps from the minimum to the maximum: byte 0 is a value that is not finite, 1 to 255 are values."""
 
 
 def quantise(values: np.ndarray, limits: tuple[float, float] | None = None) -> tuple[np.ndarray, float, float]:

@@ -68,7 +68,7 @@ def read_all(maps: AttentionMaps, items: Sequence[Item], *, prompt_index: int, s
         try:
             first = items[0].read(maps, readout=name, prompt_index=prompt_index, sample=sample)
         except MapsError as error:  # readout not available for these maps
-            found.notices.append(f"The readout “{_NAMED.get(name, short_name(name))}” is not offered. {error}")
+            found.notices.append(f"The readout “{_NAMED.get(name, short_name(name))}” is not available. {error}")
             continue
         if first.size + _SCALE <= left:
             chosen[name] = first
@@ -77,18 +77,18 @@ def read_all(maps: AttentionMaps, items: Sequence[Item], *, prompt_index: int, s
             unfit.append(short_name(name))
     if not chosen:
         raise MapsError(
-            f"{len(items)} maps take more than the {room / 1e6:.1f} MB a page has for them. Is the clip very "
+            f"{len(items)} maps take more than the {room / 1e6:.1f} MB available in a page. Is the clip very "
             "long? Explain a part of it."
         )
     if unfit:
-        found.notices.append(f"Left out, to keep the page small: the readouts {', '.join(unfit)}.")
+        found.notices.append(f"Omitted to keep the page small: the readouts {', '.join(unfit)}.")
     by_step = [name for name in chosen if name != FITTED]  # its weights apply to all timesteps together
     found.steps = _steps(maps, left, sum(chosen[name].size + _SCALE for name in by_step))
     kept = len(maps.timesteps) if _keeps_steps(maps) else 0
     if len(found.steps) < kept:
         found.notices.append(
-            f"{len(found.steps)} of {kept} denoising steps are shown one by one, evenly chosen, to keep the page "
-            "small; the average is over all."
+            f"{len(found.steps)} of {kept} denoising steps are shown individually (evenly spaced) to keep the "
+            "page small; the average is over all."
         )
     for name, first in chosen.items():
         narrow = maps if name in _NAMED else maps.select(layers=name)

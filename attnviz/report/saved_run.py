@@ -105,12 +105,12 @@ def _record(folder: Path) -> dict[str, Any]:
     if not path.exists():
         state = "there is no run.json in it" if folder.is_dir() else "there is no such folder"
         raise AttnVizError(
-            f"{folder} is no run folder: {state}. A run folder is what attnviz generate and attnviz explain write "
-            "with --out."
+            f"{folder} is not a run folder: {state}. Run folders are written by attnviz generate and attnviz "
+            "explain with --out."
         )
     record = read_json(path, hint="Was it changed by hand?")
     if not isinstance(record, dict) or "attnviz" not in record:
-        raise AttnVizError(f"{path} does not name the attnviz that wrote it: is it another program's run?")
+        raise AttnVizError(f"{path} does not contain the version of attnviz. Was it written by another program?")
     return record
 
 
@@ -121,14 +121,12 @@ def _log_mel(path: Path, maps: AttentionMaps) -> np.ndarray | None:
         with np.load(path) as saved:
             log_mel = saved["log_mel"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise MapsError(
-            f"{path} holds no log_mel that can be read: {error}. Was it copied only in part?"
-        ) from error
+        raise MapsError(f"cannot read log_mel from {path}: {error}. Was it copied only in part?") from error
     expected = (maps.grid.height, maps.grid.width)
     if log_mel.shape != expected or log_mel.dtype.kind != "f":
         raise MapsError(
-            f"{path}: log_mel has the shape {log_mel.shape} and type {log_mel.dtype}; the maps are of a "
-            f"spectrogram of {expected} (bands, frames). Is it another run's?"
+            f"{path}: log_mel has the shape {log_mel.shape} and type {log_mel.dtype}, but the maps need a "
+            f"spectrogram of shape {expected} (bands, frames). Does it belong to another run?"
         )
     return log_mel
 
@@ -139,7 +137,7 @@ def _events(path: Path) -> pd.DataFrame | None:
     events = read_events(path)
     clips = list(dict.fromkeys(events["clip"]))
     if len(clips) > 1:
-        raise EventsError(f"{path} has the events of {len(clips)} clips, {clips[:5]}; a run is of one.")
+        raise EventsError(f"{path} has events of {len(clips)} clips, {clips[:5]}; a run has one clip.")
     return events
 
 
@@ -149,8 +147,10 @@ def _scores(path: Path) -> pd.DataFrame | None:
     try:
         table = pd.read_csv(path, dtype={"label": str, "method": str, "undefined": str})
     except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
-        raise AttnVizError(f"{path} cannot be read as CSV: {error}. attnviz align writes it.") from error
+        raise AttnVizError(
+            f"{path} cannot be read as CSV: {error}. Run attnviz align again to write it."
+        ) from error
     missing = [name for name in _SCORED if name not in table.columns]
     if missing:
-        raise AttnVizError(f"{path} lacks the columns {', '.join(missing)}. attnviz align writes it.")
+        raise AttnVizError(f"{path} lacks the columns {', '.join(missing)}. Run attnviz align again to write it.")
     return table

@@ -1,7 +1,7 @@
 "use strict";
-// Numbers as tables: words, scores beside their controls, and how the run was made.
+// Tables of words, of scores with controls, and of the settings of the run.
 
-// Rows are { cells, mark }. A row that ends early says why in its last cell, across the rest.
+// Rows are { cells, mark }. The last cell of a short row spans the remaining columns.
 function makeTable(label, head, rows) {
   const across = (cells, at) => (at === cells.length - 1 && cells.length < head.length ? head.length - at : null);
   const line = ({ cells, mark }) => make("tr", { class: mark || "" }, ...cells.map((cell, at) => make(
@@ -27,7 +27,7 @@ function wordTable(maps) {
 function scoreSection(scores) {
   if (!scores) {
     return makeSection("Scores", makeSaid(
-      "This run has no alignment.csv: attnviz align scores its maps against sound events, beside controls."));
+      "This run has no alignment.csv. Use attnviz align to score its maps against sound events, with controls."));
   }
   const rows = scores.rows.map(({ phrase, method, draws, undefined: reason, values }) => ({
     mark: method === "map" ? "chosen first" : "",
@@ -37,7 +37,7 @@ function scoreSection(scores) {
     ],
   }));
   return makeSection("Scores and controls",
-    makeSaid("Whether the map falls where the sound is, as attnviz align scored it: the map, and beside it what curves reach that know nothing of the word."),
+    makeSaid("Scores from attnviz align: how well the map matches the times of the sound, with controls that do not depend on the word."),
     makeTable("Scores and controls", ["phrase", "method", ...scores.names], rows));
 }
 

@@ -1,5 +1,5 @@
 "use strict";
-// When each word was attended to: a row for each, over the ground truth, on the time axis of the pictures.
+// When each word was attended to: one row per word over the ground truth, on the time axis of the images.
 
 class Tracks {
   // `choose(item)` and `seek(time)` when a row is clicked.
@@ -9,7 +9,7 @@ class Tracks {
     this.said = makeSaid();
     this.axis = make("div", { class: "axis axis-s", "aria-hidden": "true" });
     const others = this.placeEvents(events || []);
-    // For the eye and the mouse: the buttons of the prompt choose the same, and a table has the numbers.
+    // Only for sight and mouse: the buttons of the prompt make the same selection, and a table has the numbers.
     const rows = make("div", { class: `tracks ${this.rows.length > 24 ? "dense" : ""}`, "aria-hidden": "true" },
       ...[...this.rows, ...others].map(({ element }) => element));
     const swatch = events?.length ? make("span", { class: "swatch", "aria-hidden": "true" }) : null;
@@ -37,7 +37,7 @@ class Tracks {
     if (event.clientX >= left) this.handlers.seek(((event.clientX - left) / width) * this.axes.seconds);
   }
 
-  // Put events beside the words that name them; returns rows of their own for the others.
+  // Draw events in the rows of the words that name them, and return separate rows for the others.
   placeEvents(events) {
     const others = new Map();
     for (const event of events) {
@@ -56,17 +56,17 @@ class Tracks {
       const { curve } = maps.measures[item];
       const range = maps.rangeOf(item);
       const heightOf = (value) => 1 - 0.94 * shareOf(value, range);
-      const foot = range[0] < 0 ? heightOf(0) : 1; // of negative attention 0 is in the middle
+      const foot = range[0] < 0 ? heightOf(0) : 1; // with negative attention, 0 is in the middle
       const width = 1 / maps.current.columns;
       const line = curve.map((value, at) => `L${at * width} ${heightOf(value)}L${(at + 1) * width} ${heightOf(value)}`);
       path.setAttribute("d", curve.length ? `M0 ${foot}${line.join("")}L${curve.length * width} ${foot}Z` : "");
       element.classList.toggle("chosen", item === maps.item);
     });
     const [low, high] = maps.rangeOf(0);
-    const special = maps.items.every((_, item) => maps.isText(item)) ? "" : "; special tokens to their own highest";
+    const special = maps.items.every((_, item) => maps.isText(item)) ? "" : "; special tokens to their own maximum";
     this.said.textContent = maps.choice.own
-      ? "Each row runs from its own lowest to its own highest value."
-      : `Rows of words run from ${asShare(low)} to ${asShare(high)} (mean over frequency)${special}.`;
+      ? "Each row ranges from its own minimum to its own maximum."
+      : `Rows of words range from ${asShare(low)} to ${asShare(high)} (mean over frequency)${special}.`;
   }
 
   fit() {
@@ -77,9 +77,9 @@ class Tracks {
 
 function truthText(events) {
   if (!events) return "This run has no events.tsv, so there is no ground truth to compare with.";
-  if (!events.length) return "Ground truth: no event that lasts.";
+  if (!events.length) return "Ground truth: no event of non-zero length.";
   const list = events.map(({ label, onset, offset }) => `${label} ${onset.toFixed(2)} to ${inSeconds(offset)}`);
   const more = list.length > 12 ? `, and ${list.length - 12} more` : "";
   const apart = events.some(({ items }) => !items.length);
-  return `Ground truth: ${list.slice(0, 12).join(", ")}${more}.${apart ? " Events that no word names have rows of their own." : ""}`;
+  return `Ground truth: ${list.slice(0, 12).join(", ")}${more}.${apart ? " Events that no word names have separate rows." : ""}`;
 }

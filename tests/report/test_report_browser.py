@@ -260,7 +260,7 @@ def test_steps_readouts_and_colours(browser, report_run):
         pictures.append(page.evaluate(PIXELS))
         page.get_by_label("Colours").select_option("this map's own range")
         pictures.append(page.evaluate(PIXELS))
-        assert "own lowest to its own highest" in page.locator("main").inner_text()
+        assert "own minimum to its own maximum" in page.locator("main").inner_text()
         page.get_by_role("button", name="Over the spectrogram").click()
         pictures.append(page.evaluate(PIXELS))
         assert page.locator(".area-map canvas").first.is_visible()

@@ -104,7 +104,7 @@ def test_a_report_is_replaced_only_when_asked_for(report_run, tmp_path):
     [
         ({"run.json": None}, AttnVizError, "no run.json"),
         ({"run.json": b"{oops"}, AttnVizError, "run.json is not JSON that can be read"),
-        ({"run.json": b'{"experiment": 3}'}, AttnVizError, "another program's"),
+        ({"run.json": b'{"experiment": 3}'}, AttnVizError, "another program"),
         ({"run.json": b"[" * 100_000}, AttnVizError, "run.json is not JSON that can be read"),
         ({"maps.zarr": None}, MapsError, "maps.zarr does not exist"),
         ({"maps.zarr/zarr.json": None}, MapsError, "does not contain maps"),
@@ -149,7 +149,7 @@ def test_a_spectrogram_of_another_run_is_refused(report_run, tmp_path):
 
 def test_a_page_above_the_limit_is_refused(monkeypatch):
     monkeypatch.setattr(page, "LIMIT", 50_000)
-    with pytest.raises(OutputError, match="is the limit"):
+    with pytest.raises(OutputError, match="exceeds the limit"):
         page_of(payload_of(small_maps("a dog barks")))
 
 

@@ -111,7 +111,7 @@ def test_fewer_steps_where_there_is_less_room():
         assert any(f"{len(steps)} of 3 denoising steps" in notice for notice in found.notices) == (views < 4)
     few = readings.read_all(maps, items, prompt_index=0, sample=0, room=len(items) * 132)
     assert [one["name"] for one in few.readouts] == ["mean", "auffusion"]
-    assert "Left out" in few.notices[0]
+    assert "Omitted" in few.notices[0]
     with pytest.raises(MapsError, match="very long"):
         readings.read_all(maps, items, prompt_index=0, sample=0, room=len(items))
 
@@ -182,7 +182,7 @@ def test_events_stand_beside_the_words_that_name_them(maps, whole):
         "label": "barks", "items": None, "onset": 0.5, "offset": 1.25, "low": 500.0, "high": 4000.0,
     }  # fmt: skip
     assert whole["events"][1]["low"] is None
-    assert "1 of 4 rows of the events have no length, and are not drawn." in whole["notices"]
+    assert "1 of 4 events have zero length and are not drawn." in whole["notices"]
 
 
 def test_scores_are_means_over_draws():
