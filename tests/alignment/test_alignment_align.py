@@ -171,7 +171,7 @@ def test_a_clip_without_events(maps):
         (
             event_rows(("a cat meows", 0.1, 0.2)),
             PromptError,
-            "not in the caption .*as a class .*: a, dog",
+            "not in the caption .*as a class.* are a, dog",
         ),
         (pd.concat([event_rows(DOG_ROW), event_rows(DOG_ROW, clip="y")]), EventsError, "2 clips, .*concat"),
         (event_rows(DOG_ROW, DOG_ROW, source=["a", "b"]), EventsError, "2 source recordings"),
@@ -244,7 +244,7 @@ def test_controls_that_do_not_fit(maps, rng):
     longer = SpectrogramGrid(height=6, width=80)
     curves = {DOG: rng.random(COLUMNS), RAIN: rng.random(COLUMNS)}
     cases = [
-        ({"map": maps}, "cannot be called 'map'"),
+        ({"map": maps}, "cannot be named 'map'"),
         ({"": maps}, "cannot be named ''"),
         ({"random": []}, "contains nothing"),
         ({"random": [1.0]}, "float"),
@@ -291,7 +291,7 @@ def test_iou_of_given_shares(rng):
     assert np.isnan(of(align(planted_maps({DOG: heat, RAIN: heat}), event_rows(DOG_ROW)))["iou"])
     for bad, message in (
         (masks.rename(source="label"), "the dims"),
-        (masks.assign_coords(source=["x", "x"]), "twice"),
+        (masks.assign_coords(source=["x", "x"]), "repeated labels"),
         (masks * 2, "shares"),
     ):
         with pytest.raises(MapsError, match=message):
@@ -335,9 +335,9 @@ def test_concat_keeps_every_score(maps, rng):
 def test_concat_refuses_a_mismatch(maps):
     plain = align(maps, event_rows(DOG_ROW))
     for other, message in (
-        (align(maps, event_rows(DOG_ROW), readout="down.0.0"), "another readout.*'down.0.0' and 'mean'"),
-        (align(maps, event_rows(DOG_ROW), seed=1), "another seed"),
-        (align(maps, event_rows(DOG_ROW), controls={"random": maps}), "another controls"),
+        (align(maps, event_rows(DOG_ROW), readout="down.0.0"), "different readout.*'down.0.0' instead of 'mean'"),
+        (align(maps, event_rows(DOG_ROW), seed=1), "different seed"),
+        (align(maps, event_rows(DOG_ROW), controls={"random": maps}), "different controls"),
     ):
         with pytest.raises(MapsError, match=message):
             Alignment.concat([plain, other])

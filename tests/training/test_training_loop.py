@@ -183,7 +183,7 @@ def test_loss_that_is_no_number(toy_training, tmp_path, value):
         if number == 5:
             toy_training.parts[-1].shipped[2].bias.data.fill_(value)
 
-    with pytest.raises(TrainingError, match=r"in step 5.*learning_rate 0.05.*of step 4; resume"):
+    with pytest.raises(TrainingError, match=r"at step 5.*learning_rate 0.05.*at step 4; resume"):
         toy_training(toy_config(), before_batch=poison)
     assert [path.name[-1] for path in list_checkpoints(tmp_path / "run")] == ["2", "4"]
     state = safetensors.torch.load_file(list_checkpoints(tmp_path / "run")[-1] / "state.safetensors")
@@ -207,7 +207,7 @@ def test_gradient_that_is_no_number_is_not_saved(toy_training, tmp_path, monkeyp
         if number == 4:
             toy_training.parts[-1].shipped[2].register_forward_hook(lambda module, inputs, out: Root.apply(out))
 
-    with pytest.raises(TrainingError, match="gradient of listener is nan in step 4"):
+    with pytest.raises(TrainingError, match="gradient of listener is nan at step 4"):
         toy_training(toy_config(), before_batch=poison)
     assert [path.name[-1] for path in list_checkpoints(tmp_path / "run")] == ["2"]
 
@@ -307,7 +307,7 @@ def test_damaged_checkpoint(toy_training, tmp_path, name, how):
         toy_training(config, before_batch=stop)
     newest = list_checkpoints(tmp_path / "run")[-1]
     spoil(newest / name, how)
-    with pytest.raises(TrainingError, match=r"step-0000004 is damaged.*Remove.*goes on from step-0000002"):
+    with pytest.raises(TrainingError, match=r"step-0000004 is damaged.*Remove.*continues from step-0000002"):
         toy_training(config, resume=True)
     for path in newest.iterdir():
         path.unlink()

@@ -605,12 +605,12 @@ def test_classes_stand_apart_after_the_words_are_learnt():
     [
         ({"class": "DDIM"}, r"model.scheduler.class is 'DDIM'; give the name of a diffusers scheduler"),
         ({"class": 3}, r"model.scheduler.class is 3"),
-        ({"beta_begin": 0.1}, r"model.scheduler.beta_begin is no setting"),
+        ({"beta_begin": 0.1}, r"model.scheduler.beta_begin is not a setting"),
         (
             {"rescale_betas_zero_snr": True},
-            r"model.scheduler.rescale_betas_zero_snr is no setting",
+            r"model.scheduler.rescale_betas_zero_snr is not a setting",
         ),  # PNDM has not
-        ({"beta_schedule": "round"}, r"PNDMScheduler cannot be made of these settings"),
+        ({"beta_schedule": "round"}, r"cannot create PNDMScheduler from these settings"),
     ],
 )
 def test_schedulers_that_are_none_are_refused(scheduler, message, scenes, vae_folder, tmp_path):

@@ -170,7 +170,7 @@ def test_anything_is_no_configuration(values):
 
 @pytest.mark.parametrize(
     ("content", "told"),
-    [(b"steps = ", "is not TOML"), (b"\xff", "is not TOML"), (b"stps = 1", "c.toml: stps is no setting")],
+    [(b"steps = ", "is not TOML"), (b"\xff", "is not TOML"), (b"stps = 1", "c.toml: stps is not a setting")],
 )
 def test_files_that_are_refused(tmp_path, content, told):
     path = tmp_path / "c.toml"
