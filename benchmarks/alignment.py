@@ -1,12 +1,12 @@
-"""Does a word's attention fall where its sound is? The whole study; one that was killed goes on where it was.
+"""Study of the alignment of attention with sounds. An interrupted study continues where it stopped.
 
-readouts    readouts fitted and layers chosen on scenes of another fold, for each way to look
-explain     scenes with exact truth, looked at in three ways: noised, inverted with DDIM, predicted clean
-weights     the first way again, beside the same model with shuffled weights, seed by seed
-generation  prompts generated with several seeds; the truth is what the listener hears; every step, layer and head
+readouts    readouts fitted and layers chosen on scenes of another fold, for each method of `attnviz.explain`
+explain     scenes with exact ground truth, explained by three methods: noised, inverted with DDIM, predicted clean
+weights     the first method again, compared with the same model with shuffled weights, seed by seed
+generation  prompts generated with several seeds; ground truth from the listener; every step, layer and head
 
-With --events and --audio, real annotated clips take the scenes' place; then nothing is fitted (--readout brings a
-fitted readout along) and nothing generated. Every clip is written when it is done. See benchmarks/README.md.
+With --events and --audio, real annotated clips replace the scenes. Then no readout is fitted (use --readout), and
+nothing is generated. Every clip is written when it is done. See benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ from attnviz.maps import FittedReadout  # noqa: E402
 from attnviz.sounds.listener_folder import trained_listener  # noqa: E402
 
 COUNTS = {
-    "scenes": "scenes, or captions of real clips, to look at",
-    "choosing_scenes": "scenes that readouts are fitted on",
-    "prompts": "prompts to generate",
-    "seeds": "seeds of each prompt",
-    "steps": "denoising steps of a generation",
-    "weight_scenes": "scenes, or captions, that are looked at with shuffled weights too",
-    "weight_seeds": "seeds of shuffled weights",
+    "scenes": "number of scenes, or of captions of real clips",
+    "choosing_scenes": "number of scenes for fitting readouts",
+    "prompts": "number of prompts to generate",
+    "seeds": "number of seeds per prompt",
+    "steps": "number of denoising steps of a generation",
+    "weight_scenes": "number of scenes, or captions, for shuffled weights",
+    "weight_seeds": "number of seeds of shuffled weights",
 }
 
 
@@ -77,11 +77,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _settings(options: argparse.Namespace, readout: FittedReadout | None) -> Settings:
     if (options.events is None) != (options.audio is None):
-        raise SystemExit("--events and --audio belong together: annotations, and the folder of the clips' audio.")
+        raise SystemExit("--events (annotations) and --audio (folder of the audio) must be given together.")
     if (options.events is None) == (options.data is None):
-        raise SystemExit("Give --data, ESC-10 as `attnviz data esc10` leaves it, or --events and --audio.")
+        raise SystemExit("Give --data (ESC-10 from `attnviz data esc10`), or --events and --audio.")
     if options.fold == options.choosing_fold:
-        raise SystemExit(f"--fold and --choosing-fold are both {options.fold}: what is chosen would be reported.")
+        raise SystemExit(
+            f"--fold and --choosing-fold are both {options.fold}; choose and report on different folds."
+        )
     model = bundled.FOLDER if options.model is None else Path(options.model)
     settings = Settings(
         **(sampling(model) if model.is_dir() else {}),
@@ -98,13 +100,13 @@ def _settings(options: argparse.Namespace, readout: FittedReadout | None) -> Set
 
 
 def _check_same(folder: Path, study: dict[str, Any], *, fresh: bool) -> None:
-    """Remove what is to be measured anew, and refuse to add to the results of another study."""
+    """Remove results to be measured again, and check that the others are of the same study."""
     there = folder / "study.json"
-    if fresh and there.exists():  # a folder without it is none of ours
+    if fresh and there.exists():  # only folders with this file are removed
         for path in folder.iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     if there.exists() and json.loads(there.read_text(encoding="utf-8"))["settings"] != study["settings"]:
-        raise SystemExit(f"{folder} holds a study with other settings; give --fresh, or another --out.")
+        raise SystemExit(f"{folder} contains a study with other settings; use --fresh or another --out.")
     there.write_text(json.dumps(study, indent=2) + "\n", encoding="utf-8")
 
 
@@ -122,22 +124,22 @@ def _environment(device: str) -> dict[str, Any]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--data", help="ESC-10, as `attnviz data esc10` leaves it")
-    add("--model", help="checkpoint folder, or a repository of the Hugging Face hub; left out: the bundled model")
+    add("--data", help="folder of ESC-10 from `attnviz data esc10`")
+    add("--model", help="checkpoint folder or Hugging Face repository (default: the bundled model)")
     add("--events", type=Path, help="annotations of real clips with captions, such as audiogrounding.json")
     add("--audio", type=Path, help="folder with the audio of those clips")
-    add("--readout", type=Path, help="a fitted readout to score beside the others, instead of fitting one")
+    add("--readout", type=Path, help="fitted readout to score instead of fitting one")
     add("--out", type=Path, default=HERE.parent / "results" / "alignment")
-    add("--fold", type=int, default=4, help="what is reported on; tune on another one")
-    add("--choosing-fold", type=int, default=3, help="where readouts are fitted and layers chosen")
-    add("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="how clips are looked at")
+    add("--fold", type=int, default=4, help="fold for reporting; tune on another one")
+    add("--choosing-fold", type=int, default=3, help="fold for fitting readouts and choosing layers")
+    add("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="methods of `attnviz.explain`")
     add("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     for name, what in COUNTS.items():
         default = Settings.__dataclass_fields__[name].default
         add(f"--{name.replace('_', '-')}", type=int, help=f"{what} (default: {default})")
     add("--device", default="cpu")
     add("--fresh", action="store_true", help="measure everything again")
-    add("--tiny", action="store_true", help="show that everything runs")
+    add("--tiny", action="store_true", help="smoke test")
     return parser
 
 

@@ -1,11 +1,12 @@
-"""How long scoring takes: 10 000 phrases of 128 columns, each beside its four controls.
+"""Time of scoring 10 000 phrases of 128 columns, each with its four controls.
 
-score   every score of every phrase by every method, as `Alignment.table` has them; no model, no maps read
-single  ROC-AUC, average precision, Pearson's and Spearman's correlation of one curve at a time, by scikit-learn
-        and scipy, on some of the same phrases: how much faster all together are, and that they agree
+score   every score of every phrase by every method, as in `Alignment.table`, without model or maps
+single  ROC-AUC, average precision, Pearson's and Spearman's correlation of one curve at a time, with scikit-learn
+        and scipy, on some of the same phrases, for comparison of time and values
 pool    intervals, differences and exchanges of a study of 500 phrases
 
-The parts alternate, round by round. Results: results/alignment_speed, a row a round and part, and a summary.
+The parts alternate in every round. The results are in results/alignment_speed: one row per round and part, and a
+summary.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ SINGLE = 200
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure, print and write; 0 where the limit is kept, or was not asked for."""
+    """Measure, print and write the results; return 0 if the limit is met or does not apply."""
     options = _parser().parse_args(arguments)
     phrases = make_phrases(options.phrases, options.columns, options.seed)
     parts: dict[str, Callable[[], object]] = {
@@ -68,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def make_phrases(count: int, columns: int, seed: int) -> tuple[AlignedPhrase, ...]:
-    """Make phrases of 10.24-s clips, three a clip, of sources that recur; curves of noise over the truth."""
+    """Create phrases of 10.24-s clips, three per clip, with recurring sources and noisy curves of the activity."""
     rng = np.random.default_rng(seed)
     grid = SpectrogramGrid()
     phrases = []
@@ -102,14 +103,14 @@ def one_at_a_time(phrases: tuple[AlignedPhrase, ...]) -> np.ndarray:
 
 
 def largest_difference(phrases: tuple[AlignedPhrase, ...]) -> float:
-    """Return by how much the two ways differ at most, over all phrases and the four scores."""
+    """Return the maximum difference of the two implementations over all phrases and the four scores."""
     table = Alignment(phrases, "mean").table
     own = table[table["method"] == "map"][["roc_auc", "average_precision", "pearson", "spearman"]]
     return float(np.abs(own.to_numpy() - one_at_a_time(phrases)).max())
 
 
 def summarize(table: pd.DataFrame, phrases: int, columns: int, worst: float) -> dict[str, object]:
-    """Return medians, the limit and what it was measured on, JSON-able."""
+    """Return medians, the limit and the setup as JSON-serialisable values."""
     seconds = table.pivot(index="round", columns="part", values="seconds")
     together, single = seconds["score"] / phrases, seconds["single"] / min(SINGLE, phrases)
     median = float(seconds["score"].median())
@@ -141,11 +142,11 @@ def _timed(work: Callable[[], object]) -> dict[str, float]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--phrases", type=int, default=10_000, help="phrases to score (default: 10000)")
-    add("--columns", type=int, default=128, help="columns of each (default: 128)")
-    add("--rounds", type=int, default=3, help="rounds (default: 3)")
-    add("--seed", type=int, default=0, help="of the phrases (default: 0)")
-    add("--out", type=Path, help="folder of the results (default: results/alignment_speed)")
+    add("--phrases", type=int, default=10_000, help="number of phrases (default: 10000)")
+    add("--columns", type=int, default=128, help="columns per phrase (default: 128)")
+    add("--rounds", type=int, default=3, help="number of rounds (default: 3)")
+    add("--seed", type=int, default=0, help="seed of the phrases (default: 0)")
+    add("--out", type=Path, help="output folder (default: results/alignment_speed)")
     return parser
 
 

@@ -1,7 +1,7 @@
-"""Ways to get attention probabilities beside the model's own attention, timed on Auffusion's real tensor sizes.
+"""Time of several ways to compute attention probabilities next to fused attention, on Auffusion's tensor sizes.
 
-What attnviz does is ``per_head``; the others are what was tried instead. One alternated run, medians and minima
-over rounds, on however many threads torch has::
+attnviz uses ``per_head``; the others are alternatives. Runs alternate, and medians and minima over rounds are
+reported, for the number of threads that torch uses::
 
     python benchmarks/attention_variants.py --rounds 15
 """
@@ -26,26 +26,26 @@ Variant = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
 
 
 def per_head(query: torch.Tensor, key: torch.Tensor, width: int) -> torch.Tensor:
-    """One head's scores at a time, as long as they exceed the cache; softmax along the keys."""
+    """Compute the scores of one head at a time if they exceed the cache; softmax along the keys."""
     settings = {"heads": HEADS, "scale": width**-0.5, "positions": slice(TOKENS), "keep_heads": False}
     return attention_probabilities(query, key, **settings)[0]
 
 
 def all_heads(query: torch.Tensor, key: torch.Tensor, width: int) -> torch.Tensor:
-    """All heads' scores at once: 10 MiB at 32 x 128."""
+    """Compute the scores of all heads at once: 10 MiB at 32 x 128."""
     q, k = (tensor.view(-1, HEADS, width).transpose(0, 1) for tensor in (query, key))
     return torch.softmax(q @ (k * width**-0.5).transpose(1, 2), dim=-1)[..., :TOKENS].mean(0)
 
 
 def keys_first(query: torch.Tensor, key: torch.Tensor, width: int) -> torch.Tensor:
-    """Scores transposed, so that the softmax runs over rows and the kept tokens are contiguous."""
+    """Compute transposed scores, so that the softmax runs over rows and the kept tokens are contiguous."""
     q, k = (tensor.view(-1, HEADS, width).transpose(0, 1) for tensor in (query, key))
     heads = (torch.softmax(k[h] * width**-0.5 @ q[h].T, dim=0)[:TOKENS] for h in range(HEADS))
     return sum(heads, start=torch.zeros(TOKENS, len(query[0]))).T / HEADS
 
 
 def fused_with_selector(query: torch.Tensor, key: torch.Tensor, width: int) -> torch.Tensor:
-    """Fused attention whose values are one-hot rows: what comes out are the probabilities themselves."""
+    """Use fused attention with one-hot values, so that the output is the probabilities."""
     q, k = (tensor.view(1, -1, HEADS, width).transpose(1, 2) for tensor in (query, key))
     selector = torch.zeros(1, 1, KEYS, width)
     selector[0, 0, :TOKENS, :TOKENS] = torch.eye(TOKENS)
@@ -53,7 +53,7 @@ def fused_with_selector(query: torch.Tensor, key: torch.Tensor, width: int) -> t
 
 
 def store_only(query: torch.Tensor, key: torch.Tensor, width: int) -> torch.Tensor:
-    """No map at all: both branches' queries copied away, as a tool does that computes its maps afterwards."""
+    """Only copy the queries of both branches, as in a tool that computes its maps afterwards."""
     return torch.cat([query, query]).clone()[0, :, :TOKENS]
 
 

@@ -1,16 +1,16 @@
-"""How good the bundled model is, on recordings it has not seen (fold 4 of ESC-10).
+"""Quality of the bundled model on unknown recordings (fold 4 of ESC-10).
 
 listener    average precision of frames, PSDS1
-vae         peak signal-to-noise ratio of mel images, what the listener hears in them
-vocoder     distance of its audio's log-mel spectrogram, speed beside Griffin-Lim, what the listener hears
-generation  what the listener hears in generated audio; and the ROC-AUC of the maps of the same calls
+vae         peak signal-to-noise ratio of mel images, and the listener's scores on them
+vocoder     log-mel distance of its audio, speed compared with Griffin-Lim, and the listener's scores
+generation  the listener's results on generated audio, and the ROC-AUC of the maps of the same generations
 scenes      frame ROC-AUC of the maps of real scenes, noised
-levels      loudness of one-sound generations beside scenes, by guidance scale
-speed       seconds of `attnviz generate`
-size        megabytes of the parts
+levels      loudness of one-sound generations compared with scenes, by guidance scale
+speed       duration of `attnviz generate` in seconds
+size        size of the parts in megabytes
 
-Layers and timesteps are chosen on fold 3. Each part writes its CSV when it is done, and is not measured again
-unless --fresh says so. See benchmarks/README.md.
+Layers and timesteps are chosen on fold 3. Each part writes its CSV file when it is done, and is not measured again
+unless --fresh is given. See benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -56,7 +56,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the study and print the bars."""
     options = _parser().parse_args(arguments)
     if options.fold == options.choosing_fold:
-        raise SystemExit(f"--fold and --choosing-fold are both {options.fold}: what is chosen would be reported.")
+        raise SystemExit(
+            f"--fold and --choosing-fold are both {options.fold}; choose and report on different folds."
+        )
     checkpoint = Path(options.model) if options.model else bundled.FOLDER
     settings = Settings(
         **sampling(checkpoint),
@@ -82,7 +84,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 class _Study:
-    """Measures what is asked for and not yet there."""
+    """Measure the requested parts that are missing."""
 
     def __init__(self, settings: Settings, model: str | None, folder: Path) -> None:
         self.settings, self.model, self.folder = settings, model, folder
@@ -91,7 +93,7 @@ class _Study:
         self._clips: dict[tuple[int, int], Any] = {}
 
     def run(self, parts: list[str]) -> dict[str, pd.DataFrame]:
-        """Measure the parts, and read the tables of those measured before."""
+        """Measure missing parts, and read the tables of all parts."""
         work = {
             "listener": self._listener,
             "vae": self._vae,
@@ -111,7 +113,7 @@ class _Study:
         return {path.stem: pd.read_csv(path) for path in sorted(self.folder.glob("*.csv")) if path.stem != "bars"}
 
     def loaded(self) -> Any:
-        """Return the pipeline, loaded when it is first needed."""
+        """Return the pipeline, which is loaded on first use."""
         if self.pipe is None:
             self.pipe = attnviz.load(self.model) if self.model else attnviz.load()
             self.pipe.set_progress_bar_config(disable=True)
@@ -149,7 +151,7 @@ class _Study:
                 scores += found
                 print(f"\r{len(heard)} of {count * s.seeds}", end="", file=sys.stderr, flush=True)
             self._write(f"generated{suffix}", scores)
-            self._write(f"generation{suffix}", heard)  # last: it says that both are there
+            self._write(f"generation{suffix}", heard)  # last, since it marks both as complete
 
     def _scenes(self) -> None:
         s = self.settings
@@ -162,7 +164,7 @@ class _Study:
 
     @cached_property
     def _judge(self) -> SecondJudge:
-        """Return the second judge, trained on the recordings of all folds that are there and may be known."""
+        """Return the second judge, trained on the recordings of all available folds except the reported one."""
         there = {recording.fold for recording in list_recordings(Path(self.settings.esc10))[0]}
         return SecondJudge(read_esc10(self.settings.esc10, folds=sorted(there & set(FOLDS))))
 
@@ -188,7 +190,7 @@ class _Study:
 
 
 def sampling(model: Path) -> dict[str, Any]:
-    """Return the steps and guidance that a checkpoint recommends, by the names studies have for them."""
+    """Return the recommended steps and guidance of a checkpoint, by their names in studies."""
     names = {
         "steps": "num_inference_steps",
         "guidance": "guidance_scale",
@@ -199,11 +201,11 @@ def sampling(model: Path) -> dict[str, Any]:
 
 
 _MEASURED = ("quality.json", "readout.json")
-"""What the studies themselves bring forth, and ships beside the weights."""
+"""Output of the studies that is shipped with the weights."""
 
 
 def fingerprint(model: Path) -> str:
-    """Return a digest of a checkpoint's weights and settings: another model is another study."""
+    """Return a digest of the weights and settings of a checkpoint, which identifies a study."""
     known = hashlib.sha256()
     for path in sorted([*model.rglob("*.safetensors"), *model.rglob("*.json")]):
         if path.name not in _MEASURED:
@@ -212,13 +214,13 @@ def fingerprint(model: Path) -> str:
 
 
 def _check_same(folder: Path, study: dict[str, Any], fresh: list[str]) -> None:
-    """Refuse to add to the tables of another study, then remove those that are to be measured anew."""
+    """Check that the tables are of the same study, and remove those to be measured again."""
     removed = {f"{name}.csv" for part in fresh for name in TABLES[part]}
     kept = [path.name for path in folder.glob("*.csv") if path.name not in {"bars.csv", *removed}]
     there = folder / "study.json"
     if kept and there.exists() and json.loads(there.read_text(encoding="utf-8"))["settings"] != study["settings"]:
         raise SystemExit(
-            f"{folder} holds a study with other settings ({', '.join(sorted(kept))}); give --fresh with all "
+            f"{folder} contains a study with other settings ({', '.join(sorted(kept))}); use --fresh with all "
             "parts, or another --out."
         )
     for name in removed:
@@ -237,16 +239,14 @@ def _environment() -> dict[str, Any]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="ESC-10, as `attnviz data esc10` leaves it")
-    parser.add_argument(
-        "--model", help="checkpoint folder with a listener/ in it; the bundled model where left out"
-    )
+    parser.add_argument("--data", required=True, help="folder of ESC-10 from `attnviz data esc10`")
+    parser.add_argument("--model", help="checkpoint folder with a listener/ (default: the bundled model)")
     parser.add_argument("--out", type=Path, default=HERE.parent / "results" / "bundled")
-    parser.add_argument("--fold", type=int, default=4, help="what is reported on; tune on another one")
-    parser.add_argument("--choosing-fold", type=int, default=3, help="where layers and timesteps are chosen")
+    parser.add_argument("--fold", type=int, default=4, help="fold for reporting; tune on another one")
+    parser.add_argument("--choosing-fold", type=int, default=3, help="fold for choosing layers and timesteps")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--fresh", action="store_true", help="measure the parts again")
-    parser.add_argument("--tiny", action="store_true", help="show that everything runs")
+    parser.add_argument("--tiny", action="store_true", help="smoke test")
     return parser
 
 

@@ -1,11 +1,11 @@
-"""What each sign of `attnviz.diagnose` measures on a model's good maps, and on bad ones.
+"""Values of each sign of `attnviz.diagnose` on good and bad maps of a model.
 
 own       the model's own maps
-planted   the same maps, with that sign's own fault planted in them
-shuffled  maps of the same prompts, with the weights of the U-Net shuffled (one seed a prompt)
+planted   the same maps with an artificial fault for the sign
+shuffled  maps of the same prompts with shuffled weights of the U-Net (one seed per prompt)
 
-For every threshold the share of each that lies beyond it is printed, and the two values between which it has to
-lie. See benchmarks/README.md.
+For every threshold, print the share of each kind beyond it, and the two values between which it must be. See
+benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ from attnviz.training.vae import reconstruct  # noqa: E402
 
 OWN, PLANTED, SHUFFLED = KINDS = ("own", "planted", "shuffled")
 SPARED = 0.05
-"""Share of the good maps that may lie beyond a threshold, and of the planted faults that may not."""
+"""Maximum share of good maps beyond a threshold, and of planted faults that are not."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure, print and write; 1 where a threshold does not set good maps and planted faults apart."""
+    """Measure, print and write the results; return 1 if a threshold does not separate good maps and faults."""
     options = _parser().parse_args(arguments)
     texts = prompts()[: options.prompts]
     with tempfile.TemporaryDirectory() as scratch:
@@ -67,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def prompts() -> list[str]:
-    """Name every sound of ESC-10 alone, and with the next one."""
+    """Return prompts for every sound of ESC-10 alone, and with the next one."""
     clauses = [phrases.clauses[0] for phrases in PHRASES.values()]
     pairs = [f"{one}, then {other}" for one, other in zip(clauses, [*clauses[1:], clauses[0]], strict=True)]
     return [text for couple in zip(clauses, pairs, strict=True) for text in couple]
@@ -76,7 +76,7 @@ def prompts() -> list[str]:
 def measure(
     pipe: AuffusionPipeline, prompt: str, seed: int, *, steps: int, guidance: float
 ) -> Iterator[pd.DataFrame]:
-    """Generate a prompt with the model's weights and with shuffled ones, and list what every sign measures."""
+    """Generate a prompt with original and shuffled weights, and return the values of every sign."""
 
     def rows(diagnosis: Diagnosis, weights: str) -> pd.DataFrame:
         table = diagnosis.table[["finding", "found", "value", "unjudged"]]
@@ -95,7 +95,7 @@ def measure(
 def generate(
     pipe: AuffusionPipeline, prompt: str, seed: int, *, steps: int, guidance: float
 ) -> tuple[AttentionMaps, Pair, Pair]:
-    """Generate one prompt: its maps, its two predictions half-way, and its spectrogram with its reconstruction."""
+    """Generate a prompt; return maps, both predictions half-way, and the spectrogram with its reconstruction."""
     with ExitStack() as stack:
         predicted = stack.enter_context(_predictions(pipe.unet))
         trace = stack.enter_context(attnviz.trace(pipe, branch="both"))
@@ -112,11 +112,11 @@ def generate(
 
 
 def summarize(values: pd.DataFrame) -> pd.DataFrame:
-    """Lay out each sign: its threshold, the share of each kind beyond it, and between which values it has to lie.
+    """Tabulate each sign: threshold, share of each kind beyond it, and the values between which it must be.
 
-    Few of the model's own values lie beyond ``own_end``, and nearly all planted faults beyond ``planted_end``.
-    ``state`` is ``apart`` where the threshold lies between the two, ``own beyond`` or ``fault missed`` where it
-    does not, and ``not judged`` where nothing was measured.
+    Few of the model's own values are beyond ``own_end``, and nearly all planted faults beyond ``planted_end``.
+    ``state`` is ``apart`` if the threshold is between the two, ``own beyond`` or ``fault missed`` if it is not,
+    and ``not judged`` if there are no values.
     """
     rows: list[dict[str, Any]] = []
     for name, limit in THRESHOLDS.items():
@@ -147,7 +147,7 @@ def _quantile(numbers: np.ndarray, share: float) -> float:
 
 @contextmanager
 def _predictions(unet: torch.nn.Module) -> Iterator[list[torch.Tensor]]:
-    """List what the U-Net returns, call by call."""
+    """Collect the output of the U-Net for each call."""
     found: list[torch.Tensor] = []
 
     def keep(module: torch.nn.Module, arguments: Any, output: Any) -> None:
@@ -163,11 +163,11 @@ def _predictions(unet: torch.nn.Module) -> Iterator[list[torch.Tensor]]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", help="checkpoint folder or hub name; left out: the bundled model")
-    parser.add_argument("--prompts", type=int, default=20, help="how many of the 20 prompts")
+    parser.add_argument("--model", help="checkpoint folder or hub name (default: the bundled model)")
+    parser.add_argument("--prompts", type=int, default=20, help="number of prompts, at most 20")
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--guidance", type=float, default=7.5)
-    parser.add_argument("--tiny", action="store_true", help="a tiny random checkpoint: shows that everything runs")
+    parser.add_argument("--tiny", action="store_true", help="smoke test with a tiny random checkpoint")
     parser.add_argument("--out", type=Path, default=HERE.parent / "results" / "diagnosis")
     return parser
 

@@ -1,13 +1,13 @@
-"""How well edits work on the bundled model, with the listener, beside regeneration and SDEdit.
+"""Quality of edits with the bundled model and its listener, compared with regeneration and SDEdit.
 
-swap      a sound's phrase in place of another's: is the new one heard, did the old one go, did the rest stay
-refine    a sound's phrase added
-reweight  a phrase's loudness and listener probability over its weight
-inpaint   a span of a real scene drawn anew: seams, and what is heard in it
-style     a real scene turned towards another sound, over strengths
-command   the swaps once more as a reader makes them, with `attnviz edit swap` and no setting but the seed
+swap      replace the phrase of a sound: is the new sound heard, is the old one gone, is the rest unchanged
+refine    add the phrase of a sound
+reweight  loudness and listener probability of a phrase by its weight
+inpaint   regenerate a span of a real scene: seams, and sounds heard in the span
+style     edit a real scene towards another sound, by strength
+command   swaps with the command `attnviz edit swap` without other settings than the seed
 
-A case is kept when it is done, and not measured again unless --fresh says so. See benchmarks/README.md.
+Completed cases are kept, and not measured again unless --fresh is given. See benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from attnviz.sounds.listener_folder import trained_listener  # noqa: E402
 PIECES = "pieces"
 
 Measure = Callable[[Any, int], list[dict[str, Any]]]
-"""Given a case and its number, what is measured of it."""
+"""Function that measures a case, given its number."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -84,12 +84,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _measure(settings: Settings, model: str | None, listener: str | None, folder: Path, parts: list[str]) -> None:
-    """Measure the cases that are asked for and not yet there, and put each part's together."""
+    """Measure the requested cases that are missing, and combine the cases of each part."""
     wanted = [part for part in PARTS if part in parts and not (folder / f"{part}.csv").exists()]
     if not wanted:
         return
     (folder / PIECES).mkdir(exist_ok=True)
-    (folder / PIECES / ".gitignore").write_text("*\n", encoding="utf-8")  # what they hold is in the tables
+    (folder / PIECES / ".gitignore").write_text("*\n", encoding="utf-8")  # their content is in the tables
     pipe = attnviz.load(model) if model else attnviz.load()
     pipe.set_progress_bar_config(disable=True)
     trained = trained_listener(listener or (Path(model) / "listener" if model else None))
@@ -123,13 +123,13 @@ def _pieces(folder: Path, part: str) -> Path:
 
 
 def _check_same(folder: Path, study: dict[str, Any], fresh: list[str]) -> None:
-    """Refuse to add to another study, then remove what is to be measured anew."""
+    """Check that the results are of the same study, and remove those to be measured again."""
     places = {part: (folder / f"{part}.csv", _pieces(folder, part)) for part in PARTS}
     kept = [part for part in PARTS if part not in fresh and any(path.exists() for path in places[part])]
     there = folder / "study.json"
     if kept and there.exists() and json.loads(there.read_text(encoding="utf-8"))["settings"] != study["settings"]:
         raise SystemExit(
-            f"{folder} holds a study with other settings ({', '.join(kept)}); give --fresh with all parts, or "
+            f"{folder} contains a study with other settings ({', '.join(kept)}); use --fresh with all parts, or "
             "another --out."
         )
     for part in fresh:
@@ -150,16 +150,16 @@ def _environment() -> dict[str, Any]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="ESC-10, as `attnviz data esc10` leaves it")
-    parser.add_argument("--model", help="checkpoint folder; the bundled model where left out")
-    parser.add_argument("--listener", help="folder of a listener; the model's own where left out")
+    parser.add_argument("--data", required=True, help="folder of ESC-10 from `attnviz data esc10`")
+    parser.add_argument("--model", help="checkpoint folder (default: the bundled model)")
+    parser.add_argument("--listener", help="folder of a listener (default: that of the model)")
     parser.add_argument("--out", type=Path, default=HERE.parent / "results" / "editing")
-    parser.add_argument("--fold", type=int, default=4, help="what is reported on; tune on another one")
-    parser.add_argument("--prompts", type=int, help="cases a kind")
-    parser.add_argument("--steps", type=int, help="denoising steps; the model's own where left out")
+    parser.add_argument("--fold", type=int, default=4, help="fold for reporting; tune on another one")
+    parser.add_argument("--prompts", type=int, help="number of cases per kind")
+    parser.add_argument("--steps", type=int, help="number of denoising steps (default: that of the model)")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--fresh", action="store_true", help="measure the parts again")
-    parser.add_argument("--tiny", action="store_true", help="show that everything runs")
+    parser.add_argument("--tiny", action="store_true", help="smoke test")
     return parser
 
 

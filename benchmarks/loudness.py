@@ -1,11 +1,11 @@
-"""How loud the bundled model is, and why: from the scenes it was trained on to guidance.
+"""Loudness of the bundled model, from training scenes to guidance.
 
-scenes      levels of one-sound scenes; of the same through the vocoder; through auto-encoder and vocoder
-forced      error of the spatial mean of the clean latents, predicted of noised scenes
-trajectory  brightness of the predictions along generations, unguided and guided
-guidance    levels of generations, and what is heard in them, by kind of guidance and scale
+scenes      levels of one-sound scenes, also after vocoder, and after auto-encoder and vocoder
+forced      error of the spatial mean of the clean latents predicted from noised scenes
+trajectory  brightness of the predictions during generations, unguided and guided
+guidance    levels of generations, and sounds heard in them, by kind of guidance and scale
 
-Everything is of folds 1 to 3, on which choices may be made. A row that is there is not measured again. See
+All data are of folds 1 to 3, on which choices may be made. Existing rows are not measured again. See
 benchmarks/README.md.
 """
 
@@ -44,7 +44,7 @@ PARTS = ("scenes", "guidance", "trajectory", "forced")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure what is not there yet, and write the report."""
+    """Measure missing rows, and write the report."""
     options = _parser().parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
     study = _Study(options)
@@ -62,7 +62,7 @@ class _Study:
         self.listener = trained_listener(Path(options.model) / "listener" if options.model else None)
 
     def scenes(self) -> None:
-        """Measure scenes of one sound, and the same after vocoder and auto-encoder."""
+        """Measure scenes of one sound, also after vocoder and auto-encoder."""
 
         def measure(sound: str, number: int) -> dict[str, float]:
             scene = self._scene(sound, number)
@@ -80,7 +80,7 @@ class _Study:
         self._fill("scenes", ("class", "scene"), cases, lambda sound, number: [measure(sound, number)])
 
     def forced(self) -> None:
-        """Measure the error of the mean where the noised latents are those of a real scene."""
+        """Measure the error of the mean for noised latents of real scenes."""
         images = [
             mel_to_image(log_mel(self._scene(sound, n).mixture))
             for n in range(self.options.forced)
@@ -115,7 +115,7 @@ class _Study:
         self._fill("forced", ("timestep", "conditional"), cases, measure)
 
     def trajectory(self) -> None:
-        """Measure how bright the predictions are on their way."""
+        """Measure the brightness of the predictions during generation."""
 
         def measure(scale: float) -> list[dict[str, Any]]:
             _, found = sample(
@@ -136,7 +136,7 @@ class _Study:
         self._fill("trajectory", ("scale",), [(1.0,), (4.0,), (7.5,)], measure)
 
     def guidance(self) -> None:
-        """Measure levels, and what is heard, by kind of guidance and scale."""
+        """Measure levels and sounds heard, by kind of guidance and scale."""
 
         def measure(guide: str, scale: float, seed: int) -> list[dict[str, Any]]:
             seeds = [1000 * seed + number for number in range(len(CLASSES))]
@@ -150,7 +150,7 @@ class _Study:
                 rows.append({"class": sound, "level": level(audio), "heard": hearing.strongest()[0]})
             return rows
 
-        # Unguided, all kinds are one.
+        # Without guidance, all kinds are identical.
         cases = [
             (guide, scale, seed)
             for seed in range(self.options.seeds)
@@ -165,7 +165,7 @@ class _Study:
 
     def _scene(self, sound: str, number: int) -> Scene:
         recordings = [each for each in self._recordings if each.sound == sound]
-        # The class is part of the seed: scenes of two classes share no background.
+        # The class is part of the seed, so that scenes of two classes share no background.
         seed = (2024, CLASSES.index(sound), number)
         return next(scenes(recordings, 1, seed, ComposerConfig(events=(1, 1))))
 
@@ -176,7 +176,7 @@ class _Study:
         cases: Iterable[tuple[Any, ...]],
         measure: Callable[..., list[dict[str, Any]]],
     ) -> None:
-        """Add to a table the rows of the cases it has none of, one case after another."""
+        """Add the rows of missing cases to a table, one case after another."""
         path = self.options.out / f"{table}.csv"
         known = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=list(names))
         done = set(known[list(names)].itertuples(index=False, name=None))
@@ -190,14 +190,16 @@ class _Study:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="ESC-10, as `attnviz data esc10` leaves it")
-    parser.add_argument("--model", help="checkpoint folder with a listener/ in it; left out: the bundled model")
+    parser.add_argument("--data", required=True, help="folder of ESC-10 from `attnviz data esc10`")
+    parser.add_argument("--model", help="checkpoint folder with a listener/ (default: the bundled model)")
     parser.add_argument("--out", type=Path, default=HERE.parent / "results" / "loudness")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--steps", type=int, default=25, help="denoising steps")
-    parser.add_argument("--seeds", type=int, default=2, help="generations of each prompt")
-    parser.add_argument("--scenes", type=int, default=12, help="one-sound scenes of each class")
-    parser.add_argument("--forced", type=int, default=4, help="of those, noised and predicted")
+    parser.add_argument("--steps", type=int, default=25, help="number of denoising steps")
+    parser.add_argument("--seeds", type=int, default=2, help="number of generations per prompt")
+    parser.add_argument("--scenes", type=int, default=12, help="number of one-sound scenes per class")
+    parser.add_argument(
+        "--forced", type=int, default=4, help="number of those scenes that are noised and predicted"
+    )
     return parser
 
 

@@ -1,15 +1,15 @@
-"""What capturing cross-attention costs: attnviz beside daam and attention-map-diffusers.
+"""Cost of capturing cross-attention with attnviz, daam and attention-map-diffusers.
 
-At the size of Auffusion (the 860 million weights of Stable Diffusion 1.5's U-Net, random here; latents
-32 x 128; guidance on; all 16 layers; every step) this measures, for no capture and for each tool:
+The study has the size of Auffusion (the 860 million weights of Stable Diffusion 1.5's U-Net, random here; latents
+32 x 128; guidance; all 16 layers; every step). It measures, without capture and for each tool:
 
-own     milliseconds per U-Net call, in a U-Net of which only the 16 cross-attention modules compute;
-        and what was captured: how many layers, on which grids
-memory  peak memory of a generation, for several step counts, each tool in a process of its own
-time    whole generations, alternated, as ratios to no capture
+own     milliseconds per U-Net call, in a U-Net in which only the 16 cross-attention modules compute;
+        number of captured layers, and their grids
+memory  peak memory of a generation, for several step counts, with each tool in its own process
+time    whole generations, alternating, as ratios to no capture
 
-The peers are installed into an environment of their own (benchmarks/.envs/peers), in which every tool is
-then measured, attnviz included. A study that was cut goes on where it stopped. See benchmarks/README.md.
+The other tools are installed into a separate environment (benchmarks/.envs/peers), in which all tools, including
+attnviz, are measured. An interrupted study continues where it stopped. See benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from overhead_parts.settings import PARTS, Settings  # noqa: E402
 from overhead_parts.store import RunStore  # noqa: E402
 from overhead_parts.tools import TOOLS, with_extras  # noqa: E402
 
-# glibc keeps freed blocks for later by rules that adapt to what was freed before: 40 MiB of noise. Told to
-# give every larger block back at once, resident memory is what is in use, to a fraction of a MiB.
+# By default, glibc keeps freed blocks by adaptive rules, which adds 40 MiB of noise. If it returns every larger
+# block immediately, resident memory equals the memory in use, to a fraction of a MiB.
 STEADY_MALLOC = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the study, print the bars; 0 unless something could not be run."""
+    """Run the study and print the targets; return 0 unless something could not be run."""
     options = _parser().parse_args(arguments)
     try:
         _study(options, _settings(options))
@@ -61,7 +61,7 @@ def _study(options: argparse.Namespace, settings: Settings) -> None:
     store = RunStore(folder / "runs.jsonl")
     study = {"settings": settings.to_dict(), "environment": environment}
     kept = store.start(json.loads(json.dumps(study)), fresh=options.fresh)
-    print(f"{kept} runs are there already" if kept else "Measuring", flush=True)
+    print(f"{kept} runs exist already" if kept else "Measuring", flush=True)
     for jobs in _processes(settings):
         _worker(python, jobs, settings, store.path)
     results = analyse(store, settings)
@@ -80,20 +80,24 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     main_tools = [name for name, tool in TOOLS.items() if not tool.extra]
-    add("--tiny", action="store_true", help="a narrow U-Net, in seconds: shows that everything runs")
-    add("--tools", default=",".join(defaults.tools), help=f"some of {', '.join(main_tools)}; none is always there")
+    add("--tiny", action="store_true", help="smoke test with a narrow U-Net, in seconds")
+    add(
+        "--tools",
+        default=",".join(defaults.tools),
+        help=f"some of {', '.join(main_tools)}; none is always included",
+    )
     add("--parts", default=",".join(PARTS), help="some of own, memory, time (default: all)")
-    add("--steps", type=int, help=f"steps of a whole generation (default: {defaults.steps})")
-    add("--rounds", type=int, help=f"rounds of whole generations (default: {defaults.rounds})")
-    add("--own-calls", type=int, help=f"hollow calls of one run (default: {defaults.own_calls})")
-    add("--own-rounds", type=int, help=f"rounds of hollow runs (default: {defaults.own_rounds})")
+    add("--steps", type=int, help=f"number of steps of a whole generation (default: {defaults.steps})")
+    add("--rounds", type=int, help=f"number of rounds of whole generations (default: {defaults.rounds})")
+    add("--own-calls", type=int, help=f"number of hollow calls per run (default: {defaults.own_calls})")
+    add("--own-rounds", type=int, help=f"number of rounds of hollow runs (default: {defaults.own_rounds})")
     add("--memory-steps", type=_numbers, help="step counts of the memory part (default: 1,3)")
     add("--hollow-memory-steps", type=_numbers, help="the same, hollow (default: 2,8)")
-    add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: CUDA where there is one")
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: CUDA if available")
     add("--dtype", choices=("float32", "float16", "bfloat16"), default="float32", help="(default: float32)")
     add("--threads", type=int, default=0, help="CPU threads (default: torch's choice)")
     add("--out", type=Path, help="results folder (default: results/overhead/cpu or cuda; runs/overhead-tiny)")
-    add("--fresh", action="store_true", help="measure everything again, also what is there already")
+    add("--fresh", action="store_true", help="repeat all measurements")
     add("--setup-only", action="store_true", help="only install the peers")
     return parser
 
@@ -123,7 +127,7 @@ def _settings(options: argparse.Namespace) -> Settings:
 def _python(settings: Settings) -> Path:
     if any(TOOLS[name].peer for name in settings.tools):
         return peers_python()
-    return Path(sys.executable)  # no peer: the environment at hand has all that is needed
+    return Path(sys.executable)  # no other tool: the current environment is sufficient
 
 
 def _default_folder(settings: Settings) -> Path:
@@ -133,7 +137,7 @@ def _default_folder(settings: Settings) -> Path:
 
 
 def _processes(settings: Settings) -> list[str]:
-    """Jobs, separated by commas, of each process that is to be started."""
+    """Return the comma-separated jobs of each process."""
     memory = [f"memory:{name}" for name in with_extras(settings.tools)]
     jobs = {"own": ["own"], "memory": memory, "time": ["time"]}
     wanted = [job for part in settings.parts for job in jobs[part]]
@@ -143,7 +147,7 @@ def _processes(settings: Settings) -> list[str]:
 def _worker(
     python: Path, jobs: str, settings: Settings, store: Path | None = None, *, capture: bool = False
 ) -> str:
-    # The checkout itself is measured, so attnviz is found by path and never stale.
+    # Import attnviz from the checkout by path.
     paths = os.pathsep.join([str(HERE), str(HERE.parent)])
     command = [str(python), "-m", "overhead_parts.worker", jobs, json.dumps(settings.to_dict())]
     done = subprocess.run(

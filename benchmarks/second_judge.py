@@ -1,10 +1,11 @@
-"""A second judge of which sound a clip holds: other data, features and classifier than the listener's.
+"""A second classifier of the sound in a clip, with other data, features and method than the listener.
 
-The bundled listener is a recurrent network on Auffusion's mel images of composed scenes, and the auto-encoder's
-reconstructions of them. This judge is a support vector machine on statistics of MFCCs, spectral shape and loudness
-over time (librosa's, at librosa's usual windows), of ESC-10's recordings as they are. It names one sound a clip.
+The bundled listener is a recurrent network on Auffusion's mel images of composed scenes and of their
+reconstructions by the auto-encoder. This classifier is a support vector machine on statistics of MFCCs, spectral
+shape and loudness over time (from librosa, with its default windows) of the original ESC-10 recordings. It
+predicts one sound per clip.
 
-Trained and tested here by cross-validation over ESC-10's folds, which share no source recording:
+Run this file for a cross-validation over ESC-10's folds, which share no source recording:
 
     python benchmarks/second_judge.py --data data/esc10
 """
@@ -31,21 +32,21 @@ FOLDS = (1, 2, 3, 4)
 RATE = 16_000
 N_FFT, HOP, N_MELS, N_MFCC = 1024, 512, 64, 20
 RANGE_DB = 50.0
-"""What lies further below the loudest counts as silent: recordings have digital silence, scenes have noise."""
+"""Range below the maximum; lower levels count as silent, because recordings have digital silence."""
 ACTIVE_DB = 30.0
-"""Frames within this many dB of the loudest are described; the others are pauses."""
+"""Range of active frames below the loudest one in dB; other frames are pauses."""
 MODULATIONS_HZ = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 NOISE_DB = (-60.0, -30.0)
-"""Level of noise added to a second copy of each recording, beside its loudest frame."""
+"""Level of the noise added to a second copy of each recording, relative to its loudest frame."""
 
 
 class SecondJudge:
-    """Names the sound of a clip.
+    """Classifier of the sound of a clip.
 
     Parameters
     ----------
     recordings : sequence of Recording
-        What it learns from.
+        Training recordings.
     """
 
     def __init__(self, recordings: Sequence[Recording]) -> None:
@@ -57,12 +58,12 @@ class SecondJudge:
         self.classifier.fit(np.stack(described), labels)
 
     def name(self, audio: np.ndarray) -> str:
-        """Return the class that is heard in ``(samples,)`` at 16 kHz."""
+        """Return the predicted class of a clip ``(samples,)`` at 16 kHz."""
         return str(self.classifier.predict(features(audio)[None])[0])
 
 
 def features(audio: np.ndarray) -> np.ndarray:
-    """Describe a clip by numbers that do not change with its loudness.
+    """Compute features of a clip that are independent of its loudness.
 
     Parameters
     ----------
@@ -104,12 +105,12 @@ def features(audio: np.ndarray) -> np.ndarray:
 
 
 def cross_validated(recordings: Sequence[Recording]) -> pd.DataFrame:
-    """Let each fold be judged by what was learnt from the others.
+    """Classify each fold with a classifier trained on the others.
 
     Returns
     -------
     pandas.DataFrame
-        A row a recording: ``recording``, ``fold``, ``class``, ``heard``.
+        One row per recording: ``recording``, ``fold``, ``class``, ``heard``.
     """
     rows = []
     for fold in sorted({recording.fold for recording in recordings}):
@@ -128,9 +129,9 @@ def cross_validated(recordings: Sequence[Recording]) -> pd.DataFrame:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Cross-validate, and write how often it is right."""
+    """Cross-validate, and write the accuracy."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="ESC-10, as `attnviz data esc10` leaves it")
+    parser.add_argument("--data", required=True, help="folder of ESC-10 from `attnviz data esc10`")
     parser.add_argument("--out", type=Path, default=HERE.parent / "results" / "second_judge")
     options = parser.parse_args(arguments)
     judged = cross_validated(read_esc10(options.data, folds=FOLDS))
@@ -159,7 +160,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _over_time(levels: np.ndarray, active: np.ndarray) -> np.ndarray:
-    """Describe how loudness goes on from the first active frame to the last."""
+    """Describe the loudness from the first active frame to the last."""
     first, last = np.flatnonzero(active)[[0, -1]]
     inside = levels[first : last + 1]
     falls = np.diff(inside) if inside.size > 1 else np.zeros(1)
@@ -176,7 +177,7 @@ def _over_time(levels: np.ndarray, active: np.ndarray) -> np.ndarray:
 
 
 def _copies(recording: Recording) -> list[np.ndarray]:
-    """Return a recording as it is, and with noise as quiet as scenes have it."""
+    """Return a recording without and with noise at the level of scenes."""
     audio = _resampled(recording)
     rng = np.random.default_rng((recording.freesound_id, ord(recording.take[0])))
     loudest = librosa.feature.rms(y=audio, frame_length=N_FFT, hop_length=HOP).max()

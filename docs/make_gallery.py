@@ -1,7 +1,7 @@
-"""Draw the pictures of docs/gallery.md from the code that stands there: ``python docs/make_gallery.py``.
+"""Draw the figures of docs/gallery.md from its code blocks: ``python docs/make_gallery.py``.
 
-The page is the source: its blocks run in order, in an empty folder, and the value of a block's last line is the
-figure that is linked below it.
+The blocks of the page run in order in an empty folder, and the value of the last line of a block is the figure
+linked below it.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from matplotlib.figure import Figure
 DOCS = Path(__file__).parent
 PAGE = DOCS / "gallery.md"
 WIDEST = 1000
-"""Pixels; the pages that show the gallery are not wider."""
+"""Width in pixels, the maximum of pages that show the gallery."""
 
 _BLOCK = re.compile(r"```python\n(?P<code>.*?)```\n(?:\n!\[[^\]]+\]\(gallery/(?P<name>\w+)\.png\)\n)?", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Block:
-    """A block of code of the page.
+    """A code block of the page.
 
     Attributes
     ----------
     code : str
     name : str or None
-        Of the picture below it; None where there is none.
+        Name of the figure below it, or None.
     """
 
     code: str
@@ -42,12 +42,12 @@ class Block:
 
 
 def blocks() -> list[Block]:
-    """Read the blocks of the page, in order."""
+    """Read the blocks of the page in order."""
     return [Block(found["code"], found["name"]) for found in _BLOCK.finditer(PAGE.read_text("utf-8"))]
 
 
 def run(listed: list[Block]) -> Iterator[tuple[Block, Any]]:
-    """Run blocks one after another in one namespace, and give the value of each one's last line."""
+    """Run blocks in order in one namespace, and yield each block with the value of its last line."""
     names: dict[str, Any] = {}
     for number, block in enumerate(listed):
         tree = ast.parse(block.code, f"gallery.md, block {number + 1}")
@@ -60,7 +60,7 @@ def run(listed: list[Block]) -> Iterator[tuple[Block, Any]]:
 
 
 def main() -> None:
-    """Draw the pictures anew; one that the page no longer links goes."""
+    """Draw all figures, and remove those that the page does not link."""
     folder = DOCS / "gallery"
     folder.mkdir(exist_ok=True)
     drawn = set()
@@ -69,9 +69,9 @@ def main() -> None:
             if block.name is None:
                 continue
             if not isinstance(figure, Figure):
-                raise TypeError(f"the block above {block.name}.png ends in {figure!r}, which is no figure")
+                raise TypeError(f"the block above {block.name}.png ends in {figure!r}, which is not a figure")
             dpi = min(100.0, WIDEST / figure.get_figwidth())
-            with mpl.rc_context({"savefig.bbox": "tight"}):  # notes beyond the axes are part of the picture
+            with mpl.rc_context({"savefig.bbox": "tight"}):  # notes outside the axes are part of the figure
                 figure.savefig(folder / f"{block.name}.png", dpi=dpi, metadata={"Software": None})
             drawn.add(block.name)
     for stale in folder.glob("*.png"):

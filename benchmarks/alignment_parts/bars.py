@@ -1,4 +1,4 @@
-"""The bars the project set itself, and whether they are reached."""
+"""Targets of the study, and whether they are reached."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LookTables = Mapping[str, Mapping[str, pd.DataFrame]]
 
 @dataclass(frozen=True)
 class Bar:
-    """One bar: what was wanted, what was measured, and ``"reached"``, ``"missed"`` or ``"not measured"``."""
+    """A target with its measured value and ``"reached"``, ``"missed"`` or ``"not measured"``."""
 
     what: str
     wanted: str
@@ -26,7 +26,7 @@ class Bar:
 
 
 def best_way(tables: LookTables) -> str | None:
-    """Return the way to look whose fitted readout did best on held-out recordings of the choosing fold."""
+    """Return the method with the best fitted readout on held-out recordings of the choosing fold."""
     found = {}
     for way in WAYS:
         table = tables.get(f"calibration/{way}", {}).get("readouts")
@@ -37,7 +37,7 @@ def best_way(tables: LookTables) -> str | None:
 
 
 def judge(tables: LookTables) -> list[Bar]:
-    """Hold the measured tables against every bar; what was not measured is said to be so."""
+    """Compare the measured tables with every target."""
     chosen = best_way(tables)
     way = chosen or next((one for one in WAYS if "readouts" in tables.get(one, {})), "")
     explain = tables.get(way, {})

@@ -1,4 +1,4 @@
-"""Readouts fitted, and layers chosen, on scenes of another fold than the one that is reported on."""
+"""Fit readouts and choose layers on scenes of another fold than the reported one."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from attnviz.maps import FittedReadout
 
 
 def calibrate(pipe: Any, items: Sequence[Item], way: str, settings: Settings, folder: Path) -> None:
-    """Fit readouts for one way to look; writes ``readout.json``, ``layers.csv`` and, last, ``readouts.csv``.
+    """Fit readouts for one method; write ``readout.json``, ``layers.csv`` and finally ``readouts.csv``.
 
-    ``readout-layers.json`` is the one that weighs layers alone.
+    ``readout-layers.json`` is the readout with weights of layers only.
     """
     looked = [(explained(pipe, item, way, settings), item.events) for item in items]
     folder.mkdir(parents=True, exist_ok=True)
@@ -27,7 +27,7 @@ def calibrate(pipe: Any, items: Sequence[Item], way: str, settings: Settings, fo
         pd.concat([profile(maps, events) for maps, events in looked]), n_resamples=settings.resamples
     )
     _write(folder / "layers.csv", layers[(layers["step"] < 0) & (layers["head"] < 0)])
-    # What is weighed apart; which is taken is chosen on held-out recordings of the choosing fold.
+    # Candidates; the best one on held-out recordings of the choosing fold is used.
     fits = {
         "layers": fit_readout(looked),
         "heads": fit_readout(looked, heads=True),
@@ -42,16 +42,16 @@ def calibrate(pipe: Any, items: Sequence[Item], way: str, settings: Settings, fo
     table = pd.concat(rows, ignore_index=True)
     best = table.loc[table[table["method"] == "fitted"]["value"].idxmax(), "variant"]
     fits[str(best)].readout.save(folder / "readout.json", overwrite=True)
-    # Maps as `attnviz.trace` keeps them by default have no heads and no steps: this one reads them.
+    # This readout also works for maps without heads and steps, the default of `attnviz.trace`.
     fits["layers"].readout.save(folder / "readout-layers.json", overwrite=True)
     (folder / "readout.txt").write_text(fits[str(best)].summary() + "\n", encoding="utf-8")
     _write(folder / "readouts.csv", table.assign(chosen=table["variant"] == best))
 
 
 def chosen_by(folder: Path) -> Chosen:
-    """Read what was fitted and chosen for one way to look."""
+    """Read the fitted readout and the chosen layer of one method."""
     table = pd.read_csv(folder / "readouts.csv")
-    # Compared on the finest columns, and best in the most folds.
+    # Compared on the finest columns; best in most folds.
     layer = str(table.loc[table["chosen"].astype(bool), "best_layer"].iloc[0])
     return Chosen(FittedReadout.load(folder / "readout.json"), layer)
 

@@ -1,4 +1,4 @@
-"""The study's figures, drawn from its tables and pieces."""
+"""Figures of the study, drawn from its tables and pieces."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from attnviz.plots.style import CONTROL_COLOUR, LINE_COLOURS, LINE_DASHES, MAP_C
 Looks = Mapping[str, Mapping[str, pd.DataFrame]]
 
 _AUC = "ROC-AUC"
-_EACH = 3  # best examples, and as many worst
+_EACH = 3  # number of best and of worst examples
 
 
 def write_figures(folder: Path, tables: Looks) -> None:
-    """Draw what there are tables for."""
+    """Draw the figures of all available tables."""
     shown = [look for look in (*WAYS, GENERATION) if _scored(tables.get(look, {}))]
     ways = [look for look in shown if look in WAYS]
     if ways:
@@ -53,7 +53,7 @@ def _save(figure: plt.Figure, path: Path) -> None:
 
 
 def _grid(profile: pd.DataFrame, columns: str) -> pd.DataFrame:
-    """Return mean ROC-AUC, a row a layer, a column a step or head."""
+    """Return the mean ROC-AUC with a row per layer and a column per step or head."""
     other = "head" if columns == "step" else "step"
     rows = profile[(profile["score"] == "roc_auc") & (profile[other] < 0) & (profile[columns] >= 0)]
     grid = rows.pivot_table(index="layer", columns=columns, values="value", sort=False, dropna=False)
@@ -121,7 +121,7 @@ def _generation(profile: pd.DataFrame) -> plt.Figure:
 
 
 def _curves(ax: Axes, profile: pd.DataFrame) -> None:
-    """Draw when words find their place in each layer; intervals of single layers are in the table."""
+    """Draw the scores of each layer over the steps; intervals of single layers are in the table."""
     rows = profile[(profile["score"] == "roc_auc") & (profile["head"] < 0) & (profile["step"] >= 0)]
     for number, (layer, own) in enumerate(rows.groupby("layer", sort=False)):
         colour = "k" if layer == "mean" else LINE_COLOURS[number % len(LINE_COLOURS)]
@@ -209,13 +209,13 @@ def _reliability(looks: Sequence[str], tables: Looks) -> plt.Figure:
 
 
 def _names(found: Sequence[pd.Series]) -> list[str]:
-    """Return the groups there are: from short to long, from none to all, or by name."""
+    """Return the names of the groups, in order of length or overlap, or by name."""
     order = {name: place for place, name in enumerate((*LENGTH_NAMES, *OVERLAP_NAMES))}
     return sorted(set(pd.concat(found).astype(str)), key=lambda name: (order.get(name, len(order)), name))
 
 
 def _examples(folder: Path, look: str, phrases: pd.DataFrame) -> plt.Figure | None:
-    """Draw the phrases of the highest and lowest scores: the clip, when the sound is there, the curve."""
+    """Draw the phrases with the highest and lowest scores: clip, activity of the sound, and curve."""
     own = phrases[phrases["method"] == "map"].dropna(subset="roc_auc").sort_values("roc_auc", kind="stable")
     if len(own) < 2:
         return None

@@ -1,4 +1,4 @@
-"""Maps with known answers, of the study's own scenes: what the study says of them shows what it can tell."""
+"""Maps with known answers on the scenes of the study, which validate its verdicts."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ Curve = Callable[[AlignedPhrase, np.ndarray, np.random.Generator], np.ndarray]
 KNOWN: dict[str, Curve] = {
     "perfect": lambda phrase, energy, rng: phrase.share,
     "inverted": lambda phrase, energy, rng: 1 - phrase.share,
-    # Not the control itself: a little noise, or the difference would be 0 by definition.
+    # With a little noise, because the difference from the control would otherwise be 0 by definition.
     "energy only": lambda phrase, energy, rng: energy + 1e-3 * np.ptp(energy) * rng.normal(size=len(energy)),
     "noise": lambda phrase, energy, rng: rng.random(len(phrase.share)),
 }
-"""What a phrase's curve is made of: its true share of each column, its clip's energy envelope, nothing."""
+"""Curves from the true share of each column, the energy envelope of the clip, or nothing."""
 
 
 NOISES, NOISES_RIGHT = 20, 16
-"""How often noise is drawn, and how often it must be called noise: each of two tests errs once in twenty draws."""
+"""Number of noise draws, and of those that must be classified as noise; each of two tests fails in 5 %."""
 
 
 def known_answers(result: Alignment, resamples: int, seed: int = 0) -> pd.DataFrame:
@@ -34,9 +34,9 @@ def known_answers(result: Alignment, resamples: int, seed: int = 0) -> pd.DataFr
     Returns
     -------
     pandas.DataFrame
-        A row a kind: ``kind``, ``value``, ``low``, ``high`` (ROC-AUC), ``at_chance``, ``over energy`` and
-        ``over constant`` (verdicts), ``expected`` (in words), ``given`` (whether the study gives that answer;
-        None: there are too few clips to tell).
+        One row per kind: ``kind``, ``value``, ``low``, ``high`` (ROC-AUC), ``at_chance``, ``over energy`` and
+        ``over constant`` (verdicts), ``expected`` (as text), ``given`` (whether the study gives that answer; None
+        if there are too few clips).
     """
     rows = [_row(kind, _planted(result, kind, resamples, seed)) for kind in KNOWN]
     noise = [_row("noise", _planted(result, "noise", min(resamples, 200), seed + 1 + i)) for i in range(NOISES)]
@@ -71,7 +71,7 @@ def _row(kind: str, pooled: Pooled) -> dict[str, object]:
         ),
     }[kind]
     if TOO_FEW in (energy, constant) or pd.isna(at_chance):
-        given = None  # of so few clips the study can tell nothing
+        given = None  # too few clips for a verdict
     return {
         "kind": kind, "value": value, "low": own["low"], "high": own["high"], "at_chance": at_chance,
         "over energy": energy, "over constant": constant, "expected": expected, "given": given,

@@ -1,4 +1,4 @@
-"""The model at work: maps of clips and of generated audio, read by every readout and scored."""
+"""Maps of clips and of generated audio, scored with every readout."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ KEEP = ("step", "head")
 
 @dataclass(frozen=True)
 class Chosen:
-    """What was chosen on other recordings: a fitted readout, and a layer by its name; None: nothing was."""
+    """Fitted readout and layer chosen on other recordings, or None."""
 
     fitted: FittedReadout | None = None
     layer: str | None = None
 
 
 def explained(pipe: Any, item: Item, way: str, settings: Settings, **more: Any) -> AttentionMaps:
-    """Look at a clip in one way."""
+    """Explain a clip with one method."""
     how = settings.of_way(way)
     if way != "inversion":
         how["seed"] = item.seed
@@ -43,17 +43,17 @@ def explained(pipe: Any, item: Item, way: str, settings: Settings, **more: Any) 
 
 
 def explain_piece(pipe: Any, item: Item, way: str, settings: Settings, chosen: Chosen) -> Piece:
-    """Look at a clip, and read it by every readout."""
+    """Explain a clip, and score it with every readout."""
     maps = explained(pipe, item, way, settings)
     readouts = {**named_readouts(maps, chosen), **{short_name(layer): layer for layer in maps.layers}}
     return _piece(maps, item.events, readouts, masks=item.masks)
 
 
 def weights_piece(pipe: Any, item: Item, way: str, settings: Settings, chosen: Chosen) -> Piece:
-    """Look at a clip beside what should know less of it.
+    """Explain a clip with controls.
 
-    The same U-Net with its blocks shuffled one after another, from the output, and with all of them, seed by seed;
-    and the U-Net as it is, looking with a caption of other sounds.
+    The controls are the same U-Net with its blocks shuffled successively from the output, and with all blocks
+    shuffled, seed by seed, and the original U-Net with a caption of other sounds.
     """
     maps = explained(pipe, item, way, settings)
     blocks = len(cascade(pipe.unet))
@@ -71,7 +71,7 @@ def weights_piece(pipe: Any, item: Item, way: str, settings: Settings, chosen: C
 
 
 def cascaded(count: int, blocks: int) -> str:
-    """Return the name of the control in which so many blocks of a U-Net are shuffled, counted from its output."""
+    """Return the name of the control in which `count` blocks of a U-Net are shuffled, from its output."""
     return f"{count} of {blocks} blocks random"
 
 
@@ -84,7 +84,7 @@ def generation_piece(
     settings: Settings,
     chosen: Chosen,
 ) -> Piece:
-    """Generate a prompt with one seed; the truth is what the listener hears in the audio."""
+    """Generate a prompt with one seed; the ground truth is the result of the listener."""
     generator = torch.Generator().manual_seed(settings.seed_of(settings.fold, number, repeat))
     with attnviz.trace(pipe, keep=KEEP) as trace:
         out = pipe(
@@ -104,7 +104,7 @@ def generation_piece(
 
 
 def named_readouts(maps: AttentionMaps, chosen: Chosen) -> dict[str, Readout]:
-    """Return the readouts that are compared, by the names that tables give them."""
+    """Return the compared readouts by their names in the tables."""
     readouts: dict[str, Readout] = {"mean": "mean"}
     if has_auffusion(maps):
         readouts["auffusion"] = "auffusion"
@@ -116,7 +116,7 @@ def named_readouts(maps: AttentionMaps, chosen: Chosen) -> dict[str, Readout]:
 
 
 def has_auffusion(maps: AttentionMaps) -> bool:
-    """Say whether the authors' readout is defined: not for a model whose attention has one grid alone."""
+    """Return whether the authors' readout is defined; it needs attention on more than one grid."""
     first = maps.occurrences(0)[0]
     try:
         maps.heatmap(first.span, readout="auffusion")
@@ -145,5 +145,5 @@ def _piece(
     }
     spectrogram = maps.spectrogram
     if spectrogram is None:
-        raise SystemExit("The maps hold no spectrogram, so there is no energy control.")
+        raise SystemExit("The maps have no spectrogram, so there is no energy control.")
     return Piece(phrases, profile(maps, events), picture_of(spectrogram[0, 0].to_numpy()))

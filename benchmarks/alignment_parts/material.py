@@ -22,9 +22,9 @@ __all__ = ["Item", "Prompt", "class_of", "clip_items", "heard_events", "scene_it
 
 @dataclass(frozen=True, eq=False)
 class Item:
-    """One clip to look at: its audio, its caption, the caption's events, and the seed of its noise.
+    """A clip with its audio, caption, events and noise seed.
 
-    ``other_caption`` is of sounds that are not in it; of a real clip, the next one's; empty where there is none.
+    ``other_caption`` names sounds that are not in the clip; for a real clip, it is the next caption, or empty.
     """
 
     name: str
@@ -37,17 +37,17 @@ class Item:
 
     @property
     def normalize(self) -> bool:
-        """Whether it is scaled to a peak of 0.95, as Auffusion does; scenes keep the level of training."""
+        """Whether it is scaled to a peak of 0.95, as in Auffusion; scenes keep the level of training."""
         return self.scene is None
 
     @cached_property
     def masks(self) -> xr.DataArray | None:
-        """Share of each source in each cell, where it is known."""
+        """Share of each source in each cell, if known."""
         return None if self.scene is None else self.scene.masks()
 
 
 def scene_items(esc10: str, fold: int, count: int, settings: Settings) -> Iterator[Item]:
-    """Compose the scenes of a fold that the bundled model's study has, one after another."""
+    """Compose the scenes of a fold that are used in the study of the bundled model."""
     for number, scene in enumerate(scenes(recordings(esc10, fold), count, (settings.seed, fold))):
         seed = settings.seed_of(fold, number)
         other = _absent({sound.sound for sound in scene.sounds}, seed)
@@ -55,14 +55,14 @@ def scene_items(esc10: str, fold: int, count: int, settings: Settings) -> Iterat
 
 
 def _absent(present: set[str], seed: int) -> str:
-    """Return a caption of two sounds that are not there."""
+    """Return a caption of two absent sounds."""
     rng = np.random.default_rng(seed)
     two = rng.permutation([name for name in CLASSES if name not in present])[:2]
     return " and ".join(PHRASES[name].clauses[0] for name in two)
 
 
 def clip_items(events: pd.DataFrame, audio: Path, settings: Settings) -> list[Item]:
-    """Join an event table to a folder of audio: a clip for each of its captions.
+    """Join an event table with a folder of audio; return one clip per caption.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def clip_items(events: pd.DataFrame, audio: Path, settings: Settings) -> list[It
         As `attnviz.events.match_clips`.
     """
     if "caption" not in events.columns:
-        raise SystemExit("The events name no captions, which the model is to look with; AudioGrounding's do.")
+        raise SystemExit("The events have no captions, which the model needs; use for example AudioGrounding.")
     items = []
     for clip, path in match_clips(events, audio).files.items():
         own = events[events["clip"] == clip]
@@ -88,9 +88,9 @@ def clip_items(events: pd.DataFrame, audio: Path, settings: Settings) -> list[It
 
 
 def heard_events(hearing: attnviz.Hearing, prompt: Prompt, clip: str) -> pd.DataFrame:
-    """Return a prompt's events in its generated audio: what was heard of the class that each phrase names.
+    """Return the events of a prompt in generated audio: the detected events of the class of each phrase.
 
-    A phrase whose class was not heard is a row without times: it is silent.
+    A phrase whose class was not detected is a row without times, which means silent.
     """
     rows = []
     for sound, span in zip(prompt.classes, prompt.spans, strict=True):
@@ -104,6 +104,6 @@ def heard_events(hearing: attnviz.Hearing, prompt: Prompt, clip: str) -> pd.Data
 
 
 def class_of(label: str) -> str:
-    """Return the class of ESC-10 that a composed caption's phrase names; empty for other phrases."""
+    """Return the ESC-10 class that a phrase of a composed caption names, or an empty string."""
     lower = label.lower()
     return next((name for name in CLASSES if lower in (*PHRASES[name].clauses, *PHRASES[name].nouns)), "")

@@ -1,4 +1,4 @@
-"""What is kept of one clip once its maps are made: curves, truths and scores, so that a killed run goes on."""
+"""Curves, activity and scores of single clips, which are saved so that an interrupted study can continue."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from attnviz.alignment.profiling import PROFILED
 from attnviz.io.storage import write_whole
 
 PICTURE = (64, 256)
-"""Rows and columns of the spectrogram that is kept for figures."""
+"""Rows and columns of the spectrogram saved for figures."""
 
 _ARRAYS = ("share", "energy", "mask")
 _DRAWS = ("curves", "heats")
@@ -28,7 +28,7 @@ _TEXTS = ("clip", "label", "source", "undefined", "layer")
 
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """One clip: its phrases by readout, the profile of its maps, and its spectrogram, small."""
+    """A clip: its phrases by readout, the profile of its maps, and a small spectrogram."""
 
     phrases: Mapping[str, tuple[AlignedPhrase, ...]]
     profile: pd.DataFrame
@@ -36,7 +36,7 @@ class Piece:
 
 
 def save_piece(path: Path, piece: Piece) -> None:
-    """Write a piece as ``PATH.csv.gz`` (the profile), then ``PATH.npz``: that file says that all is there."""
+    """Write a piece as ``PATH.csv.gz`` (the profile), and then ``PATH.npz``, which marks it as complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
     table = piece.profile.to_csv(index=False, float_format="%.5g").encode()
     write_whole(path.with_suffix(".csv.gz"), gzip.compress(table, mtime=0))
@@ -52,7 +52,7 @@ def save_piece(path: Path, piece: Piece) -> None:
 
 
 def is_there(path: Path) -> bool:
-    """Say whether a piece was written to the end."""
+    """Return whether a piece is complete."""
     return path.with_suffix(".npz").exists()
 
 
@@ -64,7 +64,7 @@ def load_piece(path: Path) -> Piece:
         readout: tuple(_phrase(one, arrays, f"{readout}/{number}/") for number, one in enumerate(rows))
         for readout, rows in json.loads(str(arrays["facts"])).items()
     }
-    # Names that look like numbers, or like "NA", are names.
+    # Do not parse names that look like numbers or "NA".
     numbers = {name: [""] for name in ("timestep", *PROFILED)}
     profile = pd.read_csv(
         path.with_suffix(".csv.gz"), dtype=dict.fromkeys(_TEXTS, str), keep_default_na=False, na_values=numbers
@@ -79,7 +79,7 @@ def load_pieces(folder: Path) -> Iterator[Piece]:
 
 
 def picture_of(log_mel: np.ndarray) -> np.ndarray:
-    """Return a log-mel spectrogram ``(256, width)`` as its means over `PICTURE` cells, lowest band first."""
+    """Average a log-mel spectrogram ``(256, width)`` over `PICTURE` cells, lowest band first."""
     rows, columns = PICTURE
     bands = log_mel.reshape(rows, -1, log_mel.shape[1]).mean(axis=1)
     edges = np.linspace(0, log_mel.shape[1], columns + 1).round().astype(int)

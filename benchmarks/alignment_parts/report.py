@@ -1,4 +1,4 @@
-"""The results as Markdown."""
+"""Write the results as Markdown."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SHOWN = ("roc_auc", "average_precision", "pearson", "spearman", "partial", "poi
 
 
 def bar_lines(bars: Sequence[Bar]) -> list[str]:
-    """Return the bars as a Markdown table."""
+    """Return the targets as a Markdown table."""
     lines = ["| what | bar | measured | |", "|---|---|---|---|"]
     return lines + [f"| {bar.what} | {bar.wanted} | {bar.measured} | **{bar.state}** |" for bar in bars]
 
@@ -105,7 +105,7 @@ def _readouts(tables: Mapping[str, pd.DataFrame]) -> list[str]:
 
 
 def _controls(tables: Mapping[str, pd.DataFrame]) -> list[str]:
-    """Lay out the scores of the main readout and of its controls, and whether each is at chance."""
+    """Tabulate the scores of the main readout and of its controls, and whether each is at chance."""
     main = str(tables["gains"]["readout"].iloc[0]) if len(tables["gains"]) else "mean"
     own = tables["controls"][tables["controls"]["readout"] == main]
     methods = list(dict.fromkeys(own["method"]))
@@ -125,9 +125,9 @@ def _controls(tables: Mapping[str, pd.DataFrame]) -> list[str]:
 
 
 def _judged(tables: Mapping[str, pd.DataFrame], main: str) -> list[str]:
-    """Say how the main readout compares with every control, and how many comparisons were judged together."""
+    """Describe the comparison of the main readout with every control, and the number of comparisons."""
     rows = tables["differences"][tables["differences"]["readout"] == main]
-    if "p" not in rows.columns:  # tables of an earlier version
+    if "p" not in rows.columns:  # table of an earlier version
         return []
     shown = rows[(rows["score"] == "roc_auc") & rows["value"].notna()].to_dict("records")
     each = "; ".join(
@@ -164,7 +164,7 @@ def _lags(lags: pd.DataFrame | None) -> list[str]:
 
 
 def _profile(profile: pd.DataFrame) -> list[str]:
-    """Say of each layer which step and which head is best."""
+    """Tabulate the best step and head of each layer."""
     rows = profile[profile["score"] == "roc_auc"].dropna(subset="value")
     lines = ["| layer | first call | last call | best call | best head |", "|---|---|---|---|---|"]
     for layer, own in rows.groupby("layer", sort=False):

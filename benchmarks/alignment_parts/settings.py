@@ -1,4 +1,4 @@
-"""What is measured, on what, with which seeds."""
+"""Settings of the study."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ WAYS = ("noising", "inversion", "predicted")
 GENERATION = "generation"
 WEIGHTS = "weights"
 LOOKS = (*WAYS, WEIGHTS, GENERATION)
-"""Ways to look at known audio; the first of them with randomised weights beside it; generation."""
+"""Methods for known audio; the first also with randomised weights; generation."""
 
 TRAINING_TIMESTEPS = 1000
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of the study; every draw follows from `seed`.
+    """Settings of the study; all random draws depend on `seed`.
 
-    Steps and guidance are those that the model recommends for generation.
+    Steps and guidance are the recommended ones of the model for generation.
 
-    ``fold`` is what is reported on. Readouts are fitted, and layers chosen, on ``choosing_fold``. ``audio`` says
-    where clips and their events come from: the name of a folder of ESC-10, of which scenes are composed, or of an
-    event file.
+    ``fold`` is the reported fold. Readouts are fitted, and layers chosen, on ``choosing_fold``. ``audio`` is the
+    origin of clips and events: the name of a folder of ESC-10, from which scenes are composed, or of an event
+    file.
     """
 
     audio: str
@@ -49,7 +49,7 @@ class Settings:
     seed: int = 2024
 
     def as_tiny(self) -> Settings:
-        """Return settings that show that everything runs, and measure nothing."""
+        """Return settings for a smoke test."""
         return replace(
             self, scenes=6, choosing_scenes=6, prompts=2, seeds=2, steps=2, timesteps=(100, 500), draws=1,
             inversion_steps=10, weight_scenes=2, weight_seeds=6, resamples=50,
@@ -57,20 +57,20 @@ class Settings:
 
     @property
     def ranges(self) -> tuple[tuple[float, float], ...]:
-        """Ranges of timesteps that a readout may weigh apart: each holds one of `timesteps`."""
+        """Ranges of timesteps with separate weights; each contains one of `timesteps`."""
         inner = [(first + second) / 2 for first, second in pairwise(sorted(self.timesteps))]
         return tuple(pairwise([0.0, *inner, float(TRAINING_TIMESTEPS)]))
 
     def seed_of(self, fold: int, number: int, repeat: int = 0) -> int:
-        """Return the seed of the noise of one scene or prompt, derived from all that tells it from others."""
+        """Return the noise seed of a scene or prompt, derived from everything that identifies it."""
         return int(np.random.SeedSequence((self.seed, fold, number, repeat)).generate_state(1)[0])
 
     def of_way(self, way: str) -> dict[str, Any]:
-        """Return what `attnviz.explain` is called with for one way to look."""
+        """Return the arguments of `attnviz.explain` for one method."""
         if way == "inversion":
             return {"method": way, "timesteps": self.timesteps, "inversion_steps": self.inversion_steps}
         return {"method": way, "timesteps": self.timesteps, "draws": self.draws}
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what is written beside the results."""
+        """Return the settings that are saved with the results."""
         return asdict(self)

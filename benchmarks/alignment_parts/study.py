@@ -1,4 +1,4 @@
-"""Running the study: pieces that are not yet there are made, and looks whose pieces are all there tabulated."""
+"""Run the study: create missing pieces, and tabulate completed parts."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from attnviz.maps import FittedReadout
 from attnviz.sounds.listener_folder import TrainedListener
 
 Make = Callable[[Any, Item, str, Settings, Chosen], Piece]
-"""Makes a piece: from the pipeline, a clip, a way to look, the settings, and what was fitted for that way."""
+"""Create a piece from pipeline, clip, method, settings, and the readouts fitted for the method."""
 
 PARTS = ("readouts", "explain", WEIGHTS, GENERATION)
 PIECES = "pieces"
 ALL = "all"
-"""Name of the file that says that all pieces of a look are there."""
+"""Name of the file that marks all pieces of a part as complete."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where clips come from: a folder of ESC-10, of which scenes are composed, or events and a folder of audio."""
+    """Origin of clips: a folder of ESC-10, from which scenes are composed, or events and a folder of audio."""
 
     esc10: str | None = None
     events: Path | None = None
@@ -44,12 +44,12 @@ class Source:
 
     @property
     def real(self) -> bool:
-        """Whether clips are real ones, which bring neither exact times nor other folds to fit readouts on."""
+        """Whether clips are real; these have no exact times and no other folds for fitting readouts."""
         return self.events is not None
 
 
 class Study:
-    """One study in one folder.
+    """A study in a folder.
 
     Parameters
     ----------
@@ -57,10 +57,11 @@ class Study:
     settings : Settings
     source : Source
     load : callable
-        Loads the pipeline, when it is first needed.
+        Function that loads the pipeline on first use.
     trained : TrainedListener
-        Hears generated audio.
+        Listener for generated audio.
     readout : FittedReadout, optional
+        Readout to score instead of a fitted one.
         Scored in place of one that is fitted here.
     """
 
@@ -79,10 +80,10 @@ class Study:
         self._chosen: dict[str, Chosen] = {}
 
     def run(self, parts: Sequence[str], ways: Sequence[str]) -> None:
-        """Make what is asked for and not yet there."""
+        """Run the requested parts that are missing."""
         s = self.settings
         (self.folder / PIECES).mkdir(exist_ok=True)
-        # Large, and made anew from the settings: not to be committed.
+        # Large and reproducible from the settings, so excluded from git.
         (self.folder / PIECES / ".gitignore").write_text("*\n", encoding="utf-8")
         if "readouts" in parts:
             for way in ways:
@@ -105,7 +106,7 @@ class Study:
         return self._pipe
 
     def chosen(self, way: str) -> Chosen:
-        """Return the readout and layer of one way to look: given, or fitted and chosen on another fold."""
+        """Return the readout and layer of one method, either given, or fitted and chosen on another fold."""
         if self.readout is not None or self.source.real:
             return Chosen(self.readout)
         if way not in self._chosen:
@@ -119,7 +120,7 @@ class Study:
         return self._chosen[way]
 
     def look(self, looks: Sequence[str], count: int, make: Make) -> None:
-        """Make the pieces of some looks that are not there; each clip is composed, or read, once for all."""
+        """Create the missing pieces of some parts; each clip is composed or read only once."""
         open_looks = [look for look in looks if not self._place(look, ALL).exists()]
         if not open_looks:
             return
@@ -135,7 +136,7 @@ class Study:
             self._ready(look)
 
     def generate(self) -> None:
-        """Generate the prompts that are not there, seed by seed."""
+        """Generate the missing prompts for each seed."""
         if self._place(GENERATION, ALL).exists():
             return
         s, chosen = self.settings, self.chosen(WAYS[0])
@@ -149,7 +150,7 @@ class Study:
         self._ready(GENERATION)
 
     def tabulate(self, look: str) -> None:
-        """Write the tables of a look whose pieces are all there, unless that was done."""
+        """Write the tables of a part if its pieces are complete and the tables do not exist."""
         place = self.folder / look
         if not self._place(look, ALL).exists() or (place / "readouts.csv").exists():
             return
@@ -161,11 +162,11 @@ class Study:
         place.mkdir(parents=True, exist_ok=True)
         exact = not self.source.real and look in WAYS
         for name, table in reversed(look_tables(found, self.settings, exact=exact).items()):
-            write_table(place / f"{name}.csv", table)  # the first table last: it says that all are there
+            write_table(place / f"{name}.csv", table)  # the first table last, since it marks all as complete
         print(f"{look}, tables: {time.perf_counter() - start:.0f} s", flush=True)
 
     def known(self) -> None:
-        """Score maps with known answers on the phrases of the first look that there is."""
+        """Score maps with known answers on the phrases of the first available part."""
         place = self.folder / "known.csv"
         way = next((way for way in WAYS if (self.folder / way / "readouts.csv").exists()), None)
         if way is not None and not place.exists():
@@ -179,7 +180,7 @@ class Study:
         return clip_items(events, self.source.audio, self.settings)[:count]
 
     def _make(self, path: Path, item: Item, look: str, way: str, make: Make) -> None:
-        """Make one piece; a real clip that cannot be scored is listed with the reason, and ends nothing."""
+        """Create one piece; a real clip that cannot be scored is listed with the reason."""
         try:
             save_piece(path, make(self.pipe, item, way, self.settings, self.chosen(way)))
         except AttnVizError as error:
@@ -188,7 +189,7 @@ class Study:
             clip = str(item.events["clip"].iloc[0])
             row = {"look": look, "clip": clip, "caption": item.caption, "reason": str(error)}
             listed = self.folder / "refused.csv"
-            # A study that goes on tries refused clips again.
+            # Refused clips are tried again when the study continues.
             before = pd.read_csv(listed) if listed.exists() else pd.DataFrame()
             rows = pd.concat([before, pd.DataFrame([row])], ignore_index=True)
             write_table(listed, rows.drop_duplicates(["look", "clip", "caption"], keep="last"))
@@ -202,7 +203,7 @@ class Study:
 
 
 class _Progress:
-    """Says how far a look is, and how long it will take."""
+    """Show the progress of a part and the remaining time."""
 
     def __init__(self, what: str, count: int) -> None:
         self.what, self.count, self.done, self.start = what, count, 0, time.perf_counter()
@@ -216,7 +217,7 @@ class _Progress:
 
 
 def read_tables(folder: Path) -> dict[str, Tables]:
-    """Read all tables: look, or ``calibration/WAY``, or nothing for the study's own, then name."""
+    """Read all tables by part (or ``calibration/WAY``, or empty for the whole study) and name."""
     tables: dict[str, Tables] = {}
     for path in sorted(folder.rglob("*.csv")):
         place = path.parent.relative_to(folder).as_posix()
@@ -226,5 +227,5 @@ def read_tables(folder: Path) -> dict[str, Tables]:
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Write a table whole, five digits of each number."""
+    """Write a table atomically, with five digits per number."""
     write_whole(path, table.to_csv(index=False, float_format="%.5g").encode())

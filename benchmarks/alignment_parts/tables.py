@@ -1,4 +1,4 @@
-"""From the pieces of one look to its tables: every score with its interval, its controls and what it gains."""
+"""Tables of a part: scores with intervals, controls and gains."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from attnviz.alignment.profiling import units_of
 from attnviz.alignment.reading import MAP
 
 COMPARED = ("mean", "auffusion", "best layer", FITTED)
-"""Readouts with every control; the others, single layers, are scored alone."""
+"""Readouts with all controls; the others (single layers) are scored without."""
 
 LENGTHS = (0.0, 1.0, 2.0, 4.0, np.inf)
 OVERLAPS = (-1e-9, 1e-9, 0.5, 1.0 + 1e-9)
@@ -32,7 +32,7 @@ Tables = dict[str, pd.DataFrame]
 
 
 def alignments(pieces: Sequence[Piece]) -> dict[str, Alignment]:
-    """Pool the phrases of all pieces, readout by readout."""
+    """Pool the phrases of all pieces for each readout."""
     readouts = list(dict.fromkeys(readout for piece in pieces for readout in piece.phrases))
     return {
         readout: Alignment(tuple(one for piece in pieces for one in piece.phrases[readout]), readout)
@@ -41,19 +41,19 @@ def alignments(pieces: Sequence[Piece]) -> dict[str, Alignment]:
 
 
 def headline(readouts: Sequence[str]) -> str:
-    """Return the readout that figures are of: the fitted one where there is one."""
+    """Return the readout for figures: the fitted one, if any."""
     return FITTED if FITTED in readouts else "mean"
 
 
 def look_tables(pieces: Sequence[Piece], settings: Settings, *, exact: bool) -> Tables:
-    """Return the tables of one look.
+    """Return the tables of one part.
 
     Parameters
     ----------
     pieces : sequence of Piece
     settings : Settings
     exact : bool
-        Whether the events' times are exact to a part of a column, so that lags mean something.
+        Whether event times are exact to a fraction of a column, as needed for lags.
     """
     results = alignments(pieces)
     main = headline(list(results))
@@ -81,9 +81,9 @@ def look_tables(pieces: Sequence[Piece], settings: Settings, *, exact: bool) -> 
 
 
 def on_columns_of(main: Alignment, others: Mapping[str, Alignment]) -> dict[str, Alignment]:
-    """Return what others read, resampled to the columns of one readout.
+    """Resample the curves of other readouts to the columns of one readout.
 
-    A layer of wide columns cannot have a short sound scored on its own: compared there, it would have fewer and
+    Short sounds cannot be scored on wide columns, so a layer with wide columns would otherwise have fewer and
     easier phrases than the others.
     """
     return {
@@ -104,7 +104,7 @@ def _resampled(phrase: AlignedPhrase, like: AlignedPhrase) -> dict[str, tuple[np
 
 
 def phrase_scores(results: Mapping[str, Alignment], score: str = "roc_auc") -> pd.DataFrame:
-    """Return one score of every phrase by every readout: ``clip``, ``source``, then a column a readout."""
+    """Return one score of every phrase: ``clip``, ``source``, and one column per readout."""
     columns: dict[str, np.ndarray] = {}
     facts = pd.DataFrame()
     for readout, result in results.items():
@@ -120,9 +120,9 @@ def mean_rows(name: str, values: pd.DataFrame, resamples: int) -> pd.DataFrame:
     Parameters
     ----------
     name : str
-        What the columns are.
+        Name of the columns.
     values : pandas.DataFrame
-        ``clip``, ``source``, then a column each; NaN is left out.
+        ``clip``, ``source``, and further columns; NaN is ignored.
     resamples : int
     """
     names = [column for column in values.columns if column not in ("clip", "source")]
@@ -143,10 +143,10 @@ def _rows_with_p(
 
 
 def gains(single: pd.DataFrame, main: str, resamples: int) -> pd.DataFrame:
-    """Compare one readout with every other, phrase by phrase.
+    """Compare one readout with every other, paired by phrase.
 
-    "better" or "worse" only where the interval of the paired difference excludes 0, of six sources and clips or
-    more, and of all readouts compared together at most one verdict in twenty is expected to be chance.
+    "better" or "worse" if the interval of the paired difference excludes 0, there are at least six sources and
+    clips, and the false discovery rate over all compared readouts is at most 5 %.
     """
     others = [name for name in single.columns if name not in ("clip", "source", main)]
     paired = single[["clip", "source"]].assign(**{name: single[main] - single[name] for name in others})
@@ -157,13 +157,13 @@ def gains(single: pd.DataFrame, main: str, resamples: int) -> pd.DataFrame:
 
 
 def with_facts(result: Alignment, captions: Sequence[Sequence[AlignedPhrase]]) -> pd.DataFrame:
-    """Return the scores of every phrase and method, with how long its sound is and how much of it is overlapped.
+    """Return the scores of every phrase and method, with the duration and overlap of its sound.
 
     Parameters
     ----------
     result : Alignment
     captions : sequence of sequence of AlignedPhrase
-        Its phrases, caption by caption.
+        Phrases of the result by caption.
     """
     rows = result.table
     return rows.assign(
@@ -174,7 +174,7 @@ def with_facts(result: Alignment, captions: Sequence[Sequence[AlignedPhrase]]) -
 
 
 def reliability(phrases: pd.DataFrame, resamples: int) -> pd.DataFrame:
-    """Average the map's ROC-AUC over phrases alike in event length, in overlap, or in what sounds."""
+    """Average the ROC-AUC of the map over phrases grouped by event length, overlap or sound."""
     own = phrases[(phrases["method"] == "map") & (phrases["undefined"] == "")]
     groups = {
         "length": pd.cut(own["seconds"], LENGTHS, labels=LENGTH_NAMES),
@@ -201,7 +201,7 @@ def _seconds(phrases: Sequence[AlignedPhrase]) -> list[float]:
 
 
 def _overlaps(phrases: Sequence[AlignedPhrase]) -> list[float]:
-    """Return which share of each phrase's sound another phrase of the same caption overlaps."""
+    """Return the share of each sound that is overlapped by another phrase of the same caption."""
     shares = []
     for number, phrase in enumerate(phrases):
         others = [other.share for place, other in enumerate(phrases) if place != number]

@@ -1,4 +1,4 @@
-"""Frame ROC-AUC of words' attention against when their sounds are there."""
+"""Frame ROC-AUC of the attention to words against the times of their sounds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MEAN = "mean"
 
 
 def auc_rows(maps: AttentionMaps, span: tuple[int, int], active: np.ndarray) -> list[dict[str, Any]]:
-    """Score one phrase in every layer, in their mean, and at every kept step.
+    """Score one phrase in every layer, in their mean, and at every stored step.
 
     Parameters
     ----------
@@ -27,12 +27,13 @@ def auc_rows(maps: AttentionMaps, span: tuple[int, int], active: np.ndarray) -> 
     span : (int, int)
         Characters of the phrase.
     active : numpy.ndarray
-        ``(frames,)`` bool: when its sound is there.
+        Activity of its sound, ``(frames,)`` bool.
 
     Returns
     -------
     list of dict
-        ``layer``, ``timestep`` (None: all steps averaged) and ``auc`` (NaN: the sound is always, or never, there).
+        ``layer``, ``timestep`` (None for the mean over steps) and ``auc`` (NaN if the sound is always or never
+        present).
     """
     views: list[tuple[float | None, AttentionMaps]] = [(None, maps)]
     if "step" in maps[maps.layers[0]].dims:
@@ -46,7 +47,7 @@ def auc_rows(maps: AttentionMaps, span: tuple[int, int], active: np.ndarray) -> 
 
 
 def scene_rows(pipe: AuffusionPipeline, clips: list[Clip], settings: Settings, fold: int) -> list[dict[str, Any]]:
-    """Score every phrase of every scene of a fold, noised to every timestep; each scene has noise of its own."""
+    """Score every phrase of every scene of a fold, noised to every timestep, with different noise per scene."""
     rows = []
     for number, clip in enumerate(clips):
         maps = attnviz.explain(
@@ -66,7 +67,7 @@ def scene_rows(pipe: AuffusionPipeline, clips: list[Clip], settings: Settings, f
 
 
 def chosen(rows: pd.DataFrame) -> tuple[str, float | None]:
-    """Return the layer and timestep (None: all averaged) of the highest mean AUC; the mean readout is no layer."""
+    """Return layer and timestep (None for the mean) with the highest mean AUC, excluding the mean readout."""
     single = rows[rows["layer"] != MEAN]
     means = single.assign(timestep=single["timestep"].fillna(-1)).groupby(["layer", "timestep"])["auc"].mean()
     layer, timestep = means.idxmax()
@@ -74,14 +75,14 @@ def chosen(rows: pd.DataFrame) -> tuple[str, float | None]:
 
 
 def mean_auc(rows: pd.DataFrame, layer: str, timestep: float | None) -> tuple[float, int, int]:
-    """Return the mean AUC of one readout, and of how many phrases it is defined and undefined."""
+    """Return the mean AUC of one readout, and the number of defined and undefined phrases."""
     at = rows["timestep"].isna() if timestep is None else rows["timestep"] == timestep
     values = rows.loc[(rows["layer"] == layer) & at, "auc"]
     return float(values.mean()), int(values.notna().sum()), int(values.isna().sum())
 
 
 def _auc(curve: np.ndarray, active: np.ndarray) -> float:
-    # Frames of the truth at the maps' columns: the centre of each frame lies in one column.
+    # Frames of the ground truth by column of the maps: the centre of each frame is in one column.
     columns = np.minimum((np.arange(active.size) + 0.5) * curve.size / active.size, curve.size - 1).astype(int)
     scores = curve[columns]
     scored = np.isfinite(scores)

@@ -1,4 +1,4 @@
-"""Prompts in, audio out, and what the listener hears in it; maps of the same calls."""
+"""Generate audio from prompts, run the listener on it, and score the maps."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def generated(
     settings: Settings,
     fold: int,
 ) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
-    """Generate every prompt with every seed; yield what was heard, and the maps' scores against it."""
+    """Generate every prompt with every seed; yield detected sounds and the scores of the maps against them."""
     for number, prompt in enumerate(prompts):
         for seed in range(settings.seeds):
             generator = torch.Generator().manual_seed(settings.seed_of(fold, number, seed))
@@ -56,7 +56,7 @@ def generated(
 
 
 def _binary(hearing: attnviz.Hearing, sound: str, active: np.ndarray) -> np.ndarray:
-    """Frames inside the events of one class."""
+    """Return whether each frame is inside an event of the class."""
     inside = np.zeros(active.shape, dtype=bool)
     for onset, offset in hearing.events.loc[hearing.events["label"] == sound, ["onset", "offset"]].to_numpy():
         first, last = (round(time / hearing.frame_seconds) for time in (onset, offset))

@@ -1,4 +1,4 @@
-"""The listener's scores on mel images."""
+"""Scores of the listener on mel images."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def hear(listener: Listener, images: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def average_precisions(heard: np.ndarray, clips: Sequence[Clip]) -> dict[str, float]:
-    """Return the average precision of each class's frames over all clips; NaN for a class that is in none."""
+    """Return the average precision of frames over all clips for each class; NaN for absent classes."""
     truth = np.stack([clip.activity(heard.shape[2]) for clip in clips])
     return {
         name: float(average_precision_score(truth[:, i].ravel(), heard[:, i].ravel()))

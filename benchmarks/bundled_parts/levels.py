@@ -1,4 +1,4 @@
-"""How loud one sound is, beside the scenes of its class, by guidance scale."""
+"""Levels of one-sound generations by guidance scale, and of scenes of the same class."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FLOOR_DB = -120.0
 
 
 def level_rows(pipe: AuffusionPipeline, settings: Settings) -> Iterator[dict[str, Any]]:
-    """Yield the level of each class's plainest prompt: at the checkpoint's settings, then at every scale."""
+    """Yield the level of the simplest prompt of each class: at the checkpoint's settings, then at every scale."""
     cases: list[tuple[float | None, int]] = [(None, seed) for seed in range(settings.level_seeds)]
     cases += [(scale, seed) for scale in settings.scales for seed in range(settings.scale_seeds)]
     for scale, seed in cases:
@@ -48,6 +48,6 @@ def scene_level_rows(recordings: list[Recording], count: int, seed: int) -> list
 
 
 def level(audio: np.ndarray) -> float:
-    """Return the root mean square in dB relative to full scale, `FLOOR_DB` at the least."""
+    """Return the root mean square in dB relative to full scale, at least `FLOOR_DB`."""
     power = float(np.mean(np.square(audio, dtype=np.float64)))
     return max(10 * float(np.log10(max(power, 1e-30))), FLOOR_DB)

@@ -1,4 +1,4 @@
-"""Scenes and prompts of a fold, the same ones every time."""
+"""Scenes and prompts of a fold, reproducible by seed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Clip:
         return [sound.sound for sound in self.scene.sounds]
 
     def activity(self, columns: int) -> np.ndarray:
-        """Which class is audible in which column: ``(10, columns)`` bool."""
+        """Return the audible classes of each column, ``(10, columns)`` bool."""
         active = np.zeros((len(CLASSES), columns), dtype=bool)
         for sound, row in zip(self.scene.sounds, self.scene.activity(columns).values, strict=True):
             active[CLASSES.index(sound.sound)] = row >= 0.5
@@ -35,7 +35,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class Prompt:
-    """A caption with the classes it names and the characters of each phrase, in the order of their onsets."""
+    """A caption with the classes and characters of its phrases, in order of onset."""
 
     text: str
     classes: tuple[str, ...]
@@ -55,10 +55,10 @@ def clips(esc10: str, fold: int, count: int, seed: int) -> list[Clip]:
 
 
 def prompts(esc10: str, fold: int, count: int, seed: int) -> list[Prompt]:
-    """Write prompts: two in five name one sound (each class in turn), the others two.
+    """Compose prompts: two of five name one sound (each class in turn), the others two.
 
-    They are captions of scenes, so order words are only there where they are true of that scene; which class
-    comes first is by chance.
+    They are captions of scenes, so words of order are only used if they are correct for the scene. The class that
+    comes first is random.
     """
     found = recordings(esc10, fold)
     one = ComposerConfig(events=(1, 1))

@@ -1,4 +1,4 @@
-"""Listener, auto-encoder and vocoder on real scenes."""
+"""Evaluate listener, auto-encoder and vocoder on real scenes."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from bundled_parts.hearing import average_precisions, hear
 from bundled_parts.material import Clip
 
 AUDIBLE_DB = 60.0
-"""Cells within this many dB of the clip's loudest cell count as audible."""
+"""Range of audible cells below the loudest cell of the clip in dB."""
 
 _NEPER = 20 / np.log(10)  # dB in a nat
 
 
 def listener_rows(clips: list[Clip], listener: Listener) -> list[dict[str, Any]]:
-    """Measure the listener: average precision of frames by class, their mean, and PSDS1."""
+    """Measure the listener: frame-wise average precision by class, the mean, and PSDS1."""
     heard = hear(listener, [clip.image for clip in clips])
     precisions = average_precisions(heard, clips)
     rows = [{"name": f"ap {name}", "value": value} for name, value in precisions.items()]
@@ -44,7 +44,7 @@ def listener_rows(clips: list[Clip], listener: Listener) -> list[dict[str, Any]]
 
 
 def vae_rows(clips: list[Clip], listener: Listener, pipe: AuffusionPipeline) -> list[dict[str, Any]]:
-    """Measure the auto-encoder: peak signal-to-noise ratio, and what the listener hears in its images."""
+    """Measure the auto-encoder: peak signal-to-noise ratio, and scores of the listener on its images."""
     back = [reconstruct(pipe.vae, clip.image[None])[0] for clip in clips]
     rows: list[dict[str, Any]] = [
         {
@@ -53,7 +53,7 @@ def vae_rows(clips: list[Clip], listener: Listener, pipe: AuffusionPipeline) -> 
         }
     ]
     for i, name in enumerate(CLASSES):
-        # Where this sound is audible: the columns of its own, and whatever sounds with it.
+        # All bands of the columns in which this sound is audible, including simultaneous sounds.
         ratios = [
             psnr(clip.image[:, active], b[:, active])
             for clip, b in zip(clips, back, strict=True)
@@ -67,7 +67,7 @@ def vae_rows(clips: list[Clip], listener: Listener, pipe: AuffusionPipeline) -> 
 def vocoder_rows(
     clips: list[Clip], listener: Listener, pipe: AuffusionPipeline, griffin_lim_clips: int
 ) -> list[dict[str, Any]]:
-    """Measure the vocoder: distance of its audio's spectrogram, time beside Griffin-Lim, and what is heard."""
+    """Measure the vocoder: spectrogram distance, time compared with Griffin-Lim, and listener scores."""
     mels = [image_to_mel(clip.image) for clip in clips]
     again, distances = [], []
     for mel in mels:
@@ -76,7 +76,7 @@ def vocoder_rows(
         again.append(mel_to_image(made))
     rows: list[dict[str, Any]] = [{"name": "log-mel distance", "value": float(np.mean(distances))}]
     ratios, theirs = [], []
-    for mel in mels[:griffin_lim_clips]:  # alternated, so that both meet the same machine
+    for mel in mels[:griffin_lim_clips]:  # alternated, so that both have the same conditions
         start = perf_counter()
         _vocode(pipe, mel)
         middle = perf_counter()

@@ -1,4 +1,4 @@
-"""The results as Markdown, and as figures."""
+"""Write the results as Markdown and figures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SEEN = (
 
 
 def table_lines(bars: Sequence[Bar]) -> list[str]:
-    """Return the bars as a Markdown table."""
+    """Return the targets as a Markdown table."""
     lines = ["| what | bar | measured | |", "|---|---|---|---|"]
     return lines + [f"| {bar.what} | {bar.wanted} | {bar.measured} | **{bar.state}** |" for bar in bars]
 
@@ -88,7 +88,7 @@ def _by_class(generation: pd.DataFrame) -> list[str]:
 
 
 def write_figures(folder: Path, tables: Mapping[str, pd.DataFrame]) -> None:
-    """Draw the AUC of every layer and timestep, where it was measured."""
+    """Draw the AUC of every measured layer and timestep."""
     for part, title in (("scenes", "Real scenes"), ("generated", "During generation")):
         if part not in tables or tables[part]["auc"].isna().all():
             continue
@@ -114,7 +114,7 @@ def write_figures(folder: Path, tables: Mapping[str, pd.DataFrame]) -> None:
 
 
 def write_quality(folder: Path, tables: Mapping[str, pd.DataFrame], fold: int) -> None:
-    """Write ``quality.json``, which a listener's folder keeps: how well it hears what it was not trained on."""
+    """Write ``quality.json`` of a listener's folder: its scores on unknown recordings."""
     if "listener" not in tables:
         return
     values = dict(zip(tables["listener"]["name"], tables["listener"]["value"], strict=True))
@@ -128,7 +128,7 @@ def write_quality(folder: Path, tables: Mapping[str, pd.DataFrame], fold: int) -
 
 
 def write_curves(folder: Path, training: Path) -> None:
-    """Draw what the trainings of a checkpoint logged, a panel a part; its ``training/PART.csv`` are read."""
+    """Draw the training curves of a checkpoint (``training/PART.csv``), with one panel per part."""
     logs = {path.stem: pd.read_csv(path) for path in sorted(training.glob("*.csv"))}
     if not logs:
         return

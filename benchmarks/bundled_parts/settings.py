@@ -1,4 +1,4 @@
-"""What is measured, on what, with which seeds."""
+"""Settings of the study."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-#: What each part writes.
+#: Tables written by each part.
 TABLES = {
     "listener": ("listener",),
     "vae": ("vae",),
@@ -24,12 +24,12 @@ PARTS = tuple(TABLES)
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of the study; every draw follows from `seed`.
+    """Settings of the study; all random draws depend on `seed`.
 
-    Steps and guidance are those that the model recommends for generation.
+    Steps and guidance are the recommended ones of the model for generation.
 
-    ``fold`` is what is reported on. Whatever is chosen (a layer, a timestep) is chosen on ``choosing_fold``.
-    Levels are measured at ``scales``, too.
+    ``fold`` is the reported fold. Choices (of a layer or timestep) are made on ``choosing_fold``. Levels are also
+    measured at ``scales``.
     """
 
     esc10: str
@@ -56,7 +56,7 @@ class Settings:
     seed: int = 2024
 
     def as_tiny(self) -> Settings:
-        """Return settings that show that everything runs, and measure nothing."""
+        """Return settings for a smoke test."""
         return replace(
             self, scenes=4, choosing_scenes=3, prompts=3, choosing_prompts=2, seeds=1, steps=2,
             speed_steps=2, level_seeds=1, scales=(1.0,), scale_seeds=1, scene_levels=1, timesteps=(50, 400),
@@ -64,9 +64,9 @@ class Settings:
         )  # fmt: skip
 
     def seed_of(self, fold: int, number: int, repeat: int = 0) -> int:
-        """Return the seed of the noise of one scene or prompt, derived from all that tells it from others."""
+        """Return the noise seed of a scene or prompt, derived from everything that identifies it."""
         return int(np.random.SeedSequence((self.seed, fold, number, repeat)).generate_state(1)[0])
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what is written beside the results: no path of the machine."""
+        """Return the settings that are saved with the results, without local paths."""
         return {**asdict(self), "esc10": Path(self.esc10).name}

@@ -1,4 +1,4 @@
-"""How large the parts of a checkpoint are."""
+"""Sizes of the parts of a checkpoint."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def size_rows(model: Path) -> list[dict[str, Any]]:
-    """Return the megabytes (10^6 bytes) of each folder of a checkpoint, and of all of it."""
+    """Return the size in megabytes (10^6 bytes) of each folder of a checkpoint, and in total."""
     sizes = {
         folder.name: sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         for folder in sorted(model.iterdir())

@@ -1,4 +1,4 @@
-"""How long the command line takes to generate, from a cold start and warm."""
+"""Time of a generation on the command line, with cold and warm start."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PROMPT = "a dog barks, then rain falls"
 
 
 def speed_rows(pipe: AuffusionPipeline, settings: Settings, model: str) -> list[dict[str, Any]]:
-    """Time `attnviz generate` as a fresh process, and its work in this one, model loaded; medians of rounds."""
+    """Time `attnviz generate` in a new process, and the same work with the model loaded; medians of rounds."""
     cold, warm = [], []
     for round_ in range(settings.speed_rounds):
         with tempfile.TemporaryDirectory() as folder:

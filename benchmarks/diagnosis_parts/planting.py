@@ -1,4 +1,4 @@
-"""Faults planted in a model's own maps, sound and predictions: what each sign of `attnviz.diagnose` is to find."""
+"""Plant faults in maps, sound and predictions of a model, for each sign of `attnviz.diagnose`."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ from attnviz.diagnosis.thresholds import (
 from attnviz.maps import AttentionMaps, LayerAttention
 
 Pair = tuple[np.ndarray, np.ndarray]
-_LEFT = 0.05  # of the attention to a word that is starved of it
+_LEFT = 0.05  # remaining fraction of the attention to a starved word
 _FLOOR = float(np.log(1e-5))
 
 
 def planted(maps: AttentionMaps, predictions: Pair, reconstruction: Pair) -> dict[str, Diagnosis]:
-    """Diagnose a prompt's maps once for each sign, with that sign's fault planted.
+    """Diagnose the maps of a prompt once for each sign, with the fault of that sign planted.
 
     Parameters
     ----------
     maps : AttentionMaps
-        Of both branches, steps and heads summed out, of one prompt and image.
+        Maps of both branches, averaged over steps and heads, for one prompt and image.
     predictions, reconstruction : (array, array)
-        As for `attnviz.diagnose`.
+        See `attnviz.diagnose`.
 
     Returns
     -------
     dict of str to Diagnosis
-        By the sign that is to be found.
+        Diagnoses by the planted sign.
     """
     rows = maps.tokens[0].rows
     entries = {int(position): entry for entry, position in enumerate(maps.positions)}
@@ -86,7 +86,7 @@ def planted(maps: AttentionMaps, predictions: Pair, reconstruction: Pair) -> dic
         UNMOVED: attnviz.diagnose(maps, predictions=(unguided + 1e-3 * (guided - unguided), unguided)),
         CLIPPED: attnviz.diagnose(clipped),
         SILENT: attnviz.diagnose(silent),
-        # What is heard is that of another time.
+        # Sounds at other times.
         ARTEFACTS: attnviz.diagnose(maps, reconstruction=(original, np.roll(again, again.shape[1] // 2, axis=1))),
     }
 
@@ -96,7 +96,7 @@ def changed(
     attention: Callable[[np.ndarray], None] = lambda values: None,
     sound: Callable[[np.ndarray], np.ndarray] = lambda log_mel: log_mel,
 ) -> AttentionMaps:
-    """Return maps with their probabilities (branch, prompt, image, token, freq, time) changed in place."""
+    """Return maps after changing their probabilities (branch, prompt, image, token, freq, time) in place."""
     layers = {}
     for name in maps.layers:
         values = maps[name].to_numpy().astype(np.float64)

@@ -1,4 +1,4 @@
-"""Edits of real scenes: a span drawn anew, and a scene turned towards another sound."""
+"""Edits of real scenes: inpainting of a span, and style transfer towards another sound."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ _RATE = 16_000
 
 @dataclass(frozen=True)
 class Scene:
-    """A scene to be edited.
+    """A scene to edit.
 
     Attributes
     ----------
     clip : numpy.ndarray, shape (samples,)
     classes : list of str
-        What sounds in it.
+        Classes of its sounds.
     rng : numpy.random.Generator
-        Draws of this case.
+        Random generator of this case.
     """
 
     clip: np.ndarray
@@ -42,7 +42,7 @@ class Scene:
 
 
 def scenes_of(part: str, settings: Settings) -> Iterator[Scene]:
-    """Compose the scenes of a part: of two or three sounds to be inpainted, of one to be turned."""
+    """Compose the scenes of a part: two or three sounds for inpainting, one for style transfer."""
     found = recordings(settings.esc10, settings.fold)
     events = {"inpaint": (2, 3), "style": (1, 1)}[part]
     seed = (settings.seed, settings.fold, PARTS.index(part))
@@ -54,7 +54,7 @@ def scenes_of(part: str, settings: Settings) -> Iterator[Scene]:
 def inpaint_rows(
     pipe: AuffusionPipeline, trained: TrainedListener, scene: Scene, settings: Settings, number: int
 ) -> list[dict[str, Any]]:
-    """Draw a span of a scene anew with a sound that is not in it."""
+    """Regenerate a span of a scene with a sound that is not in it."""
     inpaint = AuffusionInpaintPipeline.from_pipe(pipe)
     inpaint.set_progress_bar_config(disable=True)
     clip, rng = scene.clip, scene.rng
@@ -67,7 +67,7 @@ def inpaint_rows(
     inside = heard.events.query("label == @new and onset < @end and offset > @start")
     first, last = (round(each * _RATE) for each in (start, end))
     kept = np.r_[0 : first - 160, last + 160 : len(clip)]
-    hard = np.r_[clip[:first], np.roll(clip, _RATE)[first:last], clip[last:]]  # what a cut would be
+    hard = np.r_[clip[:first], np.roll(clip, _RATE)[first:last], clip[last:]]  # result of a hard cut
     return [
         {
             "case": number,
@@ -85,7 +85,7 @@ def inpaint_rows(
 def style_rows(
     pipe: AuffusionPipeline, trained: TrainedListener, scene: Scene, settings: Settings, number: int
 ) -> list[dict[str, Any]]:
-    """Turn a scene of one sound towards another, at every strength."""
+    """Edit a scene of one sound towards another with every strength."""
     style = AuffusionAudioToAudioPipeline.from_pipe(pipe)
     style.set_progress_bar_config(disable=True)
     old, new = scene.classes[0], other_class(scene.classes, scene.rng)

@@ -1,4 +1,4 @@
-"""Swaps as a reader makes them: `attnviz edit swap SOURCE TARGET`, with no other setting than the seed."""
+"""Swaps with the command line: `attnviz edit swap SOURCE TARGET`, without other settings than the seed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from editing_parts.tasks import Task
 def command_rows(
     model: str | None, trained: TrainedListener, task: Task, settings: Settings, number: int
 ) -> list[dict[str, Any]]:
-    """Run the command line's swap of one task in this process, and listen to the audio it wrote."""
+    """Run the swap of one task with the command line in this process, and run the listener on its audio."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
         command = ["edit", "swap", task.edit.source, task.edit.target, "--out", str(out)]

@@ -1,4 +1,4 @@
-"""Prompt-to-prompt edits beside regeneration from the same noise and SDEdit."""
+"""Prompt-to-prompt edits, compared with regeneration from the same noise and SDEdit."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Sound = tuple[np.ndarray, np.ndarray]
 def edit_rows(
     pipe: AuffusionPipeline, trained: TrainedListener, task: Task, settings: Settings, part: str, number: int
 ) -> list[dict[str, Any]]:
-    """Make one edit in three ways, and measure each against the source."""
+    """Make one edit with three methods, and compare each with the source."""
     seed = settings.seed_of(part, number)
     generator = torch.Generator().manual_seed(seed)
     both = apply_edit(pipe, task.edit, generator=generator, output_type="latent", **_call(pipe, settings, part))
@@ -49,7 +49,7 @@ def edit_rows(
     heard = {name: _listen(sound[0], trained) for name, sound in made.items()}
     before = _listen(source[0], trained)
     sounds = [name for name in (task.old, task.new) if name]
-    # What is edited in one of them is left out of all, so that they are compared on the same frames.
+    # Exclude frames edited by any method, so that all are compared on the same frames.
     events = [each.events for each in (before, *heard.values())]
     outside = outside_events(events, sounds, maps.grid, source[1].shape[1])
     unmapped = np.broadcast_to(outside, source[1].shape).copy()
@@ -76,13 +76,15 @@ def edit_rows(
 def weight_rows(
     pipe: AuffusionPipeline, trained: TrainedListener, task: Weighing, settings: Settings, number: int
 ) -> list[dict[str, Any]]:
-    """Weigh a phrase with every weight, from the same noise."""
+    """Re-weight a phrase with every weight, from the same noise."""
     span, sound, text = task.prompt.spans[task.place], task.prompt.classes[task.place], task.prompt.text
-    changing = [weight for weight in settings.weights if weight != 1]  # at 1 it is the source, bit for bit
+    changing = [
+        weight for weight in settings.weights if weight != 1
+    ]  # with weight 1, the result is bit-identical to the source
     edits = [PromptEdit.reweighting(text, {span: weight}).settled(pipe.recommended) for weight in changing]
     (source, *weighed), maps = _together(pipe, edits, settings, settings.seed_of("reweight", number))
     made = dict(zip(changing, weighed, strict=True)) | {1.0: source}
-    # Where the source, which is the same at every weight, has the word.
+    # Cells of the word in the source, which is the same for all weights.
     cells = (~outside_map(maps.heatmap(span, prompt_index=0, grid="image"))).astype(float)
     rows = []
     for weight in settings.weights:
@@ -107,27 +109,27 @@ def weight_rows(
 def _together(
     pipe: AuffusionPipeline, edits: list[PromptEdit], settings: Settings, seed: int
 ) -> tuple[list[Sound], AttentionMaps]:
-    """Generate a source and edits of it: what each sounds like, the source first, and the maps of all."""
+    """Generate a source and its edits; return all sounds, with the source first, and the maps."""
     latents, maps = generate_together(pipe, edits, seed, **_call(pipe, settings, "reweight"))
     return _decoded(pipe, latents), maps
 
 
 def _decoded(pipe: AuffusionPipeline, latents: torch.Tensor) -> list[Sound]:
-    """Decode latents one after another, each to what it sounds like."""
-    # One by one: a batch of images does not fit the processor's cache, and takes longer.
+    """Decode latents to audio one after another."""
+    # One by one, because a batch of images exceeds the processor's cache and takes longer.
     decoded = [pipe.decode_audio(each[None], _SECONDS).to_tuple() for each in latents]
     return [(audios[0], spectrograms[0]) for audios, spectrograms, _ in decoded]
 
 
 def _regenerated(pipe: AuffusionPipeline, target: str, seed: int, call: dict[str, Any]) -> Sound:
-    """Generate the target from the source's noise, with nothing of the source."""
+    """Generate the target from the noise of the source, without using the source otherwise."""
     generator = torch.Generator().manual_seed(seed)
     made = pipe(target, generator=generator, output_type="latent", **call)
     return _decoded(pipe, made.latents)[0]
 
 
 def _sdedit(pipe: AuffusionPipeline, audio: np.ndarray, target: str, settings: Settings, seed: int) -> Sound:
-    """Noise the source's audio and denoise it towards the target; at the level of the source."""
+    """Noise the audio of the source and denoise it with the target prompt, at the level of the source."""
     style = AuffusionAudioToAudioPipeline.from_pipe(pipe)
     style.set_progress_bar_config(disable=True)
     generator = torch.Generator().manual_seed(seed)
@@ -140,7 +142,7 @@ def _sdedit(pipe: AuffusionPipeline, audio: np.ndarray, target: str, settings: S
 
 
 def _call(pipe: AuffusionPipeline, settings: Settings, kind: str) -> dict[str, Any]:
-    """What the model recommends for a kind of edit; regeneration beside an edit is sampled in the same way."""
+    """Return the recommended settings of a kind of edit, which are also used for regeneration."""
     names = ("num_inference_steps", "guidance_scale", "guidance_interval")
     sampling = {**dict.fromkeys(names), "num_inference_steps": settings.steps}
     return {**pipe.recommended.settle(sampling, kind), "duration": _SECONDS}

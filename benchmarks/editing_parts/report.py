@@ -1,4 +1,4 @@
-"""What the tables amount to: means with intervals over cases, the bars, figures and a summary."""
+"""Means with intervals over cases, targets, figures and a summary."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from editing_parts.prompting import EDIT, REGENERATE, SDEDIT
 
 Tables = Mapping[str, pd.DataFrame]
 
-# A word's cells hold other sounds too, which grow where a softer word leaves room: their level is no bar.
+# The cells of a word also contain other sounds, which may become louder, so their level has no target.
 _WEIGHED = {
     "loudness": ("the loudness of what is heard as the word", ">= 0.8"),
     "probability": ("the listener's probability", ">= 0.8"),
@@ -28,7 +28,7 @@ _WEIGHED = {
 
 @dataclass(frozen=True)
 class Bar:
-    """One bar: what was wanted, what was measured, and ``"reached"``, ``"missed"``, ``"reported"`` or why not."""
+    """A target with its measured value and ``"reached"``, ``"missed"``, ``"reported"`` or a reason."""
 
     what: str
     wanted: str
@@ -47,7 +47,7 @@ class Estimate:
 
     @classmethod
     def of(cls, values: Sequence[float] | pd.Series, resamples: int, seed: int) -> Estimate:
-        """Estimate the mean of one value a case; undefined ones are left out."""
+        """Estimate the mean of one value per case, ignoring undefined values."""
         known = np.asarray(values, dtype=float)
         known = known[~np.isnan(known)]
         if not len(known):
@@ -62,7 +62,7 @@ class Estimate:
 
 
 def judge(tables: Tables, resamples: int, seed: int) -> list[Bar]:
-    """Hold the measured tables against every bar; what was not measured is said to be so."""
+    """Compare the measured tables with every target."""
 
     def estimate(values: Sequence[float] | pd.Series) -> Estimate:
         return Estimate.of(values, resamples, seed)
@@ -159,7 +159,7 @@ def _recommended(study: Mapping[str, Any]) -> str:
 
 
 def table_lines(bars: Sequence[Bar]) -> list[str]:
-    """Return the bars as a Markdown table."""
+    """Return the targets as a Markdown table."""
     lines = ["| what | bar | measured | |", "|---|---|---|---|"]
     return lines + [f"| {bar.what} | {bar.wanted} | {bar.measured} | **{bar.state}** |" for bar in bars]
 
@@ -180,7 +180,7 @@ def _methods(table: pd.DataFrame, resamples: int, seed: int) -> list[str]:
 
 
 def write_figures(folder: Path, tables: Tables, resamples: int, seed: int) -> None:
-    """Draw the three ways to edit, the re-weighting curves and the trade-off of style transfer."""
+    """Draw the three editing methods, the re-weighting curves and the trade-off of style transfer."""
     edits = {part: tables[part] for part in ("swap", "refine") if part in tables}
     if edits:
         _draw_methods(folder / "methods.png", edits, resamples, seed)
@@ -217,7 +217,7 @@ def write_figures(folder: Path, tables: Tables, resamples: int, seed: int) -> No
 
 
 def _draw_methods(path: Path, edits: Tables, resamples: int, seed: int) -> None:
-    """Draw how often the new sound was heard, and how far the rest went, by method."""
+    """Draw the rate of the new sound and the change of the rest, by method."""
     columns = {
         "new heard": "new sound heard, share",
         "mel distance": "distance to the source\noutside the edit, nats",

@@ -1,4 +1,4 @@
-"""What is measured, on what, with which seeds."""
+"""Settings of the study."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ PARTS = ("swap", "refine", "reweight", "inpaint", "style", "command")
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of the study; every draw follows from `seed`.
+    """Settings of the study; all random draws depend on `seed`.
 
-    Steps, guidance, replace steps and blend are those a reader gets who gives none: the model's own, of its
-    ``recommended_settings.json``. Only `steps` can be set, for a faster look.
+    Steps, guidance, replace steps and blend are the defaults of a user: those of the model's
+    ``recommended_settings.json``. Only `steps` can be changed, for a faster run.
     """
 
     esc10: str
@@ -32,13 +32,13 @@ class Settings:
     seed: int = 2024
 
     def as_tiny(self) -> Settings:
-        """Return settings that show that everything runs, and measure nothing."""
+        """Return settings for a smoke test."""
         return replace(self, prompts=2, steps=2, weights=(-1.0, 1.0, 2.0), strengths=(0.5, 1.0), resamples=100)
 
     def seed_of(self, part: str, number: int) -> int:
-        """Return the seed of one case, derived from all that tells it from others."""
+        """Return the seed of a case, derived from everything that identifies it."""
         return int(np.random.SeedSequence((self.seed, PARTS.index(part), number)).generate_state(1)[0])
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what is written beside the results: no path of the machine."""
+        """Return the settings that are saved with the results, without local paths."""
         return {**asdict(self), "esc10": Path(self.esc10).name}

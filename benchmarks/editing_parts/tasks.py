@@ -1,4 +1,4 @@
-"""Edits to make: prompts of a fold's scenes with a sound swapped, added or weighed."""
+"""Editing tasks: prompts of a fold's scenes with a sound swapped, added or re-weighted."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True)
 class Task:
-    """An edit of a prompt, and what is to be heard of it.
+    """An edit of a prompt, and the expected sounds.
 
     Attributes
     ----------
     edit : PromptEdit
-        With no settings but its prompts.
+        Edit with no settings other than its prompts.
     old, new : str or None
-        Class that is to go, and class that is to come.
+        Removed class and added class.
     kept : tuple of str
-        Classes that are to stay as they were.
+        Classes that should remain unchanged.
     old_span, new_span : (int, int) or None
         Their phrases in the source and in the target.
     """
@@ -43,7 +43,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Weighing:
-    """A prompt of two sounds, and which of its phrases is weighed."""
+    """A prompt of two sounds, and the phrase to re-weight."""
 
     prompt: Prompt
     place: int
@@ -51,13 +51,13 @@ class Weighing:
 
 def pairs(settings: Settings) -> list[Prompt]:
     """Return captions of scenes of two sounds."""
-    # Two in five of these name one sound.
+    # Two of five of these name one sound.
     every = prompts(settings.esc10, settings.fold, settings.prompts * 2 + 4, settings.seed)
     return [prompt for prompt in every if len(prompt.classes) == 2][: settings.prompts]
 
 
 def swaps(settings: Settings) -> Iterator[Task]:
-    """Put another class's phrase in place of one of two, by turns the first and the second in the text."""
+    """Replace the phrase of one of two sounds with another class, alternately the first and the second."""
     for number, prompt in enumerate(pairs(settings)):
         rng = np.random.default_rng(settings.seed_of("swap", number))
         order = np.argsort([span[0] for span in prompt.spans])
@@ -70,7 +70,7 @@ def swaps(settings: Settings) -> Iterator[Task]:
 
 
 def refinements(settings: Settings) -> Iterator[Task]:
-    """Take the first phrase of a text for the source, and the whole text for its refinement."""
+    """Use the first phrase of a text as source, and the whole text as refinement."""
     for prompt in pairs(settings):
         first, second = sorted(zip(prompt.spans, prompt.classes, strict=True))
         source = prompt.text[: first[0][1]]
@@ -78,19 +78,19 @@ def refinements(settings: Settings) -> Iterator[Task]:
 
 
 def weighings(settings: Settings) -> Iterator[Weighing]:
-    """Weigh one of two phrases, by turns."""
+    """Re-weight one of two phrases, alternately."""
     for number, prompt in enumerate(pairs(settings)):
         yield Weighing(prompt, number % 2)
 
 
 def other_class(classes: tuple[str, ...] | list[str], rng: np.random.Generator) -> str:
-    """Draw a class that is not among some."""
+    """Draw a class that is not in `classes`."""
     left = [name for name in CLASSES if name not in classes]
     return left[rng.integers(len(left))]
 
 
 def _other_phrase(prompt: Prompt, span: Span, old: str, rng: np.random.Generator) -> tuple[str, str]:
-    """Draw a class and a phrase of it, in the grammar of the old one, that can be aligned word by word."""
+    """Draw a class and one of its phrases with the grammar of the old one, so that words can be aligned."""
     own = PHRASES[old]
     text = prompt.text[slice(*span)]
     form = "clauses" if text in own.clauses else "nouns"
@@ -106,4 +106,4 @@ def _other_phrase(prompt: Prompt, span: Span, old: str, rng: np.random.Generator
             except PromptError:
                 continue
             return name, choice
-    raise PromptError(f"No phrase can take the place of {text!r} in {prompt.text!r}.")
+    raise PromptError(f"No phrase can replace {text!r} in {prompt.text!r}.")

@@ -1,4 +1,4 @@
-"""Several weights of a word in one batch: the source is generated once, and beside it an edit for each weight."""
+"""Generate several weights of a word in one batch, with one source and an edit for each weight."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Together:
 
     @property
     def record(self) -> Mapping[str, Any]:
-        """What the provenance of the maps says of it."""
+        """Entry in the provenance of the maps."""
         return {"edits": [dict(one.record) for one in self.injections]}
 
     def cross_attention(self, call: int, calls: int) -> Sequence[EditedRow]:
@@ -46,18 +46,18 @@ def generate_together(
     ----------
     pipe : AuffusionPipeline
     edits : sequence of PromptEdit
-        Of one source, without a local blend.
+        Edits of the same source, without a local blend.
     seed : int
-        Of the noise.
+        Seed of the noise.
     **call
-        What the pipeline is called with.
+        Arguments of the pipeline.
 
     Returns
     -------
     latents : torch.Tensor, shape (1 + edits, channels, rows, columns)
-        The source's, then those of the edits.
+        Latents of the source and of the edits.
     maps : AttentionMaps
-        Of all, in the same order.
+        Maps of all, in the same order.
     """
     source = token_table(pipe, edits[0].source)
     injections = [edit.injection(source, token_table(pipe, edit.target)) for edit in edits]
@@ -72,5 +72,5 @@ def generate_together(
 
 
 def _placed(edits: Iterable[Sequence[EditedRow]]) -> list[EditedRow]:
-    """Move each edit's target from row 1 to a row of its own."""
+    """Move the target of each edit from row 1 to its own row."""
     return [replace(row, row=place) for place, rows in enumerate(edits, start=1) for row in rows]

@@ -1,1 +1,1 @@
-"""Parts of the study of how loud the bundled model is."""
+"""Parts of the study of the loudness of the bundled model."""

@@ -1,4 +1,4 @@
-"""Ways to guide: what is made of the conditional and the unconditional prediction of the clean latents."""
+"""Guidance methods, which combine the conditional and the unconditional prediction of the clean latents."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from diffusers.guiders.adaptive_projected_guidance import normalized_guidance
 
 Guide = Callable[[torch.Tensor, torch.Tensor, float, int], torch.Tensor]
-"""``(conditional, unconditional, scale, timestep)`` to the guided prediction; at scale 1 the conditional one."""
+"""Function of (conditional, unconditional, scale, timestep); at scale 1, the conditional prediction."""
 
 
 def plain(conditional: torch.Tensor, unconditional: torch.Tensor, scale: float, timestep: int) -> torch.Tensor:
@@ -26,12 +26,12 @@ def within(first: int) -> Guide:
 
 
 def projected(conditional: torch.Tensor, unconditional: torch.Tensor, scale: float, timestep: int) -> torch.Tensor:
-    """Adaptive projected guidance (Sadat et al. 2024, arXiv 2410.02416): no part along the prediction itself."""
+    """Adaptive projected guidance (Sadat et al. 2024, arXiv 2410.02416): no component along the prediction."""
     return normalized_guidance(conditional, unconditional, scale - 1, eta=0.0, use_original_formulation=True)
 
 
 def mean_free(conditional: torch.Tensor, unconditional: torch.Tensor, scale: float, timestep: int) -> torch.Tensor:
-    """Classifier-free guidance whose push has no mean over rows and columns, channel by channel."""
+    """Classifier-free guidance whose update has zero mean over rows and columns in each channel."""
     push = conditional - unconditional
     return conditional + (scale - 1) * (push - push.mean((2, 3), keepdim=True))
 

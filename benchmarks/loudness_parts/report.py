@@ -1,4 +1,4 @@
-"""The tables in Markdown, and one figure."""
+"""Write the tables as Markdown, and a figure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _QUIET_DB = -50.0
 
 
 def write_report(folder: Path, steps: int) -> None:
-    """Write ``README.md`` and ``loudness.png`` of the tables that are there."""
+    """Write ``README.md`` and ``loudness.png`` from the available tables."""
     tables = {path.stem: pd.read_csv(path) for path in sorted(folder.glob("*.csv"))}
     lines = [
         "# How loud the bundled model is, and why",
@@ -31,10 +31,10 @@ def write_report(folder: Path, steps: int) -> None:
 
 
 def summary(guidance: pd.DataFrame, scenes: pd.DataFrame) -> pd.DataFrame:
-    """Return, by kind of guidance and scale, how far levels are from scenes, and what is heard.
+    """Summarise levels relative to scenes and detected sounds by kind of guidance and scale.
 
-    Columns: ``gap`` (median over generations of the level less the median of the class's scenes), ``worst`` (the
-    lowest of the classes' medians of it), ``quiet`` (share below -50 dB), ``right`` (share in which the asked
+    Columns: ``gap`` (median over generations of the level minus the median of the class's scenes), ``worst``
+    (minimum over classes of its median), ``quiet`` (share below -50 dB), ``right`` (share in which the requested
     class is the strongest), ``generations``.
     """
     usual = scenes.groupby("class")["level"].median()

@@ -1,4 +1,4 @@
-"""Generations of several prompts at once, guided in any way, and the predictions on their way."""
+"""Generate several prompts together with any guidance method, and return intermediate predictions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def sample(
     -------
     latents : torch.Tensor, shape (prompts, channels, rows, columns)
     predictions : dict of int to torch.Tensor
-        By timestep, the clean latents that were predicted there, guided.
+        Guided predictions of the clean latents by timestep.
     """
     scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
     scheduler.set_timesteps(steps)
@@ -49,7 +49,7 @@ def sample(
             conditional, unconditional = clean.chunk(2)
             clean = guide(conditional, unconditional, scale, timestep)
         predictions[timestep] = clean
-        # Back to the velocity that this prediction stands for.
+        # Convert the prediction back to velocity.
         latents = scheduler.step((signal * latents - clean) / noise, timestep, latents).prev_sample
     return latents, predictions
 

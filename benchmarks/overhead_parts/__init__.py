@@ -1,1 +1,1 @@
-"""Parts of benchmarks/overhead.py: what capturing cross-attention costs, for attnviz and for its peers."""
+"""Parts of benchmarks/overhead.py: cost of capturing cross-attention with attnviz and other tools."""

@@ -1,4 +1,4 @@
-"""From runs to one row per tool: paired differences and ratios, intervals, fits."""
+"""Analyse runs: paired differences and ratios, intervals and fits for each tool."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _RESAMPLES = 10_000
 
 @dataclass(frozen=True)
 class Estimate:
-    """A median over rounds and the 95 % bootstrap interval of it."""
+    """A median over rounds with its 95 % bootstrap interval."""
 
     value: float
     low: float
@@ -36,7 +36,7 @@ class Estimate:
 
 @dataclass
 class ToolResult:
-    """What one tool cost and got. Fields are None (or empty) where they were not measured."""
+    """Costs and captured layers of a tool. Fields are None (or empty) if they were not measured."""
 
     name: str
     layers: int | None = None
@@ -56,7 +56,7 @@ class ToolResult:
     held: dict[int, float] = field(default_factory=dict)
 
     def flat(self) -> dict[str, Any]:
-        """One value a column, for a table; memory in MiB."""
+        """Return one value per column for a table; memory in MiB."""
         row: dict[str, Any] = {}
         for name in (f.name for f in fields(self)):
             value = getattr(self, name)
@@ -73,7 +73,7 @@ class ToolResult:
 
 @dataclass
 class Results:
-    """The study: one result per tool, and what they are compared with."""
+    """Results of the study for each tool and for no capture."""
 
     tools: dict[str, ToolResult]
     total_layers: int | None = None
@@ -91,12 +91,12 @@ def analyse(store: RunStore, settings: Settings) -> Results:
     store : RunStore
         Runs; parts may be missing.
     settings : Settings
-        What was to be measured.
+        Settings of the study.
 
     Returns
     -------
     Results
-        With what could be computed from the runs there are.
+        Everything that can be computed from the available runs.
     """
     results = Results({name: ToolResult(name) for name in with_extras(settings.tools)})
     own = _by_round(store.records("own"))

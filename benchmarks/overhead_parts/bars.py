@@ -1,4 +1,4 @@
-"""The bars the project set itself, and whether they are reached."""
+"""Targets of the study, and whether they are reached."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MORE_MEMORY = 32.0
 
 @dataclass(frozen=True)
 class Bar:
-    """One bar: what was wanted, what was measured, and ``"reached"``, ``"missed"`` or ``"not measured"``."""
+    """A target with its measured value and ``"reached"``, ``"missed"`` or ``"not measured"``."""
 
     what: str
     wanted: str
@@ -23,7 +23,7 @@ class Bar:
 
 
 def judge(results: Results) -> list[Bar]:
-    """Hold attnviz's measured values against every bar."""
+    """Compare the measured values of attnviz with every target."""
     tool = results.tools.get("attnviz")
     if tool is None:
         return []
@@ -56,7 +56,7 @@ def _share(results: Results, tool: ToolResult) -> Bar:
 
 
 def _peers(results: Results, tool: ToolResult, *, with_maps: bool) -> Bar:
-    # A tool that only keeps queries and keys has yet to compute its maps when the generation is over.
+    # A tool that keeps only queries and keys must still compute its maps after the generation.
     what = "the same, and making the maps afterwards" if with_maps else "own cost beside the better peer"
     wanted = f"<= {OWN_OF_PEER:g} of its"
 

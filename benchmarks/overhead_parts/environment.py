@@ -1,4 +1,4 @@
-"""What the numbers depend on: processor, libraries, code. No host names, no paths."""
+"""Describe the environment of the measurements: processor, libraries and code, without host names and paths."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LIBRARIES = ("diffusers", "transformers", "numpy")
 
 
 def describe(settings: Settings) -> dict[str, Any]:
-    """Facts of the environment in which the tools run, JSON-able."""
+    """Return properties of the environment of the tools as JSON-serialisable values."""
     cuda = settings.device == "cuda"
     return {
         "processor": _processor(),
@@ -35,7 +35,7 @@ def describe(settings: Settings) -> dict[str, Any]:
 
 
 def code_digest() -> str:
-    """Short digest of attnviz's and the benchmark's source: runs of different code are never mixed."""
+    """Return a short digest of the source of attnviz and the benchmark, so that runs are not mixed."""
     digest = hashlib.sha256()
     for folder in (ROOT / "attnviz", Path(__file__).parent):
         for file in sorted(folder.rglob("*.py")):

@@ -1,4 +1,4 @@
-"""A hollow U-Net: its forward really runs, but only the cross-attention modules compute anything."""
+"""A hollow U-Net, which runs its forward pass, but in which only the cross-attention modules compute."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ _CHANNELS = 1
 
 @contextmanager
 def hollowed(unet: nn.Module, *, cross_attention: bool = True) -> Iterator[None]:
-    """Replace everything heavy in a U-Net by stand-ins that keep the shapes, while the context lasts.
+    """Replace expensive modules of a U-Net by stand-ins that preserve the shapes, within the context.
 
-    Residual blocks keep or repeat channels, down- and upsampling stride or repeat pixels,
-    self-attention and feed-forward add nothing, the projections and norms around them pass through.
-    Classes, module names and hooks stay: only ``forward`` of single modules is replaced. So the 16
-    ``attn2`` modules get hidden states of their true size through the same path as in a generation,
-    and what a tool installs on the pipeline, the U-Net, a transformer or an attention module runs.
+    Residual blocks keep or repeat channels, down- and upsampling stride or repeat pixels, self-attention and
+    feed-forward layers add nothing, and the projections and norms around them are the identity. Classes, module
+    names and hooks are kept, because only ``forward`` of single modules is replaced. The 16 ``attn2`` modules thus
+    receive hidden states of their true size through the same path as in a generation, and everything that a tool
+    installs on the pipeline, the U-Net, a transformer or an attention module runs.
 
     Parameters
     ----------
     unet : torch.nn.Module
         A diffusers ``UNet2DConditionModel`` of the Stable Diffusion 1.x kind.
     cross_attention : bool
-        False empties ``attn2`` too: what remains is the cost of the harness itself.
+        If False, ``attn2`` is emptied as well, which leaves the cost of the harness.
     """
     replaced: list[nn.Module] = []
 
@@ -53,7 +53,7 @@ def hollowed(unet: nn.Module, *, cross_attention: bool = True) -> Iterator[None]
                 for part in (module.norm, module.proj_in, module.proj_out):
                     replace(part, _same)
             elif isinstance(module, BasicTransformerBlock):
-                for part in (module.norm1, module.norm3):  # norm2 feeds attn2, and stays
+                for part in (module.norm1, module.norm3):  # norm2 is the input of attn2 and is kept
                     replace(part, _same)
                 for part in (module.attn1, module.ff):
                     replace(part, _nothing)
@@ -92,7 +92,7 @@ def _nothing(x: Tensor, *_: Any, **__: Any) -> Tensor:
 
 
 def true_grids(unet: nn.Module, run: Callable[[], object]) -> dict[str, tuple[int, int]]:
-    """Rows and columns each transformer of `unet` gets while `run` runs, from its 4-D input."""
+    """Return the rows and columns of the 4-D input of each transformer of `unet` during `run`."""
     grids: dict[str, tuple[int, int]] = {}
     names = {id(module): name for name, module in unet.named_modules()}
 

@@ -1,4 +1,4 @@
-"""One run of one tool: how long each denoiser call took, what was captured, the peak memory."""
+"""Measure one run of one tool: time of each denoiser call, captured layers, and peak memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from overhead_parts.tools import Tool
 
 
 def generate(pipe: Any, settings: Settings, steps: int) -> torch.Tensor:
-    """Run the pipeline to latents; guidance on, the same noise every time."""
+    """Run the pipeline to latents, with guidance and always the same noise."""
     return pipe(
         settings.prompt,
         height=settings.height,
@@ -36,23 +36,23 @@ def run_once(
     Parameters
     ----------
     pipe : diffusers.StableDiffusionPipeline
-        From `overhead_parts.model.build_pipeline`.
+        Pipeline from `overhead_parts.model.build_pipeline`.
     tool : Tool
-        Installed before, restored after.
+        Tool that is installed before the run and removed afterwards.
     settings : Settings
         Prompt and size.
     steps : int
-        Denoiser calls.
+        Number of denoiser calls.
     memory : PeakMemory, optional
-        Peak memory is measured with it.
+        Measures peak memory.
 
     Returns
     -------
     dict
         ``seconds`` (installing, generating, restoring), ``call_seconds`` (each denoiser call),
-        ``around_seconds`` (what the generation took outside its denoiser calls), ``finish_seconds``
+        ``around_seconds`` (time of the generation outside its denoiser calls), ``finish_seconds``
         (from there until the maps exist), ``held_bytes`` (kept when the generation ended),
-        ``map_bytes`` (kept once the maps exist), ``grids`` (by layer, as the tool believes),
+        ``map_bytes`` (kept once the maps exist), ``grids`` (by layer, as assumed by the tool),
         ``latents`` (digest) and with `memory` ``peak_bytes``, ``peak_bytes_with_maps`` and the same
         of the device.
     """
@@ -79,7 +79,7 @@ def run_once(
         record |= {"peak_bytes_with_maps": memory.peak(), "device_peak_bytes_with_maps": memory.device_peak()}
     calls = pipe.scheduler.call_seconds
     if len(calls) != steps:
-        raise RuntimeError(f"{tool.name}: {len(calls)} denoiser calls were seen, {steps} were asked for")
+        raise RuntimeError(f"{tool.name}: {len(calls)} denoiser calls instead of {steps}")
     if not bool(latents.isfinite().all()):
         raise RuntimeError(f"{tool.name}: the latents are not finite")
     record |= {

@@ -1,4 +1,4 @@
-"""Peak memory above a baseline, exact where the system allows it."""
+"""Measure peak memory above a baseline, exactly if the system allows it."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _RESET_PEAK = "5"  # see proc(5), clear_refs
 
 
 class PeakMemory:
-    """Highest resident memory since `restart`, and on CUDA the highest allocated device memory.
+    """Peak resident memory since `restart` and, with CUDA, peak allocated device memory.
 
-    On Linux the kernel's own high-water mark is reset and read, so no peak is missed. Elsewhere a
-    thread samples the resident size every millisecond.
+    On Linux, the peak counter of the kernel is reset and read, so no peak is missed. On other systems, a thread
+    samples the resident size every millisecond.
 
     Attributes
     ----------
@@ -33,7 +33,7 @@ class PeakMemory:
         self._sampler: _Sampler | None = None
 
     def restart(self) -> None:
-        """Give freed memory back to the system, then take the baseline."""
+        """Return freed memory to the system, and set the baseline."""
         gc.collect()
         if sys.platform == "linux":
             ctypes.CDLL("libc.so.6").malloc_trim(0)
@@ -50,13 +50,13 @@ class PeakMemory:
             self._baseline = self._sampler.restart()
 
     def peak(self) -> int:
-        """Bytes of resident memory above the baseline, at their highest."""
+        """Return the peak resident memory above the baseline in bytes."""
         if self._sampler is not None:
             return self._sampler.peak - self._baseline
         return _status("VmHWM") - self._baseline
 
     def device_peak(self) -> int:
-        """Bytes of CUDA memory above the baseline, at their highest; 0 without CUDA."""
+        """Return the peak CUDA memory above the baseline in bytes; 0 without CUDA."""
         if not torch.cuda.is_available():
             return 0
         torch.cuda.synchronize()

@@ -12,14 +12,14 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from overhead_parts.settings import Settings
 
-_NOISE_LENGTH = 1_048_573  # a prime: no row of a weight matrix repeats in step with it
+_NOISE_LENGTH = 1_048_573  # a prime, so that rows of weight matrices do not repeat
 
 
 class TimedScheduler(DDIMScheduler):
-    """DDIM that notes how long each denoiser call took.
+    """DDIM scheduler that measures the time of each denoiser call.
 
-    The pipeline calls `scale_model_input` right before the U-Net and `step` right after it, so this
-    encloses the U-Net and every hook on it without touching a module that a tool might look at.
+    The pipeline calls `scale_model_input` immediately before the U-Net and `step` immediately after it, so the
+    time includes the U-Net and all of its hooks, without changing a module that a tool may inspect.
     """
 
     call_seconds: list[float]
@@ -47,13 +47,13 @@ class TimedScheduler(DDIMScheduler):
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait for the accelerator, where there is one."""
+    """Wait for the accelerator, if any."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def build_pipeline(settings: Settings) -> StableDiffusionPipeline:
-    """Build the pipeline: the real U-Net; a text encoder and a VAE of the right shapes, but small.
+    """Build a pipeline with the real U-Net, and small text encoder and VAE of compatible shapes.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def build_pipeline(settings: Settings) -> StableDiffusionPipeline:
     Returns
     -------
     diffusers.StableDiffusionPipeline
-        Seeded, on the device, without a progress bar.
+        Pipeline with seeded weights on the device, without a progress bar.
     """
     generator = torch.Generator().manual_seed(0)
     width = settings.unet["cross_attention_dim"]
@@ -117,7 +117,7 @@ def build_pipeline(settings: Settings) -> StableDiffusionPipeline:
 
 
 def build_tokenizer(prompt: str) -> CLIPTokenizer:
-    """Make a byte-pair tokenizer in which every word of `prompt` is one token, as common words are in CLIP's."""
+    """Create a byte-pair tokenizer in which every word of `prompt` is one token, as common words in CLIP."""
     merges: list[tuple[str, str]] = []
     words = list(dict.fromkeys(re.findall(r"[a-z]+", prompt.lower())))
     letters = sorted(set("".join(words)) | set(",.!?'"))
@@ -142,7 +142,7 @@ def _placed(module: torch.nn.Module, device: str, dtype: torch.dtype) -> Any:
 
 @torch.no_grad()
 def _fill(module: torch.nn.Module, generator: torch.Generator) -> None:
-    # One block of noise copied over 860 million weights takes a second; drawing them all takes ten.
+    # Copying one block of noise over 860 million weights takes one second; drawing all takes ten.
     noise = torch.randn(_NOISE_LENGTH, generator=generator)
     for name, parameter in module.named_parameters():
         if parameter.ndim == 1:

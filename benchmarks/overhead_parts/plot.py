@@ -1,4 +1,4 @@
-"""One figure: own cost, whole generation, memory."""
+"""Draw a figure of own cost, whole generation and memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _COLOURS = ("#0072B2", "#56B4E9", "#D55E00", "#009E73", "#8FD3BF", "#CC79A7")  #
 
 
 def write_plot(path: Path, settings: Settings, results: Results) -> None:
-    """Draw what was measured; panels of parts that were not stay empty."""
+    """Draw the measured parts; panels of other parts remain empty."""
     tools = [tool for tool in results.tools.values() if tool.name != "none"]
     colours = {tool.name: colour for tool, colour in zip(tools, _COLOURS, strict=False)}
     figure = Figure(figsize=(16, 5), layout="constrained")

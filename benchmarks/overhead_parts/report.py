@@ -1,4 +1,4 @@
-"""The results as files a person and a program can read."""
+"""Write the results as tables and Markdown."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from overhead_parts.store import RunStore
 
 
 def write_tables(folder: Path, store: RunStore, results: Results, bars: Sequence[Bar]) -> None:
-    """Write ``runs.csv`` (every run), ``tools.csv`` (a row a tool) and ``bars.csv``."""
+    """Write ``runs.csv`` (every run), ``tools.csv`` (one row per tool) and ``bars.csv``."""
     runs = [_run_row(record) for part in ("own", "memory", "time") for record in store.records(part)]
     _write_csv(folder / "runs.csv", runs)
     _write_csv(folder / "tools.csv", [tool.flat() for tool in results.tools.values()])
@@ -24,7 +24,7 @@ def write_tables(folder: Path, store: RunStore, results: Results, bars: Sequence
 def write_summary(
     path: Path, settings: Settings, environment: dict[str, Any], results: Results, bars: Sequence[Bar]
 ) -> None:
-    """Write the short account of the study, in Markdown."""
+    """Write the summary of the study as Markdown."""
     lines = ["# What capturing cross-attention costs", ""]
     if settings.tiny:
         lines += ["**Tiny mode: this shows that the benchmark runs. The numbers mean nothing.**", ""]

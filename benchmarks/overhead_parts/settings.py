@@ -1,4 +1,4 @@
-"""What one study measures: sizes, repetitions, tools."""
+"""Settings of a study: sizes, repetitions, tools."""
 
 from __future__ import annotations
 
@@ -32,34 +32,34 @@ PARTS = ("own", "memory", "time")
 
 @dataclass(frozen=True)
 class Settings:
-    """One study.
+    """Settings of a study.
 
     Attributes
     ----------
     tiny : bool
-        Narrow U-Net: shows that everything runs; its numbers mean nothing.
+        Use a narrow U-Net for a smoke test.
     tools : tuple of str
-        Names from `overhead_parts.tools`; ``"none"`` is always among them.
+        Names from `overhead_parts.tools`; ``"none"`` is always included.
     parts : tuple of str
-        Of ``"own"``, ``"memory"`` and ``"time"``.
+        Any of ``"own"``, ``"memory"`` and ``"time"``.
     device, dtype : str
         ``"cpu"`` or ``"cuda"``; name of a torch dtype.
     threads : int
-        CPU threads; 0 leaves torch's choice.
+        Number of CPU threads; 0 for torch's default.
     height, width : int
-        Pixels; the latent grid is an eighth of each.
+        Size in pixels; the latent grid is an eighth of each.
     steps : int
-        Denoiser calls of one generation in the time part.
+        Denoiser calls per generation in the time part.
     rounds : int
-        Times every tool is run once, in the time part.
+        Number of runs per tool in the time part.
     own_calls, own_rounds : int
-        Denoiser calls of one run, and rounds, of the hollow U-Net.
+        Denoiser calls per run, and number of rounds, of the hollow U-Net.
     memory_steps : tuple of int
         Step counts at which peak memory of a whole generation is measured.
     hollow_memory_steps : tuple of int
-        The same with the hollow U-Net, where growth per step shows without the activations.
+        The same with the hollow U-Net, which shows growth per step without the activations.
     prompt : str
-        What is generated.
+        Prompt of the generations.
     """
 
     tiny: bool = False
@@ -84,7 +84,7 @@ class Settings:
         return TINY_UNET if self.tiny else SD15_UNET
 
     def as_tiny(self) -> Settings:
-        """Shrink everything, so that the whole study takes seconds."""
+        """Return settings with which the whole study takes seconds."""
         return replace(
             self,
             tiny=True,
@@ -99,11 +99,11 @@ class Settings:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able form."""
+        """Return the settings as JSON-serialisable values."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Settings:
-        """Inverse of `to_dict`."""
+        """Create settings from the result of `to_dict`."""
         restored: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         return cls(**restored)

@@ -1,6 +1,6 @@
-"""The least that must be added for a peer to run on today's libraries.
+"""Minimal shims for running other tools with current libraries.
 
-Each shim has a name, which the results list.
+Each shim has a name, which is listed in the results.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ SPACY = "spacy stand-in: daam imports spacy at load, for parsing prompts only; n
 
 
 def stand_in_for_spacy() -> None:
-    """Let daam be imported without spacy, which it needs for nothing that is measured."""
+    """Allow importing daam without spacy, which is not used in the measurements."""
     if "spacy" in sys.modules or importlib.util.find_spec("spacy") is not None:
         return
     spacy, tokens = ModuleType("spacy"), ModuleType("spacy.tokens")

@@ -1,4 +1,4 @@
-"""The runs of a study, written as they come, so that a cut study goes on where it stopped."""
+"""Runs of a study, written immediately, so that an interrupted study can continue."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ Record = dict[str, Any]
 
 
 class RunStore:
-    """One JSON object a line; the first says what study it is.
+    """File with one JSON object per line; the first identifies the study.
 
     Parameters
     ----------
     path : pathlib.Path
-        File; made by `start`.
+        Path of the file, which is created by `start`.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def start(self, study: Record, *, fresh: bool) -> int:
-        """Open the file for a study; return how many of its runs are there already.
+        """Open the file for a study and return the number of existing runs.
 
-        Runs of another study (other settings, versions or code) are dropped.
+        Runs of another study (other settings, versions or code) are removed.
         """
         if not fresh and self.path.exists():
             lines = self.path.read_text(encoding="utf-8").splitlines()
@@ -35,11 +35,11 @@ class RunStore:
         return 0
 
     def append(self, records: list[Record]) -> None:
-        """Add runs that belong together; they are written at once."""
+        """Add runs that belong together, and write them immediately."""
         with self.path.open("a", encoding="utf-8") as file:
             file.write("".join(json.dumps(record) + "\n" for record in records))
 
     def records(self, part: str) -> list[Record]:
-        """Runs of one part, in the order in which they were made."""
+        """Return the runs of one part in order."""
         lines = self.path.read_text(encoding="utf-8").splitlines()[1:]
         return [record for record in map(json.loads, lines) if record["part"] == part]

@@ -1,4 +1,4 @@
-"""The tools under test behind one small interface: install, make the maps, say what was captured."""
+"""The measured tools with a common interface: install, compute the maps, and describe the captured layers."""
 
 from __future__ import annotations
 
@@ -18,31 +18,32 @@ Grids = dict[str, tuple[int, int]]
 
 @dataclass(frozen=True)
 class Tool:
-    """One way of capturing.
+    """A method of capturing.
 
     Attributes
     ----------
     name : str
-        As on the command line and in the results.
+        Name on the command line and in the results.
     installed : callable
-        Takes the pipeline, returns a context manager in which the tool captures.
+        Function of the pipeline that returns a context manager in which the tool captures.
     finish : callable
-        Takes what that context manager gave, once it was left; makes the maps exist.
+        Function of the value of that context manager, called after its exit, that computes the maps.
     grids : callable
-        Takes the same and the U-Net; rows and columns the tool believes each layer has, by layer.
+        Function of the same value and the U-Net that returns rows and columns of each layer as assumed by the
+        tool.
     held_bytes : callable
-        Takes the same; bytes of what is kept.
+        Function of the same value that returns the number of stored bytes.
     streams : bool
-        Keeps sums, as large as the maps, and only they are counted; otherwise what is kept before the
-        maps exist is counted apart.
+        Whether the tool stores only sums as large as the maps; otherwise, data stored before the maps exist are
+        counted separately.
     distribution : str
-        Name on the package index; empty for none.
+        Name on the package index, or empty.
     peer : bool
-        Needs the peers' environment.
+        Whether it needs the environment of the other tools.
     extra : bool
-        Another mode of a tool: measured on the hollow U-Net only.
+        Whether it is another mode of a tool, which is measured only on the hollow U-Net.
     shims : tuple of str
-        What had to be added for it to run.
+        Shims needed to run it.
     """
 
     name: str
@@ -58,7 +59,7 @@ class Tool:
 
     @property
     def version(self) -> str:
-        """Installed version."""
+        """Return the installed version."""
         if self.name.startswith("attnviz"):
             import attnviz
 
@@ -165,9 +166,9 @@ _ALL = (
 )
 TOOLS: dict[str, Tool] = {tool.name: tool for tool in _ALL}
 EXTRAS = {"attnviz": "attnviz-steps", "attention-map-diffusers": "attention-map-diffusers-exact"}
-"""Another mode of a tool, measured beside it on the hollow U-Net."""
+"""Further modes of tools, measured only on the hollow U-Net."""
 
 
 def with_extras(names: tuple[str, ...]) -> list[str]:
-    """Give the names, each followed by its other mode."""
+    """Return the names, each followed by its further mode."""
     return [name for tool in names for name in (tool, EXTRAS.get(tool)) if name]

@@ -1,6 +1,6 @@
-"""The process that measures. Started by overhead.py, in the environment that holds the tools.
+"""The measuring process, started by overhead.py in the environment of the tools.
 
-``python -m overhead_parts.worker JOBS SETTINGS_JSON [STORE]`` where JOBS is ``environment``, or some of
+Usage: ``python -m overhead_parts.worker JOBS SETTINGS_JSON [STORE]``, where JOBS is ``environment``, or some of
 ``own``, ``time`` and ``memory:TOOL``, separated by commas.
 """
 
@@ -21,7 +21,7 @@ from overhead_parts.store import Record, RunStore
 
 
 def main(arguments: list[str]) -> None:
-    """Do the jobs."""
+    """Run the jobs."""
     logging.disable(logging.WARNING)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -46,9 +46,9 @@ def main(arguments: list[str]) -> None:
 
 
 def alternated(tools: Iterable[str], round_: int) -> list[str]:
-    """Order of one round: each order is followed by its reverse, then another tool comes first.
+    """Return the order of one round: each order is followed by its reverse, then another tool is first.
 
-    So over two rounds every tool runs at the same mean place, and a slow drift cancels.
+    Over two rounds, every tool has the same mean position, so slow drifts cancel.
     """
     names = list(tools)
     shift = round_ // 2 % len(names)
@@ -72,10 +72,10 @@ def _own(settings: Settings, store: RunStore) -> None:
         grids = true_grids(pipe.unet, lambda: generate(pipe, settings, 1))
         if not store.records("grids"):
             store.append([{"part": "grids", "grids": grids}])
-        for name in names:  # lazy imports and first allocations are nobody's cost per call
+        for name in names:  # exclude lazy imports and first allocations from the cost per call
             run_once(pipe, TOOLS[name], settings, 1)
     _settle()
-    # "again" and "empty" are none too: the first shows the noise, the second the harness alone.
+    # "again" and "empty" also capture nothing: the first measures the noise, the second the harness.
     for round_ in missing:
         records: list[Record] = []
         for name in alternated([*names, "again", "empty"], round_):
@@ -142,14 +142,14 @@ def _memory(settings: Settings, store: RunStore, name: str) -> None:
 
 
 def _settle() -> None:
-    # Half a million objects of the libraries: without this, each garbage collection takes longer
-    # than what is measured, and falls on whichever tool runs just then.
+    # The libraries have half a million objects. Without this, each garbage collection takes longer than the
+    # measurements, and affects whichever tool runs at that time.
     gc.collect()
     gc.freeze()
 
 
 def _warm_up(settings: Settings, names: list[str]) -> None:
-    # On a narrow U-Net: what a tool imports or builds once must not count as its memory or time.
+    # Use a narrow U-Net first, so that one-time imports and setup do not count as memory or time.
     from overhead_parts.measure import run_once
     from overhead_parts.model import build_pipeline
     from overhead_parts.tools import TOOLS

@@ -323,7 +323,7 @@ def test_checkpoint_of_other_content(toy_training, tmp_path, content):
     toy_training(toy_config())
     (tmp_path / "run" / "model").rename(tmp_path / "elsewhere")
     (list_checkpoints(tmp_path / "run")[-1] / "state.json").write_text(content)
-    with pytest.raises(TrainingError, match="damaged|as it was trained"):
+    with pytest.raises(TrainingError, match="damaged|cannot be resumed"):
         toy_training(toy_config(), resume=True)
 
 
@@ -334,7 +334,7 @@ def test_checkpoint_of_other_modules(toy_training, tmp_path):
     tensors = safetensors.torch.load_file(path)
     name = "player.0.net.0.bias"
     safetensors.torch.save_file({**tensors, name: tensors[name][:1].clone()}, path)  # would be broadcast
-    with pytest.raises(TrainingError, match=r"player.0.net.0.bias is \(1,\) and not \(8,\)"):
+    with pytest.raises(TrainingError, match=r"player.0.net.0.bias has shape \(1,\) instead of \(8,\)"):
         toy_training(toy_config(), resume=True)
 
 
