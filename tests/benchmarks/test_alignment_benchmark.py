@@ -276,9 +276,9 @@ def test_another_study_is_not_added_to(whole):
     ("arguments", "message"),
     [
         ([], "Give --data"),
-        (["--events", "x.json"], "belong together"),
+        (["--events", "x.json"], "must be given together"),
         (["--data", "x", "--events", "x.json", "--audio", "y"], "Give --data"),
-        (["--data", "x", "--fold", "3"], "would be reported"),
+        (["--data", "x", "--fold", "3"], "choose and report on different folds"),
     ],
 )
 def test_what_does_not_go_together_is_refused(arguments, message, tmp_path):

@@ -206,8 +206,8 @@ def test_what_is_there_is_not_measured_again_unless_asked(whole):
 def test_another_study_is_refused_before_anything_is_removed(whole):
     out, arguments = whole
     there = sorted(path.name for path in out.iterdir())
-    with pytest.raises(SystemExit, match="holds a study with other settings"):
+    with pytest.raises(SystemExit, match="contains a study with other settings"):
         command.main([*arguments[:-1], "--parts", "vae", "--fresh"])  # not tiny
     assert sorted(path.name for path in out.iterdir()) == there
-    with pytest.raises(SystemExit, match="would be reported"):
+    with pytest.raises(SystemExit, match="choose and report on different folds"):
         command.main([*arguments, "--fold", "3"])
