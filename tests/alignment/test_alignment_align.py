@@ -292,7 +292,7 @@ def test_iou_of_given_shares(rng):
     for bad, message in (
         (masks.rename(source="label"), "the dims"),
         (masks.assign_coords(source=["x", "x"]), "repeated labels"),
-        (masks * 2, "shares"),
+        (masks * 2, "fractions"),
     ):
         with pytest.raises(MapsError, match=message):
             align(planted_maps({DOG: heat, RAIN: heat}), event_rows(DOG_ROW), masks=bad)

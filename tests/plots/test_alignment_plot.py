@@ -110,5 +110,5 @@ def test_small_and_partly_undefined_results():
 
 @pytest.mark.parametrize("score", ["psds1", "nosuch"])
 def test_unknown_scores(result, score):
-    with pytest.raises(MapsError, match=r"no score of phrases .*roc_auc, average_precision"):
+    with pytest.raises(MapsError, match=r"Unknown score .*roc_auc, average_precision"):
         alignment(result, score=score)
