@@ -65,7 +65,9 @@ def executed(path: Path, folder: Path) -> nbformat.NotebookNode:
     nbclient.exceptions.CellExecutionError
         If a cell raises an error.
     """
-    shutil.copytree(FOLDER, folder, ignore=shutil.ignore_patterns("runs", ".ipynb_checkpoints", "*.py"))
+    shutil.copytree(
+        FOLDER, folder, ignore=shutil.ignore_patterns("runs", ".ipynb_checkpoints", "__pycache__", "*.py")
+    )
     # As from an activated environment: cells call the attnviz command.
     bin_folder = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     book = nbformat.read(path, as_version=4)
