@@ -88,7 +88,7 @@ def test_the_part_that_inpainting_drew_is_what_has_to_be_heard(checkpoint, tmp_p
     """The clip around it is loud."""
     at_level(monkeypatch, -70)
     pipe = AuffusionInpaintPipeline.from_pipe(attnviz.load(checkpoint))
-    with pytest.warns(InaudibleWarning, match="The part drawn anew cannot be heard"):
+    with pytest.warns(InaudibleWarning, match="The regenerated part cannot be heard"):
         pipe("a dog barks", 0.1 * NOISE[:80_000], span=(1.0, 3.0))
     assert pipe.guidance_scale == 2.0
 

@@ -1,4 +1,4 @@
-"""Editing through attention: word swap, refinement, re-weighting and local blend, of generated and real clips."""
+"""Edit generated and real clips through attention: word swap, refinement, re-weighting and local blend."""
 
 from attnviz.editing.blend import LocalBlend
 from attnviz.editing.edits import refine, reweight, swap

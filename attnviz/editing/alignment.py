@@ -1,4 +1,4 @@
-"""Which words of two prompts belong together, and which key's attention goes to which key."""
+"""Align the words of two prompts, and map the attention of source keys to target keys."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ Phrase = str | Span | tuple[str, int]
 
 @dataclass(frozen=True)
 class Pair:
-    """A stretch of the source prompt and the stretch of the target prompt that takes its place.
+    """A part of the source prompt and the corresponding part of the target prompt.
 
     Attributes
     ----------
     source, target : (int, int) or None
-        Character spans of words, or of punctuation between them; None where the other prompt has nothing there.
+        Character spans of words, or of punctuation between them; None if the other prompt has no counterpart.
     same : bool
-        Whether the two read alike, but for case.
+        Whether the two are equal, ignoring case.
     """
 
     source: Span | None
@@ -42,25 +42,25 @@ def phrase_span(prompt: str, phrase: Phrase) -> Span:
     Raises
     ------
     PromptError
-        If it is not in the prompt, or stands there more than once and it is not said which is meant.
+        If it is not in the prompt, or occurs more than once and the occurrence is not given.
     """
-    table = TokenTable(prompt=prompt, rows=make_rows([]), cut=())  # it looks in the text alone
+    table = TokenTable(prompt=prompt, rows=make_rows([]), cut=())  # only the text is searched
     if isinstance(phrase, tuple) and len(phrase) == 2 and isinstance(phrase[0], str):
         return table.phrase_span(phrase[0], phrase[1])
     return table.phrase_span(phrase)
 
 
 def align_swap(source: str, target: str) -> list[Pair]:
-    """Pair the words of two prompts of which one has other words in place of some.
+    """Pair the words of two prompts in which some words are replaced.
 
-    Prompts of equally many words (and marks of punctuation) are paired one by one. Otherwise what stands between
-    words they share is paired as a whole.
+    Prompts with equal numbers of words (and punctuation marks) are paired one by one. Otherwise, the parts between
+    common words are paired as a whole.
 
     Raises
     ------
     PromptError
-        If the prompts have no word in common and differ in number, or one has words that the other has nothing
-        in place of.
+        If the prompts have no word in common and differ in number, or words of one have no counterpart in the
+        other.
 
     Examples
     --------
@@ -90,7 +90,7 @@ def align_refine(source: str, target: str) -> list[Pair]:
     Raises
     ------
     PromptError
-        Naming the words of the source that the target lacks, or has in another order.
+        If the target lacks words of the source, or has them in another order.
 
     Examples
     --------
@@ -107,32 +107,32 @@ def align_refine(source: str, target: str) -> list[Pair]:
 
 
 def key_map(source: TokenTable, target: TokenTable, pairs: Sequence[Pair]) -> torch.Tensor:
-    """Say how much of each source key's attention goes to which target key.
+    """Compute the weights with which the attention of source keys is transferred to target keys.
 
-    Each text encoder is aligned on its own. Tokens of paired words go one to one where they are equally many;
-    otherwise their attention is summed and shared out equally, so that none is lost. Start and end tokens go to
-    start and end tokens, padding to the padding at the same position.
+    Each text encoder is aligned separately. Tokens of paired words are mapped one to one if their numbers are
+    equal; otherwise, their attention is summed and divided equally, so that none is lost. Start and end tokens are
+    mapped to start and end tokens, and padding to the padding at the same position.
 
     Parameters
     ----------
     source, target : TokenTable
-        Of the same encoders.
+        Token tables of the same encoders.
     pairs : sequence of Pair
-        How their prompts belong together.
+        Alignment of the prompts.
 
     Returns
     -------
     torch.Tensor, shape (keys, keys), float32
-        Row: source key; column: target key. A row sums to 1, or to 0 where its word has no counterpart; the column
-        of a word that was added is 0.
+        Rows are source keys, columns target keys. A row sums to 1, or to 0 if its word has no counterpart. Columns
+        of added words are 0.
 
     Notes
     -----
     Source: the mappers of prompt-to-prompt (Hertz et al., arXiv 2208.01626).
 
-    Differences from the original: words are found by character span and not by counting tokens, for several
-    encoders; padding keeps its position, where the original counts on from the last word, so that a padding key
-    past the shorter prompt's end gives its attention to the first one behind the longer prompt's.
+    Differences from the original: words are located by character span instead of counting tokens, for several
+    encoders; padding keeps its position, whereas the original continues after the last word, so that a padding key
+    after the end of the shorter prompt transfers its attention to the first one after that of the longer prompt.
     """
     matrix = torch.zeros(len(source), len(target))
     for encoder in range(len(source.cut)):
@@ -150,7 +150,7 @@ def key_map(source: TokenTable, target: TokenTable, pairs: Sequence[Pair]) -> to
 
 
 def _units(prompt: str) -> list[Span]:
-    """Spans of words and of the punctuation between them, in order."""
+    """Return the spans of words and of the punctuation between them, in order."""
     units: list[Span] = []
     at = 0
     for word in split_words(prompt):
@@ -178,7 +178,7 @@ def _aligned(source: str, target: str, *, one_by_one: bool) -> list[Pair]:
 
 
 def _positions(table: TokenTable, encoder: int, span: Span | None, taken: set[int]) -> np.ndarray:
-    """Key positions of one encoder's tokens in a span; a token that reaches into two spans is the first's."""
+    """Return the key positions of an encoder's tokens in a span; a token in two spans belongs to the first."""
     if span is None:
         return np.empty(0, dtype=np.int64)
     rows = table.rows
@@ -198,7 +198,7 @@ def _share_out(matrix: torch.Tensor, source: np.ndarray, target: np.ndarray) -> 
 
 def _pad(matrix: torch.Tensor, padding: np.ndarray, target: TokenTable, encoder: int) -> None:
     there = target.positions("padding", encoder)
-    # A full prompt has no padding left: its last key takes it.
+    # A full prompt has no padding; the last key is used instead.
     rest = there[:1] if len(there) else target.rows.query("encoder == @encoder")["position"].to_numpy()[-1:]
     for position in padding:
         matrix[position, position if position in there else rest] = 1.0

@@ -1,4 +1,4 @@
-"""Edited words that cannot be heard in what an edit gave."""
+"""Warn about edited words that cannot be heard in the result of an edit."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from attnviz.sounds.listening import listen
 
 
 def warn_of_inaudible_words(edit: PromptEdit, audio: np.ndarray, known: KnownSounds | None) -> None:
-    """Warn of words of an edit that are not to be heard, as far as a listener knows their sounds.
+    """Warn about inaudible words of an edit, if the listener knows their sounds.
 
     Parameters
     ----------
     edit : PromptEdit
-        The edit. Words that it weighs at 0 or below are meant to go, and are left out.
+        The edit. Words with weights of 0 or below are supposed to disappear and are ignored.
     audio : numpy.ndarray, shape (samples,)
         The edited waveform at 16 kHz.
     known : mapping or None
-        The sounds that the model knows (``sounds.json``). None, as of the published checkpoints: no listener knows
-        the sounds of its prompts, and nothing is done.
+        Sounds that the model knows (``sounds.json``). If None, as for the published checkpoints, nothing is
+        checked, because no listener knows the sounds of their prompts.
 
     Warns
     -----
     InaudibleWarning
-        The bundled listener finds no event of the word's sound, or the level of what it hears as it is too low;
-        with the level, in dB of full scale.
+        If the bundled listener finds no event of the sound of the word, or its level is too low. The message
+        contains the level in dBFS.
     """
     if known is None:
         return

@@ -1,4 +1,4 @@
-"""Local blend: an edit confined to where, in time and frequency, some words are attended to."""
+"""Local blend: restrict an edit to the times and frequencies at which some words have attention."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from attnviz.editing.injection import SOURCE, TARGET
 from attnviz.errors import AttnVizError
 
 THRESHOLD = 0.3
-"""Share of a map's maximum where none is given or recommended; prompt-to-prompt's."""
+"""Default fraction of a map's maximum, as in prompt-to-prompt."""
 
 
 @dataclass(frozen=True)
 class LocalBlend:
-    """Confine an edit to where some words are attended to; elsewhere the source stays.
+    """Restrict an edit to the cells in which some words have attention.
 
-    After each step, latents where neither the source's nor the target's words are attended to are those of the
-    source.
+    After each step, latents in cells without attention to the words of source and target are replaced by those of
+    the source.
 
     Attributes
     ----------
     source, target : sequence of str, (int, int) or (str, int)
-        Words of the source and of the target prompt. Both left out: the words in which the two differ, and in a
-        re-weighting the words that are weighed.
+        Words of the source and of the target prompt. By default, the words in which the two differ, or the
+        weighted words of a re-weighting.
     threshold : float, optional
-        Share of a map's maximum above which a cell is edited, in [0, 1). None: what the checkpoint recommends, or
-        0.3.
+        Fraction of a map's maximum above which a cell is edited, in [0, 1). By default, the recommendation of the
+        checkpoint, or 0.3.
     start : float, optional
-        Fraction of the steps after which the blend begins, in [0, 1]: maps of the first steps are rough. None:
-        what the checkpoint recommends, or 0.2.
+        Fraction of the steps after which the blend begins, in [0, 1], since the maps of the first steps are
+        coarse. By default, the recommendation of the checkpoint, or 0.2.
 
     Raises
     ------
@@ -47,9 +47,9 @@ class LocalBlend:
     -----
     Source: Hertz et al. (arXiv 2208.01626), local blend of the authors' code.
 
-    Differences from the original: maps are read on each layer's own grid of frequency and time, of all layers, and
-    resized to the latents'; the original reads the layers of 256 positions and folds them into 16 x 16, whatever
-    their grid was.
+    Differences from the original: the maps of all layers are read on their own grids of frequency and time, and
+    resized to that of the latents; the original uses the layers with 256 positions and reshapes them to 16 x 16,
+    regardless of their grid.
     """
 
     source: Sequence[Phrase] = ()
@@ -68,7 +68,7 @@ class LocalBlend:
 
     @public
     def settled(self, threshold: float | None, start: float) -> LocalBlend:
-        """Return the blend with what was left open as it is recommended."""
+        """Return the blend with missing values taken from recommendations."""
         usual = THRESHOLD if threshold is None else threshold
         return replace(
             self,
@@ -83,18 +83,18 @@ def blend_mask(
     size: tuple[int, int],
     threshold: float,
 ) -> torch.Tensor:
-    """Say which latent cells are edited.
+    """Compute the mask of edited latent cells.
 
     Parameters
     ----------
     layers : mapping of str to CapturedLayer
-        Attention so far, of two prompts: source and target.
+        Attention so far, for source and target prompt.
     columns : pair of sequences of int
-        Entries of the token axis that are the source's words, and the target's.
+        Entries of the token axis for the words of the source and of the target.
     size : (int, int)
         Rows and columns of the latents.
     threshold : float
-        Share of a map's maximum above which a cell is edited.
+        Fraction of a map's maximum above which a cell is edited.
 
     Returns
     -------
@@ -104,8 +104,8 @@ def blend_mask(
     for prompt, chosen in zip((SOURCE, TARGET), columns, strict=True):
         if not chosen:
             continue
-        # A word that is weighed with a negative number has a negative map, none of which is above a share of its
-        # maximum: what is edited is where the source has the word.
+        # A word with a negative weight has a negative map without cells above a fraction of its maximum. The
+        # edited cells are then those of the source.
         heat = torch.as_tensor(sum(_resized(layer, prompt, chosen, size) for layer in layers.values()))
         mask |= heat > threshold * heat.max()
     return mask
@@ -114,7 +114,7 @@ def blend_mask(
 def _resized(
     layer: CapturedLayer, prompt_index: int, chosen: Sequence[int], size: tuple[int, int]
 ) -> torch.Tensor:
-    """One layer's map of some tokens, on the latents' grid."""
+    """Return the map of some tokens in one layer, on the grid of the latents."""
     array = np.take(layer.attention, prompt_index, axis=layer.dims.index("prompt"))
     dims = [name for name in layer.dims if name != "prompt"]
     array = np.take(array, chosen, axis=dims.index("token"))

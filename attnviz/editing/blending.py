@@ -1,4 +1,4 @@
-"""A local blend at work: what each step of a generation made, confined to where words are attended to."""
+"""Apply a local blend after each step of a generation."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from attnviz.tracing import Trace
 
 
 class Blending:
-    """The local blend of one edit, as a callback of the pipeline's loop.
+    """Local blend of an edit as a callback of the pipeline.
 
     Parameters
     ----------
     blend : LocalBlend
-        With its threshold and start.
+        Blend with threshold and start.
     edit : PromptEdit
-        The edit it is of.
+        The edit.
     tables : sequence of TokenTable
-        Of the source and of the target.
+        Token tables of source and target.
 
     Attributes
     ----------
     mask : numpy.ndarray or None
-        Shape (rows, columns), bool: latent cells that the last step was let edit; None before the blend began.
+        Shape (rows, columns), bool: latent cells edited in the last step, or None before the start of the blend.
 
     Raises
     ------
     PromptError
-        If a word that it names has no token, because the prompt was cut off.
+        If one of its words has no token, because the prompt was truncated.
     """
 
     def __init__(self, blend: LocalBlend, edit: PromptEdit, tables: Sequence[TokenTable]) -> None:
@@ -52,7 +52,7 @@ class Blending:
         self.mask: np.ndarray | None = None
 
     def on(self, traced: Trace) -> Callable[..., dict[str, Any]]:
-        """Make the callback, on the maps of a trace."""
+        """Return the callback, which uses the maps of a trace."""
 
         def after_step(pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
             latents = tensors["latents"]

@@ -1,4 +1,4 @@
-"""The three edits of prompt-to-prompt: replace words, add words, make words louder or softer."""
+"""The three edits of prompt-to-prompt: replace words, add words, and re-weight words."""
 
 from __future__ import annotations
 
@@ -101,12 +101,12 @@ def refine(
 ) -> EditedAudio:
     """Add words to a prompt: prompt-to-prompt's refinement.
 
-    As `swap`, but the words both prompts have keep the source's attention, and those that are added have theirs.
+    Like `swap`, but words of both prompts use the attention of the source, and added words use their own.
 
     Parameters
     ----------
     pipe, weights, cross_replace_steps, self_replace_steps, blend, clip, **generation
-        As for `swap`.
+        See `swap`.
     source, target : str
         A prompt, and the same prompt with words added anywhere.
 
@@ -117,14 +117,13 @@ def refine(
     Raises
     ------
     PromptError
-        If the target lacks a word of the source, and as `swap`.
+        If the target lacks a word of the source. See also `swap`.
     CaptureError, AttnVizError
-        As `swap`.
+        See `swap`.
 
     Notes
     -----
-    Source: Hertz et al. (arXiv 2208.01626). As in the original, attention no longer sums to 1 while it is
-    injected.
+    Source: Hertz et al. (arXiv 2208.01626). As in the original, attention does not sum to 1 while it is injected.
     """
     edit = PromptEdit("refine", source, target, weights or {}, cross_replace_steps, self_replace_steps, blend)
     return apply_edit(pipe, edit, clip=clip, **generation)
@@ -142,17 +141,17 @@ def reweight(
     clip: InvertedClip | None = None,
     **generation: Any,
 ) -> EditedAudio:
-    """Make words of a prompt louder or softer: prompt-to-prompt's attention re-weighting.
+    """Make words of a prompt louder or softer by prompt-to-prompt's attention re-weighting.
 
     Parameters
     ----------
     pipe, cross_replace_steps, self_replace_steps, blend, clip, **generation
-        As for `swap`.
+        See `swap`.
     prompt : str
         The prompt.
     weights : mapping of Phrase to float
-        Factor on the attention of each of some words, as long as attention is injected: 1 changes nothing, 0 takes
-        it away, below 0 turns it round; the authors of the original go from -2 to 4 and beyond.
+        Factor on the attention of each of these words while attention is injected: 1 changes nothing, 0 removes
+        it, and negative factors invert it. The authors use values from -2 to 4 and beyond.
 
     Returns
     -------
@@ -161,11 +160,11 @@ def reweight(
     Raises
     ------
     PromptError, CaptureError, AttnVizError
-        As `swap`; and if no word is weighed.
+        See `swap`. Also if no word has a weight.
 
     Notes
     -----
-    Source: Hertz et al. (arXiv 2208.01626). As in the original, attention is not normalised again.
+    Source: Hertz et al. (arXiv 2208.01626). As in the original, attention is not renormalised.
     """
     edit = PromptEdit.reweighting(
         prompt,

@@ -1,4 +1,4 @@
-"""An edit at work: the source and its edit, generated in one batch from the same noise."""
+"""Generate a source and its edit in one batch from the same noise."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ class EditedAudio:
     Attributes
     ----------
     output : AuffusionOutput
-        What the pipeline gave, the source first and its edit second.
+        Output of the pipeline, first the source and then the edit.
     maps : AttentionMaps
-        Of both: prompt 0 is the source, prompt 1 the target. Attention is recorded as it is in effect, with what
-        is injected and with its weights; so it may be negative.
+        Maps of both: prompt 0 is the source, prompt 1 the target. The recorded attention includes injection and
+        weights, so it may be negative.
     edit : PromptEdit
-        The edit, with the settings that were in effect.
+        The edit, with the effective settings.
     mask : numpy.ndarray or None
-        Shape (rows, columns), bool: latent cells that the local blend let be edited at the last step, the highest
+        Shape (rows, columns), bool: latent cells edited by the local blend in the last step, with the highest
         frequency in row 0; None without a blend.
     """
 
@@ -54,12 +54,12 @@ class EditedAudio:
 
     @property
     def source_audio(self) -> np.ndarray:
-        """The source's waveform, shape (samples,)."""
+        """Waveform of the source, shape (samples,)."""
         return _audios(self.output)[SOURCE]
 
     @property
     def audio(self) -> np.ndarray:
-        """The edited waveform, shape (samples,)."""
+        """Edited waveform, shape (samples,)."""
         return _audios(self.output)[TARGET]
 
 
@@ -74,25 +74,25 @@ def apply_edit(
     latents: torch.Tensor | None = None,
     **generation: Any,
 ) -> EditedAudio:
-    """Generate a prompt and its edit; `swap`, `refine` and `reweight` say what and how.
+    """Generate a prompt and its edit; used by `swap`, `refine` and `reweight`.
 
     Parameters
     ----------
     pipe, clip, **generation
-        As for `swap`.
+        See `swap`.
     edit : PromptEdit
         The edit.
     keep : collection of {"step", "head"}
-        Axes of the maps that are kept.
+        Axes of the maps to keep.
     generator : torch.Generator, optional
-        Draws the noise of both; torch's own where left out.
+        Random generator for the noise of both. By default, that of torch.
     latents : torch.Tensor, shape (1, channels, rows, columns), optional
-        Noise to begin with, of both.
+        Initial noise of both.
 
     Raises
     ------
     PromptError, CaptureError, AttnVizError
-        As `swap`.
+        See `swap`.
     """
     _check_pipeline(pipe)
     edit = edit.settled(pipe.recommended)
@@ -125,7 +125,7 @@ def apply_edit(
 
 
 class _Noise:
-    """The same noise for both rows, at the start and wherever a scheduler draws more."""
+    """Provide the same noise for both rows, initially and whenever the scheduler draws more."""
 
     def __init__(self, generator: torch.Generator | None) -> None:
         if generator is not None and not isinstance(generator, torch.Generator):
@@ -136,7 +136,7 @@ class _Noise:
         self.generators = [generator.clone_state(), generator.clone_state()]
 
     def advance(self) -> None:
-        """Leave the generator that was given as a generation leaves it."""
+        """Advance the given generator as in a generation."""
         if self._given is not None:
             self._given.set_state(self.generators[SOURCE].get_state())
 

@@ -1,4 +1,4 @@
-"""Prompt-to-prompt as an edit of attention: what of the source's attention is injected at which step."""
+"""Prompt-to-prompt as an edit of attention, which injects the attention of the source."""
 
 from __future__ import annotations
 
@@ -16,35 +16,34 @@ SOURCE, TARGET = 0, 1
 """Rows of the conditional half of the batch."""
 
 MOST_SELF_POSITIONS = 32**2
-"""Positions of the largest self-attention that is injected, as in the original."""
+"""Maximum number of positions of injected self-attention, as in the original."""
 
 
 @dataclass(frozen=True, eq=False)
 class Injection:
-    """Attention of a source prompt, injected into the generation of a target prompt beside it.
+    """Injection of the attention of a source prompt into the generation of a target prompt.
 
     Attributes
     ----------
     keys : torch.Tensor, shape (keys, keys)
-        How much of each source key's attention goes to which target key. A target key that nothing goes to keeps
-        its own attention.
+        Transfer weights from source keys to target keys. Target keys with zero weights keep their own attention.
     weights : torch.Tensor, shape (keys,)
-        Factor on each target key's attention.
+        Factor on the attention of each target key.
     cross_fractions : torch.Tensor, shape (keys,), float64
-        Up to which fraction of the denoiser calls each target key's attention is injected and weighed.
+        Fraction of the denoiser calls, from the first, in which attention of each target key is injected and
+        weighted.
     self_fraction : float
-        Up to which fraction of the denoiser calls self-attention is injected.
+        Fraction of the denoiser calls, from the first, in which self-attention is injected.
     record : mapping
-        What the provenance of the maps says of it.
+        Entry for the provenance of the maps.
 
     Notes
     -----
     Source: Hertz et al., Prompt-to-Prompt Image Editing with Cross Attention Control (arXiv 2208.01626):
-    replacement, refinement and re-weighting are this one class. The source's row is never edited, nor is any
-    unconditional row.
+    one class for replacement, refinement and re-weighting. The row of the source and unconditional rows are never
+    edited.
 
-    A fraction of the calls is rounded down to whole calls, as in the original; PNDM makes one call more than
-    steps.
+    Fractions are rounded down to whole calls, as in the original; PNDM makes one call more than steps.
     """
 
     keys: torch.Tensor
@@ -71,14 +70,14 @@ class Injection:
         return (EditedRow(TARGET, SOURCE),)
 
     def _injected(self, injected: torch.Tensor, source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Probabilities (..., keys) the target is to have."""
+        """Return the edited probabilities of the target, (..., keys)."""
         keys, weights = self.keys.to(source), self.weights.to(source)
         replaced = torch.where(keys.any(dim=0), source @ keys, target)
         return torch.where(injected.to(source.device), replaced * weights, target)
 
 
 def whole_calls(fraction: float, calls: int) -> int:
-    """Round a fraction of so many calls down.
+    """Round a fraction of a number of calls down.
 
     Examples
     --------

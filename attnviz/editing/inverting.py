@@ -1,4 +1,4 @@
-"""A real clip, inverted to the noise it would be generated from, so that it can be edited like a generated one."""
+"""Invert a real clip to the noise that generates it, so that it can be edited like a generated one."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ Method = Literal["ddim", "negative-prompt"]
 
 @dataclass(frozen=True, eq=False)
 class InvertedClip:
-    """A real clip as noise.
+    """Noise that generates a real clip.
 
     Attributes
     ----------
     latents : torch.Tensor, shape (1, channels, rows, columns)
-        What DDIM sampling with `prompt` begins with to come to the clip.
+        Initial latents with which DDIM sampling with `prompt` yields the clip.
     prompt : str
-        What is heard in the clip.
+        Description of the clip.
     num_inference_steps : int
-        Steps it was inverted in, and is generated in again.
+        Number of steps of the inversion and of the generation.
     seconds : float
-        Length of the clip.
+        Duration of the clip.
     method : {"ddim", "negative-prompt"}
-        How it is generated again.
+        Method of the generation.
     """
 
     latents: torch.Tensor
@@ -47,16 +47,16 @@ class InvertedClip:
 
     @public
     def pipeline(self, pipe: AuffusionPipeline) -> AuffusionPipeline:
-        """Make a pipeline of the same parts that samples with DDIM as the clip was inverted."""
+        """Create a pipeline with the same parts and the DDIM sampling of the inversion."""
         again = AuffusionPipeline.from_pipe(pipe)
-        # Not among the parts: Stable Diffusion pipelines shift the timesteps of a scheduler they are made with.
+        # Set afterwards, because Stable Diffusion pipelines shift the timesteps of the scheduler on creation.
         again.scheduler = TrainingSchedule.of(pipe.scheduler).sampler()
         again.set_progress_bar_config(**getattr(pipe, "_progress_bar_config", {}))
         return again
 
     @public
     def arguments(self, source: str, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Complete what the pipeline is called with.
+        """Complete the arguments of the pipeline.
 
         Raises
         ------
@@ -81,7 +81,7 @@ class InvertedClip:
 
 
 def read_editable(audio: AudioSource) -> Clip:
-    """Read a clip that one window of the model holds; see `attnviz.explaining.clip.read_clip`.
+    """Read a clip that fits into one window of the model; see `attnviz.explaining.clip.read_clip`.
 
     Raises
     ------
@@ -113,18 +113,18 @@ def invert(
     Parameters
     ----------
     pipe : AuffusionPipeline
-        It stays as it is.
+        The pipeline, which is not changed.
     audio : path, array or tensor
-        A clip of at most 10.24 s: a file, or samples at 16 kHz. Normalised to a peak of 0.95.
+        A clip of at most 10.24 s: a file, or samples at 16 kHz. It is normalised to a peak of 0.95.
     prompt : str
-        What is heard in it.
+        Description of the clip.
     num_inference_steps : int, optional
-        Equal steps over the whole schedule, in which it is inverted and generated again. More are more faithful.
-        None: what the checkpoint recommends, or 50.
+        Number of equal steps over the whole schedule, for inversion and generation. More steps are more accurate.
+        By default, the recommendation of the checkpoint, or 50.
     method : {"ddim", "negative-prompt"}
-        How it is generated again. ``"ddim"``: with guidance and a negative prompt as they are given; above a
-        guidance of 1 the clip is not reconstructed. ``"negative-prompt"``: with `prompt` in place of the
-        unconditional embedding, so that guidance cancels for the source, and any guidance reconstructs the clip.
+        Method of the generation. ``"ddim"`` uses guidance and negative prompt as given; with guidance above 1, the
+        clip is not reconstructed. ``"negative-prompt"`` uses `prompt` as negative prompt, so that guidance has no
+        effect on the source and the clip is reconstructed with any guidance.
 
     Returns
     -------
@@ -135,11 +135,11 @@ def invert(
     AudioError
         If the clip cannot be read, is too short for a spectrogram, or longer than 10.24 s.
     PromptError, AttnVizError
-        If the prompt, method or number of steps cannot be used; all before any model runs.
+        If the prompt, method or number of steps is invalid. Everything is checked before any model runs.
 
     Notes
     -----
-    The inversion is that of `attnviz.explain`: conditional, without guidance, on the model's own schedule.
+    The inversion is that of `attnviz.explain`: conditional, without guidance, on the schedule of the model.
 
     Source: Song et al., Denoising Diffusion Implicit Models (arXiv 2010.02502); Miyake et al., Negative-prompt
     Inversion (arXiv 2305.16807).

@@ -1,4 +1,4 @@
-"""Masks of a clip's spectrogram: a span of time, a band of frequencies, a box of both."""
+"""Masks of a spectrogram: a time span, a frequency band, or both."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def time_frequency_mask(
         )
     if mask[:, time < seconds].all():
         raise AudioError(
-            "The whole clip would be drawn anew, so there is nothing to keep. Choose a part, or turn all of it "
+            "The whole clip would be regenerated, so there is nothing to keep. Choose a part, or edit all of it "
             "towards a prompt: attnviz edit style."
         )
     return mask

@@ -1,4 +1,4 @@
-"""What the command line asks to be edited: checked without a model, then made with one."""
+"""Edit requests of the command line, which are checked without a model and then run."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ from attnviz.plots.editing import EditedWord
 
 @dataclass(frozen=True)
 class Edited:
-    """An edit that was made, and what was edited.
+    """The result of an edit and its source.
 
     Attributes
     ----------
     before, after : (numpy.ndarray, numpy.ndarray)
         Waveform (samples,) and natural-log mel spectrogram (bands, frames).
     maps : AttentionMaps
-        Of the edit.
+        Maps of the edit.
     source_maps : AttentionMaps or None
-        Of what was edited, where it was generated beside it.
+        Maps of the source, if it was generated.
     words : list of EditedWord
-        Words that were edited.
+        Edited words.
     """
 
     before: tuple[np.ndarray, np.ndarray]
@@ -60,11 +60,11 @@ class Edited:
 
 
 class EditRequest(Protocol):
-    """An edit that the command line asks for."""
+    """An edit requested on the command line."""
 
     @property
     def record(self) -> dict[str, Any]:
-        """What ``run.json`` says of it; ``prompt`` is that of the maps."""
+        """Entries for ``run.json``; ``prompt`` is that of the maps."""
         ...
 
     def check(self) -> None:

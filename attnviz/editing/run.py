@@ -1,4 +1,4 @@
-"""The command line's work on edits: make one, and write a run folder with what was edited beside it."""
+"""Make an edit for the command line, and write a run folder with the edit and its source."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ def edit_to_run(
 ) -> Written:
     """Make an edit and write a run folder.
 
-    What can be refused without a model is refused before one is loaded.
+    Requests are checked as far as possible before a model is loaded.
 
     Parameters
     ----------
     request, model
-        What is edited, and by which checkpoint.
+        The edit and the checkpoint.
     place : RunPlace
-        Run folder to write: that of a generation, for the edit, and ``source.wav`` (what was edited),
-        ``source.zarr`` (its maps, where it was generated beside the edit) and ``edit.png`` (the two, compared).
+        Run folder to write. It has the files of a generation, for the edit, and ``source.wav`` (the source),
+        ``source.zarr`` (its maps, if it was generated) and ``edit.png`` (comparison).
     warned : sequence of str
-        Warnings given so far, read when the run is written.
+        Warnings so far, which are read when the run is written.
 
     Raises
     ------
     AttnVizError
-        On a bad request, checkpoint or output folder; nothing is written then.
+        If the request, checkpoint or output folder is invalid. Nothing is written then.
     """
     request.check()
     model.settle()

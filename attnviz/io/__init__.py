@@ -1,5 +1,5 @@
-"""Files: paths checked in one place, JSON and TOML read in one place, and everything written whole or not at all.
+"""Check paths, read JSON and TOML, and write files and folders atomically.
 
-Enters: paths and bytes. Leaves: checked paths, plain Python values, files and folders that are whole. Imports
-`attnviz.errors` alone.
+Input: paths and bytes. Output: checked paths, Python values, complete files and folders. Imports only
+`attnviz.errors`.
 """

@@ -1,4 +1,4 @@
-"""One reader of JSON and one of TOML: whatever is wrong with a file, an error of attnviz names it."""
+"""Read and write JSON, and read TOML. All errors are AttnVizErrors that name the file."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Any
 from attnviz.errors import AttnVizError
 from attnviz.io.paths import FilePath, checked_path, shown_path
 
-MOST_BYTES = 512 * 2**20  # AudioGrounding, the largest file that is known, has 12 MB
-DEEPEST = 100  # lists and objects in each other; what attnviz, diffusers and JAMS write has below 10
+MOST_BYTES = 512 * 2**20  # AudioGrounding, the largest known file, has 12 MB
+DEEPEST = 100  # nested lists and objects; files of attnviz, diffusers and JAMS have fewer than 10 levels
 
 
 def read_json(
@@ -29,9 +29,9 @@ def read_json(
     error : type
         The `AttnVizError` to raise.
     hint : str
-        A sentence that ends the message, for example on who writes such a file.
+        Last sentence of the message, for example on how such files are created.
     constants : bool
-        Whether ``NaN`` and ``Infinity``, which are not JSON, are read as floating-point numbers.
+        Whether to accept ``NaN`` and ``Infinity``, which are not valid JSON.
 
     Returns
     -------
@@ -41,8 +41,8 @@ def read_json(
     Raises
     ------
     AttnVizError
-        The file is missing or cannot be read, is above 512 MiB, is not UTF-8, is not JSON, holds NaN, a number
-        beyond floating point or a name twice in one object, or nests lists and objects deeper than 100. The
+        If the file is missing, cannot be read, is larger than 512 MiB, is not UTF-8 or not JSON, contains NaN, a
+        number beyond floating point or a repeated name in an object, or is nested deeper than 100 levels. The
         message names the file.
     """
     return parse_json(_content(path, error, hint), path, error=error, hint=hint, constants=constants)
@@ -62,14 +62,14 @@ def parse_json(
     ----------
     text : str or bytes
     where : str or path-like
-        What the text is of, for the message.
+        Origin of the text, for messages.
     error, hint, constants
-        As for `read_json`.
+        See `read_json`.
 
     Raises
     ------
     AttnVizError
-        As `read_json`.
+        See `read_json`.
 
     Examples
     --------
@@ -105,12 +105,12 @@ def read_toml(path: FilePath, *, error: type[AttnVizError] = AttnVizError, hint:
     Parameters
     ----------
     path, error, hint
-        As for `read_json`.
+        See `read_json`.
 
     Raises
     ------
     AttnVizError
-        As `read_json`, for TOML.
+        See `read_json`; for TOML.
     """
     content = _content(path, error, hint)
     try:
@@ -135,12 +135,12 @@ def as_json(
     indent: int | None = 2,
     default: Callable[[Any], Any] | None = None,
 ) -> bytes:
-    """Return content as a JSON file: UTF-8 that every reader takes, without NaN, ended by a line break.
+    """Encode content as a JSON file: standard JSON in UTF-8, without NaN, with a final line break.
 
     Raises
     ------
     AttnVizError
-        JSON cannot hold the content. The message says what was to be written.
+        If JSON cannot represent the content. The message names the file.
     """
     try:
         text = json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False, default=default) + "\n"
@@ -149,7 +149,7 @@ def as_json(
             f"{what} holds text, finite numbers, lists and dictionaries, and what was given is not that: "
             f"{problem}."
         ) from problem
-    # A path that is not UTF-8 is escaped, as JSON has it, not refused after all the work.
+    # Escape paths that are not UTF-8, instead of failing after all work is done.
     return text.encode("utf-8", errors="backslashreplace")
 
 
@@ -195,7 +195,7 @@ def _constant(text: str) -> float:
 
 
 def _depth_above(content: Any, most: int) -> bool:
-    """Whether containers are nested deeper than `most`; checked level by level, without recursion."""
+    """Return whether containers are nested deeper than `most`, without recursion."""
     level = [content]
     for _ in range(most):
         level = [

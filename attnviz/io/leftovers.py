@@ -1,9 +1,8 @@
-"""What a killed process leaves half-written: its name tells its owner, and it is removed once the owner is dead.
+"""Temporary files of killed processes, which are identified by name and removed once their owner is dead.
 
-A temporary file or folder stands beside what it becomes and is called ``.NAME.PLACE-PID-START-RANDOM.ROLE``: the
-machine on which the process ran, its number, and when it started, in seconds. Roles are ``partial`` (being
-written), ``replaced`` (what stood there before, put back if the process died in between), ``probe`` and
-``removed``.
+A temporary file or folder is beside its target and named ``.NAME.PLACE-PID-START-RANDOM.ROLE``: machine, number
+and start time (in seconds) of the process. Roles are ``partial`` (being written), ``replaced`` (the previous
+content, which is restored if the process dies before the replacement), ``probe`` and ``removed``.
 """
 
 from __future__ import annotations
@@ -29,8 +28,8 @@ _NAME = re.compile(
     r"\.(?P<role>partial|replaced|probe|removed)",
     re.DOTALL,
 )
-_LONGEST = 160  # bytes of a name kept in a temporary name; longer names are cut and made unique by a digest
-_CLOCK = 2.0  # seconds by which two readings of a process's start may differ
+_LONGEST = 160  # maximum bytes of the name in a temporary name; longer names are truncated with a digest
+_CLOCK = 2.0  # tolerance of start times of processes in seconds
 
 
 @dataclass(frozen=True)
@@ -41,10 +40,10 @@ class Leftover:
     ----------
     path : pathlib.Path
     of : str
-        Name of what it was to become, cut where it is long.
+        Name of its target, truncated if long.
     role : {"partial", "replaced", "probe", "removed"}
     dead : bool
-        Whether its owner ran on this machine and has ended. Of other machines nothing can be known.
+        Whether its owner ran on this machine and has ended. Processes on other machines are never considered dead.
     """
 
     path: Path
@@ -55,14 +54,14 @@ class Leftover:
 
 def temporary_path(target: Path, role: Role) -> Path:
     """Return a new path beside `target`, named after this process."""
-    # Not tempfile: what it makes is readable by its owner alone, and this becomes the result.
+    # Not tempfile, whose files are readable only by their owner, because this becomes the result.
     start = round(_process_start(os.getpid()) or 0)
     owner = f"{_place()}-{os.getpid()}-{start}-{uuid.uuid4().hex[:6]}"
     return target.with_name(f".{_short(target.name)}.{owner}.{role}")
 
 
 def as_leftover(path: Path) -> Leftover | None:
-    """Return what a path's name tells, or None where it is not the name of a temporary file or folder."""
+    """Parse the name of a temporary file or folder; return None for other names."""
     match = _NAME.fullmatch(path.name)
     if match is None:
         return None
@@ -71,12 +70,12 @@ def as_leftover(path: Path) -> Leftover | None:
 
 
 def clear_beside(target: Path) -> None:
-    """Remove what dead processes left of `target`, and put back what they had moved aside."""
+    """Remove temporary files of dead processes for `target`, and restore content that they moved aside."""
     short = _short(target.name)
     try:
         with os.scandir(target.parent) as entries:
             names = [entry.name for entry in entries if entry.name.startswith(f".{short}.")]
-    except OSError:  # a folder that cannot be listed can be written to all the same
+    except OSError:  # a folder that cannot be listed may still be writable
         return
     for name in names:
         found = as_leftover(target.parent / name)
@@ -85,20 +84,20 @@ def clear_beside(target: Path) -> None:
 
 
 def clear(leftover: Leftover, target: Path | None = None) -> Path | None:
-    """Remove a leftover, or put it back; return where it was put back to.
+    """Remove a leftover, or restore it and return the path.
 
     Parameters
     ----------
     leftover : Leftover
-        Its owner is dead.
+        Leftover of a dead owner.
     target : pathlib.Path, optional
-        What it was to become; left out: as its own name tells, where that was not cut.
+        Its target. By default, it is derived from the name, unless that was truncated.
     """
     place = leftover.path.with_name(leftover.of) if target is None else target
     if leftover.role == "replaced" and not os.path.lexists(place) and _short(place.name) == leftover.of:
         try:
             leftover.path.rename(place)
-        except OSError:  # another process was faster, or the folder cannot be written to
+        except OSError:  # another process was faster, or the folder is not writable
             return None
         return place
     remove(leftover.path)
@@ -106,7 +105,7 @@ def clear(leftover: Leftover, target: Path | None = None) -> Path | None:
 
 
 def find_leftovers(folder: Path) -> Iterator[Leftover]:
-    """Yield the leftovers in a folder and in those below it, links not followed."""
+    """Yield the leftovers in a folder and its subfolders, without following links."""
     for root, folders, files in os.walk(folder):
         found = [as_leftover(Path(root) / name) for name in sorted([*folders, *files])]
         yield from (one for one in found if one is not None)
@@ -114,7 +113,7 @@ def find_leftovers(folder: Path) -> Iterator[Leftover]:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or folder of our own as far as the file system lets it; the next run tries again."""
+    """Remove a file or folder of attnviz as far as possible; the next run tries again."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
         return
@@ -133,7 +132,7 @@ def _short(name: str) -> str:
 
 @cache
 def _place() -> str:
-    """Return what tells apart the machines, and the containers, in which a number means a process."""
+    """Return an identifier of the machine or container, within which process numbers are unique."""
     try:
         numbers = str(Path("/proc/self/ns/pid").readlink())
     except OSError:
@@ -144,13 +143,13 @@ def _place() -> str:
 def _runs(pid: int, start: int) -> bool:
     try:
         begun = _process_start(pid)
-    except psutil.AccessDenied:  # another user's, and alive
+    except psutil.AccessDenied:  # process of another user, which is alive
         return True
     return begun is not None and abs(begun - start) <= _CLOCK
 
 
 def _process_start(pid: int) -> float | None:
-    """Return when a process began, in seconds; None where it has ended, collected by its parent or not."""
+    """Return the start time of a process in seconds, or None if it has ended (including zombies)."""
     try:
         process = psutil.Process(pid)
         return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()

@@ -1,8 +1,9 @@
-"""Which folders are ours to replace: those that say so in a file of ours, and hold only what we wrote.
+"""Determine which folders attnviz may replace: those marked as written by attnviz, without files of others.
 
-A folder that attnviz writes holds ``attnviz.json``: its kind, and every file in it. Run folders say it in
-``run.json``, whose files have fixed names, and maps in the attributes of their zarr store, which list every array.
-Any other file is somebody else's, and a folder that holds one is neither replaced nor removed.
+Folders written by attnviz contain ``attnviz.json`` with their kind and all of their files. Run folders are marked
+by ``run.json`` and have files with fixed names; maps are marked by the attributes of their zarr store, which list
+every array. All other files belong to others, and folders that contain such files are neither replaced nor
+removed.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ from attnviz.io.leftovers import as_leftover
 MANIFEST = "attnviz.json"
 _VERSION = 1
 _ZARR = "zarr.json"
-_FURNITURE = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})  # which desktops put everywhere
+_FURNITURE = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})  # created by desktops in any folder
 
 Ours = Callable[[str], bool]
-"""Says of a file, by its path in the folder with ``/``, whether attnviz wrote it."""
+"""Return whether attnviz wrote a file, given its path in the folder with ``/``."""
 
 
 def _never(folder: Path) -> bool:
@@ -38,13 +39,13 @@ class Kind:
     Attributes
     ----------
     name : str
-        What its ``attnviz.json`` calls it.
+        Name in ``attnviz.json``.
     signed : callable
-        Says whether a folder without ``attnviz.json`` is of this kind by another file of ours.
+        Returns whether a folder without ``attnviz.json`` is of this kind, according to another file.
     names : str
-        Regular expression of the paths that files in such a folder have.
+        Regular expression of the paths of its files.
     manifest : bool
-        Whether ``attnviz.json`` is written; False for folders that the other file is always in.
+        Whether ``attnviz.json`` is written; False for folders that always contain the other file.
     """
 
     name: str
@@ -54,7 +55,7 @@ class Kind:
 
 
 def sign(folder: Path, kind: Kind) -> None:
-    """Write the ``attnviz.json`` of a folder that is finished."""
+    """Write the ``attnviz.json`` of a complete folder."""
     if kind.manifest:
         listed = [path.relative_to(folder).as_posix() for path in _files(folder)]
         content = {"attnviz": _VERSION, "kind": kind.name, "files": [name for name in listed if name != MANIFEST]}
@@ -62,7 +63,7 @@ def sign(folder: Path, kind: Kind) -> None:
 
 
 def why_not_ours(folder: Path, kind: Kind) -> str | None:
-    """Return why a folder may not be replaced by one of a kind, or None if it is empty or entirely ours."""
+    """Return why a folder may not be replaced by one of a kind, or None if it may."""
     if not folder.is_dir():
         return "is a file and not a folder"
     if not any(folder.iterdir()):
@@ -85,7 +86,7 @@ def why_not_ours(folder: Path, kind: Kind) -> str | None:
 
 
 def is_store(folder: Path) -> bool:
-    """Whether a folder is empty, or a zarr store of attnviz without other files."""
+    """Return whether a folder is empty, or a zarr store of attnviz without other files."""
     if not folder.is_dir():
         return False
     if not any(folder.iterdir()):
@@ -95,7 +96,7 @@ def is_store(folder: Path) -> bool:
 
 
 def _strangers(folder: Path, ours: Ours, inside: str = "") -> Iterator[str]:
-    """Yield the files that attnviz did not write, by their path in the folder that is asked about."""
+    """Yield the relative paths of files that attnviz did not write."""
     for entry in sorted(os.scandir(folder), key=lambda one: one.name):
         name, path = f"{inside}{entry.name}", Path(entry.path)
         if entry.name in (*_FURNITURE, MANIFEST):
@@ -112,7 +113,7 @@ def _strangers(folder: Path, ours: Ours, inside: str = "") -> Iterator[str]:
 
 
 def _signature(folder: Path) -> Ours | None:
-    """Return what is ours in a folder that says so itself; None where it does not."""
+    """Return which files of a marked folder belong to attnviz, or None if the folder is not marked."""
     written = _manifest(folder)
     return _store(folder) if written is None else frozenset(written["files"]).__contains__
 
@@ -153,7 +154,7 @@ def _object(path: Path) -> dict[str, Any]:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Yield the files of a folder, but for those of folders in it that say themselves what they hold."""
+    """Yield the files of a folder, except those in subfolders that are marked themselves."""
     for root, folders, files in os.walk(folder):
         place = Path(root)
         folders[:] = sorted(name for name in folders if _signature(place / name) is None)

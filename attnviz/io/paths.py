@@ -1,4 +1,4 @@
-"""Paths that users give, checked in one place before a file system sees them."""
+"""Check paths given by users before they are used."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from attnviz.errors import AttnVizError
 
 FilePath = str | os.PathLike[str]
 
-_LONGEST_NAME, _LONGEST_PATH = 255, 4096  # bytes, of Linux; others allow no more
+_LONGEST_NAME, _LONGEST_PATH = 255, 4096  # bytes on Linux; other systems allow no more
 
 
 def checked_path(path: FilePath, what: str = "the path", error: type[AttnVizError] = AttnVizError) -> Path:
-    """Return a path with ``~`` replaced by the home folder, or refuse what no file can be called.
+    """Return a path with ``~`` replaced by the home folder, or raise if it is invalid.
 
     Parameters
     ----------
     path : str or path-like
-        What the user gave. The file need not exist.
+        Path given by the user. The file need not exist.
     what : str
-        What the path is of, for the message.
+        Description of the path for messages.
     error : type
         The `AttnVizError` to raise.
 
@@ -31,8 +31,8 @@ def checked_path(path: FilePath, what: str = "the path", error: type[AttnVizErro
     Raises
     ------
     AttnVizError
-        `path` is no text, is empty, holds a null character, names the home of an unknown user, or is longer
-        than a file system allows.
+        If `path` is not a path or string, is empty, contains a null character, names the home of an unknown user,
+        or is longer than file systems allow.
 
     Examples
     --------
@@ -64,6 +64,6 @@ def checked_path(path: FilePath, what: str = "the path", error: type[AttnVizErro
 
 
 def shown_path(path: FilePath) -> str:
-    """Return a path as a message can show it: quoted, and cut where it is long."""
+    """Return a path for messages, quoted and truncated if it is long."""
     text = repr(os.fspath(path))
     return text if len(text) <= 120 else f"{text[:80]}...{text[-20:]}"

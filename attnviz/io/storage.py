@@ -1,7 +1,7 @@
-"""Writing files and folders whole or not at all.
+"""Write files and folders atomically.
 
-What is written is written aside, to a temporary file or folder (`attnviz.io.leftovers`), and renamed when it is
-whole. Every error of the file system, and of safetensors, becomes an `OutputError`.
+Everything is written to a temporary file or folder (`attnviz.io.leftovers`), which is renamed when it is complete.
+All errors of the file system, and of safetensors, are converted to `OutputError`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _WhyNot = Callable[[Path], str | None]
 
 
 def is_plain_file(path: Path) -> bool:
-    """Whether a path is a file, which a file may replace."""
+    """Return whether a path is a file, which may be replaced by a file."""
     return path.is_file()
 
 
@@ -31,27 +31,27 @@ def is_plain_file(path: Path) -> bool:
 def whole_or_nothing(
     path: FilePath, *, overwrite: bool, replaceable: Callable[[Path], bool] = is_plain_file
 ) -> Iterator[Path]:
-    """Give a temporary path beside `path`; what was written there takes its place when the block ends well.
+    """Provide a temporary path that replaces `path` when the block ends without an error.
 
     Parameters
     ----------
     path : str or path-like
-        The file or folder to be written; its parent exists.
+        File or folder to write, whose parent exists.
     overwrite : bool
-        Replace what is there, once the new one is whole.
+        Replace existing content once the new one is complete.
     replaceable : callable
-        Says whether what stands at `path` is of the kind that may be replaced.
+        Returns whether the existing content of `path` may be replaced.
 
     Yields
     ------
     pathlib.Path
-        Where to write. It does not exist yet.
+        Path to write to, which does not exist yet.
 
     Raises
     ------
     OutputError
-        If `path` exists and may not be replaced, its parent is missing, or writing fails (no space, no
-        permission, a read-only file system). Nothing is left behind, and what stood at `path` still does.
+        If `path` exists and may not be replaced, its parent is missing, or writing fails (no space, no permission,
+        a read-only file system). No temporary files are left, and existing content is kept.
     """
     with _put_in_place(path, overwrite, _by_content(replaceable)) as partial:
         yield partial
@@ -59,16 +59,16 @@ def whole_or_nothing(
 
 @contextmanager
 def whole_folder(path: FilePath, *, overwrite: bool, kind: Kind) -> Iterator[Path]:
-    """Give an empty temporary folder to fill, and put it in place when the block ends well.
+    """Provide an empty temporary folder that replaces `path` when the block ends without an error.
 
-    Like `whole_or_nothing`, but missing parents are made, the folder is there to be filled, and in the end
-    ``attnviz.json`` is written into it, which says what it is and lists its files. Only a folder that is empty,
-    or of the same kind and without a file of anybody else, is replaced (`attnviz.io.ownership`).
+    Like `whole_or_nothing`, but missing parents and the folder itself are created, and ``attnviz.json`` with the
+    kind and the list of files is written at the end. An existing folder is only replaced if it is empty, or of the
+    same kind and without files of others (see `attnviz.io.ownership`).
 
     Raises
     ------
     OutputError
-        As `whole_or_nothing`.
+        See `whole_or_nothing`.
     """
     make_parents(path)
     with _put_in_place(path, overwrite, lambda target: why_not_ours(target, kind)) as partial:
@@ -79,15 +79,15 @@ def whole_folder(path: FilePath, *, overwrite: bool, kind: Kind) -> Iterator[Pat
 
 @contextmanager
 def files_into(folder: FilePath) -> Iterator[Path]:
-    """Give an empty temporary folder; when the block ends well, its files take their places in `folder`.
+    """Provide an empty temporary folder, whose files are moved to `folder` when the block ends without an error.
 
-    A folder that is not there yet appears whole. In one that is there, files of the same names are replaced, and
-    all others stay.
+    A new folder appears with all of its files. In an existing folder, files of the same names are replaced, and
+    others are kept.
 
     Raises
     ------
     OutputError
-        Writing fails. Nothing half-written is left.
+        If writing fails. No partial files are left.
     """
     make_parents(folder)
     target = _target(folder)
@@ -111,13 +111,13 @@ def files_into(folder: FilePath) -> Iterator[Path]:
 
 
 def check_free(path: FilePath, *, overwrite: bool, kind: Kind | None = None) -> None:
-    """Raise if an output folder is not available, before the long work begins.
+    """Raise if an output folder is not available, before a long computation.
 
     Raises
     ------
     OutputError
-        As `whole_folder` would, as far as it can be known beforehand; without a kind, whether what stands there
-        may be replaced is not looked at.
+        Under the conditions of `whole_folder`, as far as they can be checked in advance. Without a kind, existing
+        content is not checked.
     """
     target = _target(path)
     with _translated(path):
@@ -127,7 +127,7 @@ def check_free(path: FilePath, *, overwrite: bool, kind: Kind | None = None) -> 
             _check_target(
                 path, target, overwrite, lambda found: None if kind is None else why_not_ours(found, kind)
             )
-        # Tried, not asked: permissions say nothing of a read-only or full disk.
+        # Try to write, because permissions do not show whether a disk is read-only or full.
         probe = temporary_path(parent / target.name, "probe")
         try:
             probe.mkdir()
@@ -136,12 +136,12 @@ def check_free(path: FilePath, *, overwrite: bool, kind: Kind | None = None) -> 
 
 
 def write_whole(path: FilePath, data: bytes) -> None:
-    """Write `data` to the file `path`, replacing a file that is there; whole or not at all.
+    """Write `data` to the file `path` atomically, replacing an existing file.
 
     Raises
     ------
     OutputError
-        The file cannot be written: no such folder, no permission, no space.
+        If the file cannot be written: no such folder, no permission, no space.
     """
     with whole_or_nothing(path, overwrite=True) as partial:
         partial.write_bytes(data)
@@ -178,7 +178,7 @@ def _by_content(replaceable: Callable[[Path], bool]) -> _WhyNot:
 
 
 def make_parents(path: FilePath) -> None:
-    """Make the folders that a file or folder is to stand in, or raise `OutputError`."""
+    """Create the parent folders of a file or folder, or raise `OutputError`."""
     with _translated(path):
         _target(path).parent.mkdir(parents=True, exist_ok=True)
 

@@ -1,4 +1,4 @@
-"""Audio to audio: a clip, noised to a strength, and denoised towards a prompt."""
+"""Audio to audio: noise a clip to a given strength, and denoise it towards a prompt."""
 
 from __future__ import annotations
 
@@ -37,30 +37,31 @@ class AuffusionAudioToAudioPipeline(AuffusionMixin, StableDiffusionImg2ImgPipeli
         return_dict: bool = True,
         **diffusers_arguments: Any,
     ) -> Any:
-        """Turn a clip towards a prompt.
+        """Edit a clip towards a prompt.
 
         Parameters
         ----------
         prompt : str or list of str
-            What is to be heard.
+            Text that describes the desired sound.
         audio : path, array or tensor, or a list with one for each prompt
             A file of any sample rate and channel count, or a 1-D waveform at 16 kHz. Normalised to a peak
             of 0.95; cut or padded to `width` columns.
         strength : float, optional
-            Share of the noise schedule that is run again, in (0, 1]: 1 forgets the clip. Of the steps,
-            ``int(num_inference_steps * strength)`` are run, and at least one has to be. None: what the checkpoint
-            recommends, or 0.8.
+            Fraction of the noise schedule to run, in (0, 1]; 1 ignores the clip. Of the steps,
+            ``int(num_inference_steps * strength)`` are run, which must be at least one. By default, the
+            recommendation of the checkpoint, or 0.8.
         duration : float, optional
-            Seconds of audio kept, at most what `width` columns hold; what lies beyond the clip is the model's.
-            Where left out the clip's own length, or what `width` columns hold; clips of different length need it.
+            Seconds of audio to keep, at most those of `width` columns; audio after the end of the clip is
+            generated. By default, the length of the clip, up to `width` columns. Required for clips of different
+            lengths.
         width : int
             Frames of 10 ms of the spectrogram image.
         num_inference_steps, guidance_scale, guidance_interval
-            As in `AuffusionPipeline`; None: what the checkpoint recommends for this edit (``"style"``).
+            See `AuffusionPipeline`. By default, the recommendation of the checkpoint for this edit (``"style"``).
         negative_prompt, num_images_per_prompt, output_type, return_dict
-            As in `AuffusionPipeline`.
+            See `AuffusionPipeline`.
         **diffusers_arguments
-            Anything else ``StableDiffusionImg2ImgPipeline.__call__`` takes.
+            Further arguments of ``StableDiffusionImg2ImgPipeline.__call__``.
 
         Returns
         -------
@@ -69,8 +70,8 @@ class AuffusionAudioToAudioPipeline(AuffusionMixin, StableDiffusionImg2ImgPipeli
         Raises
         ------
         PromptError, AudioError, AttnVizError
-            On a prompt, clip, duration, strength or other argument that cannot be used, or that there is not;
-            before any model runs.
+            If the prompt, clip, duration, strength or another argument is invalid or unknown. Everything is
+            checked before any model runs.
         """
         calls.check_arguments(self.__call__, super().__call__, diffusers_arguments)
         inputs.check_output_type(output_type)

@@ -17,7 +17,7 @@ from attnviz.pipelines import inputs
 _INSTEAD = {
     "height": "the height is the mel bands of the vocoder",
     "image": "give the clip as audio=",
-    "mask_image": "give what is drawn anew as span= or mask=",
+    "mask_image": "give the part to regenerate as span= or mask=",
     "padding_mask_crop": "it is for pictures, and a spectrogram is not cropped",
     "prompt_embeds": "give the prompt itself",
 }

@@ -1,4 +1,4 @@
-"""Inpainting: part of a clip, a time span or any part of its spectrogram, drawn anew."""
+"""Inpainting: regenerate part of a clip, either a time span or any part of its spectrogram."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from attnviz.pipelines.sources import AudioSource, mask_image, read_sources
 
 
 class AuffusionInpaintPipeline(AuffusionMixin, StableDiffusionInpaintPipeline):
-    """Auffusion's inpainting. The loop is ``StableDiffusionInpaintPipeline``'s own."""
+    """Auffusion's inpainting, with the loop of ``StableDiffusionInpaintPipeline``."""
 
     @torch.no_grad()
     @public
@@ -49,59 +49,62 @@ class AuffusionInpaintPipeline(AuffusionMixin, StableDiffusionInpaintPipeline):
         return_dict: bool = True,
         **diffusers_arguments: Any,
     ) -> Any:
-        """Draw part of a clip anew.
+        """Regenerate part of a clip.
 
         Parameters
         ----------
         prompt : str or list of str
-            What is to be heard.
+            Text that describes the desired sound.
         audio : path, array or tensor, or a list with one for each prompt
-            As in `AuffusionAudioToAudioPipeline`.
+            See `AuffusionAudioToAudioPipeline`.
         span : (float, float), optional
-            Start and end, in seconds, of the time to draw anew. Exactly one of `span` and `mask` is given. The
-            model redraws whole latent columns, of 80 ms where the VAE's factor is 8: those whose
-            earliest frame lies in the span.
+            Start and end, in seconds, of the time to regenerate. Give exactly one of `span` and `mask`. The model
+            regenerates whole latent columns, of 80 ms with a VAE factor of 8: those whose earliest frame is in the
+            span.
         mask : array, shape (256, width), optional
-            True, or 1, where the spectrogram is drawn anew; lowest band first, like
-            ``AuffusionOutput.spectrograms``. A latent cell (8 bands by 80 ms at a factor of 8) is drawn anew as
-            a whole, where its earliest frame and highest band is in the mask (diffusers' own rule).
+            True, or 1, where the spectrogram is regenerated; lowest band first, like
+            ``AuffusionOutput.spectrograms``. A latent cell (8 bands by 80 ms at a factor of 8) is regenerated if
+            its earliest frame and highest band is in the mask (the rule of diffusers).
         context : float, optional
-            Seconds of the clip before and after what is drawn anew that the model sees; the rest is silence to it.
-            Infinity shows it the whole clip. None: what the checkpoint recommends, or the whole clip. See Notes.
+            Seconds of the clip before and after the regenerated part that the model sees; the rest is replaced by
+            silence. Infinity uses the whole clip. By default, the recommendation of the checkpoint, or the whole
+            clip. See Notes.
         normalize : bool, optional
-            Scale the clip to a peak of 0.95 for the model, or leave it at its own level. In ``audios`` it has its
-            own level either way. None: what the checkpoint recommends, or True.
+            Scale the clip to a peak of 0.95 for the model, or keep its own level. ``audios`` always have the level
+            of the clip. By default, the recommendation of the checkpoint, or True.
         strength : float, optional
-            As in `AuffusionAudioToAudioPipeline`, for the masked part. None: what the checkpoint recommends, or 1.
+            See `AuffusionAudioToAudioPipeline`; for the masked part. By default, the recommendation of the
+            checkpoint, or 1.
         num_inference_steps, guidance_scale, guidance_interval
-            As in `AuffusionPipeline`; None: what the checkpoint recommends for this edit (``"inpaint"``).
+            See `AuffusionPipeline`. By default, the recommendation of the checkpoint for this edit
+            (``"inpaint"``).
         duration, width, negative_prompt, num_images_per_prompt
-            As in `AuffusionAudioToAudioPipeline`.
+            See `AuffusionAudioToAudioPipeline`.
         output_type, return_dict
-            As in `AuffusionPipeline`.
+            See `AuffusionPipeline`.
         **diffusers_arguments
-            Anything else ``StableDiffusionInpaintPipeline.__call__`` takes.
+            Further arguments of ``StableDiffusionInpaintPipeline.__call__``.
 
         Returns
         -------
         AuffusionOutput or tuple
-            In ``audios``, what is kept is the original waveform, bit for bit and at its own level; see
-            `attnviz.pipelines.joining`. Spectrograms and images are of the whole clip as the model redraws it, at
-            the level it works at; outside the mask they are the VAE's reconstruction.
+            In ``audios``, the kept part is bit-identical to the original waveform; see
+            `attnviz.pipelines.joining`. Spectrograms and images show the whole clip as generated, at the level
+            seen by the model; outside the mask, they are the VAE's reconstruction.
 
         Raises
         ------
         PromptError, AudioError, AttnVizError
-            On a prompt, clip, mask, span, context, duration, strength or other argument that cannot be used, or
-            that there is not; before any model runs.
+            If the prompt, clip, mask, span, context, duration, strength or another argument is invalid or unknown.
+            Everything is checked before any model runs.
 
         Notes
         -----
         Differences from the original: `context` and `normalize`, which have the authors' values unless the
-        checkpoint recommends others. The prompt is of the part that is drawn anew, and a model trained on captions
-        of whole clips reads it as a caption of all that it sees. The more of the clip it sees, the more often it
-        leaves that part empty, or continues the sounds around it. A model trained on clips at their own level does
-        not know clips that are scaled to a peak: they are louder. ``results/editing`` has the numbers.
+        checkpoint recommends others. The prompt describes the regenerated part, but a model trained on captions of
+        whole clips applies it to everything that it sees. The more of the clip it sees, the more often it leaves
+        that part empty, or continues the sounds around it. A model trained on clips at their own level does not
+        know clips scaled to a peak, which are louder. See ``results/editing`` for measurements.
         """
         calls.check_arguments(self.__call__, super().__call__, diffusers_arguments)
         inputs.check_output_type(output_type)
@@ -153,36 +156,36 @@ class AuffusionInpaintPipeline(AuffusionMixin, StableDiffusionInpaintPipeline):
         return output if return_dict else output.to_tuple()
 
     def _encoded(self, images: torch.Tensor) -> torch.Tensor:
-        """Clean latents of images in [0, 1], without a draw."""
+        """Return the clean latents of images in [0, 1], without sampling."""
         pixels = (2 * images - 1).to(self._execution_device, self.vae.dtype)
         return retrieve_latents(self.vae.encode(pixels), sample_mode="argmax") * self.vae.config.scaling_factor
 
 
 def _near(drawn_anew: torch.Tensor, context: float, factor: int) -> torch.Tensor:
-    """Columns of the image that the model sees, shape (width,): what it draws anew, and its context."""
+    """Return the columns of the image that the model sees, shape (width,): regenerated part and context."""
     columns = drawn_anew[0, 0, ::factor, ::factor].any(dim=0).repeat_interleave(factor)
-    away = distance_transform_edt(~columns.numpy())  # in columns: 1 for the neighbours of what is drawn
+    away = distance_transform_edt(~columns.numpy())  # in columns: 1 for the neighbours of regenerated ones
     return torch.from_numpy(away <= context * MEL.sample_rate / MEL.hop_length)
 
 
 def _join(
     output: AuffusionOutput, originals: list[np.ndarray], image: np.ndarray, factor: int, *, normalized: bool
 ) -> None:
-    """Put the originals back, each at its own level, wherever the mask or the model kept them; warn of silence."""
+    """Restore the originals at their own level in the kept parts; warn about silence."""
     cells = image[::factor, ::factor].repeat(factor, axis=0).repeat(factor, axis=1)
     mask = ((image > 0) & (cells > 0))[::-1]
     drawn = [
         (audio * (_level(original) if normalized else 1)).clip(-1, 1)
         for original, audio in zip(originals, output.audios or [], strict=True)
     ]
-    # Before they are joined: a cross-fade would lend what was drawn the level of the clip around it.
+    # Before joining, because a cross-fade would add the level of the surrounding clip.
     anew = np.repeat(mask.any(axis=0), MEL.hop_length)
-    warn_of_silence([audio[anew[: len(audio)]] for audio in drawn], "The part drawn anew")
+    warn_of_silence([audio[anew[: len(audio)]] for audio in drawn], "The regenerated part")
     output.audios = [join_kept(original, audio, mask) for original, audio in zip(originals, drawn, strict=True)]
 
 
 def _level(original: np.ndarray) -> float:
-    """Level of a clip, of that at which the model sees it."""
+    """Return the level of a clip relative to that seen by the model."""
     seen = np.abs(peak_normalize(original)).max()
     return float(np.abs(original).max() / seen) if seen else 1.0
 

@@ -65,12 +65,12 @@ def check_negative_prompts(negative_prompt: Any, prompts: int) -> list[str] | No
 
 
 def untupled(prompt: Any) -> Any:
-    """Give a tuple of prompts as the list diffusers wants, and anything else as it is."""
+    """Convert a tuple of prompts to a list, as needed by diffusers, and return other values unchanged."""
     return list(prompt) if isinstance(prompt, tuple) else prompt
 
 
 def check_size(height: int, width: int, factor: int, *, bands: int | None, latent_only: bool) -> tuple[int, int]:
-    """Give the image size as plain integers, or refuse one the VAE or the vocoder cannot work with.
+    """Return the image size as integers, or raise if the VAE or vocoder does not support it.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def check_size(height: int, width: int, factor: int, *, bands: int | None, laten
     Raises
     ------
     AudioError
-        Naming the size, what is allowed and the nearest allowed one.
+        If it is not supported. The message contains the size and the nearest allowed one.
     """
     for name, size in (("height", height), ("width", width)):
         if not _is_whole(size) or size <= 0 or size % factor:
@@ -105,12 +105,12 @@ def check_size(height: int, width: int, factor: int, *, bands: int | None, laten
 
 
 def check_duration(duration: float | None, width: int, default: float) -> float:
-    """Settle how many seconds of audio are kept.
+    """Return the number of seconds of audio to keep.
 
     Returns
     -------
     float
-        `duration`, or where it is None the smaller of `default` and what `width` columns hold.
+        `duration`, or by default the smaller of `default` and the duration of `width` columns.
 
     Raises
     ------
@@ -134,7 +134,7 @@ def check_output_type(output_type: str) -> None:
     Raises
     ------
     AttnVizError
-        Naming the two.
+        If it is unknown.
     """
     if output_type not in ("audio", "latent"):
         raise AttnVizError(
@@ -148,7 +148,7 @@ def check_strength(strength: float) -> float:
     Raises
     ------
     AttnVizError
-        Naming the strength and the range.
+        If it is outside the range.
     """
     if not is_finite(strength) or not 0 <= strength <= 1:
         raise AttnVizError(f"strength={strength!r} is not a number in [0, 1]. Was it given in percent?")
@@ -171,12 +171,12 @@ def check_context(context: Any) -> float:
 
 
 def check_switch(name: str, value: Any) -> bool:
-    """Refuse what is neither True nor False.
+    """Raise unless a value is True or False.
 
     Raises
     ------
     AttnVizError
-        Naming it.
+        If it is neither.
     """
     if not isinstance(value, bool):
         raise AttnVizError(f"{name}={value!r} is neither True nor False.")
@@ -189,7 +189,7 @@ def check_guidance(guidance_scale: float) -> float:
     Raises
     ------
     AttnVizError
-        Naming it, and what is usual.
+        If it is not; the message contains typical values.
     """
     if not is_finite(guidance_scale):
         raise AttnVizError(
@@ -204,7 +204,7 @@ def check_clip_skip(clip_skip: Any, encoder: Any) -> None:
     Raises
     ------
     PromptError
-        Naming it, and the limit.
+        If it is not; the message contains the limit.
     """
     if clip_skip is None:
         return
@@ -226,7 +226,7 @@ def check_count(name: str, count: int) -> int:
     Raises
     ------
     AttnVizError
-        Naming the argument and what was given.
+        If it is not; the message contains argument and value.
     """
     if not _is_whole(count) or count < 1:
         raise AttnVizError(f"{name}={count!r} is not a positive whole number.")
@@ -238,7 +238,7 @@ def _is_whole(value: Any) -> bool:
 
 
 def is_finite(value: Any) -> bool:
-    """Whether a value is a finite number."""
+    """Return whether a value is a finite number."""
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 

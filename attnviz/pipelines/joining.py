@@ -1,4 +1,4 @@
-"""A clip of which part was drawn anew, joined with the original waveform, without a click."""
+"""Join a regenerated part of a clip with the original waveform without clicks."""
 
 from __future__ import annotations
 
@@ -10,29 +10,30 @@ from attnviz.audio import MEL
 from attnviz.errors import AudioError
 
 FADE_SECONDS = 0.02
-"""Longest cross-fade at a seam; it lies in the part that was drawn anew."""
+"""Maximum length of the cross-fade at a seam, which is inside the regenerated part."""
 
 _N_FFT = 1024
 
 
 def join_kept(original: np.ndarray, drawn: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Put the original back wherever nothing was drawn anew.
+    """Restore the original outside the regenerated part.
 
     Parameters
     ----------
     original : numpy.ndarray, shape (samples,)
-        The clip at 16 kHz. Silence follows, where it is shorter than `drawn`.
+        The clip at 16 kHz. If it is shorter than `drawn`, silence is appended.
     drawn : numpy.ndarray, shape (samples,)
-        What was generated, at the level of the original.
+        Generated waveform at the level of the original.
     mask : numpy.ndarray, shape (bands, frames), bool
-        Where the spectrogram was drawn anew, lowest band first; frames of 10 ms.
+        Regenerated part of the spectrogram, lowest band first; frames of 10 ms.
 
     Returns
     -------
     numpy.ndarray, shape (samples,), float32
-        As long as `drawn`. In frames of which no band is masked it is the original, bit for bit. In frames of
-        which all are, it is `drawn`, but for a cross-fade of at most 20 ms at each seam. In the others each
-        frequency is of the one or the other, by the short-time Fourier transform of their difference.
+        Waveform with the length of `drawn`. Frames without a masked band are bit-identical to the original. Frames
+        in which all bands are masked are equal to `drawn`, except for a cross-fade of at most 20 ms at each seam.
+        In other frames, each frequency is from one or the other, by the short-time Fourier transform of their
+        difference.
 
     Raises
     ------
@@ -41,8 +42,8 @@ def join_kept(original: np.ndarray, drawn: np.ndarray, mask: np.ndarray) -> np.n
 
     Notes
     -----
-    The cross-fade is a raised cosine. Both waveforms keep their full level at their end of it, and so does their
-    slope: neither a jump nor a kink is added.
+    The cross-fade is a raised cosine. Each waveform has its full level and slope at its end of the cross-fade, so
+    neither a jump nor a kink is added.
     """
     samples = len(drawn)
     frames = -(-samples // MEL.hop_length)
@@ -56,7 +57,7 @@ def join_kept(original: np.ndarray, drawn: np.ndarray, mask: np.ndarray) -> np.n
     if not np.array_equal(touched, full):
         difference = _of_masked_bands(difference, mask)
     gate = _gate(touched, samples)
-    # Where the gate is open it is what was drawn, and not the sum of the original and what differs from it.
+    # Where the gate is open, use `drawn` itself and not the sum of the original and the difference.
     joined = kept + gate * difference
     whole = (gate == 1) & np.repeat(full, MEL.hop_length)[:samples]
     joined[whole] = drawn[whole]
@@ -64,7 +65,7 @@ def join_kept(original: np.ndarray, drawn: np.ndarray, mask: np.ndarray) -> np.n
 
 
 def _gate(touched: np.ndarray, samples: int) -> np.ndarray:
-    """Rise and fall within each run of touched frames; no fade at the clip's own ends."""
+    """Return a gate that rises and falls in each run of touched frames, without fades at the ends of the clip."""
     gate = np.repeat(touched, MEL.hop_length)[:samples].astype(np.float32)
     edges = np.flatnonzero(np.diff(np.r_[0, gate, 0]))
     for start, end in edges.reshape(-1, 2):
@@ -78,7 +79,7 @@ def _gate(touched: np.ndarray, samples: int) -> np.ndarray:
 
 
 def _of_masked_bands(signal: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The part of a signal in the masked bands of each frame."""
+    """Return the part of a signal in the masked bands of each frame."""
     window = torch.hann_window(_N_FFT)
     spectrum = torch.stft(
         torch.from_numpy(signal), _N_FFT, MEL.hop_length, window=window, center=True, return_complex=True

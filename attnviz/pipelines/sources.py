@@ -74,7 +74,7 @@ def mask_image(
     seconds: float,
     factor: int,
 ) -> torch.Tensor:
-    """Make the mask image of an inpainting: 1 where the spectrogram is drawn anew.
+    """Make the mask image of an inpainting: 1 where the spectrogram is regenerated.
 
     A model redraws whole latent cells of `factor` x `factor` pixels. Diffusers, and so the original, takes each
     cell's top left pixel (its earliest frame and highest band) for the cell; whether the mask covers anything
@@ -83,10 +83,10 @@ def mask_image(
     Parameters
     ----------
     span : (float, float) or None
-        Start and end in seconds. A frame is masked where its centre lies in [start, end); a latent column
-        (80 ms at a factor of 8) is drawn anew where its earliest frame is.
+        Start and end in seconds. A frame is masked if its centre is in [start, end); a latent column
+        (80 ms at a factor of 8) is regenerated if its earliest frame is masked.
     mask : array of shape (256, width) or None
-        Lowest band first. A latent cell is drawn anew where its earliest frame and highest band is 1.
+        Lowest band first. A latent cell is regenerated if its earliest frame and highest band is 1.
     width : int
         Columns of the image, a multiple of `factor`.
     seconds : float
@@ -106,7 +106,7 @@ def mask_image(
         has the wrong shape or holds other values than 0 and 1; or no latent cell is left to draw, or to keep.
     """
     if (span is None) == (mask is None):
-        raise AudioError("Give what is to be drawn anew once: either span=(start, end) in seconds, or mask.")
+        raise AudioError("Give the part to regenerate once, either as span=(start, end) in seconds or as mask.")
     covered = _span_pixels(span, width, seconds) if span is not None else _checked_mask(mask, width)
     image = covered[::-1]
     cells = image[::factor, ::factor]

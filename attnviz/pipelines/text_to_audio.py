@@ -1,4 +1,4 @@
-"""Text to audio."""
+"""Text to audio: generate audio from a prompt."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from attnviz.pipelines.mixin import DEFAULT_SECONDS, AuffusionMixin, OutputType
 
 
 class AuffusionPipeline(AuffusionMixin, StableDiffusionPipeline):
-    """Auffusion: a prompt in, audio out. The loop is ``StableDiffusionPipeline``'s own."""
+    """Auffusion's text-to-audio generation, with the loop of ``StableDiffusionPipeline``."""
 
     @torch.no_grad()
     @public
@@ -40,29 +40,31 @@ class AuffusionPipeline(AuffusionMixin, StableDiffusionPipeline):
         Parameters
         ----------
         prompt : str or list of str
-            What is to be heard.
+            Text that describes the desired sound.
         duration : float, optional
-            Seconds of audio kept, in (0, width x 10 ms]; 10 s, or less where `width` holds less.
+            Seconds of audio to keep, in (0, width x 10 ms]. By default, 10 s or the duration of `width`.
         height, width : int
             Image size: mel bands (those of the vocoder) and frames of 10 ms. Multiples of the VAE's factor.
         num_inference_steps : int, optional
-            Denoising steps. PNDM makes one more call than steps. None: what the checkpoint recommends; 100, the
-            authors' number, where it recommends nothing.
+            Number of denoising steps (PNDM makes one more call). By default, the recommendation of the checkpoint,
+            or the authors' 100.
         guidance_scale : float, optional
-            Classifier-free guidance; in effect above 1. None: what the checkpoint recommends, or the authors' 7.5.
+            Classifier-free guidance scale, effective above 1. By default, the recommendation of the checkpoint, or
+            the authors' 7.5.
         guidance_interval : (float, float), optional
             Lowest and highest timestep with guidance, as fractions of the training timesteps; see
-            `attnviz.pipelines.guidance`. None: what the checkpoint recommends, or (0, 1): all timesteps.
+            `attnviz.pipelines.guidance`. By default, the recommendation of the checkpoint, or (0, 1) for all
+            timesteps.
         negative_prompt : str or list of str, optional
-            Encoded like a prompt and used in place of the unconditional embedding; it may be empty.
+            Encoded like a prompt and used instead of the unconditional embedding; may be empty.
         num_images_per_prompt : int
-            Results for each prompt.
+            Number of samples per prompt.
         output_type : {"audio", "latent"}
             ``"latent"`` skips decoding.
         return_dict : bool
-            Return an `AuffusionOutput`; a tuple otherwise.
+            Return an `AuffusionOutput` if True, and a tuple otherwise.
         **diffusers_arguments
-            Anything else ``StableDiffusionPipeline.__call__`` takes: ``generator``, ``latents``,
+            Further arguments of ``StableDiffusionPipeline.__call__``: ``generator``, ``latents``,
             ``callback_on_step_end``, ``guidance_rescale``, ...
 
         Returns
@@ -72,17 +74,17 @@ class AuffusionPipeline(AuffusionMixin, StableDiffusionPipeline):
         Raises
         ------
         PromptError
-            On an empty prompt or negative prompts that do not match.
+            If the prompt is empty, or negative prompts do not match.
         AudioError
-            On a size or duration out of range.
+            If a size or duration is out of range.
         AttnVizError
-            On another argument that cannot be used, or that there is not; all before any model runs.
+            If another argument is invalid or unknown. Everything is checked before any model runs.
 
         Notes
         -----
-        Differences from the original: over-long prompts are cut before the encoder with a warning, audio
-        is float32 and not 16-bit integers, and several images per prompt get an unconditional embedding
-        each.
+        Differences from the original: over-long prompts are truncated before the encoder with a warning, audio is
+        float32 instead of 16-bit integers, and each of several images per prompt has its own unconditional
+        embedding.
         """
         calls.check_arguments(self.__call__, super().__call__, diffusers_arguments)
         inputs.check_output_type(output_type)

@@ -329,7 +329,7 @@ def test_bad_audio_to_audio_calls(pipe, no_model_runs, arguments, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({}, "Give what is to be drawn anew once"),
+        ({}, "Give the part to regenerate once"),
         ({"span": (0, 1), "mask": torch.zeros(256, 1024)}, "once"),
         ({"span": (2, 1)}, "not inside the clip"),
         ({"span": (1000, 2000)}, "milliseconds"),
