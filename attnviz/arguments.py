@@ -15,7 +15,7 @@ import numpy as np
 from beartype import BeartypeConf, FrozenDict
 from beartype.door import is_bearable
 
-from attnviz.errors import ArgumentError
+from attnviz.errors import ArgumentError, AttnVizError
 
 _Public = TypeVar("_Public", bound=Callable[..., Any])
 
@@ -62,6 +62,24 @@ def public(function: _Public) -> _Public:
     return typing.cast(_Public, door)
 
 
+def whole_number(
+    name: str, value: Any, *, most: int, least: int = 1, error: type[AttnVizError] = ArgumentError
+) -> int:
+    """Return a whole number within limits as an int.
+
+    A number that sets how much is computed or stored has an upper limit, so that a slip ends in an error, not in a
+    hang.
+
+    Raises
+    ------
+    AttnVizError
+        If the value is not a whole number from `least` to `most`.
+    """
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or not least <= value <= most:
+        raise error(f"{name} is {_shown(value)}; a whole number from {least} to {most} is needed.")
+    return int(value)
+
+
 def _unfit(
     function: Callable[..., Any], signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> str | None:
@@ -83,6 +101,8 @@ def _unfit(
                 return f"{_name(function)}: {name} is {_shown(one)}; {_described(hints[name])} is needed."
             if isinstance(one, float | np.floating) and not math.isfinite(one):
                 return f"{_name(function)}: {name} is {one}; a finite number is needed."
+            if name == "seed" and isinstance(one, int | np.integer) and one < 0:
+                return f"{_name(function)}: seed is {one}; a whole number from 0 is needed."
     return None
 
 

@@ -60,6 +60,8 @@ class ModelChoice:
             return best if best is not None else torch.device("cpu"), dtype
         try:
             device = torch.device(self.device)
+            if device.type == "cpu" and device.index:  # PyTorch takes any index for the processor
+                raise AttnVizError(f"device {self.device!r} does not exist: the processor is one device, 'cpu'.")
             # Compute and read back: "meta" makes tensors too, and some backends fail only at the first operation.
             computed = (torch.ones(2, device=device, dtype=dtype) + 1).cpu()
         except (RuntimeError, AssertionError, ImportError, AttributeError, TypeError) as error:

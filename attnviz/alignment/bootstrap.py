@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 
 CONFIDENCE = 0.95
+MOST_RESAMPLES = 100_000  # of a bootstrap or a permutation test; 1 000 are usual
 _DRAWS_AT_ONCE = 2_000_000
 
 

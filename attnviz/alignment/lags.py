@@ -7,14 +7,15 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from attnviz.alignment.bootstrap import Bootstrap, interval, known_means
+from attnviz.alignment.bootstrap import MOST_RESAMPLES, Bootstrap, interval, known_means
 from attnviz.alignment.correlation import product, standardized
 from attnviz.alignment.phrases import AlignedPhrase
 from attnviz.alignment.reading import MAP
 from attnviz.alignment.result import Alignment
-from attnviz.arguments import public
+from attnviz.arguments import public, whole_number
 from attnviz.errors import MapsError
 
+_LONGEST_LAG = 60.0  # seconds
 _STEPS_A_COLUMN = 16  # shifts per column; the peak is interpolated by a parabola
 COLUMNS = ("readout", "column_ms", "lag_ms", "low", "high", "correlation", "correlation_at_0", "peaked",
            "phrases", "sources")  # fmt: skip
@@ -54,8 +55,8 @@ def layer_lags(
     Raises
     ------
     MapsError
-        If `max_lag` is not positive, `n_resamples` is not a whole number of at least 1, or a result has maps of
-        different column widths.
+        If `max_lag` is not above 0 and at most 60, `n_resamples` is not a whole number from 1 to 100 000, or a
+        result has maps of different column widths.
 
     Notes
     -----
@@ -67,10 +68,9 @@ def layer_lags(
     --------
     ``layer_lags(Alignment.concat(align(m, e, readout=layer) for m, e in clips) for layer in clips[0][0].layers)``
     """
-    if not (isinstance(max_lag, int | float) and 0 < max_lag < float("inf")):
-        raise MapsError(f"max_lag is {max_lag!r}; it must be above 0 seconds.")
-    if not isinstance(n_resamples, int | np.integer) or isinstance(n_resamples, bool) or n_resamples < 1:
-        raise MapsError(f"n_resamples is {n_resamples!r}; it must be a whole number of at least 1.")
+    if not (isinstance(max_lag, int | float) and 0 < max_lag <= _LONGEST_LAG):
+        raise MapsError(f"max_lag is {max_lag!r}; it must be above 0 and at most {_LONGEST_LAG:g} seconds.")
+    n_resamples = whole_number("n_resamples", n_resamples, most=MOST_RESAMPLES, error=MapsError)
     rows = [_row(result, float(max_lag), int(n_resamples), seed) for result in results]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from attnviz.alignment.bootstrap import Bootstrap, interval, ratio
+from attnviz.alignment.bootstrap import MOST_RESAMPLES, Bootstrap, interval, ratio
 from attnviz.alignment.correlation import partial_correlation, pearson, spearman
 from attnviz.alignment.phrases import AlignedPhrase, PhraseEvents, phrase_events
 from attnviz.alignment.ranking import roc_auc
 from attnviz.alignment.reading import How, audio_seconds, read_phrase
-from attnviz.arguments import public
+from attnviz.arguments import public, whole_number
 from attnviz.errors import MapsError
 from attnviz.maps import AttentionMaps
 from attnviz.maps.layer import cells_of
@@ -125,15 +125,14 @@ def pool_profile(
     Raises
     ------
     MapsError
-        If the table is not a profile, lacks a column of `by`, or `n_resamples` is not a whole number of at least
-        1.
+        If the table is not a profile, lacks a column of `by`, or `n_resamples` is not a whole number from 1 to
+        100 000.
     """
     groups = [by] if isinstance(by, str) else list(dict.fromkeys(by))
     missing = [name for name in ("clip", "source", *CELL, *PROFILED, *groups) if name not in profiles.columns]
     if missing:
         raise MapsError(f"The table lacks the columns {missing}; give the result of attnviz.alignment.profile.")
-    if not isinstance(n_resamples, int | np.integer) or isinstance(n_resamples, bool) or n_resamples < 1:
-        raise MapsError(f"n_resamples is {n_resamples!r}; it must be a whole number of at least 1.")
+    n_resamples = whole_number("n_resamples", n_resamples, most=MOST_RESAMPLES, error=MapsError)
     if taken := [name for name in groups if name in (*CELL, *PROFILED)]:
         raise MapsError(f"by contains {taken}, which are already columns of the result.")
     if profiles.empty:

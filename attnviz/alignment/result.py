@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 
 from attnviz.alignment import report
+from attnviz.alignment.bootstrap import MOST_RESAMPLES
 from attnviz.alignment.phrases import AlignedPhrase
 from attnviz.alignment.pooling import Pooled, pool
 from attnviz.alignment.saving import load_phrases, save_phrases
 from attnviz.alignment.scoring import score_table
-from attnviz.arguments import public
-from attnviz.errors import AttnVizError, MapsError
+from attnviz.arguments import public, whole_number
+from attnviz.errors import MapsError
 from attnviz.io.paths import FilePath
 
 
@@ -144,20 +145,19 @@ class Alignment:
 
         Raises
         ------
-        AttnVizError
-            If a number is not a whole number of at least 1.
+        ArgumentError
+            If a number is not a whole number from 1 to 100 000.
 
         Notes
         -----
         The time is proportional to phrases times resamples for the detection scores, and to the square of the
         number of phrases for the permutation intervals.
         """
-        for name, number in (("n_resamples", n_resamples), ("n_permutations", n_permutations)):
-            if not isinstance(number, int | np.integer) or isinstance(number, bool) or number < 1:
-                raise AttnVizError(f"{name} is {number!r}; it must be a whole number of at least 1.")
+        n_resamples = whole_number("n_resamples", n_resamples, most=MOST_RESAMPLES)
+        n_permutations = whole_number("n_permutations", n_permutations, most=MOST_RESAMPLES)
         return pool(
-            self.phrases, self.table, units=self._units, clips=self._clips, n_resamples=int(n_resamples),
-            n_permutations=int(n_permutations), seed=self.seed,
+            self.phrases, self.table, units=self._units, clips=self._clips, n_resamples=n_resamples,
+            n_permutations=n_permutations, seed=self.seed,
         )  # fmt: skip
 
     @cached_property

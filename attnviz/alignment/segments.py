@@ -18,6 +18,9 @@ from attnviz.alignment.scored_clips import (
     scored_clips,
 )
 from attnviz.arguments import public
+from attnviz.errors import EventsError
+
+_MOST_SEGMENTS = 10_000_000  # of a clip
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,6 +129,12 @@ def segment_f1(
     clips, counts = scored_clips(
         scores=scores, ground_truth=ground_truth, durations=durations, edges=edges, classes=classes
     )
+    most = max((clip.seconds for clip in clips), default=0.0) / segment_length
+    if most > _MOST_SEGMENTS:
+        raise EventsError(
+            f"segment_length is {segment_length:g} s, which cuts the longest clip into {most:.3g} segments; at "
+            f"most {_MOST_SEGMENTS:,} are counted."
+        )
     table = pd.DataFrame(
         sum(clip_counts(clip, segment_length, threshold) for clip in clips),
         index=pd.Index(list(classes), name="class"),

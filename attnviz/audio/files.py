@@ -22,6 +22,7 @@ from attnviz.io.storage import write_whole
 
 _FULL_SCALE = 32768  # 2**15: the 16-bit magnitude of 1.0
 _BITS_24, _BITS_32 = 2**23, 2**31
+_SLOWEST = 100  # times slower than what is asked for, no recording is
 _LOUDEST = 100.0  # 40 dB above full scale
 _MOST_CHANNELS = 64  # a longer second axis holds samples, not channels
 
@@ -65,6 +66,11 @@ def load_audio(
         where = "the audio array"
         samples = _from_array(source)
         rate = sample_rate if source_rate is None else whole_number("source_rate", source_rate)
+        if rate * _SLOWEST < sample_rate:
+            raise AudioError(
+                f"source_rate is {rate} Hz, below 1/{_SLOWEST} of the sample rate, {sample_rate} Hz. Was it "
+                "given in kHz?"
+            )
     elif isinstance(source, (str, os.PathLike)):
         where = f"audio file {os.fspath(source)}"
         if source_rate is not None:

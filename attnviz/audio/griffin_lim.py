@@ -58,7 +58,7 @@ def griffin_lim(log_mel: np.ndarray, mel: MelConfig = MEL, *, iterations: int = 
             f"log_mel reaches {bands.max():g}, but the natural logarithm of audio stays below {_LARGEST:g} "
             "(in Auffusion below 5.3). Is it in decibels, or not a logarithm?"
         )
-    iterations = whole_number("iterations", iterations)
+    iterations = whole_number("iterations", iterations, most=10_000)
     if isinstance(seed, bool) or not hasattr(seed, "__index__") or int(seed) < 0:
         raise AudioError(f"seed is {seed!r}; it must be an integer of at least 0.")
     magnitude = librosa.util.nnls(mel_filters(mel), np.exp(bands.astype(np.float32)))

@@ -8,6 +8,8 @@ import numpy as np
 
 from attnviz.arguments import public
 from attnviz.audio import CellGrid, SpectrogramGrid
+from attnviz.audio.settings import whole_number
+from attnviz.errors import EventsError
 
 
 @public
@@ -30,6 +32,13 @@ def column_activity(
     numpy.ndarray
         ``(columns,)`` float64 in [0, 1]; 1 where events cover the whole column.
 
+    Raises
+    ------
+    EventsError
+        If there are not as many onsets as offsets.
+    AudioError
+        If `columns` is not a whole number from 1 to 1 000 000.
+
     Examples
     --------
     >>> column_activity([2.56, 5.12], [5.12, 6.4], SpectrogramGrid(), 4).tolist()
@@ -37,10 +46,14 @@ def column_activity(
     """
     if columns is None:
         columns = grid.shape[1] if isinstance(grid, CellGrid) else grid.width
+    columns = whole_number("columns", columns)
+    starts, ends = list(onsets), list(offsets)
+    if len(starts) != len(ends):
+        raise EventsError(f"there are {len(starts)} onsets and {len(ends)} offsets; each event has one of both.")
     edges = np.linspace(0.0, grid.seconds, columns + 1)
     covered = np.zeros_like(edges)  # seconds covered before each edge
     reached = 0.0
-    for onset, offset in sorted(zip(onsets, offsets, strict=True)):
+    for onset, offset in sorted(zip(starts, ends, strict=True)):
         if offset > max(onset, reached):  # overlapping events count once
             start = max(onset, reached)
             covered += np.clip(edges, start, offset) - start

@@ -20,6 +20,7 @@ import pandas as pd
 from attnviz.arguments import public
 from attnviz.errors import EventsError, warn
 from attnviz.events.files import FilePath
+from attnviz.io.paths import checked_path
 
 _AUDIO = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff")
 _WHOLE, _FRACTION = r"\d{1,9}", r"\d{1,9}\.\d{1,9}"
@@ -96,15 +97,17 @@ def match_clips(clips: pd.DataFrame | Iterable[str], folder: FilePath) -> ClipFi
     Raises
     ------
     EventsError
-        If the folder does not exist or contains no audio file.
+        If the folder does not exist or contains no audio file, or the table has no column ``clip``.
 
     Warns
     -----
     AttnVizWarning
         If clips match no file or several. The message gives their number and the first of them.
     """
+    if isinstance(clips, pd.DataFrame) and "clip" not in clips.columns:
+        raise EventsError("clips has no column 'clip'; an event table or the names of clips are needed.")
     names = list(dict.fromkeys(clips["clip"] if isinstance(clips, pd.DataFrame) else clips))
-    root = Path(folder)
+    root = checked_path(folder, "the audio folder", EventsError)
     if not root.is_dir():
         raise EventsError(f"the audio folder {folder} does not exist or is not a folder.")
     audio = sorted(path for path in root.rglob("*") if path.suffix.lower() in _AUDIO and path.is_file())

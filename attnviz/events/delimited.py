@@ -15,7 +15,7 @@ from attnviz.errors import EventsError
 from attnviz.events.files import Parsed, parsed, read_text, write_text
 from attnviz.events.numbers import as_number, as_seconds, check_one_mark
 from attnviz.events.table import REQUIRED, event_table
-from attnviz.io.paths import FilePath
+from attnviz.io.paths import FilePath, checked_path
 
 _FIRST = ("filename", "onset", "offset", "event_label")  # the layout of DESED, used for writing
 _DESED = {"filename": "clip", "event_label": "label"}
@@ -131,7 +131,7 @@ def read_csv(path: FilePath) -> pd.DataFrame:
 @public
 def is_tsv(path: FilePath) -> bool:
     """Return whether a path is a file that starts with the header that :func:`write_tsv` writes."""
-    place, begin = Path(path), "\t".join(_FIRST).encode()
+    place, begin = checked_path(path, error=EventsError), "\t".join(_FIRST).encode()
     if not place.is_file():
         return False
     with place.open("rb") as file:

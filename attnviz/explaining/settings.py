@@ -65,7 +65,7 @@ def settled_method(
         )
     noised = Noising(
         steps,
-        checked_whole("draws", 4 if draws is None else draws, least=1),
+        checked_whole("draws", 4 if draws is None else draws, least=1, most=1000),
         checked_whole("seed", 0 if seed is None else seed, least=0),
     )
     if method == "noising":
@@ -76,16 +76,16 @@ def settled_method(
     return Predicted(noised.timesteps, noised.draws, noised.seed, look)
 
 
-def checked_whole(name: str, value: Any, *, least: int) -> int:
-    """Return a whole number of at least `least` as an int.
+def checked_whole(name: str, value: Any, *, least: int, most: int = 2**64 - 1) -> int:
+    """Return a whole number from `least` to `most` (of a seed, what a generator takes) as an int.
 
     Raises
     ------
     CaptureError
-        If the value is not a whole number or is too small.
+        If the value is not such a number.
     """
-    if not _is_whole(value) or value < least:
-        raise CaptureError(f"{name}={value!r} is not a whole number from {least}.")
+    if not _is_whole(value) or not least <= value <= most:
+        raise CaptureError(f"{name}={value!r} is not a whole number from {least} to {most}.")
     return int(value)
 
 

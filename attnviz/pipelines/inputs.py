@@ -96,6 +96,8 @@ def check_size(height: int, width: int, factor: int, *, bands: int | None, laten
                 f"{name}={size!r} is not a positive multiple of {factor}, the VAE's factor; the nearest is "
                 f"{nearest}. A column is {1000 * MEL.hop_length / MEL.sample_rate:g} ms of audio."
             )
+        if size > MOST_PIXELS:
+            raise AudioError(f"{name}={size} is above {MOST_PIXELS}, the most that is generated in one call.")
     if not latent_only and height != (bands or MEL.n_mels):
         raise AudioError(
             f"height={height}, and the vocoder reads {bands or MEL.n_mels} mel bands. Leave height out, or "
@@ -220,8 +222,12 @@ def check_clip_skip(clip_skip: Any, encoder: Any) -> None:
         )
 
 
+MOST = 10_000  # steps or samples of one call
+MOST_PIXELS = 2**16  # columns or rows of one image: 655 s of audio
+
+
 def check_count(name: str, count: int) -> int:
-    """Raise unless a value is a positive integer.
+    """Raise unless a value is a whole number from 1 to `MOST`.
 
     Raises
     ------
@@ -230,6 +236,8 @@ def check_count(name: str, count: int) -> int:
     """
     if not _is_whole(count) or count < 1:
         raise AttnVizError(f"{name}={count!r} is not a positive whole number.")
+    if count > MOST:
+        raise AttnVizError(f"{name}={count!r} is above {MOST}, the most that is computed in one call.")
     return int(count)
 
 

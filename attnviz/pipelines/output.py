@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from diffusers.utils import BaseOutput
 
+from attnviz.arguments import public
 from attnviz.audio import MEL, write_wav
 from attnviz.errors import AudioError
 
@@ -40,6 +41,7 @@ class AuffusionOutput(BaseOutput):
         """Samples a second of `audios`: 16 000."""
         return MEL.sample_rate
 
+    @public
     def save(self, path: str | os.PathLike[str], index: int = 0) -> Path:
         """Write one waveform as a WAV file: 16 bits, one channel.
 

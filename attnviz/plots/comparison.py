@@ -143,7 +143,7 @@ def comparison_panels(
     Raises
     ------
     MapsError
-        If there are no maps, or the prompts have no word in common.
+        If there are no maps, the prompts have no word in common, or `width` is not from 2 to 100 inches.
     PromptError
         If a phrase is not in one of the prompts, or occurs more than once.
 
@@ -156,6 +156,8 @@ def comparison_panels(
     """
     if not maps:
         raise MapsError("There are no maps to compare; give a mapping with at least one entry.")
+    if not 2.0 <= width <= 100.0:
+        raise MapsError(f"width={width} must be between 2 and 100 inches. Was it given in millimetres or points?")
     common = list(phrases) or _common_words(list(maps.values()))
     if not common:
         prompts = "; ".join(repr(one.prompts[0]) for one in maps.values())

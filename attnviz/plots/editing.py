@@ -89,6 +89,8 @@ def edit_comparison(
     """
     if before.shape != after.shape:
         raise MapsError(f"The spectrograms have the shapes {before.shape} and {after.shape}; they must be equal.")
+    if not all(isinstance(word, EditedWord) for word in words):
+        raise MapsError("words must be a list of EditedWord: a word, and its maps before and after the edit.")
     rows = 1 + len(words)
     figure = Figure(figsize=(3 * _WIDTH + 0.9, rows * (_HEIGHT + 0.35) + 0.4), layout="constrained")
     axes = figure.subplots(rows, 3, squeeze=False)

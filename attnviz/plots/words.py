@@ -22,6 +22,8 @@ from attnviz.plots.heat import checked, draw_heat, highest_of, is_signed, normed
 from attnviz.plots.spectrogram import spectrogram as draw_spectrogram
 from attnviz.plots.style import ATTENTION, FONTSIZE, label_axes, readable, text_style
 
+_MOST_ACROSS = 100  # panels side by side
+
 
 @dataclass(frozen=True)
 class _Panel:
@@ -83,7 +85,7 @@ def word_maps(
         Matplotlib colour map with a light lower end, perceptually uniform and suitable for colour-blind readers:
         ``"magma_r"``, ``"viridis_r"``, ``"cividis_r"``.
     columns : int, optional
-        Number of panels per row. By default, it depends on their number and the width.
+        Number of panels per row, at most 100. By default, it depends on their number and the width.
     width : float, optional
         Width of the figure in inches, for example for a column of a paper. By default, as wide as needed.
     -------
@@ -118,8 +120,8 @@ def word_maps(
         raise MapsError("beside=True needs a spectrogram, but these maps have none; give spectrogram=.")
     number = len(panels) + beside
     across = columns or _columns(number, width)
-    if across < 1:
-        raise MapsError(f"columns={columns} must be at least 1.")
+    if not 1 <= across <= _MOST_ACROSS:
+        raise MapsError(f"columns={columns} must be from 1 to {_MOST_ACROSS}.")
     down = math.ceil(number / across)
     panel_width, height = _panel_size(across, width)
     total = across * panel_width + 1.3

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from attnviz.arguments import public
-from attnviz.errors import AttnVizError, OutputError
+from attnviz.errors import AttnVizError, MapsError, OutputError
 from attnviz.io.storage import whole_or_nothing
 from attnviz.report.pairing import pairs_of
 from attnviz.report.payload import LIMIT, colours, payload_of
@@ -107,9 +107,13 @@ def page_of(*payloads: Mapping[str, Any], framed: bool = False) -> bytes:
 
     Raises
     ------
+    MapsError
+        If there is no payload.
     OutputError
         If the page exceeds 10 MB.
     """
+    if not payloads:
+        raise MapsError("There is no payload; a page shows one or two, as attnviz.report.payload_of gives them.")
     style, code = template_file("style.css"), program_text() + _START
     first, *others = payloads
     whole = {

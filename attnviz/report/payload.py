@@ -90,6 +90,10 @@ def payload_of(
         raise MapsError(
             f"There is no prompt {prompt_index}; there are {len(maps.prompts)} prompts, indexed from 0."
         )
+    if events is not None:
+        _check_columns("events", events, ("label", "onset", "offset"))
+    if scores is not None:
+        _check_columns("scores", scores, ("phrase", "label", "method", "undefined"))
     prompt = maps.prompts[prompt_index]
     named = event_spans(events, prompt)
     asked = [maps.tokens[prompt_index].phrase_span(phrase) for phrase in phrases]
@@ -214,6 +218,11 @@ def _events(events: pd.DataFrame, named: Sequence[Span | None], items: Sequence[
             }
         )
     return rows
+
+
+def _check_columns(name: str, table: pd.DataFrame, needed: Sequence[str]) -> None:
+    if missing := [column for column in needed if column not in table.columns]:
+        raise MapsError(f"{name} lacks the columns {missing}; it has {[str(column) for column in table.columns]}.")
 
 
 def _scores(table: pd.DataFrame, sample: int) -> dict[str, Any]:

@@ -36,6 +36,7 @@ import scipy.signal
 
 from attnviz.arguments import public
 from attnviz.audio import MEL
+from attnviz.audio.settings import whole_number
 from attnviz.errors import AudioError
 
 Intervals = tuple[tuple[float, float], ...]
@@ -64,6 +65,8 @@ def frame_levels(audio: np.ndarray, sample_rate: int = MEL.sample_rate, *, weigh
     numpy.ndarray
         ``(frames,)`` float64, mean power in dB. A full-scale square wave has 0 dB, digital silence -200 dB.
     """
+    if whole_number("sample_rate", sample_rate) % 100:
+        raise AudioError(f"sample_rate is {sample_rate} Hz; a multiple of 100 is needed, for frames of 10 ms.")
     hop = round(sample_rate * FRAME_SECONDS)
     samples = audio[: audio.size // hop * hop].astype(np.float64)
     if weighted and samples.size:
@@ -103,7 +106,7 @@ def audible_frames(
     Raises
     ------
     AudioError
-        If `audio` is shorter than one frame.
+        If `audio` is shorter than one frame, or `sample_rate` is no multiple of 100.
     """
     levels = frame_levels(audio, sample_rate)
     if levels.size == 0:

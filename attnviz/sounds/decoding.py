@@ -15,6 +15,7 @@ from scipy.ndimage import median_filter
 from attnviz.arguments import public
 from attnviz.errors import CheckpointError, EventsError
 from attnviz.io.json_files import as_json, read_json
+from attnviz.io.paths import checked_path
 from attnviz.io.storage import write_whole
 
 DECODING_NAME = "decoding.json"
@@ -97,7 +98,13 @@ class Decoding:
         -------
         numpy.ndarray
             Filtered probabilities of the same shape.
+
+        Raises
+        ------
+        EventsError
+            If `frame_seconds` is not above 0.
         """
+        frame_seconds = _number("frame_seconds", frame_seconds, above=0, most=math.inf)
         width = 2 * round((self.median_seconds / frame_seconds - 1) / 2) + 1
         if width <= 1:
             return probabilities
@@ -128,7 +135,7 @@ class Decoding:
         Raises
         ------
         EventsError
-            If a class has no threshold.
+            If a class has no threshold, `frame_seconds` is not above 0, or `probabilities` has not a row a class.
 
         Examples
         --------
@@ -136,7 +143,12 @@ class Decoding:
         >>> Decoding(0.5, low_share=0.6, median_seconds=0, min_seconds=0).intervals(heard, ["dog"], 0.04)
         [[(1, 4)]]
         """
-        smoothed = self.smooth(np.asarray(probabilities, dtype=np.float64), frame_seconds)
+        values = np.asarray(probabilities, dtype=np.float64)
+        if values.ndim != 2 or len(values) != len(classes):
+            raise EventsError(
+                f"probabilities has the shape {values.shape}; {len(classes)} rows are needed, one a class."
+            )
+        smoothed = self.smooth(values, frame_seconds)
         shortest = math.ceil(round(self.min_seconds / frame_seconds, 6))
         thresholds = self.thresholds(classes)
         return [
@@ -167,9 +179,9 @@ class Decoding:
         Raises
         ------
         CheckpointError
-            If the file is damaged.
+            If the file is damaged, or no folder can be called so.
         """
-        path = Path(folder) / DECODING_NAME
+        path = checked_path(folder, "folder", CheckpointError) / DECODING_NAME
         names = [item.name for item in fields(cls)]
         if not path.exists():
             return cls()

@@ -11,6 +11,7 @@ from typing import Any
 from attnviz import bundled
 from attnviz.errors import CheckpointError
 from attnviz.io.json_files import read_json
+from attnviz.io.paths import checked_path
 from attnviz.sounds.decoding import Decoding
 from attnviz.sounds.listener_model import Listener
 
@@ -50,7 +51,7 @@ def trained_listener(model: str | os.PathLike[str] | Listener | None) -> Trained
     if model is None:
         return _bundled()
     try:
-        folder = Path(model).expanduser()
+        folder = checked_path(model, "model", CheckpointError)
     except (TypeError, RuntimeError) as error:  # wrong type, or "~" of an unknown user
         raise CheckpointError(f"model is {model!r}; expected the folder of a listener, or a Listener.") from error
     return _read(folder)

@@ -16,6 +16,7 @@ from attnviz.arguments import public
 from attnviz.audio import load_audio
 from attnviz.audio.ogg import ogg_damage
 from attnviz.errors import AudioError, warn
+from attnviz.io.paths import checked_path
 from attnviz.sounds.attribution import attributions
 from attnviz.sounds.audibility import FRAME_SECONDS, frame_levels
 
@@ -140,7 +141,7 @@ def read_esc10(
         If recordings were skipped because they are missing (listed in README.md for a fold that is present),
         incomplete or silent, or have an invalid name. The message gives their number and names.
     """
-    root = Path(folder).expanduser()
+    root = checked_path(folder, "the folder of recordings", AudioError)
     if not root.is_dir():
         raise AudioError(f"there is no folder {root} to read recordings from. Is ESC-10 in another folder?")
     wanted_classes = _wanted_classes(classes)

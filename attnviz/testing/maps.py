@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy.ndimage import gaussian_filter
 
-from attnviz.arguments import public
+from attnviz.arguments import public, whole_number
 from attnviz.audio.grid import SpectrogramGrid
 from attnviz.events import event_table
 from attnviz.maps import AttentionMaps, LayerAttention
@@ -70,6 +70,8 @@ def example_maps(
     >>> round(float(maps.activation("rain").idxmax()), 1) > 5.5
     True
     """
+    steps = None if steps is None else whole_number("steps", steps, most=1000)
+    heads = None if heads is None else whole_number("heads", heads, most=1000)
     grid = SpectrogramGrid(audio_seconds=10.0)
     rng = np.random.default_rng(seed)
     tokens = _tokens()

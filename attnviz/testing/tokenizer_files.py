@@ -15,6 +15,7 @@ from transformers import (
 )
 
 from attnviz.arguments import public
+from attnviz.errors import CheckpointError
 from attnviz.testing.vocabularies import bert_wordpiece, clip_bpe, roberta_bpe, t5_unigram
 
 _LIMITS = {"clip": 77, "t5": 512, "clap": 126, "bert": 128}
@@ -57,6 +58,8 @@ def make_tokenizer(kind: str) -> PreTrainedTokenizerBase:
         end token only. CLAP: RoBERTa's byte-pair encoding with ``Ġ``, ``<s>`` and ``</s>``. BERT: WordPiece
         with ``##``.
     """
+    if kind not in _LIMITS:
+        raise CheckpointError(f"kind={kind[:40]!r} is unknown; known: {', '.join(_LIMITS)}.")
     limit = {"model_max_length": _LIMITS[kind]}
     if kind == "clip":
         vocabulary, merges = clip_bpe()

@@ -9,13 +9,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from attnviz.arguments import public
+from transformers import PreTrainedTokenizerBase
+
+from attnviz.arguments import public, whole_number
 from attnviz.errors import CheckpointError, PromptError, TruncationWarning, warn
 from attnviz.text.tokens import TokenTable, make_rows
 from attnviz.text.words import is_blank, split_words, trim_span, word_at
 
 #: Key positions of a plain Stable Diffusion checkpoint.
 CLIP_LENGTH = 77
+MOST_TOKENS = 100_000  # key positions of one encoder
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ def check_prompt(prompt: object, *, allow_empty: bool = False) -> str:
 
 @public
 def tokenize(
-    tokenizer: Any,
+    tokenizer: PreTrainedTokenizerBase,
     prompt: str,
     max_length: int,
     *,
@@ -130,6 +133,7 @@ def tokenize(
     start, text, end = _parts(tokenizer, written)
     if origin is not None:
         text = [_at_origin(token, origin) for token in text]
+    max_length = whole_number("max_length", max_length, least=0, most=MOST_TOKENS, error=CheckpointError)
     limits = [max_length, tokenizer.model_max_length] + ([] if limit is None else [limit])
     room = min(limits) - len(start) - len(end)
     if room < 1:
@@ -166,7 +170,7 @@ def tokenize(
 
 @public
 def token_table(
-    tokenizers: Sequence[Any],
+    tokenizers: Sequence[PreTrainedTokenizerBase],
     prompt: str,
     max_lengths: Sequence[int],
     *,
@@ -218,7 +222,7 @@ def token_table(
 
 
 @public
-def clip_token_table(tokenizer: Any, prompt: str, *, warn: bool = True) -> TokenTable:
+def clip_token_table(tokenizer: PreTrainedTokenizerBase, prompt: str, *, warn: bool = True) -> TokenTable:
     """Return the token table of a plain Stable Diffusion checkpoint.
 
     Parameters

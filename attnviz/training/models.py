@@ -12,6 +12,7 @@ import torch
 
 from attnviz import bundled
 from attnviz.errors import TrainingError
+from attnviz.io.paths import checked_path
 from attnviz.pipelines.parts import read_model
 from attnviz.training.settings import refuse_unknown
 
@@ -51,7 +52,9 @@ def pretrained_folder(settings: Mapping[str, Any], shipped: str) -> Path | None:
     folder = settings["pretrained"]
     if not isinstance(folder, str):
         raise TrainingError(f"model.pretrained is {folder!r}; give the path of a folder.")
-    return bundled.FOLDER / shipped if folder == bundled.NAME else Path(folder).expanduser()
+    if folder == bundled.NAME:
+        return bundled.FOLDER / shipped
+    return checked_path(folder, "the folder of a model", TrainingError)
 
 
 def make_model(kind: Any, settings: Mapping[str, Any], shipped: str) -> Any:
