@@ -88,6 +88,8 @@ def word_maps(
         Number of panels per row, at most 100. By default, it depends on their number and the width.
     width : float, optional
         Width of the figure in inches, for example for a column of a paper. By default, as wide as needed.
+
+    Returns
     -------
     matplotlib.figure.Figure
         A new figure, to be saved with ``figure.savefig("words.png")``.
