@@ -179,10 +179,13 @@ GOOD_OF: dict[str, dict[str, Callable[[], Any]]] = {
     "token_spans": {"caption": lambda: "a dog"},
     "column_activity": {"onsets": lambda: [0.2]},
 }
-#: Doors with cases that still end outside attnviz's errors: to be mended, and taken out of here.
+#: Doors that are not covered yet. The first six have cases that still end outside attnviz's errors, the others were
+#: not tried.
 NOT_YET = {
     "payload_of", "spectrogram", "token_table", "write_adapter_checkpoint", "write_family_checkpoint",
     "write_plain_checkpoint",
+    "partial_correlation", "peak_normalize", "pearson", "pointing", "resize", "scorable", "spearman",
+    "step_activation", "to_int16", "with_spans",
 }  # fmt: skip
 #: Doors that need a model or recordings; `test_hostile_input` has most of them.
 OF_MODELS = {
