@@ -179,8 +179,8 @@ GOOD_OF: dict[str, dict[str, Callable[[], Any]]] = {
     "token_spans": {"caption": lambda: "a dog"},
     "column_activity": {"onsets": lambda: [0.2]},
 }
-#: Doors that are not covered yet. The first six have cases that still end outside attnviz's errors, the others were
-#: not tried.
+#: Doors that are not covered yet. The first six have cases that still end outside attnviz's errors, the others
+#: were not tried.
 NOT_YET = {
     "payload_of", "spectrogram", "token_table", "write_adapter_checkpoint", "write_family_checkpoint",
     "write_plain_checkpoint",
