@@ -179,14 +179,6 @@ GOOD_OF: dict[str, dict[str, Callable[[], Any]]] = {
     "token_spans": {"caption": lambda: "a dog"},
     "column_activity": {"onsets": lambda: [0.2]},
 }
-#: Doors that are not covered yet. The first six have cases that still end outside attnviz's errors, the others
-#: were not tried.
-NOT_YET = {
-    "payload_of", "spectrogram", "token_table", "write_adapter_checkpoint", "write_family_checkpoint",
-    "write_plain_checkpoint",
-    "partial_correlation", "peak_normalize", "pearson", "pointing", "resize", "scorable", "spearman",
-    "step_activation", "to_int16", "with_spans",
-}  # fmt: skip
 #: Doors that need a model or recordings; `test_hostile_input` has most of them.
 OF_MODELS = {
     "explain", "trace", "apply_edit", "invert", "refine", "reweight", "swap", "cascade", "compose", "scenes",
@@ -232,7 +224,7 @@ def within_seconds(call: Callable[[], Any]) -> None:
         signal.signal(signal.SIGALRM, before)
 
 
-@pytest.mark.parametrize("name", sorted(set(_DOORS) - ELSEWHERE - OF_MODELS - NOT_YET))
+@pytest.mark.parametrize("name", sorted(set(_DOORS) - ELSEWHERE - OF_MODELS))
 def test_a_door_works_or_says_what_is_wrong(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     wrong = []
@@ -266,5 +258,5 @@ def test_every_door_is_looked_at():
     ]
     assert not unknown
     assert len(_DOORS) > 90
-    cases = sum(len(parameters(*_DOORS[name])) for name in set(_DOORS) - ELSEWHERE - OF_MODELS - NOT_YET)
+    cases = sum(len(parameters(*_DOORS[name])) for name in set(_DOORS) - ELSEWHERE - OF_MODELS)
     assert cases * len(odd_things()) >= 1000

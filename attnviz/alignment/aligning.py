@@ -35,7 +35,9 @@ def align(
 
     Every phrase named by the events is scored, together with the controls. The columns are those of the readout
     (the grid of its finest layer) within the audio. A column is active if events cover at least half of it; the
-    correlations use the covered fraction itself. Several events of one phrase form one activity. Parameters
+    correlations use the covered fraction itself. Several events of one phrase form one activity.
+
+    Parameters
     ----------
     maps : AttentionMaps
         Maps of one clip.

@@ -94,6 +94,8 @@ def scorable(table: pd.DataFrame) -> pd.Series:
     >>> scorable(pd.DataFrame(rows, columns=REQUIRED)).tolist()
     [True, False, False]
     """
+    if missing := [name for name in ("onset", "offset") if name not in table.columns]:
+        raise EventsError(f"the table lacks the columns {missing}; an event table has {', '.join(REQUIRED)}.")
     return (table["offset"] - table["onset"]) >= SHORTEST
 
 

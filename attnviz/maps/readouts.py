@@ -21,11 +21,12 @@ from functools import lru_cache
 import numpy as np
 import xarray as xr
 
-from attnviz.arguments import public
+from attnviz.arguments import public, whole_number
 from attnviz.audio.grid import CellGrid, SpectrogramGrid
 from attnviz.errors import MapsError
 from attnviz.maps.layer import cells_of, short_name
 
+_MOST_CELLS = 2**16  # rows or columns of a map
 POOLS = ("mean", "max", "first", "last")
 PROBABILITY = "attention probability"
 OWN_SHARE = "share of the token's own maximum"
@@ -157,11 +158,21 @@ def resize(values: np.ndarray, shape: Level) -> np.ndarray:
     values : numpy.ndarray, shape (..., rows, columns)
     shape : (int, int)
         Rows and columns of the result.
+
+    Raises
+    ------
+    MapsError
+        If `values` has fewer than two axes or no cell, or `shape` is not two positive whole numbers.
     """
-    if values.shape[-2:] == tuple(shape):
+    rows = whole_number("rows", shape[0], most=_MOST_CELLS, error=MapsError)
+    columns = whole_number("columns", shape[1], most=_MOST_CELLS, error=MapsError)
+    if values.ndim < 2 or 0 in values.shape[-2:]:
+        raise MapsError(f"values has the shape {values.shape}; (..., rows, columns) with cells is needed.")
+    if values.shape[-2:] == (rows, columns):
         return values
     down, across = (
-        linear_weights(size, wanted, size / wanted) for size, wanted in zip(values.shape[-2:], shape, strict=True)
+        linear_weights(size, wanted, size / wanted)
+        for size, wanted in zip(values.shape[-2:], (rows, columns), strict=True)
     )
     return down @ values @ across.T
 

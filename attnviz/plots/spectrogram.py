@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import xarray as xr
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colorbar import Colorbar
 from matplotlib.colors import Colormap
@@ -73,6 +74,8 @@ def spectrogram(
             "A spectrogram must be an array (bands, frames) of finite values; this one has the shape "
             f"{values.shape}. Select one prompt and one image, for example spectrogram[0, 0]."
         )
+    if isinstance(cmap, str) and cmap not in colormaps:
+        raise MapsError(f"matplotlib has no colour map {cmap[:60]!r}; for example 'magma' or 'viridis'.")
     own = ax is None
     if ax is None:
         ax = Figure(figsize=(9.0, 3.4), layout="constrained").add_subplot()

@@ -178,6 +178,8 @@ def _axes(grid: SpectrogramGrid) -> dict[str, Any]:
 
 
 def _spectrogram(log_mel: np.ndarray, grid: SpectrogramGrid) -> dict[str, Any] | None:
+    if np.ndim(log_mel) != 2:
+        raise MapsError(f"log_mel has the shape {np.shape(log_mel)}; (bands, frames) is needed.")
     if not np.isfinite(log_mel).any():
         return None
     values = np.asarray(log_mel, dtype=np.float64)

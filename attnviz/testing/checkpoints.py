@@ -12,8 +12,9 @@ from diffusers import PNDMScheduler
 from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
-from attnviz.arguments import public
+from attnviz.arguments import public, whole_number
 from attnviz.errors import CheckpointError
+from attnviz.io.paths import checked_path
 from attnviz.pipelines.recommended import FILE_NAME as RECOMMENDED_NAME
 from attnviz.testing.models import (
     ENCODER_WIDTHS,
@@ -64,6 +65,7 @@ _CONDITION_TYPES = {
     "bert": ("bert-base-uncased_text", "google-bert/bert-base-uncased"),
 }
 
+_WIDEST = 4096
 _VAE_OLD_NAMES = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
 
 
@@ -115,7 +117,10 @@ def write_adapter_checkpoint(
     whose kernel size minus stride is odd.
     """
     _check_encoders(encoders)
-    folder = Path(folder)
+    cross_attention_dim = whole_number(
+        "cross_attention_dim", cross_attention_dim, most=_WIDEST, error=CheckpointError
+    )
+    folder = checked_path(folder, "the folder of a checkpoint", CheckpointError)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         entries = []
@@ -176,7 +181,7 @@ def write_plain_checkpoint(
     Path
         `folder`. Its text encoder is a CLIP model of width 32, which equals ``cross_attention_dim`` of the U-Net.
     """
-    folder = Path(folder)
+    folder = checked_path(folder, "the folder of a checkpoint", CheckpointError)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         _write_encoder(folder / "text_encoder", make_encoder("clip"), published)

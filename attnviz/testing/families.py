@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from attnviz.arguments import public
 from attnviz.errors import CheckpointError
+from attnviz.io.paths import checked_path
 from attnviz.testing.tokenizer_files import make_tokenizer
 
 
@@ -45,7 +46,9 @@ def write_family_checkpoint(folder: str | Path, family: str, *, seed: int = 0) -
     """
     if family not in FAMILIES:
         raise CheckpointError(f"Unknown family {family!r}; available families: {', '.join(FAMILIES)}.")
-    folder = Path(folder)
+    folder = checked_path(folder, "the folder of a checkpoint", CheckpointError)
+    if not str(folder).isprintable():
+        raise CheckpointError(f"The folder {str(folder)!r} has characters that cannot be printed.")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         _WRITERS[family](folder)

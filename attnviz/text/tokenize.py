@@ -202,7 +202,7 @@ def token_table(
     Raises
     ------
     PromptError, CheckpointError
-        As in `tokenize`.
+        As in `tokenize`, or if the numbers of tokenizers, lengths and limits differ.
 
     Warns
     -----
@@ -210,6 +210,11 @@ def token_table(
         If the prompt is too long for an encoder; lists the words that the encoder does not get in full.
     """
     limits = limits if limits is not None else [None] * len(tokenizers)
+    if len({len(tokenizers), len(max_lengths), len(limits)}) > 1 or not tokenizers:
+        raise CheckpointError(
+            f"There are {len(tokenizers)} tokenizers, {len(max_lengths)} lengths and {len(limits)} limits; one of "
+            "each is needed for every text encoder."
+        )
     rows: list[tuple[Any, ...]] = []
     cuts: list[int] = []
     for i, (tokenizer, max_length, limit) in enumerate(zip(tokenizers, max_lengths, limits, strict=True)):

@@ -328,7 +328,7 @@ def test_it_can_be_saved(ending, tmp_path):
     ("ask", "words"),
     [
         ({"scale": "log"}, "'shared' or 'own'"),
-        ({"columns": -1}, "at least 1"),
+        ({"columns": -1}, "from 1 to 100"),
         ({"cmap": "sunset"}, "no colour map 'sunset'"),
         ({"words": []}, "no word to draw"),
         ({"readout": "best"}, "Unknown readout"),
