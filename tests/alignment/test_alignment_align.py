@@ -359,7 +359,7 @@ def test_units_are_sources_or_clips(maps):
 
 @pytest.mark.parametrize("choice", [{"n_resamples": 0}, {"n_permutations": 2.5}, {"n_resamples": True}])
 def test_bad_numbers_of_draws(maps, choice):
-    with pytest.raises(AttnVizError, match="whole number of at least 1"):
+    with pytest.raises(AttnVizError, match="whole number from 1 to"):
         align(maps, event_rows(DOG_ROW)).pool(**choice)
 
 
