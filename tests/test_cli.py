@@ -255,7 +255,7 @@ def test_out_folder_is_refused_before_a_model_is_looked_for(attnviz_command, tmp
 
 @pytest.mark.parametrize(
     ("steps", "message"),
-    [(1000, "asks PNDMScheduler for timestep 1000, and it ends at 999"), (1, "No word of the prompt 'dog' has a")],
+    [(1000, "requires timestep 1000, but PNDMScheduler ends at 999"), (1, "No word of the prompt 'dog' has a")],
 )
 def test_refused_before_the_model_runs(steps, message, adapter_checkpoint, attnviz_command, tmp_path, monkeypatch):
     from attnviz import jobs

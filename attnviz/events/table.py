@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,8 @@ def event_table(rows: pd.DataFrame | Iterable[Mapping[str, Any]]) -> pd.DataFram
 
 def checked_table(rows: pd.DataFrame | Iterable[Mapping[str, Any]], place: Place) -> pd.DataFrame:
     """Apply `event_table` to rows with known positions in a file, which the error messages give."""
+    if isinstance(rows, str | PathLike):
+        raise EventsError(f"{str(rows)!r} is a path, not a table; read it with read_events, or audio with listen.")
     frame = rows.reset_index(drop=True) if isinstance(rows, pd.DataFrame) else _frame(rows)
     missing = [name for name in REQUIRED if name not in frame.columns]
     if missing:

@@ -45,8 +45,8 @@ def check_arguments(own: Callable[..., Any], diffusers_call: Callable[..., Any],
     listed = generator if isinstance(generator, list) else [generator]
     if generator is not None and not all(isinstance(each, torch.Generator) for each in listed):
         raise AttnVizError(
-            f"generator={generator!r} is not a torch.Generator, nor a list of them; for a seed, "
-            "torch.Generator().manual_seed(5) is meant."
+            f"generator={generator!r} is not a torch.Generator, nor a list of them. For a seed, give "
+            f"torch.Generator().manual_seed({generator if isinstance(generator, int) else 0})."
         )
     theirs = _named(diffusers_call) - _INSTEAD.keys()
     for name in given:

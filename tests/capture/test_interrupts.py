@@ -95,6 +95,7 @@ class Edit:
         return [EditedRow(1, 0)]
 
 
+@pytest.mark.slow
 def test_a_recorded_and_edited_call(small_unet, embeds):
     states = embeds[:2]
     before = state(small_unet)

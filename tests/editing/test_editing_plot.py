@@ -26,7 +26,7 @@ def test_panels_share_their_scales_and_differ_by_what_was_edited(maps):
     figure = edit_comparison(before, after, maps.grid, words=[EditedWord(dog, rain, "dog", "rain")])
     source, edit, difference, old, new, moved = drawn(figure)
     assert [ax.get_title(loc="left") for ax in (source, edit, difference, old, new, moved)] == [
-        "source", "edit", "edit less source", "dog", "rain", "difference",
+        "source", "edit", "edit minus source", "dog", "rain", "difference",
     ]  # fmt: skip
     assert source.images[0].get_clim() == edit.images[0].get_clim()
     np.testing.assert_allclose(difference.images[0].get_array(), 1.5, rtol=1e-5)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -52,6 +54,12 @@ def test_a_table_is_checked_and_copied():
 def test_impossible_events_are_refused(changes, message):
     with pytest.raises(EventsError, match=message):
         event_table([ROW | changes])
+
+
+@pytest.mark.parametrize("path", ["dog.wav", Path("events.tsv")])
+def test_a_path_is_not_a_table(path):
+    with pytest.raises(EventsError, match=f"'{path}' is a path.*read_events"):
+        event_table(path)
 
 
 def test_missing_columns_are_named():

@@ -139,6 +139,7 @@ def test_clips_alike_once_cut_need_none(pipe):
     ("arguments", "message"),
     [
         ({"genrator": None}, "genrator.*Did you mean generator="),
+        ({"generator": 3}, r"generator=3 is not.*manual_seed\(3\)"),
         ({"num_inference_step": 3}, "num_inference_steps="),
         ({"negativ_prompt": "rain"}, "negative_prompt="),
         ({"strength": 0.5}, "no argument strength="),
