@@ -34,7 +34,18 @@ ROOMS = (
 #: Run models, read the network, or play in a browser: their arguments are checked in tests of their own.
 ELSEWHERE = {"fetch_esc10", "AttentionMaps.explore"}
 #: Take a second or more where they work: these are given every fourth odd thing.
-SLOW = {"AttentionMaps.save", "explore", "fit_readout", "griffin_lim", "load", "payload_of", "edit_comparison"}
+SLOW = {
+    "write_adapter_checkpoint",
+    "write_family_checkpoint",
+    "write_plain_checkpoint",
+    "AttentionMaps.save",
+    "explore",
+    "fit_readout",
+    "griffin_lim",
+    "load",
+    "payload_of",
+    "edit_comparison",
+}
 SECONDS = 10
 
 
@@ -48,6 +59,13 @@ def odd_things() -> list[Any]:
         b"dog", [], [None], {}, {"dog": "x"}, (1, 2, 3), object(), int, np.zeros(0), np.full((2, 3), np.nan),
         np.arange(4), Path("nowhere/x"), pd.DataFrame(), torch.zeros(2, 3), slice(0, 3), "\udcff",
     ]  # fmt: skip
+
+
+def odd_values(name: str, parameter: inspect.Parameter) -> list[Any]:
+    """Return the odd things that a parameter of a door is given."""
+    # A flag is taken as what it is true of: few values say whether it is.
+    odd = odd_things()[: 3 if parameter.annotation == "bool" else None]
+    return odd[:: 4 if name in SLOW else 1]
 
 
 def doors() -> Iterator[tuple[str, Callable[..., Any], type | None]]:
@@ -231,9 +249,7 @@ def test_a_door_works_or_says_what_is_wrong(name, tmp_path, monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for one in parameters(*_DOORS[name]):
-            # A flag is taken as what it is true of: few values say whether it is.
-            odd = odd_things()[: 3 if one.annotation == "bool" else None]
-            for value in odd[:: 4 if name in SLOW else 1]:
+            for value in odd_values(name, one):
                 try:
                     within_seconds(lambda one=one, value=value: _call(name, one.name, value))
                 except AttnVizError:
@@ -258,5 +274,5 @@ def test_every_door_is_looked_at():
     ]
     assert not unknown
     assert len(_DOORS) > 90
-    cases = sum(len(parameters(*_DOORS[name])) for name in set(_DOORS) - ELSEWHERE - OF_MODELS)
-    assert cases * len(odd_things()) >= 1000
+    looked_at = set(_DOORS) - ELSEWHERE - OF_MODELS
+    assert sum(len(odd_values(name, one)) for name in looked_at for one in parameters(*_DOORS[name])) >= 1000

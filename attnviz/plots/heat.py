@@ -25,6 +25,7 @@ from attnviz.plots.style import (
     hatch_padding,
     height_of,
     label_axes,
+    named_colours,
     own_axes,
     readable,
     text_style,
@@ -190,11 +191,8 @@ def see_through(cmap: str, *, signed: bool = False) -> ListedColormap:
     MapsError
         If matplotlib has no colour map of that name.
     """
-    try:
-        # Omit the black end of such maps, which would hide the spectrogram.
-        colours = colormaps[cmap](np.linspace(0, 0.86, 256))
-    except KeyError as error:
-        raise MapsError(f"matplotlib has no colour map {cmap!r}; for example 'magma_r' or 'viridis_r'.") from error
+    # Omit the black end of such maps, which would hide the spectrogram.
+    colours = named_colours(cmap)(np.linspace(0, 0.86, 256))
     rising = np.linspace(0, 1, 256)
     if signed:
         colours, rising = colormaps[SIGNED](rising), np.abs(2 * rising - 1)

@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import xarray as xr
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colorbar import Colorbar
 from matplotlib.colors import Colormap
@@ -15,7 +14,7 @@ from matplotlib.figure import Figure
 from attnviz.arguments import public
 from attnviz.audio.grid import SpectrogramGrid
 from attnviz.errors import MapsError
-from attnviz.plots.style import FONTSIZE, extent, hatch_padding, height_of, label_axes, wrapped
+from attnviz.plots.style import FONTSIZE, extent, hatch_padding, height_of, label_axes, named_colours, wrapped
 
 SHOWN_RANGE = (math.log(1e-3), math.log(10.0))
 """Log-mel values at the limits of the colour scale: -60 and 20 dB. White noise at -20 dBFS is at -12 dB. Noise at
@@ -74,8 +73,7 @@ def spectrogram(
             "A spectrogram must be an array (bands, frames) of finite values; this one has the shape "
             f"{values.shape}. Select one prompt and one image, for example spectrogram[0, 0]."
         )
-    if isinstance(cmap, str) and cmap not in colormaps:
-        raise MapsError(f"matplotlib has no colour map {cmap[:60]!r}; for example 'magma' or 'viridis'.")
+    colours = named_colours(cmap) if isinstance(cmap, str) else cmap
     own = ax is None
     if ax is None:
         ax = Figure(figsize=(9.0, 3.4), layout="constrained").add_subplot()
@@ -84,7 +82,7 @@ def spectrogram(
     undefined = np.count_nonzero(~np.isfinite(values))
     image = ax.imshow(
         np.ma.masked_invalid(values), origin="lower", extent=extent(grid), aspect="auto", interpolation="nearest",
-        cmap=cmap, vmin=low, vmax=high,
+        cmap=colours, vmin=low, vmax=high,
     )  # fmt: skip
     if undefined:
         image.set_cmap(image.get_cmap().with_extremes(bad="#4aa3df"))

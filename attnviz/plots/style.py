@@ -71,6 +71,19 @@ def own_axes(width: float, height: float) -> Axes:
     return Figure(figsize=(width, height), layout="constrained").add_subplot()
 
 
+def named_colours(cmap: str) -> Colormap:
+    """Return a colour map of matplotlib by name.
+
+    Raises
+    ------
+    MapsError
+        If matplotlib has no colour map of that name.
+    """
+    if cmap not in colormaps:
+        raise MapsError(f"matplotlib has no colour map {cmap[:60]!r}; for example 'magma_r' or 'viridis_r'.")
+    return colormaps[cmap]
+
+
 def attention_colours(cmap: str, end: float = 0.86) -> Colormap:
     """Return a colour map with grey for undefined cells, without the black end of maps from light to dark.
 
@@ -79,10 +92,7 @@ def attention_colours(cmap: str, end: float = 0.86) -> Colormap:
     MapsError
         If matplotlib has no colour map of that name.
     """
-    try:
-        colours = colormaps[cmap](np.linspace(0, end, 256))
-    except KeyError as error:
-        raise MapsError(f"matplotlib has no colour map {cmap!r}; for example 'magma_r' or 'viridis_r'.") from error
+    colours = named_colours(cmap)(np.linspace(0, end, 256))
     return LinearSegmentedColormap.from_list(f"{cmap}_attention", colours).with_extremes(bad="0.8")
 
 

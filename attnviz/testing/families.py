@@ -47,8 +47,10 @@ def write_family_checkpoint(folder: str | Path, family: str, *, seed: int = 0) -
     if family not in FAMILIES:
         raise CheckpointError(f"Unknown family {family!r}; available families: {', '.join(FAMILIES)}.")
     folder = checked_path(folder, "the folder of a checkpoint", CheckpointError)
-    if not str(folder).isprintable():
-        raise CheckpointError(f"The folder {str(folder)!r} has characters that cannot be printed.")
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError as error:  # the libraries write the name into configurations, as UTF-8
+        raise CheckpointError(f"The name of the folder {str(folder)!r} is not Unicode text.") from error
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         _WRITERS[family](folder)
