@@ -75,7 +75,8 @@ def whole_number(
     AttnVizError
         If the value is not a whole number from `least` to `most`.
     """
-    if not isinstance(value, int | np.integer) or isinstance(value, bool) or not least <= value <= most:
+    whole = hasattr(value, "__index__") and not _is_flag(value)
+    if not whole or not least <= int(value) <= most:
         raise error(f"{name} is {_shown(value)}; a whole number from {least} to {most} is needed.")
     return int(value)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 
+from attnviz import arguments
 from attnviz.arguments import public
 from attnviz.errors import AudioError
 
@@ -92,14 +93,7 @@ MOST = 1_000_000  # columns of 10 ms are 2.8 hours, and no sampling rate is high
 
 def whole_number(name: str, value: object, most: int = MOST) -> int:
     """Return `value` as an int from 1 to `most`, or raise an AudioError with its name."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise AudioError(f"{name} is {value!r}, a {type(value).__name__}; it must be a positive whole number.")
-    number = int(value.__index__())
-    if number < 1:
-        raise AudioError(f"{name} is {number}; it must be at least 1.")
-    if number > most:
-        raise AudioError(f"{name} is {number}; it must be at most {most}.")
-    return number
+    return arguments.whole_number(name, value, most=most, error=AudioError)
 
 
 def finite_number(name: str, value: object) -> float:

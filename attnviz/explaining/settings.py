@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from numbers import Integral
 from typing import Any, Literal, get_args
 
+from attnviz.arguments import whole_number
 from attnviz.errors import CaptureError
 from attnviz.explaining.methods import Inversion, Method, Noising, Predicted, fewest_steps
 
@@ -84,9 +85,7 @@ def checked_whole(name: str, value: Any, *, least: int, most: int = 2**64 - 1) -
     CaptureError
         If the value is not such a number.
     """
-    if not _is_whole(value) or not least <= value <= most:
-        raise CaptureError(f"{name}={value!r} is not a whole number from {least} to {most}.")
-    return int(value)
+    return whole_number(name, value, least=least, most=most, error=CaptureError)
 
 
 def _checked_timesteps(timesteps: Sequence[int], schedule: int) -> tuple[int, ...]:
