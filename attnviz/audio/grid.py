@@ -24,8 +24,9 @@ class SpectrogramGrid:
 
     Parameters
     ----------
-    height : int
-        Image rows (mel bands).
+    height : int or None
+        Image rows (mel bands). None: a model without a frequency axis, whose latents or codes are a sequence in time;
+        `fmin` and `fmax` then have no meaning.
     width : int
         Image columns (frames of the short-time Fourier transform).
     audio_seconds : float, optional
@@ -61,7 +62,7 @@ class SpectrogramGrid:
     24
     """
 
-    height: int = MEL.n_mels
+    height: int | None = MEL.n_mels
     width: int = 1024
     audio_seconds: float | None = None
     sample_rate: int = MEL.sample_rate
@@ -70,11 +71,12 @@ class SpectrogramGrid:
     fmax: float = MEL.fmax
 
     def __post_init__(self) -> None:
-        for name in ("height", "width", "sample_rate", "hop_length"):
+        for name in ("width", "sample_rate", "hop_length", *(["height"] if self.has_freq else [])):
             object.__setattr__(self, name, whole_number(name, getattr(self, name)))
         for name in ("fmin", "fmax"):
             object.__setattr__(self, name, finite_number(name, getattr(self, name)))
-        check_band(self.fmin, self.fmax, self.sample_rate)
+        if self.has_freq:
+            check_band(self.fmin, self.fmax, self.sample_rate)
         if self.audio_seconds is not None:
             object.__setattr__(self, "audio_seconds", self._checked_length(self.audio_seconds))
 
@@ -89,6 +91,16 @@ class SpectrogramGrid:
                 "duration in seconds: were samples or milliseconds given, or audio longer than the image?"
             )
         return min(length, self.seconds)
+
+    @property
+    def has_freq(self) -> bool:
+        """Whether there is a frequency axis."""
+        return self.height is not None
+
+    @property
+    def bands(self) -> int:
+        """Image rows; 1 where there is no frequency axis."""
+        return 1 if self.height is None else self.height
 
     @property
     def seconds(self) -> float:
@@ -139,8 +151,13 @@ class SpectrogramGrid:
         Raises
         ------
         AudioError
-            If `rows` is not a positive integer.
+            If `rows` is not a positive integer, or there is no frequency axis.
         """
+        if not self.has_freq:
+            raise AudioError(
+                "this grid has no frequency axis: the model's latents or codes are a sequence in time, so no row "
+                "is a band of hertz."
+            )
         rows = whole_number("rows", rows)
         low, high = (float(librosa.hz_to_mel(hz, htk=False)) for hz in (self.fmin, self.fmax))
         centres = low + (np.arange(rows) + 0.5) * (high - low) / rows
@@ -181,15 +198,15 @@ class SpectrogramGrid:
             number of cells.
         """
         counts = whole_number("rows", rows), whole_number("columns", columns)
-        sizes = self.height, self.width
+        sizes = self.bands, self.width
         if stride is None:
             if any(size % count for size, count in zip(sizes, counts, strict=True)):
                 raise AudioError(
-                    f"{rows} x {columns} cells do not divide the image of {self.height} x {self.width} evenly, so "
+                    f"{rows} x {columns} cells do not divide the image of {self.bands} x {self.width} evenly, so "
                     "their times and frequencies are not known without a stride (mel bands and image columns from "
                     "one cell to the next)."
                 )
-            stride = (self.height / rows, self.width / columns)
+            stride = (self.bands / rows, self.width / columns)
         for name, size, count, step in zip(("rows", "columns"), sizes, counts, stride, strict=True):
             # The last cell may extend beyond the image, or leave a part of it uncovered, by less than one cell.
             if not (step > 0 and abs(count * step - size) < step):
@@ -285,12 +302,12 @@ class CellGrid:
     @property
     def bottom(self) -> float:
         """Lower edge of the lowest row, as a fraction of the mel axis; negative if the row extends below it."""
-        return 1 - self.shape[0] * self.stride[0] / self.grid.height
+        return 1 - self.shape[0] * self.stride[0] / self.grid.bands
 
     @property
     def band_edges(self) -> np.ndarray:
         """Edges of the rows, ``(rows + 1,)`` float64 mel bands, from the lowest row up."""
-        return self.grid.height - self.stride[0] * np.arange(self.shape[0], -1, -1, dtype=np.float64)
+        return self.grid.bands - self.stride[0] * np.arange(self.shape[0], -1, -1, dtype=np.float64)
 
     @property
     def frame_edges(self) -> np.ndarray:

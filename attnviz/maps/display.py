@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
-from attnviz.maps.layer import short_name
+from attnviz.maps.layer import level_of, short_name
 
 if TYPE_CHECKING:
     from attnviz.maps.attention_maps import AttentionMaps
@@ -68,7 +68,7 @@ def _title(maps: AttentionMaps) -> str:
 def _layers(maps: AttentionMaps) -> str:
     by_grid: dict[tuple[int, int], list[str]] = {}
     for name in maps.layers:
-        rows, columns = maps[name].shape[-2:]
+        rows, columns = level_of(maps[name])
         by_grid.setdefault((rows, columns), []).append(short_name(name))
     finest_first = sorted(by_grid.items(), key=lambda item: -item[0][0] * item[0][1])
     listed = "; ".join(f"{rows} x {columns}: {', '.join(names)}" for (rows, columns), names in finest_first)
@@ -109,7 +109,8 @@ def _sound(maps: AttentionMaps) -> str:
     beyond = grid.audio_seconds is not None and grid.audio_seconds < grid.seconds
     padding = f", padding after {grid.audio_seconds:g} s" if beyond else ""
     sound = "with" if maps.spectrogram is not None else "without"
-    return f"{grid.seconds:g} s, {grid.fmin:g} to {grid.fmax:g} Hz{padding}; {sound} spectrogram"
+    hertz = f"{grid.fmin:g} to {grid.fmax:g} Hz" if grid.has_freq else "no frequency axis"
+    return f"{grid.seconds:g} s, {hertz}{padding}; {sound} spectrogram"
 
 
 def _size(count: int) -> str:

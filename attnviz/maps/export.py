@@ -89,7 +89,7 @@ def write_npz(
     The arrays have one entry for each of the W words of all prompts and each of the I images:
     ``heatmap`` (W, I, freq, time), ``activation`` (W, I, time; NaN in padding), ``prompt`` (W: index),
     ``word``, ``occurrence``, ``span`` (W, 2: characters), ``freq`` (Hz), ``time`` (s), ``padding`` (time: bool),
-    ``prompts``, ``readout``, ``pool``, ``provenance`` (JSON).
+    ``prompts``, ``readout``, ``pool``, ``provenance`` (JSON). ``freq`` is absent where the maps have no such axis.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ def write_npz(
             word=np.array([word.text for _, word in words]),
             occurrence=np.array([word.occurrence for _, word in words]),
             span=np.array([word.span for _, word in words]),
-            freq=axes["freq"].to_numpy(),
+            **({"freq": axes["freq"].to_numpy()} if "freq" in axes.dims else {}),
             time=axes["time"].to_numpy(),
             padding=axes["padding"].to_numpy(),
             prompts=np.array(maps.prompts),

@@ -15,12 +15,12 @@ from attnviz.errors import AudioError, MapsError
 from attnviz.text.tokens import TokenTable
 
 CAPTURED_DIMS = ("branch", "prompt", "image", "step", "head", "token", "row", "column")
-"""Axes of captured attention, in fixed order. ``branch``, ``step`` and ``head`` are optional."""
+"""Axes of captured attention, in fixed order. ``branch``, ``step``, ``head`` and ``row`` are optional."""
 
 BRANCHES = ("unconditional", "conditional")
 """Order of the branch axis, as diffusers batches the two halves of classifier-free guidance."""
 
-_OPTIONAL_DIMS = frozenset({"branch", "step", "head"})
+_OPTIONAL_DIMS = frozenset({"branch", "step", "head", "row"})
 _PLACES = {"down_blocks": "down", "mid_block": "mid", "up_blocks": "up"}
 
 
@@ -35,7 +35,8 @@ class LayerAttention:
         highest frequency.
     dims : tuple of str
         Names of the axes, in the order ``branch, prompt, image, step, head, token, row, column``. ``branch``,
-        ``step`` and ``head`` are optional. The branch axis has the unconditional half first.
+        ``step`` and ``head`` are optional, and ``row`` is absent if the model has no frequency axis. The branch axis
+        has the unconditional half first.
     heads : int
         Number of heads of the layer, also if they were averaged.
     stride : (float, float), optional
@@ -125,7 +126,7 @@ def label_layer(
     Returns
     -------
     xarray.Dataset
-        Variable ``attention``, a float32 copy with dims ``[branch], prompt, image, [step], [head], token, freq,
+        Variable ``attention``, a float32 copy with dims ``[branch], prompt, image, [step], [head], token, [freq],
         time``.
 
     Raises
@@ -133,8 +134,8 @@ def label_layer(
     MapsError
         If an axis, a size or a value is invalid. The message names the layer.
     """
-    _check_axes(name, layer, labels, len(timesteps))
-    rows_up = np.flip(layer.attention, axis=-2)  # the image has the highest frequency on top
+    _check_axes(name, layer, labels, len(timesteps), grid)
+    rows_up = np.flip(layer.attention, axis=-2) if grid.has_freq else layer.attention  # highest frequency on top
     attention = np.array(rows_up, dtype=np.float32, order="C")
     if not (np.isfinite(attention.min()) and np.isfinite(attention.max())):
         raise MapsError(
@@ -142,7 +143,8 @@ def label_layer(
             "damaged weight. Try bfloat16 or float32."
         )
     cells = _cells(name, layer, grid)
-    dims = (*layer.dims[:-2], "freq", "time")
+    named = {"row": "freq", "column": "time"}
+    dims = tuple(named.get(dim, dim) for dim in layer.dims)
     sizes = dict(zip(dims, attention.shape, strict=True))
     return xr.Dataset(
         {"attention": (dims, attention, {"long_name": "attention probability", **_facts(name, layer, cells)})},
@@ -153,15 +155,18 @@ def label_layer(
 def cells_of(array: xr.DataArray, grid: SpectrogramGrid) -> CellGrid:
     """Return the grid of the array of a layer or of a heat map, using the stride in its attributes."""
     stride = array.attrs.get("stride")  # absent from arrays that the user made
-    return grid.cells(
-        array.sizes["freq"], array.sizes["time"], None if stride is None else (float(stride[0]), float(stride[1]))
-    )
+    rows, columns = level_of(array)
+    return grid.cells(rows, columns, None if stride is None else (float(stride[0]), float(stride[1])))
+
+
+def level_of(array: xr.DataArray) -> tuple[int, int]:
+    """Return rows and columns of the array of a layer or of a heat map; one row without a frequency axis."""
+    return int(array.sizes.get("freq", 1)), int(array.sizes["time"])
 
 
 def _cells(name: str, layer: LayerAttention, grid: SpectrogramGrid) -> CellGrid:
-    rows, columns = layer.attention.shape[-2:]
     try:
-        return grid.cells(rows, columns, layer.stride)
+        return grid.cells(*_level(layer), layer.stride)
     except AudioError as error:
         raise MapsError(f"{name}: {error}") from error
 
@@ -171,9 +176,14 @@ def _facts(name: str, layer: LayerAttention, cells: CellGrid) -> dict[str, objec
         "layer": name,
         "place": place_of(name),
         "heads": int(layer.heads),
-        "grid": [int(size) for size in layer.attention.shape[-2:]],
+        "grid": list(_level(layer)),
         "stride": list(cells.stride),
     }
+
+
+def _level(layer: LayerAttention) -> tuple[int, int]:
+    sizes = dict(zip(layer.dims, layer.attention.shape, strict=True))
+    return int(sizes.get("row", 1)), int(sizes["column"])
 
 
 def _coordinates(
@@ -198,22 +208,29 @@ def _coordinates(
 
 
 def axes_of(cells: CellGrid) -> dict[str, object]:
-    """Return the coordinates of a grid: ``freq`` (Hz), ``time`` (s) and ``padding`` (bool, along time)."""
-    return {
-        "freq": ("freq", cells.freq, {"units": "Hz", "long_name": "frequency"}),
+    """Return the coordinates of a grid: ``freq`` (Hz), if any, ``time`` (s) and ``padding`` (bool, along time)."""
+    coords: dict[str, object] = {
         "time": ("time", cells.time, {"units": "s", "long_name": "time"}),
         "padding": ("time", cells.padding, {"long_name": "beyond the audio"}),
     }
+    if cells.grid.has_freq:
+        coords["freq"] = ("freq", cells.freq, {"units": "Hz", "long_name": "frequency"})
+    return coords
 
 
-def _check_axes(name: str, layer: LayerAttention, labels: TokenLabels, calls: int) -> None:
+def _check_axes(
+    name: str, layer: LayerAttention, labels: TokenLabels, calls: int, grid: SpectrogramGrid
+) -> None:
     attention, dims = layer.attention, tuple(layer.dims)
     in_order = tuple(dim for dim in CAPTURED_DIMS if dim in dims)
     if dims != in_order or not set(CAPTURED_DIMS) - set(dims) <= _OPTIONAL_DIMS:
         raise MapsError(
             f"{name}: dims {dims} are not allowed; expected {CAPTURED_DIMS} in this order, where "
-            "'branch', 'step' and 'head' are optional."
+            "'branch', 'step' and 'head' are optional, and 'row' is absent without a frequency axis."
         )
+    if ("row" in dims) != grid.has_freq:
+        has = "has a frequency axis" if grid.has_freq else "has no frequency axis"
+        raise MapsError(f"{name}: dims are {dims}, and the grid {has}: the two have to agree on 'row'.")
     if not isinstance(attention, np.ndarray) or attention.dtype.kind != "f":
         kind = attention.dtype if isinstance(attention, np.ndarray) else type(attention).__name__
         raise MapsError(f"{name}: attention must be a NumPy array of floats, not {kind}.")

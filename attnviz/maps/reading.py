@@ -66,8 +66,9 @@ class ReadableMaps(MapsContents):
         Returns
         -------
         xarray.DataArray, float32, dims (freq, time)
-            Finite values. The coordinate ``padding`` (bool, along time) marks columns beyond the end of the audio.
-            Stored steps and heads are averaged. If both guidance branches are stored, the conditional one is used.
+            Dims (time) if the model has no frequency axis. Finite values. The coordinate ``padding`` (bool, along time)
+            marks columns beyond the end of the audio. Stored steps and heads are averaged. If both guidance branches
+            are stored, the conditional one is used.
 
         Raises
         ------
@@ -225,7 +226,7 @@ class ReadableMaps(MapsContents):
             raise MapsError(f"grid={grid!r} is unknown; expected 'finest' or 'image'.")
         chosen = settled(readout, self.provenance)
         layers = {name: self[name] for name in self.layers}
-        target = None if grid == "finest" else self.grid.cells(self.grid.height, self.grid.width)
+        target = None if grid == "finest" else self.grid.cells(self.grid.bands, self.grid.width)
         if isinstance(chosen, FittedReadout):
             read = weighted_maps(
                 layers, positions, prompt_index=prompt_index, sample=sample, readout=chosen, pool=pool,
@@ -239,8 +240,8 @@ class ReadableMaps(MapsContents):
             )  # fmt: skip
         heat = pool_tokens(read.values, pool).astype(np.float32)
         return xr.DataArray(
-            heat,
-            dims=("freq", "time"),
+            heat if self.grid.has_freq else heat[0],
+            dims=("freq", "time") if self.grid.has_freq else ("time",),
             coords=axes_of(read.cells),
             name="heatmap",
             attrs={
@@ -261,10 +262,14 @@ def activation_of(heat: xr.DataArray, axis: str) -> xr.DataArray:
     """Average a heat map over the other axis, excluding padding."""
     if axis not in ("time", "freq"):
         raise MapsError(f"axis={axis!r} is unknown; expected 'time' or 'freq'.")
+    if axis not in heat.dims:
+        raise MapsError(
+            "These maps have no frequency axis: the model's latents or codes are a sequence in time. Use axis='time'."
+        )
     values = heat.to_numpy().astype(np.float64)
     padding = heat["padding"].to_numpy()
     if axis == "time":
-        curve = np.where(padding, np.nan, values.mean(axis=0))
+        curve = np.where(padding, np.nan, values.mean(axis=0) if "freq" in heat.dims else values)
     else:
         heard = values[:, ~padding]
         curve = heard.mean(axis=1) if heard.shape[1] else np.full(len(values), np.nan)

@@ -1,8 +1,8 @@
 """Readouts: combine layers, heads and denoiser calls into one map per token.
 
 ``"mean"`` averages each layer over heads and denoiser calls, resizes it bilinearly to the finest grid, and
-averages all layers. ``"auffusion"`` is the rule of the Auffusion authors. The name of a layer uses that layer
-only. For fitted weights, see `attnviz.maps.weighing`.
+averages all layers; it is defined for every model. ``"auffusion"`` is the rule of the Auffusion authors, defined for
+U-Nets of several levels. The name of a layer uses that layer only. For fitted weights, see `attnviz.maps.weighing`.
 
 Notes
 -----
@@ -24,7 +24,7 @@ import xarray as xr
 from attnviz.arguments import public, whole_number
 from attnviz.audio.grid import CellGrid, SpectrogramGrid
 from attnviz.errors import MapsError
-from attnviz.maps.layer import cells_of, short_name
+from attnviz.maps.layer import cells_of, level_of, short_name
 
 _MOST_CELLS = 2**16  # rows or columns of a map
 POOLS = ("mean", "max", "first", "last")
@@ -242,10 +242,15 @@ def linear_weights(
 def picked_tokens(
     layer: xr.DataArray, positions: Sequence[int] | np.ndarray, prompt_index: int, sample: int
 ) -> xr.DataArray:
-    """Select tokens of one image, in the conditional branch: dims [step], [head], token, freq, time."""
+    """Select tokens of one image, in the conditional branch: dims [step], [head], token, freq, time.
+
+    Without a frequency axis there is one row.
+    """
     picked = layer.isel(prompt=prompt_index, image=sample)
     if "branch" in picked.dims:
         picked = picked.sel(branch="conditional")
+    if "freq" not in picked.dims:
+        picked = picked.expand_dims("freq", axis=-2)
     return picked.sel(token=np.asarray(positions))
 
 
@@ -282,10 +287,10 @@ def _auffusion_layers(layers: Mapping[str, xr.DataArray], levels: Sequence[Level
     names = tuple(
         name
         for name, layer in layers.items()
-        if layer.shape[-2:] == level and layer.attrs["place"] in ("down", "up")
+        if level_of(layer) == level and layer.attrs["place"] in ("down", "up")
     )
     if not names:
-        there = sorted({(int(layer.shape[-2]), int(layer.shape[-1])) for layer in layers.values()}, reverse=True)
+        there = sorted({level_of(layer) for layer in layers.values()}, reverse=True)
         raise MapsError(
             f"The 'auffusion' readout uses the down and up layers of the second-finest grid ({_named([level])}), "
             f"which these maps lack; their layers have {_named(there)}. Was the selection narrowed?"

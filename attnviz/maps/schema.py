@@ -12,7 +12,7 @@ import xarray as xr
 
 from attnviz.audio.grid import SpectrogramGrid
 from attnviz.errors import MapsError
-from attnviz.maps.layer import LayerAttention, TokenLabels, axes_of, label_layer
+from attnviz.maps.layer import LayerAttention, TokenLabels, axes_of, label_layer, level_of
 from attnviz.text.tokens import TokenTable
 
 FORMAT = "attnviz maps"
@@ -55,7 +55,7 @@ def tree_from_layers(
             raise MapsError(f"Layer name {name!r} is empty or has a '/', which separates groups in the file.")
         datasets[name] = label_layer(name, layers[name], labels, steps, grid)
     _check_alike(datasets)
-    grids = {tuple(ds["attention"].shape[-2:]) for ds in datasets.values()}
+    grids = {level_of(ds["attention"]) for ds in datasets.values()}
     grids |= {(int(rows), int(columns)) for rows, columns in levels or ()}
     attrs = {
         "format": FORMAT,
@@ -99,7 +99,7 @@ def with_strides(attrs: Mapping[str, Any], layers: Mapping[str, xr.Dataset]) -> 
     for name, dataset in layers.items():
         own_rows, own_columns = dataset["attention"].shape[-2:]
         halved = {rows / own_rows, columns / own_columns}
-        even = grid.height % own_rows == 0 and grid.width % own_columns == 0
+        even = grid.bands % own_rows == 0 and grid.width % own_columns == 0
         # 5 x 9 cells become 2 x 3 after two halvings: 3 divides 9, but a cell does not cover 3 columns.
         if not even or len(halved) > 1 or not float(np.log2(halved.pop())).is_integer():
             raise MapsError(
@@ -107,7 +107,7 @@ def with_strides(attrs: Mapping[str, Any], layers: Mapping[str, xr.Dataset]) -> 
                 f"{own_rows} x {own_columns} does not divide {rows} x {columns} evenly, so its saved times are "
                 "wrong. Make the maps again."
             )
-        stride = [grid.height / own_rows, grid.width / own_columns]
+        stride = [grid.bands / own_rows, grid.width / own_columns]
         found[name] = dataset.assign(attention=dataset["attention"].assign_attrs(stride=stride))
     return found
 
@@ -181,7 +181,7 @@ def _check_alike(datasets: Mapping[str, xr.Dataset]) -> None:
 
 def _label_spectrogram(spectrogram: np.ndarray, sizes: Mapping[Any, int], grid: SpectrogramGrid) -> xr.Dataset:
     log_mel = np.array(spectrogram, dtype=np.float32)
-    expected = (sizes["prompt"], sizes["image"], grid.height, grid.width)
+    expected = (sizes["prompt"], sizes["image"], grid.bands, grid.width)
     if log_mel.shape != expected:
         raise MapsError(
             f"The spectrogram has shape {log_mel.shape}; expected {expected} (prompts, images, bands, frames)."
@@ -189,6 +189,6 @@ def _label_spectrogram(spectrogram: np.ndarray, sizes: Mapping[Any, int], grid: 
     if not np.isfinite(log_mel).all():
         raise MapsError("The spectrogram contains NaN or infinite values.")
     coords: dict[str, object] = {dim: np.arange(sizes[dim], dtype=np.int64) for dim in ("prompt", "image")}
-    coords.update(axes_of(grid.cells(grid.height, grid.width)))
+    coords.update(axes_of(grid.cells(grid.bands, grid.width)))
     named = {"long_name": "log-mel magnitude", "units": "natural log"}
     return xr.Dataset({"log_mel": (("prompt", "image", "freq", "time"), log_mel, named)}, coords=coords)

@@ -24,7 +24,7 @@ from attnviz.io.json_files import read_json
 from attnviz.io.ownership import is_store
 from attnviz.io.paths import checked_path
 from attnviz.io.storage import whole_or_nothing
-from attnviz.maps.layer import BRANCHES
+from attnviz.maps.layer import BRANCHES, level_of
 from attnviz.maps.schema import (
     ATTRIBUTES,
     FORMAT,
@@ -146,7 +146,7 @@ def _root_attributes(folder: Path) -> dict[str, Any]:
 
 def _overview(layers: dict[str, xr.Dataset]) -> xr.Dataset:
     """Return the dataset of the root: layers and their grids, without an index that groups would inherit."""
-    grids = np.array([dataset["attention"].shape[-2:] for dataset in layers.values()], dtype=np.int64)
+    grids = np.array([level_of(dataset["attention"]) for dataset in layers.values()], dtype=np.int64)
     return xr.Dataset(
         {
             "name": ("layer", np.array(list(layers), dtype=np.str_)),

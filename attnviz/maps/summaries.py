@@ -215,7 +215,7 @@ def heard_maps(heats: list[xr.DataArray]) -> np.ndarray:
     heard = ~heats[0]["padding"].to_numpy()
     if not heard.any():
         raise MapsError("No column of the maps contains audio: the clip is shorter than half a column.")
-    return np.array([heat.to_numpy()[:, heard].ravel() for heat in heats], dtype=np.float64)
+    return np.array([heat.to_numpy()[..., heard].ravel() for heat in heats], dtype=np.float64)
 
 
 def correlations(values: np.ndarray) -> np.ndarray:
