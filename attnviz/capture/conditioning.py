@@ -35,6 +35,10 @@ class Conditioning:
         Key positions whose attention is kept, ascending.
     draws : int
         Rows of the batch that hold the same image under different noise. Their attention is averaged.
+    guidance : tuple of str
+        Order of the rows of a guided call; ``("conditional",)`` where guidance makes calls of its own.
+    first_key : int
+        Keys of a prompt that stand before the prompt's embeddings in what the denoiser gets.
     """
 
     prompt_embeds: torch.Tensor
@@ -42,6 +46,8 @@ class Conditioning:
     prompts: int
     positions: Sequence[int]
     draws: int = 1
+    guidance: tuple[str, ...] = ("unconditional", "conditional")
+    first_key: int = 0
 
     def __post_init__(self) -> None:
         for name, embeds in (("prompt", self.prompt_embeds), ("negative prompt", self.negative_prompt_embeds)):
@@ -59,7 +65,7 @@ class Conditioning:
         """Images generated for each prompt."""
         return self.prompt_embeds.shape[0] // (self.prompts * self.draws)
 
-    def branches(self, encoder_hidden_states: torch.Tensor) -> Branches:
+    def branches(self, encoder_hidden_states: torch.Tensor) -> Branches | None:
         """Find the conditional rows of a batch by comparing them with the known embeddings.
 
         Raises
@@ -83,6 +89,38 @@ class Conditioning:
             f"neither the prompt's {tuple(self.prompt_embeds.shape)} alone nor the unconditional ones followed by "
             "the prompt's, so which rows are conditional is not known. Did something other than the traced "
             "pipeline call the U-Net, or were the embeddings changed by a callback?"
+        )
+
+
+@dataclass(frozen=True)
+class PromptConditioning(Conditioning):
+    """Embeddings of the prompt alone; what a call holds beside them is told from them by comparison."""
+
+    def branches(self, encoder_hidden_states: torch.Tensor) -> Branches | None:
+        """Identify the conditional rows of a batch; None where a guided step calls without any.
+
+        Raises
+        ------
+        CaptureError
+            If the prompt's embeddings are not where the family puts them.
+        """
+        rows, keys = self.prompt_embeds.shape[:2]
+        held = encoder_hidden_states[:, self.first_key : self.first_key + keys]
+        parts = len(held) // rows if len(held) % rows == 0 else 0
+        same = [_same(part, self.prompt_embeds) for part in held.split(rows)] if parts else []
+        if parts == 1 and same[0]:
+            return Branches(slice(0, rows), None)
+        if parts == 1 and self.guidance == ("conditional",):
+            return None
+        at = self.guidance.index("conditional")
+        if parts == 2 == len(self.guidance) and same[at]:
+            other = 1 - at
+            return Branches(slice(at * rows, (at + 1) * rows), slice(other * rows, (other + 1) * rows))
+        raise CaptureError(
+            f"The denoiser was called with embeddings of shape {tuple(encoder_hidden_states.shape)}, which do not "
+            f"hold the prompt's {tuple(self.prompt_embeds.shape)} where its family has conditional rows "
+            f"({', '.join(self.guidance)}). Did something other than the traced pipeline call the denoiser, or were "
+            "the embeddings changed by a callback?"
         )
 
 

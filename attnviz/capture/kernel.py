@@ -80,6 +80,11 @@ class KernelCall:
         factor = query.shape[-1] ** -0.5 if scale is None else float(scale)
         return cls(query.detach(), key.detach(), value.detach(), factor, bias)
 
+    def columns(self, positions: slice) -> KernelCall:
+        """Return some of the query positions."""
+        bias = self.bias if self.bias is None or self.bias.shape[2] == 1 else self.bias[:, :, positions]
+        return KernelCall(self.query[:, :, positions], self.key, self.value, self.scale, bias)
+
     def rows(self, rows: slice) -> KernelCall:
         """Return the same call for some rows of the batch."""
         bias = self.bias if self.bias is None or len(self.bias) == 1 else self.bias[rows]

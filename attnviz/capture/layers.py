@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from diffusers.models.attention_processor import (
@@ -18,6 +19,7 @@ from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import nn
 
 from attnviz.errors import CaptureError
+from attnviz.models.families import STABLE_DIFFUSION, Family
 
 OTHER_KERNELS: tuple[type, ...] = (
     XFormersAttnProcessor,
@@ -45,19 +47,19 @@ class AttentionLayer:
         Full path of the attention module.
     attention : diffusers.models.attention_processor.Attention
         The module itself.
-    transformer : diffusers.models.transformers.transformer_2d.Transformer2DModel
+    transformer : diffusers.models.transformers.transformer_2d.Transformer2DModel or None
         The enclosing block. Only its 4-D input has rows and columns.
     """
 
     name: str
     path: str
     attention: Attention
-    transformer: Transformer2DModel
+    transformer: Transformer2DModel | None
 
     @property
     def heads(self) -> int:
         """Number of attention heads."""
-        return int(self.attention.heads)
+        return int(getattr(self.attention, "heads", None) or self.attention.num_heads)
 
 
 class CrossAttentionLayer(AttentionLayer):
@@ -96,8 +98,47 @@ def find_cross_attention(unet: nn.Module) -> list[CrossAttentionLayer]:
             f"{type(unet).__name__} has no cross-attention module (diffusers' Attention with a "
             "cross_attention_dim). Was a U-Net without text conditioning, or another library's, passed?"
         )
+    return _in_order(layers)
+
+
+def _in_order(layers: list[CrossAttentionLayer]) -> list[CrossAttentionLayer]:
     # Diffusers registers the middle block last.
     return sorted(layers, key=lambda layer: _PASSED.get(layer.path.split("_", 1)[0], len(_PASSED)))
+
+
+def find_sites(denoiser: nn.Module, family: Family) -> list[CrossAttentionLayer]:
+    """List every attention module of a denoiser that attends to the text, in the order the signal passes them.
+
+    Parameters
+    ----------
+    denoiser : torch.nn.Module
+    family : Family
+        Says which they are.
+
+    Raises
+    ------
+    CaptureError
+        If there is none, or one of them cannot be observed faithfully; see `find_cross_attention`.
+    """
+    if family.queries.has_freq and family.name == STABLE_DIFFUSION.name:
+        return find_cross_attention(denoiser)
+    _refuse_rewritten(denoiser)
+    modules = dict(denoiser.named_modules())
+    found = [(path, module) for path, module in modules.items() if family.is_site(path, module)]
+    if not found:
+        raise CaptureError(
+            f"{type(denoiser).__name__} has no module at {family.sites}, where {family.name} attends to its text. "
+            "Is it another model's, or another version's?"
+        )
+    layers = []
+    for path, module in found:
+        attention: Any = module
+        if family.queries.has_freq:
+            layers.append(CrossAttentionLayer(*_located(path, attention, modules)))
+        else:
+            _check_processor(path, attention.processor)
+            layers.append(CrossAttentionLayer(path.rpartition(".")[0], path, attention, None))
+    return _in_order(layers)
 
 
 def find_self_attention(unet: nn.Module) -> list[AttentionLayer]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, Literal
 
@@ -17,8 +18,8 @@ from attnviz.capture.editing import AttentionEdit, AttentionEditor
 from attnviz.capture.layers import (
     CrossAttentionLayer,
     block_strides,
-    find_cross_attention,
     find_self_attention,
+    find_sites,
 )
 from attnviz.capture.probabilities import reduced
 from attnviz.capture.processor import TracingProcessor, is_traced
@@ -26,6 +27,7 @@ from attnviz.capture.recording import Recording
 from attnviz.capture.site import AttentionSite, SeenAttention
 from attnviz.capture.store import AttentionStore, CapturedLayer
 from attnviz.errors import CaptureError
+from attnviz.models.families import STABLE_DIFFUSION, Family
 
 DEFAULT_MAX_BYTES = 2 * 2**30
 """Default byte budget of the store: 2 GiB."""
@@ -69,6 +71,7 @@ class AttentionRecorder(Changes):
         branch: Literal["conditional", "both"] = "conditional",
         max_bytes: int = DEFAULT_MAX_BYTES,
         edit: AttentionEdit | None = None,
+        family: Family = STABLE_DIFFUSION,
     ) -> None:
         if unknown := set([keep] if isinstance(keep, str) else keep) - {"step", "head"}:
             raise CaptureError(
@@ -86,12 +89,15 @@ class AttentionRecorder(Changes):
         self.max_bytes = int(max_bytes)
         self.layers: list[CrossAttentionLayer] = []
         self.recordings: list[Recording] = []
+        self.family = family
+        self._names = list(inspect.signature(type(unet).forward).parameters)[1:]
         self._editor = AttentionEditor(edit)
         self._sites: list[AttentionSite] = []
         self._current: Recording | None = None
         self._announced: Callable[[], int] = int
         self._branches: Branches | None = None
         self._timestep = 0.0
+        self._keys = 0
 
     def _make(self) -> None:
         """Install a tracing processor in every cross-attention layer or in none."""
@@ -100,21 +106,24 @@ class AttentionRecorder(Changes):
                 "This U-Net is being traced already. Leave the first `with trace(...)` block before entering "
                 "another. Pipelines made with from_pipe share one U-Net."
             )
-        self.layers = find_cross_attention(self.unet)
+        self.layers = find_sites(self.unet, self.family)
         edited_too = find_self_attention(self.unet) if self._editor.active else []
         self._finally(self._let_go)
         self._hook(self.unet.register_forward_pre_hook, self._before_unet, with_kwargs=True)
         self._hook(self.unet.register_forward_hook, self._after_unet)
         for layer in self.layers:
-            site = AttentionSite(layer, self._editor.cross_rows, self._record)
-            self._hook(layer.transformer.register_forward_pre_hook, site.before_block, with_kwargs=True)
+            signs = self.family.signs(layer.attention)
+            site = AttentionSite(layer, self._editor.cross_rows, self._record, signs=signs)
+            if layer.transformer is not None:
+                self._hook(layer.transformer.register_forward_pre_hook, site.before_block, with_kwargs=True)
             self._put_in(site)
         for other in edited_too:
             self._put_in(AttentionSite(other, self._editor.self_rows, None))
 
     def _put_in(self, site: AttentionSite) -> None:
         attention = site.layer.attention
-        self._replace(attention, "get_attention_scores", site.scores)
+        if hasattr(attention, "get_attention_scores"):
+            self._replace(attention, "get_attention_scores", site.scores)
         self._finally(functools.partial(_put_back, attention, site.processor))
         attention.processor = site.processor
         self._sites.append(site)
@@ -169,11 +178,12 @@ class AttentionRecorder(Changes):
             )
         self._check_slots()
         sample, timestep, states = (
-            kwargs[name] if name in kwargs else args[index]
-            for index, name in enumerate(("sample", "timestep", "encoder_hidden_states"))
+            kwargs[name] if name in kwargs else args[self._names.index(name)]
+            for name in (self.family.latents, self.family.timestep, self.family.states)
         )
+        self._keys = int(states.shape[1])
         if recording.store is None:
-            recording.latent_size = (int(sample.shape[-2]), int(sample.shape[-1]))
+            recording.latent_size = self._latent_size(sample)
             recording.expected_calls = self._announced()
             recording.store = AttentionStore(
                 [layer.name for layer in self.layers],
@@ -182,13 +192,15 @@ class AttentionRecorder(Changes):
                 expected_calls=recording.expected_calls,
             )
         recording.store.discard()
+        # At every call, because a callback may pass other embeddings or change them in place.
+        self._branches = recording.conditioning.branches(states)
+        if self._branches is None:
+            return
         if recording.store.calls >= recording.expected_calls:
             raise CaptureError(
                 f"The U-Net was called more often than the {recording.expected_calls} times that the pipeline "
                 "announced. Does another pipeline or a callback use the same U-Net?"
             )
-        # At every call, because a callback may pass other embeddings or change them in place.
-        self._branches = recording.conditioning.branches(states)
         if self.branch == "both" and self._branches.unconditional is None:
             raise CaptureError(
                 "branch='both' needs an unconditional branch, but this call has none: guidance_scale is 1 or "
@@ -198,27 +210,39 @@ class AttentionRecorder(Changes):
         self._editor.begin_call(self._branches, recording.store.calls, recording.expected_calls)
 
     def _after_unet(self, unet: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        if self._current is not None and self._current.store is not None:
+        if self._current is not None and self._current.store is not None and self._branches is not None:
             self._current.store.commit()
             self._current.timesteps.append(self._timestep)
 
     def _record(self, site: AttentionSite, seen: SeenAttention) -> None:
         recording, branches, layer = self._current, self._branches, site.layer
+        if recording is not None and recording.store is not None and branches is None:
+            return  # a call of the unconditional branch alone
         if recording is None or recording.store is None or branches is None:
             raise CaptureError(f"{layer.path} was called outside its U-Net, so its step and prompt are not known.")
         batch, _, positions, _ = seen.call.query.shape
-        if site.grid is None or site.grid[0] * site.grid[1] != positions:
+        if not self.family.queries.has_freq:
+            seen, grid = self._columns(recording, seen)
+        elif site.grid is None or site.grid[0] * site.grid[1] != positions:
             raise CaptureError(
                 f"{layer.path} attends from {positions} positions, but the input of its block has the grid "
-                f"{site.grid}: positions were merged or dropped, so they do not fit the spectrogram."
+                f"{site.grid}. Positions were merged or dropped, so they do not lie on the spectrogram."
             )
-        if batch != branches.conditional.stop:
+        else:
+            grid = site.grid
+        if seen.call.key.shape[2] < self._keys:
             raise CaptureError(
-                f"{layer.path} attends with {batch} rows, but the U-Net was called with "
-                f"{branches.conditional.stop}, so which of them are conditional is not known."
+                f"{layer.path} attends to {seen.call.key.shape[2]} keys, but the denoiser was called with "
+                f"{self._keys}: it attends to something other than the text."
+            )
+        every = max(each.stop for each in (branches.conditional, branches.unconditional) if each is not None)
+        if batch != every:
+            raise CaptureError(
+                f"{layer.path} attends with {batch} rows, but the U-Net was called with {every}, so which of them "
+                "are conditional is not known."
             )
         rows = slice(None) if self.branch == "both" else branches.conditional
-        recording.grids[layer.name] = site.grid
+        recording.grids[layer.name] = grid
         attention = reduced(
             seen.chunks(rows),
             positions=_as_index(recording.conditioning.positions, seen.call.key.device),
@@ -245,14 +269,42 @@ class AttentionRecorder(Changes):
             "token": len(conditioning.positions),
         }
         absent = {"step", "head"} - self.keep | ({"branch"} if self.branch != "both" else set())
+        if not self.family.queries.has_freq:
+            absent.add("row")
         stored = [name for name in _STORED_DIMS if name not in absent]
         ordered = tuple(name for name in _DIMS if name not in absent)
         split = store.array(layer.name).reshape([sizes[name] for name in stored])
+        if self.branch == "both" and self.family.guidance[0] == "conditional":
+            split = np.flip(split, axis=stored.index("branch"))
         split = split.transpose([stored.index(name) for name in ordered])
+        if not self.family.queries.has_freq:
+            return CapturedLayer(
+                np.ascontiguousarray(split), ordered, layer.heads, layer.path, (1, self.family.patch(self.unet))
+            )
         stride = next(
             stride for path, stride in block_strides(self.unet).items() if layer.path.startswith(f"{path}.")
         )
+        if self._swapped:
+            split, stride = split.swapaxes(-1, -2), (stride[1], stride[0])
+        if self.family.queries.first_row == "lowest":
+            split = np.flip(split, axis=-2)
         return CapturedLayer(np.ascontiguousarray(split), ordered, layer.heads, layer.path, stride)
+
+    @property
+    def _swapped(self) -> bool:
+        return self.family.queries.order == ("time", "freq")
+
+    def _latent_size(self, latents: torch.Tensor) -> tuple[int, int]:
+        """Return the latents' rows along frequency and columns along time."""
+        if not self.family.queries.has_freq:
+            return 1, int(latents.shape[self.family.queries.axis])
+        first, second = int(latents.shape[-2]), int(latents.shape[-1])
+        return (second, first) if self._swapped else (first, second)
+
+    def _columns(self, recording: Recording, seen: SeenAttention) -> tuple[SeenAttention, tuple[int, int]]:
+        positions = seen.call.query.shape[2]
+        columns = self.family.columns(self.unet, recording.latent_size[1], positions, self._keys)
+        return seen.columns(columns), (1, columns.stop - columns.start)
 
     def _check_slots(self) -> None:
         for site in self._sites:

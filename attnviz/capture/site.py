@@ -48,11 +48,25 @@ class SeenAttention:
     call: KernelCall
     edited: Sequence[EditedRow]
     output: torch.Tensor | None
+    subtracted: KernelCall | None = None
+
+    def columns(self, positions: slice) -> SeenAttention:
+        """Return some of the query positions of attention that nothing edits."""
+        if positions == slice(0, self.call.query.shape[2]):
+            return self
+        if self.edited:
+            raise CaptureError("Attention is edited only where every query position is a column of the maps.")
+        subtracted = None if self.subtracted is None else self.subtracted.columns(positions)
+        return SeenAttention(self.call.columns(positions), (), None, subtracted)
 
     def chunks(self, rows: slice) -> Iterator[HeadChunk]:
         """Yield the edited probabilities of some rows, a few heads at a time; `rows` includes all edited rows."""
         some = self.call.rows(rows)
         chunks = head_chunks(some.query, some.key, scale=some.scale, bias=some.bias)
+        if self.subtracted is not None:
+            less = self.subtracted.rows(rows)
+            others = head_chunks(less.query, less.key, scale=less.scale, bias=less.bias)
+            return ((heads, one - other) for (heads, one), (_, other) in zip(chunks, others, strict=True))
         if not self.edited:
             return chunks
         return edited_chunks(chunks, self.edited, rows.start or 0, self.call.value, self.output)
@@ -70,6 +84,8 @@ class AttentionSite:
     receive : callable or None
         Called once in each forward pass with the site and the attention; must consume the chunks of all edited
         rows. None records nothing.
+    signs : tuple of int
+        Sign of each kernel call of one forward pass: ``(1,)``, or ``(1, -1)`` for differential attention.
 
     Attributes
     ----------
@@ -90,14 +106,18 @@ class AttentionSite:
         layer: AttentionLayer,
         edits: Callable[[int], Sequence[EditedRow]],
         receive: Callable[[AttentionSite, SeenAttention], None] | None,
+        *,
+        signs: tuple[int, ...] = (1,),
     ) -> None:
         self.layer = layer
         self.processor = TracingProcessor(layer.attention.processor, self._run)
         self.grid: tuple[int, int] | None = None
         self._edits = edits
         self._receive = receive
-        self._projections: tuple[nn.Module, ...] = (layer.attention.to_q, layer.attention.to_k)
-        self._own_scores = layer.attention.get_attention_scores
+        self._signs = signs
+        self._projections = self._found_projections()
+        # Of diffusers' `Attention`; later kinds of module have no such method, and call the kernel.
+        self._own_scores: Any = getattr(layer.attention, "get_attention_scores", None)
         self._checked = False
         self._thread: int | None = None
         self._pending: torch.Tensor | None = None
@@ -153,7 +173,7 @@ class AttentionSite:
     def _kernel(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Compute the output of one kernel call, edits included."""
         self._calls += 1
-        if self._calls > 1:
+        if self._calls > len(self._signs):
             self._check_again()
             return KERNEL(*args, **kwargs)
         given = {**dict(zip(_ARGUMENTS, args, strict=False)), **kwargs}
@@ -168,10 +188,19 @@ class AttentionSite:
             if not self._checked:
                 acted = KernelCall.of(self.layer.path, **given)
                 check_probabilities(self.layer.path, acted, output, acted.value)
-                self._checked = True
+                self._checked = self._calls == len(self._signs)
             if any(each.change is not None for each in edited):
                 output = output.clone()
-            self._see(SeenAttention(call, edited, output))
+            if len(self._signs) == 1:
+                self._see(SeenAttention(call, edited, output))
+            elif edited:
+                raise CaptureError(
+                    f"{self.layer.path} attends by the difference of two kernel calls, which is not edited yet."
+                )
+            elif self._first is None:
+                self._first = call
+            else:
+                self._see(SeenAttention(self._first, (), None, call))
         return output
 
     def _multiplied(self, first: Any) -> None:
@@ -183,6 +212,7 @@ class AttentionSite:
     def _begin(self, rows: int) -> None:
         self._rows = rows
         self._calls = 0
+        self._first: KernelCall | None = None
         self._queries: list[torch.Tensor] = []
         self._keys: list[torch.Tensor] = []
         self._masks: list[torch.Tensor | None] = []
@@ -195,6 +225,11 @@ class AttentionSite:
                 f"{self.layer.path} attended without torch's attention kernel, so its probabilities were not "
                 f"seen: {type(self.processor.inner).__name__} uses another backend (flash attention, xformers, "
                 'flex). Call unet.set_default_attn_processor(), or set_attention_backend("native").'
+            )
+        if 0 < self._calls < len(self._signs):
+            raise CaptureError(
+                f"{self.layer.path} called the attention kernel once in one pass where its family says "
+                f"{len(self._signs)} times, so the sign of its map is not known."
             )
         self._check_used()
         if self._queries:
@@ -243,9 +278,11 @@ class AttentionSite:
 
     # Checks ------------------------------------------------------------------------------------------
 
+    def _found_projections(self) -> list[nn.Module | None]:
+        return [getattr(self.layer.attention, name, None) for name in ("to_q", "to_k", "to_kv")]
+
     def _check_projections(self) -> None:
-        attention = self.layer.attention
-        if self._projections != (attention.to_q, attention.to_k):
+        if self._projections != self._found_projections():
             raise CaptureError(
                 f"to_q or to_k of {self.layer.path} was replaced after trace() began (loading or unloading a LoRA "
                 "does that). Load adapters before tracing."

@@ -218,9 +218,7 @@ def axes_of(cells: CellGrid) -> dict[str, object]:
     return coords
 
 
-def _check_axes(
-    name: str, layer: LayerAttention, labels: TokenLabels, calls: int, grid: SpectrogramGrid
-) -> None:
+def _check_axes(name: str, layer: LayerAttention, labels: TokenLabels, calls: int, grid: SpectrogramGrid) -> None:
     attention, dims = layer.attention, tuple(layer.dims)
     in_order = tuple(dim for dim in CAPTURED_DIMS if dim in dims)
     if dims != in_order or not set(CAPTURED_DIMS) - set(dims) <= _OPTIONAL_DIMS:

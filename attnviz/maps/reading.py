@@ -264,7 +264,8 @@ def activation_of(heat: xr.DataArray, axis: str) -> xr.DataArray:
         raise MapsError(f"axis={axis!r} is unknown; expected 'time' or 'freq'.")
     if axis not in heat.dims:
         raise MapsError(
-            "These maps have no frequency axis: the model's latents or codes are a sequence in time. Use axis='time'."
+            "These maps have no frequency axis: the model's latents or codes are a sequence in time. Use "
+            "axis='time'."
         )
     values = heat.to_numpy().astype(np.float64)
     padding = heat["padding"].to_numpy()

@@ -1,0 +1,74 @@
+"""Maps of a model whose latents are a sequence in time: no `freq` anywhere, and all that goes by time works."""
+
+import numpy as np
+import pytest
+
+from attnviz.audio.grid import SpectrogramGrid
+from attnviz.errors import AudioError, MapsError
+from attnviz.maps import AttentionMaps, LayerAttention, attention_share, word_overlap
+from attnviz.testing import make_tokenizer
+from attnviz.text import token_table
+
+COLUMNS = 11
+GRID = SpectrogramGrid(height=None, width=COLUMNS, hop_length=2048, sample_rate=44100, audio_seconds=0.4)
+DIMS = ("prompt", "image", "token", "column")
+
+
+@pytest.fixture
+def maps():
+    table = token_table([make_tokenizer("t5")], "a dog barks", [16])
+    attention = np.random.default_rng(0).random((1, 1, 16, COLUMNS)).astype(np.float32)
+    attention[0, 0, table.find("dog"), 6] = 5.0
+    layers = {
+        name: LayerAttention(attention * scale, DIMS, 4) for name, scale in (("blocks.0", 1), ("blocks.1", 3))
+    }
+    return AttentionMaps.from_layers(layers, tokens=[table], positions=range(16), timesteps=[1.0], grid=GRID)
+
+
+def test_there_is_no_freq(maps):
+    assert maps["blocks.0"].dims == ("prompt", "image", "token", "time")
+    assert maps.heatmap("dog").dims == ("time",)
+    assert "freq" not in maps.heatmap("dog").coords
+    assert "no frequency axis" in repr(maps)
+    with pytest.raises(MapsError, match="no frequency axis"):
+        maps.activation("dog", axis="freq")
+    with pytest.raises(AudioError, match="no frequency axis"):
+        maps.grid.freq(4)
+
+
+def test_seconds_are_those_of_the_latents(maps):
+    curve = maps.activation("dog")
+    assert float(curve.idxmax()) == pytest.approx(6.5 * 2048 / 44100)
+    np.testing.assert_allclose(curve.time, (np.arange(COLUMNS) + 0.5) * 2048 / 44100)
+    assert np.isnan(curve.to_numpy()[curve.time.to_numpy() > 0.4]).all()
+    one, other = (maps.activation("dog", readout=name) for name in maps.layers)
+    np.testing.assert_allclose(curve, (one + other) / 2, rtol=1e-6)
+
+
+def test_statistics_and_exports(maps, tmp_path):
+    assert word_overlap(maps).shape == (3, 3)
+    assert len(attention_share(maps, "dog")) == 2
+    assert len(maps.to_dataframe()) == 3 * COLUMNS
+    maps.to_npz(tmp_path / "maps.npz")
+    with np.load(tmp_path / "maps.npz") as saved:
+        assert "freq" not in saved
+        assert saved["heatmap"].shape == (3, 1, COLUMNS)
+    assert maps.to_audacity(tmp_path / "dog.txt", phrases=["dog"], threshold=0.9).shape == (1, 3)
+    with pytest.raises(MapsError, match="one grid only"):
+        maps.heatmap("dog", readout="auffusion")
+
+
+def test_saved_and_loaded(maps, tmp_path):
+    maps.save(tmp_path / "maps.zarr")
+    loaded = AttentionMaps.load(tmp_path / "maps.zarr")
+    np.testing.assert_array_equal(loaded.heatmap("dog"), maps.heatmap("dog"))
+    assert loaded.grid == GRID
+    assert AttentionMaps.merge([maps, loaded]).images == 2
+
+
+def test_rows_and_grid_agree(maps):
+    rows = LayerAttention(np.ones((1, 1, 16, 2, COLUMNS), np.float32), (*DIMS[:3], "row", "column"), 4)
+    with pytest.raises(MapsError, match="agree on 'row'"):
+        AttentionMaps.from_layers(
+            {"blocks.0": rows}, tokens=maps.tokens, positions=range(16), timesteps=[1.0], grid=GRID
+        )
