@@ -1,8 +1,9 @@
 """Readouts: combine layers, heads and denoiser calls into one map per token.
 
 ``"mean"`` averages each layer over heads and denoiser calls, resizes it bilinearly to the finest grid, and
-averages all layers; it is defined for every model. ``"auffusion"`` is the rule of the Auffusion authors, defined for
-U-Nets of several levels. The name of a layer uses that layer only. For fitted weights, see `attnviz.maps.weighing`.
+averages all layers; it is defined for every model. ``"auffusion"`` is the rule of the Auffusion authors, defined
+for U-Nets of several levels. The name of a layer uses that layer only. For fitted weights, see
+`attnviz.maps.weighing`.
 
 Notes
 -----
