@@ -25,8 +25,8 @@ class SpectrogramGrid:
     Parameters
     ----------
     height : int or None
-        Image rows (mel bands). None: a model without a frequency axis, whose latents or codes are a sequence in time;
-        `fmin` and `fmax` then have no meaning.
+        Image rows (mel bands). None: a model without a frequency axis, whose latents or codes are a sequence in
+        time; `fmin` and `fmax` then have no meaning.
     width : int
         Image columns (frames of the short-time Fourier transform).
     audio_seconds : float, optional

@@ -119,8 +119,8 @@ class PromptConditioning(Conditioning):
         raise CaptureError(
             f"The denoiser was called with embeddings of shape {tuple(encoder_hidden_states.shape)}, which do not "
             f"hold the prompt's {tuple(self.prompt_embeds.shape)} where its family has conditional rows "
-            f"({', '.join(self.guidance)}). Did something other than the traced pipeline call the denoiser, or were "
-            "the embeddings changed by a callback?"
+            f"({', '.join(self.guidance)}). Did something other than the traced pipeline call the denoiser, or "
+            "were the embeddings changed by a callback?"
         )
 
 

@@ -121,6 +121,7 @@ class AttentionSite:
         self._checked = False
         self._thread: int | None = None
         self._pending: torch.Tensor | None = None
+        self._first: KernelCall | None = None
         self._begin(0)
 
     def before_block(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -212,7 +213,7 @@ class AttentionSite:
     def _begin(self, rows: int) -> None:
         self._rows = rows
         self._calls = 0
-        self._first: KernelCall | None = None
+        self._first = None
         self._queries: list[torch.Tensor] = []
         self._keys: list[torch.Tensor] = []
         self._masks: list[torch.Tensor | None] = []
@@ -279,7 +280,7 @@ class AttentionSite:
     # Checks ------------------------------------------------------------------------------------------
 
     def _found_projections(self) -> list[nn.Module | None]:
-        return [getattr(self.layer.attention, name, None) for name in ("to_q", "to_k", "to_kv")]
+        return [getattr(self.layer.attention, name, None) for name in _PROJECTIONS]
 
     def _check_projections(self) -> None:
         if self._projections != self._found_projections():
@@ -306,4 +307,5 @@ class AttentionSite:
             )
 
 
+_PROJECTIONS = ("to_q", "to_k", "to_kv", "q_proj", "k_proj")
 _ARGUMENTS = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal", "scale", "enable_gqa")

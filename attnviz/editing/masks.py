@@ -37,7 +37,7 @@ def time_frequency_mask(
             "Nothing is selected to regenerate: give a time span (--span), a frequency band (--band), or both."
         )
     grid = SpectrogramGrid()
-    time, freq = grid.time(grid.width), grid.freq(grid.height)
+    time, freq = grid.time(grid.width), grid.freq(grid.bands)
     start, end = span or (0.0, seconds)
     low, high = band or (grid.fmin, grid.fmax)
     # NaN is in no order.

@@ -35,8 +35,8 @@ class LayerAttention:
         highest frequency.
     dims : tuple of str
         Names of the axes, in the order ``branch, prompt, image, step, head, token, row, column``. ``branch``,
-        ``step`` and ``head`` are optional, and ``row`` is absent if the model has no frequency axis. The branch axis
-        has the unconditional half first.
+        ``step`` and ``head`` are optional, and ``row`` is absent if the model has no frequency axis. The branch
+        axis has the unconditional half first.
     heads : int
         Number of heads of the layer, also if they were averaged.
     stride : (float, float), optional

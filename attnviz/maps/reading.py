@@ -66,9 +66,9 @@ class ReadableMaps(MapsContents):
         Returns
         -------
         xarray.DataArray, float32, dims (freq, time)
-            Dims (time) if the model has no frequency axis. Finite values. The coordinate ``padding`` (bool, along time)
-            marks columns beyond the end of the audio. Stored steps and heads are averaged. If both guidance branches
-            are stored, the conditional one is used.
+            Dims (time) if the model has no frequency axis. Finite values. The coordinate ``padding`` (bool, along
+            time) marks columns beyond the end of the audio. Stored steps and heads are averaged. If both guidance
+            branches are stored, the conditional one is used.
 
         Raises
         ------

@@ -172,7 +172,7 @@ def _axes(grid: SpectrogramGrid) -> dict[str, Any]:
         "audio_seconds": grid.seconds if grid.audio_seconds is None else grid.audio_seconds,
         "fmin": grid.fmin,
         "fmax": grid.fmax,
-        "hertz": [round(float(hz), 2) for hz in grid.freq(grid.height)],
+        "hertz": [round(float(hz), 2) for hz in grid.freq(grid.bands)] if grid.has_freq else [],
         "ticks": [{"hz": hz, "at": float(mel_position(grid, hz))} for hz in inside],
     }
 

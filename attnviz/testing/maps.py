@@ -131,6 +131,6 @@ def _noise(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _log_mel(grid: SpectrogramGrid, rng: np.random.Generator) -> np.ndarray:
-    sound = sum(_places(grid, (grid.height, grid.width)).values())
-    mel = -7.0 + 6.0 * sound + rng.normal(scale=0.5, size=(grid.height, grid.width))
+    sound = sum(_places(grid, (grid.bands, grid.width)).values())
+    mel = -7.0 + 6.0 * sound + rng.normal(scale=0.5, size=(grid.bands, grid.width))
     return np.where(grid.padding(grid.width), np.log(1e-5), mel)

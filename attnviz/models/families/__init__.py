@@ -42,8 +42,8 @@ def family_of(model: object) -> Family | None:
         if reason := WITHOUT_WORDS.get(kind.__name__):
             raise CaptureError(
                 f"{type(model).__name__} cannot be traced: {reason}, so no attention module sees words and there "
-                "are no maps to read. What a word does there shows when it is left out: generate with and without it, "
-                "from the same seed, and compare."
+                "are no maps to read. What a word does there shows when it is left out: generate with and without "
+                "it, from the same seed, and compare."
             )
     return next((family for family in FAMILIES if family.is_of(model)), None)
 
