@@ -107,7 +107,11 @@ class TrainingConfig:
     gradient_accumulation : int
         Number of batches per step.
     schedule : str
-        Learning-rate schedule, by its name in diffusers: "constant", "constant_with_warmup", "linear", "cosine".
+        Learning-rate schedule, by its name in diffusers: "constant", "constant_with_warmup", "linear", "cosine",
+        "cosine_with_restarts" (Loshchilov and Hutter 2017, arXiv 1608.03983).
+    cycles : int
+        Number of cosines of "cosine_with_restarts", of equal length after the warmup. The first cycle is identical
+        to a training with the schedule "cosine" that ends there.
     warmup_steps : int
         Number of steps over which the learning rate rises.
     weight_decay, beta1, beta2 : float
@@ -133,7 +137,8 @@ class TrainingConfig:
     objective: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
     gradient_accumulation: int = 1
-    schedule: Literal["constant", "constant_with_warmup", "linear", "cosine"] = "constant"
+    schedule: Literal["constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts"] = "constant"
+    cycles: int = 1
     warmup_steps: int = 0
     weight_decay: float = 0.01
     beta1: float = 0.9
@@ -147,7 +152,7 @@ class TrainingConfig:
     keep_checkpoints: int = 2
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "gradient_accumulation", *FREE):
+        for name in ("steps", "cycles", "batch_size", "gradient_accumulation", *FREE):
             within(name, getattr(self, name), 1, _MOST)
         within("seed", self.seed, 0, _MAX_SEED)
         for name in ("warmup_steps", "weight_decay"):
@@ -162,6 +167,11 @@ class TrainingConfig:
             raise TrainingError(
                 f"warmup_steps is {self.warmup_steps}, but the schedule 'constant' has no warmup; use "
                 "'constant_with_warmup'."
+            )
+        if self.cycles > 1 and self.schedule != "cosine_with_restarts":
+            raise TrainingError(
+                f"cycles is {self.cycles}, but the schedule {self.schedule!r} has no cycles; use "
+                "'cosine_with_restarts'."
             )
         if self.warmup_steps > self.steps:
             raise TrainingError(

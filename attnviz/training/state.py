@@ -155,7 +155,11 @@ def _learner(player: Player, config: TrainingConfig, accelerator: Accelerator) -
         weight_decay=config.weight_decay,
     )
     scheduler = get_scheduler(
-        config.schedule, optimizer, num_warmup_steps=config.warmup_steps, num_training_steps=config.steps
+        config.schedule,
+        optimizer,
+        num_warmup_steps=config.warmup_steps,
+        num_training_steps=config.steps,
+        num_cycles=config.cycles,
     )
     return Learner(*accelerator.prepare(player, optimizer, scheduler))
 

@@ -6,6 +6,8 @@ import copy
 import json
 
 import pytest
+import torch
+from accelerate import Accelerator
 from diffusers import AutoencoderKL
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,8 +15,10 @@ from hypothesis import strategies as st
 from attnviz.errors import TrainingError
 from attnviz.training.config import CONFIGS, PARTS, TrainingConfig, read_config
 from attnviz.training.models import make_model
+from attnviz.training.part import Player
 from attnviz.training.run_folder import differences
 from attnviz.training.settings import read_settings
+from attnviz.training.state import _learner
 from attnviz.training.unet import UnetModel, UnetObjective
 
 GOOD = {
@@ -25,6 +29,14 @@ GOOD = {
     "data": {"folds": [1, 2], "scenes": 5, "composer": {"events": [1, 3]}},
     "model": {"block_out_channels": [16, 32], "nested": {"deep": [1.5, "a"]}},
 }
+
+
+class OneWeight(Player):
+    """A player with one weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
 
 
 def changed(path: str, value) -> dict:
@@ -106,6 +118,27 @@ def test_refused(path, value, told):
 def test_warmup_longer_than_the_training():
     with pytest.raises(TrainingError, match="warmup_steps is 11, more than the 10"):
         TrainingConfig.from_dict({**GOOD, "schedule": "cosine", "warmup_steps": 11})
+
+
+def test_cycles_of_a_schedule_without_restarts():
+    with pytest.raises(TrainingError, match="'cosine' has no cycles; use 'cosine_with_restarts'"):
+        TrainingConfig.from_dict({**GOOD, "schedule": "cosine", "cycles": 2})
+
+
+def test_the_first_of_two_cycles_is_the_training_that_ends_there():
+    rates = {}
+    for steps, schedule in ((7, {"schedule": "cosine"}), (12, {"schedule": "cosine_with_restarts", "cycles": 2})):
+        config = TrainingConfig.from_dict(
+            {**GOOD, "steps": steps, "warmup_steps": 2, "learning_rate": 0.5, **schedule}
+        )
+        learner = _learner(OneWeight(), config, Accelerator(cpu=True))
+        rates[steps] = []
+        for _ in range(steps):
+            rates[steps].append(learner.rate)
+            learner.optimizer.step()
+            learner.scheduler.step()
+    assert rates[12][:7] == rates[7]
+    assert rates[12][7:] == pytest.approx(rates[7][2:])  # the second cycle has no warmup
 
 
 def test_missing():
