@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         AuffusionOutput,
         AuffusionPipeline,
     )
+    from attnviz.report import explore
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())  # silent unless the caller configures logging
 
@@ -33,6 +34,7 @@ _HOMES = {
     "align": "attnviz.api",
     "diagnose": "attnviz.diagnosis",
     "explain": "attnviz.api",
+    "explore": "attnviz.report",
     "listen": "attnviz.api",
     "load": "attnviz.api",
     "read_events": "attnviz.events",
@@ -57,6 +59,7 @@ __all__ = [
     "align",
     "diagnose",
     "explain",
+    "explore",
     "listen",
     "load",
     "read_events",

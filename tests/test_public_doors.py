@@ -32,7 +32,7 @@ ROOMS = (
     "text", "testing",
 )  # fmt: skip
 #: Run models, read the network, or play in a browser: their arguments are checked in tests of their own.
-ELSEWHERE = {"fetch_esc10", "AttentionMaps.explore"}
+ELSEWHERE = {"fetch_esc10"}
 #: Take a second or more where they work: these are given every fourth odd thing.
 SLOW = {
     "write_adapter_checkpoint",

@@ -252,54 +252,6 @@ class AttentionMaps(ReadableMaps):
             overwrite=overwrite,
         )
 
-    @public
-    def explore(
-        self,
-        *,
-        audio: str | os.PathLike[str] | np.ndarray | None = None,
-        events: pd.DataFrame | None = None,
-        scores: pd.DataFrame | None = None,
-        phrases: Sequence[Phrase] = (),
-        prompt_index: int = 0,
-        sample: int = 0,
-    ) -> Any:
-        """Show the maps and a player in a notebook, as the interactive page that ``attnviz report`` writes.
-
-        Parameters
-        ----------
-        audio : str, path-like, or numpy.ndarray of shape (samples,), optional
-            Audio of the clip: a file, or samples at 16 kHz in [-1, 1] such as ``out.audios[0]``. By default, the
-            page has no player.
-        events : pandas.DataFrame, optional
-            Event table of the clip (`attnviz.read_events`, ``attnviz.listen(...).events``), drawn as ground truth.
-        scores : pandas.DataFrame, optional
-            ``attnviz.align(maps, events).table``.
-        phrases : sequence of str or (int, int)
-            Phrases to list in addition to the words, the phrases named by events and those found in the prompt.
-            The page opens on the first one.
-        prompt_index, sample : int
-            Indices, from 0, of the prompt and of its sample (image).
-
-        Returns
-        -------
-        attnviz.report.Explorer
-            Object that a notebook displays if it is the last expression of a cell. ``.save("maps.html")`` writes
-            it as one HTML file.
-
-        Raises
-        ------
-        MapsError, PromptError
-            If the prompt, sample or phrase does not exist, no word can be shown, or the page would exceed 10 MB.
-        AudioError
-            If the audio cannot be read, or is not one channel of finite samples.
-        """
-        from attnviz.report import explore
-
-        return explore(
-            self, audio=audio, events=events, scores=scores, phrases=phrases, prompt_index=prompt_index,
-            sample=sample,
-        )  # fmt: skip
-
     def __repr__(self) -> str:
         return display.text(self)
 

@@ -71,7 +71,38 @@ def explore(
     prompt_index: int = 0,
     sample: int = 0,
 ) -> Explorer:
-    """Show maps in a notebook; see `AttentionMaps.explore`."""
+    """Show maps and a player in a notebook, as the interactive page that ``attnviz report`` writes.
+
+    Parameters
+    ----------
+    maps : AttentionMaps
+        Maps to show.
+    audio : str, path-like, or numpy.ndarray of shape (samples,), optional
+        Audio of the clip: a file, or samples at 16 kHz in [-1, 1] such as ``out.audios[0]``. By default, the page
+        has no player.
+    events : pandas.DataFrame, optional
+        Event table of the clip (`attnviz.read_events`, ``attnviz.listen(...).events``), drawn as ground truth.
+    scores : pandas.DataFrame, optional
+        ``attnviz.align(maps, events).table``.
+    phrases : sequence of str or (int, int)
+        Phrases to list in addition to the words, the phrases named by events and those found in the prompt. The
+        page opens on the first one.
+    prompt_index, sample : int
+        Indices, from 0, of the prompt and of its sample (image).
+
+    Returns
+    -------
+    Explorer
+        Object that a notebook displays if it is the last expression of a cell. ``.save("maps.html")`` writes it as
+        one HTML file.
+
+    Raises
+    ------
+    MapsError, PromptError
+        If the prompt, sample or phrase does not exist, no word can be shown, or the page would exceed 10 MB.
+    AudioError
+        If the audio cannot be read, or is not one channel of finite samples.
+    """
     log_mel = None
     if maps.spectrogram is not None and 0 <= prompt_index < len(maps.prompts) and 0 <= sample < maps.images:
         log_mel = maps.spectrogram[prompt_index, sample].to_numpy()
