@@ -10,11 +10,11 @@ import torch
 
 from attnviz.arguments import public
 from attnviz.audio import MEL
+from attnviz.diffusion.clip import Clip, encode, read_clip
+from attnviz.diffusion.noising import Inversion
+from attnviz.diffusion.schedule import TrainingSchedule
+from attnviz.diffusion.windows import WIDTH
 from attnviz.errors import AttnVizError, AudioError
-from attnviz.explaining.clip import Clip, encode, read_clip
-from attnviz.explaining.methods import Inversion
-from attnviz.explaining.schedule import TrainingSchedule
-from attnviz.explaining.windows import WIDTH
 from attnviz.pipelines import AuffusionPipeline, calls, inputs
 from attnviz.pipelines.sources import AudioSource
 
@@ -81,7 +81,7 @@ class InvertedClip:
 
 
 def read_editable(audio: AudioSource) -> Clip:
-    """Read a clip that fits into one window of the model; see `attnviz.explaining.clip.read_clip`.
+    """Read a clip that fits into one window of the model; see `attnviz.diffusion.clip.read_clip`.
 
     Raises
     ------

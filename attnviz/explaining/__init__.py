@@ -1,6 +1,6 @@
 """Compute attention maps of real audio."""
 
+from attnviz.explaining.explanation import explain
 from attnviz.explaining.randomizing import cascade
-from attnviz.explaining.reading import explain
 
 __all__ = ["cascade", "explain"]

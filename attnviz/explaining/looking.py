@@ -9,10 +9,10 @@ import torch
 from diffusers.utils import logging
 
 from attnviz.capture import AttentionRecorder, CapturedLayer, Conditioning, held
+from attnviz.diffusion.clip import Clip, encode
+from attnviz.diffusion.noising import Method, View
+from attnviz.diffusion.schedule import TrainingSchedule
 from attnviz.errors import CaptureError, MemoryBudgetError
-from attnviz.explaining.clip import Clip, encode
-from attnviz.explaining.methods import Method, View
-from attnviz.explaining.schedule import TrainingSchedule
 
 
 def look_at_windows(

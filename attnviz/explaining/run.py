@@ -18,7 +18,7 @@ from attnviz.audio.levels import loudest_level, warn_if_inaudible
 from attnviz.capture import find_cross_attention
 from attnviz.errors import MapsError
 from attnviz.events import events_of, read_events
-from attnviz.explaining.reading import explain
+from attnviz.explaining.explanation import explain
 from attnviz.identity import Digests, weights_digest
 from attnviz.jobs import ModelChoice, RunPlace, Written, check_axes, check_mappable, check_prompt
 from attnviz.maps.readouts import find_layer

@@ -7,8 +7,8 @@ from numbers import Integral
 from typing import Any, Literal, get_args
 
 from attnviz.arguments import whole_number
+from attnviz.diffusion.noising import Inversion, Method, Noising, Predicted, fewest_steps
 from attnviz.errors import CaptureError
-from attnviz.explaining.methods import Inversion, Method, Noising, Predicted, fewest_steps
 
 MethodName = Literal["noising", "inversion", "predicted"]
 

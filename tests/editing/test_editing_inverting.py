@@ -7,10 +7,10 @@ import pytest
 import torch
 
 import attnviz
+from attnviz.diffusion.clip import encode, read_clip
 from attnviz.editing import invert, swap
 from attnviz.editing.inverting import InvertedClip
 from attnviz.errors import AttnVizError, AudioError, PromptError
-from attnviz.explaining.clip import encode, read_clip
 
 CLIP = (np.sin(np.arange(32_000) / 9) * np.linspace(0.1, 0.4, 32_000)).astype(np.float32)
 PROMPT = "a dog barks"

@@ -19,8 +19,8 @@ import attnviz
 from attnviz import provenance
 from attnviz.audio import image_to_mel
 from attnviz.capture import is_traced
+from attnviz.diffusion.noising import draw_noise
 from attnviz.errors import AudioError, CaptureError, MapsError, MemoryBudgetError, PromptError
-from attnviz.explaining.methods import draw_noise
 from attnviz.pipelines import AuffusionAudioToAudioPipeline
 from attnviz.pipelines.sources import read_sources
 

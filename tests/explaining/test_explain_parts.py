@@ -10,10 +10,10 @@ import torch
 
 from attnviz.audio import LOG_FLOOR
 from attnviz.capture import AttentionRecorder, Conditioning
+from attnviz.diffusion import clip as clips
+from attnviz.diffusion.noising import Noising, draw_noise
+from attnviz.diffusion.schedule import TrainingSchedule
 from attnviz.errors import AudioError, CaptureError
-from attnviz.explaining import clip as clips
-from attnviz.explaining.methods import Noising, draw_noise
-from attnviz.explaining.schedule import TrainingSchedule
 from attnviz.testing.checkpoints import SCHEDULER_CONFIG
 from attnviz.testing.models import make_unet
 

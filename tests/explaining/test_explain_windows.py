@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 import attnviz
 from attnviz.capture import CapturedLayer
+from attnviz.diffusion.clip import encode, read_clip
+from attnviz.diffusion.noising import draw_noise
+from attnviz.diffusion.windows import WIDTH, cross_fade, join_windows, window_starts
 from attnviz.errors import AudioError, CaptureError, MemoryBudgetError
-from attnviz.explaining.clip import encode, read_clip
-from attnviz.explaining.methods import draw_noise
-from attnviz.explaining.windows import WIDTH, cross_fade, join_windows, window_starts
 
 CAPTION = "a dog barks, then rain falls"
 ONE_LOOK = {"timesteps": (50,), "draws": 1}

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from attnviz.explaining.schedule import TrainingSchedule
+from attnviz.diffusion.schedule import TrainingSchedule
 
 Predict = Callable[[torch.Tensor, int], torch.Tensor]
 """U-Net with fixed text embeddings: maps latents (rows, ...) and a timestep to a float32 prediction."""

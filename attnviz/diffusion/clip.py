@@ -19,8 +19,8 @@ from attnviz.audio import (
     mel_to_image,
     peak_normalize,
 )
+from attnviz.diffusion.windows import WIDTH, window_starts
 from attnviz.errors import AudioError
-from attnviz.explaining.windows import WIDTH, window_starts
 from attnviz.pipelines.sources import AudioSource
 
 
@@ -69,7 +69,7 @@ def read_clip(audio: AudioSource, *, normalize: bool, overlap: float, column: in
     normalize : bool
         Scale the whole clip to a peak of 0.95.
     overlap, column
-        Placement of the windows of a long clip; see `attnviz.explaining.windows.window_starts`.
+        Placement of the windows of a long clip; see `attnviz.diffusion.windows.window_starts`.
 
     Raises
     ------

@@ -20,13 +20,13 @@ from attnviz.capture import (
     held,
     is_traced,
 )
+from attnviz.diffusion.clip import read_clip
+from attnviz.diffusion.schedule import TrainingSchedule
+from attnviz.diffusion.windows import WIDTH, join_windows
 from attnviz.errors import CaptureError, PromptError
-from attnviz.explaining.clip import read_clip
 from attnviz.explaining.looking import look_at_windows
 from attnviz.explaining.randomizing import randomized, randomized_blocks
-from attnviz.explaining.schedule import TrainingSchedule
 from attnviz.explaining.settings import MethodName, checked_whole, settled_method
-from attnviz.explaining.windows import WIDTH, join_windows
 from attnviz.keys import Tokens, check_pipeline, check_tokens, kept_positions, on_spectrogram, token_table
 from attnviz.maps import AttentionMaps
 from attnviz.pipelines import inputs
