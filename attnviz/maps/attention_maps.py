@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 
 from attnviz.arguments import public
 from attnviz.audio.grid import SpectrogramGrid
 from attnviz.errors import AttnVizError, MapsError
 from attnviz.maps import display, export
-from attnviz.maps.layer import LayerAttention
+from attnviz.maps.fitted import FittedReadout
+from attnviz.maps.layer import LayerAttention, axes_of
 from attnviz.maps.merging import merge_trees
-from attnviz.maps.reading import Phrase, ReadableMaps
-from attnviz.maps.schema import tree_from_layers
+from attnviz.maps.phrases import Phrase, activation_of, phrase_positions, token_positions
+from attnviz.maps.readouts import find_layer, pool_tokens, token_maps
+from attnviz.maps.schema import FORMAT, layer_datasets, read_tokens, spectrogram_dataset, tree_from_layers
 from attnviz.maps.selection import select_tree
-from attnviz.maps.settling import Readout
+from attnviz.maps.settling import Readout, readout_name, settled
 from attnviz.maps.store import read_tree, write_tree
+from attnviz.maps.weighing import weighted_maps
+from attnviz.maps.words import StoredWord, words_with_maps
 from attnviz.text.tokens import TokenTable
 
 
-class AttentionMaps(ReadableMaps):
+class AttentionMaps:
     """Labelled cross-attention maps of one pipeline call: attention to each token over time and frequency.
 
     Created by `attnviz.trace`, `from_layers` or `load`. Instances are immutable.
@@ -32,6 +39,11 @@ class AttentionMaps(ReadableMaps):
     ----------
     tree : xarray.DataTree
         A tree built by `from_layers`.
+
+    Raises
+    ------
+    MapsError
+        If the tree has another format.
 
     Attributes
     ----------
@@ -48,6 +60,104 @@ class AttentionMaps(ReadableMaps):
     Columns beyond the end of the audio are padding. `heatmap` marks them. `activation` and every statistic derived
     from it exclude them.
     """
+
+    def __init__(self, tree: xr.DataTree) -> None:
+        if tree.attrs.get("format") != FORMAT:
+            raise MapsError(
+                f"This tree does not contain maps: its format is {tree.attrs.get('format')!r}, not {FORMAT!r}."
+            )
+        self.tree = tree
+
+    @property
+    def layers(self) -> list[str]:
+        """Names of the layers, in the order of the model."""
+        return list(self.tree.attrs["layers"])
+
+    @cached_property
+    def tokens(self) -> list[TokenTable]:
+        """One token table per prompt."""
+        return read_tokens(self.tree.attrs["tokens"])
+
+    @cached_property
+    def grid(self) -> SpectrogramGrid:
+        """Grid of the spectrogram."""
+        return SpectrogramGrid.from_dict(json.loads(self.tree.attrs["grid"]))
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Settings of the run (a copy)."""
+        return dict(json.loads(self.tree.attrs["provenance"]))
+
+    @property
+    def prompts(self) -> list[str]:
+        """The prompts."""
+        return [table.prompt for table in self.tokens]
+
+    @property
+    def images(self) -> int:
+        """Number of images of each prompt."""
+        return int(self[self.layers[0]].sizes["image"])
+
+    @property
+    def words(self) -> list[str]:
+        """Words of the first prompt, including repetitions. For other prompts, use ``maps.tokens[i].words``."""
+        return self.tokens[0].words
+
+    @property
+    def positions(self) -> np.ndarray:
+        """Stored key positions, ascending."""
+        return self[self.layers[0]]["token"].to_numpy()
+
+    @property
+    def timesteps(self) -> list[float]:
+        """Timestep of each recorded denoiser call, in call order."""
+        return list(self.tree.attrs["timesteps"])
+
+    @property
+    def complete(self) -> bool:
+        """Whether the run was completed; False if it was interrupted."""
+        return bool(self.tree.attrs["complete"])
+
+    @property
+    def branch(self) -> str:
+        """Stored guidance branch: ``"conditional"``, ``"unconditional"`` or ``"both"``."""
+        return str(self.tree.attrs["branch"])
+
+    @property
+    def encoder(self) -> int | None:
+        """Index of the text encoder whose tokens were selected, or None."""
+        return self.tree.attrs.get("encoder")
+
+    @property
+    def spectrogram(self) -> xr.DataArray | None:
+        """Natural-log mel spectrogram (prompt, image, freq, time), lowest band first, or None."""
+        dataset = spectrogram_dataset(self.tree)
+        return None if dataset is None else dataset["log_mel"]
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of all arrays, in bytes."""
+        sound = spectrogram_dataset(self.tree)
+        total = sum(dataset.nbytes for _, dataset in layer_datasets(self.tree))
+        return int(total + (0 if sound is None else sound.nbytes))
+
+    def __getitem__(self, layer: str) -> xr.DataArray:
+        """Return the attention of a layer, given its full or short name (``"down.0.1"``)."""
+        name = find_layer(layer, self.layers)
+        return self.tree.children["layers"].children[name].to_dataset(inherit=False)["attention"]
+
+    @public
+    def occurrences(self, prompt_index: int = 0) -> list[StoredWord]:
+        """Return the occurrences of words of a prompt that have maps, in the order of the prompt.
+
+        Words that were truncated or not stored are omitted.
+        """
+        return words_with_maps(self._table(prompt_index), self.positions.tolist(), self.encoder)
+
+    def _table(self, prompt_index: int) -> TokenTable:
+        if not 0 <= prompt_index < len(self.tokens):
+            raise MapsError(f"There is no prompt {prompt_index}; there are {len(self.tokens)}, from 0.")
+        return self.tokens[prompt_index]
 
     # ---- making, saving, loading -------------------------------------------------------------------------
 
@@ -197,6 +307,206 @@ class AttentionMaps(ReadableMaps):
         """
         return AttentionMaps(
             select_tree(self.tree, layers=layers, steps=steps, heads=heads, encoder=encoder, branch=branch)
+        )
+
+    # ---- reading ---------------------------------------------------------------------------------------------
+
+    @public
+    def heatmap(
+        self,
+        phrase: Phrase,
+        *,
+        occurrence: int | None = None,
+        prompt_index: int = 0,
+        sample: int = 0,
+        readout: Readout = "mean",
+        pool: str = "mean",
+        grid: str = "finest",
+    ) -> xr.DataArray:
+        """Compute the heat map of a phrase over frequency and time.
+
+        Parameters
+        ----------
+        phrase : str or (int, int)
+            Words of the prompt (case-insensitive, at word boundaries), or their character span.
+        occurrence : int, optional
+            Index of the occurrence, from 0. Required if the phrase occurs more than once in the prompt.
+        prompt_index, sample : int
+            Indices, from 0, of the prompt and of its sample (image).
+        readout : str or FittedReadout
+            Method that combines layers into one map:
+
+            - ``"mean"``: resize every layer to the finest grid and average (after DAAM; `attnviz.maps.readouts`
+              lists the differences).
+            - ``"auffusion"``: average the down and up layers of the second-finest grid, then divide each token by
+              its maximum. This is the rule of the Auffusion authors; it gives every word the same maximum.
+            - the name of a layer: use that layer only.
+            - a `FittedReadout`: use its weights. ``"fitted"`` is the readout of the bundled model.
+        pool : {"mean", "max", "first", "last"}
+            Method that pools the tokens of the phrase, over all encoders, into one map. ``first`` and ``last``
+            refer to the key position.
+        grid : {"finest", "image"}
+            Grid of the result: the finest grid among the layers used, or the grid of the spectrogram (256 x 1024).
+            Resizing is bilinear.
+
+        Returns
+        -------
+        xarray.DataArray, float32, dims (freq, time)
+            Dims (time) if the model has no frequency axis. Finite values. The coordinate ``padding`` (bool, along
+            time) marks columns beyond the end of the audio. Stored steps and heads are averaged. If both guidance
+            branches are stored, the conditional one is used.
+
+        Raises
+        ------
+        PromptError
+            If the phrase is not in the prompt, was truncated, or is repeated and `occurrence` is not given.
+        MapsError
+            If its tokens were not stored, if the readout, pool, grid, prompt or sample is unknown, or if the maps
+            lack a layer, head or timestep of a fitted readout.
+
+        Examples
+        --------
+        ``maps.heatmap("dog barks").sel(freq=slice(1000, 4000))``
+        """
+        positions = phrase_positions(
+            self._table(prompt_index), phrase, occurrence, stored=self.positions, encoder=self.encoder
+        )
+        return self._heat(positions, str(phrase), prompt_index, sample, readout, pool, grid)
+
+    @public
+    def activation(
+        self,
+        phrase: Phrase,
+        *,
+        axis: Literal["time", "freq"] = "time",
+        occurrence: int | None = None,
+        prompt_index: int = 0,
+        sample: int = 0,
+        readout: Readout = "mean",
+        pool: str = "mean",
+        grid: str = "finest",
+    ) -> xr.DataArray:
+        """Compute the activation of a phrase over time or frequency: its heat map averaged over the other axis.
+
+        Parameters
+        ----------
+        axis : {"time", "freq"}
+            Axis of the result.
+        phrase, occurrence, prompt_index, sample, readout, pool, grid
+            As for `heatmap`.
+
+        Returns
+        -------
+        xarray.DataArray, float32, dims (time) or (freq)
+            Along time, NaN in padding. Along frequency, the mean over columns that are not padding.
+
+        Raises
+        ------
+        PromptError, MapsError
+            If the axis is unknown, or as for `heatmap`.
+        """
+        heat = self.heatmap(
+            phrase,
+            occurrence=occurrence,
+            prompt_index=prompt_index,
+            sample=sample,
+            readout=readout,
+            pool=pool,
+            grid=grid,
+        )
+        return activation_of(heat, axis)
+
+    @public
+    def token_heatmap(
+        self,
+        token: int | str,
+        *,
+        prompt_index: int = 0,
+        sample: int = 0,
+        readout: Readout = "mean",
+        pool: str = "mean",
+        grid: str = "finest",
+    ) -> xr.DataArray:
+        """Compute the heat map of one key position, or of all stored tokens of a kind; see `heatmap`.
+
+        Parameters
+        ----------
+        token : int or {"start", "text", "end", "padding"}
+            A key position, or a kind of token. To read the word "end" of a prompt, use ``heatmap("end")``.
+        prompt_index, sample, readout, pool, grid
+            As for `heatmap`.
+
+        Raises
+        ------
+        MapsError
+            If the position or kind was not stored.
+        """
+        positions = token_positions(self._table(prompt_index), token, stored=self.positions)
+        return self._heat(positions, f"<{token}>", prompt_index, sample, readout, pool, grid)
+
+    @public
+    def token_activation(
+        self,
+        token: int | str,
+        *,
+        axis: Literal["time", "freq"] = "time",
+        prompt_index: int = 0,
+        sample: int = 0,
+        readout: Readout = "mean",
+        pool: str = "mean",
+        grid: str = "finest",
+    ) -> xr.DataArray:
+        """Compute the activation of a token over time or frequency; see `token_heatmap` and `activation`."""
+        heat = self.token_heatmap(
+            token, prompt_index=prompt_index, sample=sample, readout=readout, pool=pool, grid=grid
+        )
+        return activation_of(heat, axis)
+
+    def _heat(
+        self,
+        positions: np.ndarray,
+        phrase: str,
+        prompt_index: int,
+        sample: int,
+        readout: Readout,
+        pool: str,
+        grid: str,
+    ) -> xr.DataArray:
+        if not 0 <= sample < self.images:
+            raise MapsError(f"There is no sample {sample}; each prompt has {self.images}, from 0.")
+        if grid not in ("finest", "image"):
+            raise MapsError(f"grid={grid!r} is unknown; expected 'finest' or 'image'.")
+        chosen = settled(readout, self.provenance)
+        layers = {name: self[name] for name in self.layers}
+        target = None if grid == "finest" else self.grid.cells(self.grid.bands, self.grid.width)
+        if isinstance(chosen, FittedReadout):
+            read = weighted_maps(
+                layers, positions, prompt_index=prompt_index, sample=sample, readout=chosen, pool=pool,
+                grid=self.grid, target=target,
+            )  # fmt: skip
+        else:
+            levels = [(int(rows), int(columns)) for rows, columns in self.tree.attrs["levels"]]
+            read = token_maps(
+                layers, positions, prompt_index=prompt_index, sample=sample, readout=chosen, grid=self.grid,
+                target=target, levels=levels,
+            )  # fmt: skip
+        heat = pool_tokens(read.values, pool).astype(np.float32)
+        return xr.DataArray(
+            heat if self.grid.has_freq else heat[0],
+            dims=("freq", "time") if self.grid.has_freq else ("time",),
+            coords=axes_of(read.cells),
+            name="heatmap",
+            attrs={
+                "long_name": read.quantity,
+                "phrase": phrase,
+                "prompt": self.prompts[prompt_index],
+                "image": sample,
+                "positions": positions.tolist(),
+                "readout": readout_name(chosen),
+                "pool": pool,
+                "layers": ", ".join(read.layers),  # NetCDF 3 cannot store lists of text
+                "stride": list(read.cells.stride),
+            },
         )
 
     # ---- tables and files --------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import pandas as pd
 from attnviz.errors import MapsError
 from attnviz.io.storage import whole_or_nothing
 from attnviz.maps.layer import cells_of
-from attnviz.maps.reading import Phrase, activation_of
+from attnviz.maps.phrases import Phrase, activation_of
 from attnviz.maps.settling import Readout
 
 if TYPE_CHECKING:

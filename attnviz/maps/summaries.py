@@ -12,7 +12,7 @@ from attnviz.arguments import public
 from attnviz.errors import MapsError
 from attnviz.maps.attention_maps import AttentionMaps
 from attnviz.maps.layer import short_name
-from attnviz.maps.reading import Phrase
+from attnviz.maps.phrases import Phrase
 from attnviz.maps.readouts import picked_tokens
 from attnviz.maps.settling import Readout
 
