@@ -68,6 +68,10 @@ class InaudibleWarning(AttnVizWarning):
     """Audio, or the part of a word in it, is too quiet to be heard."""
 
 
+class ClippingWarning(AttnVizWarning):
+    """Audio is at full scale for so long that its loudest parts are distorted."""
+
+
 class UnknownSoundWarning(AttnVizWarning):
     """A prompt names none of the sounds that a model was trained on."""
 

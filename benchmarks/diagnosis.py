@@ -25,7 +25,7 @@ import torch
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-from diagnosis_parts.planting import Pair, planted  # noqa: E402
+from diagnosis_parts.planting import planted  # noqa: E402
 
 import attnviz  # noqa: E402
 from attnviz.audio import image_to_mel, mel_to_image  # noqa: E402
@@ -82,20 +82,23 @@ def measure(
         table = diagnosis.table[["finding", "found", "value", "unjudged"]]
         return table.assign(prompt=prompt, seed=seed, weights=weights)
 
-    maps, predictions, reconstruction = generate(pipe, prompt, seed, steps=steps, guidance=guidance)
-    yield rows(attnviz.diagnose(maps, predictions=predictions, reconstruction=reconstruction), OWN)
-    for name, diagnosis in planted(maps, predictions, reconstruction).items():
+    maps, given = generate(pipe, prompt, seed, steps=steps, guidance=guidance)
+    yield rows(attnviz.diagnose(maps, **given), OWN)
+    for name, diagnosis in planted(maps, **given).items():
         table = rows(diagnosis, PLANTED)
         yield table[table["finding"] == name]
     with randomized(pipe.unet, cascade(pipe.unet), seed):
-        maps, predictions, reconstruction = generate(pipe, prompt, seed, steps=steps, guidance=guidance)
-    yield rows(attnviz.diagnose(maps, predictions=predictions, reconstruction=reconstruction), SHUFFLED)
+        maps, given = generate(pipe, prompt, seed, steps=steps, guidance=guidance)
+    yield rows(attnviz.diagnose(maps, **given), SHUFFLED)
 
 
 def generate(
     pipe: AuffusionPipeline, prompt: str, seed: int, *, steps: int, guidance: float
-) -> tuple[AttentionMaps, Pair, Pair]:
-    """Generate a prompt; return maps, both predictions half-way, and the spectrogram with its reconstruction."""
+) -> tuple[AttentionMaps, dict[str, Any]]:
+    """Generate a prompt; return its maps, and further arguments of `attnviz.diagnose`.
+
+    These are both predictions half-way, the spectrogram with its reconstruction, and the audio.
+    """
     with ExitStack() as stack:
         predicted = stack.enter_context(_predictions(pipe.unet))
         trace = stack.enter_context(attnviz.trace(pipe, branch="both"))
@@ -108,7 +111,8 @@ def generate(
     unguided, guided = predicted[len(predicted) // 2].chunk(2)
     log_mel = np.asarray(out.spectrograms[0])
     again = image_to_mel(reconstruct(pipe.vae, mel_to_image(log_mel)[None])[0])
-    return trace.maps, (guided.numpy(), unguided.numpy()), (log_mel, again)
+    predictions = guided.numpy(), unguided.numpy()
+    return trace.maps, {"predictions": predictions, "reconstruction": (log_mel, again), "audio": out.audios[0]}
 
 
 def summarize(values: pd.DataFrame) -> pd.DataFrame:

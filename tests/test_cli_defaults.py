@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -14,7 +15,7 @@ from attnviz.cli import app
 from attnviz.doctor import recommendations
 from attnviz.editing import PromptEdit
 from attnviz.editing.audibility import warn_of_inaudible_words
-from attnviz.errors import InaudibleWarning
+from attnviz.errors import ClippingWarning, InaudibleWarning
 from attnviz.pipelines import AuffusionInpaintPipeline, AuffusionPipeline
 from attnviz.pipelines.recommended import FILE_NAME, RecommendedSettings, read_recommended
 
@@ -35,7 +36,7 @@ def checkpoint(small_checkpoint, tmp_path_factory):
 
 def at_level(monkeypatch, dbfs):
     """Have every result at one level, whatever was drawn."""
-    sound = 10 ** (dbfs / 20) * NOISE / NOISE.std()
+    sound = np.clip(10 ** (dbfs / 20) * NOISE / NOISE.std(), -1, 1)
     monkeypatch.setattr(AuffusionPipeline, "_vocode", lambda self, log_mels: [sound] * len(log_mels))
     monkeypatch.setattr(AuffusionInpaintPipeline, "_vocode", lambda self, log_mels: [sound] * len(log_mels))
 
@@ -91,6 +92,28 @@ def test_the_part_that_inpainting_drew_is_what_has_to_be_heard(checkpoint, tmp_p
     with pytest.warns(InaudibleWarning, match="The regenerated part cannot be heard"):
         pipe("a dog barks", 0.1 * NOISE[:80_000], span=(1.0, 3.0))
     assert pipe.guidance_scale == 2.0
+
+
+def test_a_result_at_full_scale_is_said_by_generate_edit_and_diagnose(checkpoint, tmp_path, monkeypatch):
+    at_level(monkeypatch, 20)
+    run = tmp_path / "run"
+    record, said = made(run, "generate", "a dog barks", "--model", checkpoint)
+    (warned,) = record["warnings"]
+    assert re.search(r"The audio is clipped: \d+\.\d ms \(\d+ samples\) are at full scale.*guidance scale", warned)
+    assert "at full scale" in said
+    found = json.loads(CliRunner().invoke(app, ["diagnose", str(run), "--json"]).stdout)["found"]
+    assert "clipped audio" in found
+    record, _ = made(tmp_path / "edit", "edit", "swap", "a dog barks", "a cat barks", "--model", checkpoint)
+    assert [warned[:29] for warned in record["warnings"]] == [f"The audio ({i} of 2) is clipped" for i in (1, 2)]
+
+
+def test_a_regenerated_part_that_is_clipped_is_said_though_its_clip_is_quiet(checkpoint, monkeypatch):
+    """It is scaled to the level of its clip, so none of it is at full scale in the end."""
+    at_level(monkeypatch, 20)
+    pipe = AuffusionInpaintPipeline.from_pipe(attnviz.load(checkpoint))
+    with pytest.warns(ClippingWarning, match="The regenerated part is clipped"):
+        made = pipe("a dog barks", 0.1 * NOISE[:80_000], span=(1.0, 3.0), normalize=True)
+    assert np.abs(made.audios[0]).max() < 0.9
 
 
 def test_published_checkpoints_keep_the_authors_values(plain_checkpoint):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from explaining.small_model import small_pipeline
 from typer.testing import CliRunner
 
 import attnviz
-from attnviz.audio import load_audio, peak_normalize
+from attnviz.audio import image_to_mel, load_audio, log_mel, mel_to_image, peak_normalize
 from attnviz.cli import app
 from attnviz.events import read_events
 from attnviz.plots import activations
@@ -94,11 +95,15 @@ def test_run_folder_is_whole(run, folder, checkpoint):
     assert said["model"] == str(checkpoint)
 
 
-def test_audio_and_spectrogram_are_what_the_model_saw(run, folder):
+def test_audio_has_the_clip_s_own_level_and_the_spectrogram_is_what_the_model_saw(run, folder):
     audio, rate = soundfile.read(run / "audio.wav")
     assert (audio.shape, rate) == ((176_000,), 16_000)
-    np.testing.assert_allclose(audio, peak_normalize(load_audio(folder / "clip.wav")), atol=1e-4)
+    clip = load_audio(folder / "clip.wav")
+    assert np.abs(clip).max() < 0.9  # else its own level would be that of the model's input
+    np.testing.assert_allclose(audio, clip, atol=1e-4)
     maps = attnviz.AttentionMaps.load(run / "maps.zarr")
+    seen = image_to_mel(mel_to_image(log_mel(peak_normalize(clip))))
+    np.testing.assert_allclose(maps.spectrogram[0, 0].to_numpy()[:, :1100], seen, atol=1e-4)
     with np.load(run / "spectrogram.npz") as saved:
         np.testing.assert_array_equal(saved["log_mel"], maps.spectrogram[0, 0])
         assert saved["log_mel"].shape == (256, 1120)
@@ -129,6 +134,16 @@ def test_other_methods_and_no_events(explain, folder, tmp_path):
     assert (said["randomized"], said["overlap"]) == (None, 2.56)
     audio, _ = soundfile.read(tmp_path / "run" / "audio.wav")
     np.testing.assert_allclose(audio, load_audio(folder / "short.flac"), atol=1e-4)
+
+
+def test_a_clip_that_is_clipped_is_said(explain, tmp_path):
+    clip = np.clip(2 * np.sin(np.arange(16_000) * 0.3), -1, 1)
+    soundfile.write(tmp_path / "loud.wav", clip, 16_000)
+    run = tmp_path / "run"
+    result = explain(tmp_path / "loud.wav", "rain", "--out", run, *QUICK)
+    assert result.exit_code == 0, result.output
+    (warned,) = json.loads((run / "run.json").read_text("utf-8"))["warnings"]
+    assert re.search(r"The clip is clipped: \d+\.\d ms \(\d+ samples\) are at full scale.*original", warned)
 
 
 def test_existing_runs_are_kept(explain, folder, run):

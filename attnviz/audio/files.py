@@ -20,6 +20,9 @@ from attnviz.errors import AudioError
 from attnviz.io.paths import checked_path
 from attnviz.io.storage import write_whole
 
+AudioSource = str | os.PathLike[str] | np.ndarray | torch.Tensor
+"""What is read as audio: a file, or samples."""
+
 _FULL_SCALE = 32768  # 2**15: the 16-bit magnitude of 1.0
 _BITS_24, _BITS_32 = 2**23, 2**31
 _SLOWEST = 100  # times slower than what is asked for, no recording is
@@ -29,7 +32,7 @@ _MOST_CHANNELS = 64  # a longer second axis holds samples, not channels
 
 @public
 def load_audio(
-    source: str | os.PathLike[str] | np.ndarray | torch.Tensor,
+    source: AudioSource,
     sample_rate: int = MEL.sample_rate,
     *,
     source_rate: int | None = None,

@@ -16,11 +16,12 @@ def diagnose(
     run: Annotated[Path, typer.Argument(help="Run folder of generate, explain or edit.")],
     readout: Readout = "mean",
 ) -> dict[str, Any]:
-    """List known problems of a run's maps and audio: uniform maps, equal maps for all words, silence."""
+    """List known problems of a run's maps and audio: uniform maps, equal maps for all words, silence, clipping."""
     announce("Reading the maps")
     from attnviz.diagnosis import diagnose as look
     from attnviz.report.saved_run import read_saved_run
 
-    found = look(read_saved_run(run).maps, readout=readout)
+    saved = read_saved_run(run)
+    found = look(saved.maps, readout=readout, audio=saved.audio)
     say(found.summary())
     return {"run": run, "prompt": found.prompt, "found": found.found, "findings": rows(found.table)}

@@ -66,7 +66,13 @@ Strength = Annotated[
         help="Fraction of the noise schedule to run, at most 1; default: the checkpoint's recommendation."
     ),
 ]
-Clip = Annotated[Path | None, typer.Option(help="Real clip to edit; the source prompt describes it.")]
+Clip = Annotated[
+    Path | None,
+    typer.Option(
+        help="Real clip to edit; the source prompt describes it. The model gets it scaled to a peak of 0.95, and "
+        "the edit is at that level."
+    ),
+]
 
 
 _Choice = tuple[str | None, str | None, bool, str | None, str]  # model, revision, offline, device, precision
@@ -241,7 +247,13 @@ def inpaint(
 @edit.command()
 @command
 def style(
-    clip: Annotated[Path, typer.Argument(help="Audio file: WAV, FLAC or OGG; the first 10.24 s are used.")],
+    clip: Annotated[
+        Path,
+        typer.Argument(
+            help="Audio file: WAV, FLAC or OGG; the first 10.24 s are used. The model gets it scaled to a peak of "
+            "0.95, and the edit is at that level."
+        ),
+    ],
     prompt: Annotated[str, typer.Argument(help="Description of the new sound.")],
     out: RunFolder,
     strength: Strength = None,

@@ -68,7 +68,12 @@ def explain(
         float | None, typer.Option(help="Overlap in seconds of the windows of a clip over 10.24 s; default: 2.56.")
     ] = None,
     own_level: Annotated[
-        bool, typer.Option("--own-level", help="Keep the clip's level instead of scaling its peak to 0.95.")
+        bool,
+        typer.Option(
+            "--own-level",
+            help="Show the model the clip at its own level instead of scaled to a peak of 0.95. The run's "
+            "audio.wav always has the clip's own level.",
+        ),
     ] = False,
     randomize: Annotated[
         str | None,

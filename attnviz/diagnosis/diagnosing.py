@@ -6,7 +6,9 @@ import numpy as np
 import xarray as xr
 
 from attnviz.arguments import public
-from attnviz.audio.levels import mel_levels
+from attnviz.audio import load_audio
+from attnviz.audio.files import AudioSource
+from attnviz.audio.levels import clipped_milliseconds, mel_levels
 from attnviz.diagnosis.finding import Diagnosis, Finding
 from attnviz.diagnosis.signs import (
     clipped_share,
@@ -20,6 +22,7 @@ from attnviz.diagnosis.thresholds import (
     ALIKE,
     ARTEFACTS,
     CLIPPED,
+    DISTORTED,
     IGNORED,
     NOISY,
     SILENT,
@@ -46,6 +49,7 @@ def diagnose(
     readout: Readout = "mean",
     predictions: Pair | None = None,
     reconstruction: Pair | None = None,
+    audio: AudioSource | None = None,
 ) -> Diagnosis:
     """Check the maps of the words of a prompt, its conditioning and its sound for common faults.
 
@@ -63,6 +67,8 @@ def diagnose(
         shape.
     reconstruction : (array, array), optional
         A log-mel spectrogram and its reconstruction by the auto-encoder, ``(bands, frames)`` each.
+    audio : path, array or tensor, optional
+        The audio of this prompt and sample: a file, or samples at 16 kHz. Needed to find clipping of the audio.
 
     Returns
     -------
@@ -74,6 +80,8 @@ def diagnose(
     MapsError
         If the maps contain the unconditional branch only, the prompt or sample does not exist, no column contains
         audio, or the arrays of a pair differ in shape or are not finite.
+    AudioError
+        If `audio` cannot be read.
 
     Notes
     -----
@@ -100,6 +108,7 @@ def diagnose(
         _unconditioned(maps, prompt_index, sample),
         _of_pair(UNMOVED, pairs[UNMOVED], "predictions with and without the prompt"),
         *_sound(maps, prompt_index, sample),
+        _distorted(audio),
         _of_pair(ARTEFACTS, pairs[ARTEFACTS], "a spectrogram with its reconstruction"),
     ]
     order = list(THRESHOLDS)
@@ -211,6 +220,12 @@ def _sound(maps: AttentionMaps, prompt_index: int, sample: int) -> list[Finding]
     if silent.found:
         return [Finding(CLIPPED, unjudged="the spectrogram is silent"), silent]
     return [Finding(CLIPPED, clipped_share(log_mel)), silent]
+
+
+def _distorted(audio: AudioSource | None) -> Finding:
+    if audio is None:
+        return Finding(DISTORTED, unjudged="not given: the audio")
+    return Finding(DISTORTED, clipped_milliseconds(load_audio(audio)))
 
 
 def _of_pair(name: str, pair: Pair | None, what: str) -> Finding:

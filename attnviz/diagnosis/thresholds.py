@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from attnviz.audio.levels import INAUDIBLE_DBFS
+from attnviz.arguments import public
+from attnviz.audio.levels import CLIPPED_MS, INAUDIBLE_DBFS
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,12 @@ class Threshold:
         """Comparison of a fault with the limit: ``">"`` or ``"<"``."""
         return ">" if self.worst > self.best else "<"
 
+    @public
     def passed(self, value: float) -> bool:
         """Return whether a value is a fault; False for NaN."""
         return value > self.value if self.sign == ">" else value < self.value
 
+    @public
     def position(self, value: float) -> float:
         """Return the position of a value on the scale: -1 at the best end, 0 at the limit, 1 at the worst end."""
         end = self.worst if self.passed(value) else self.best
@@ -59,6 +62,7 @@ UNCONDITIONED = "conditioning without effect"
 UNMOVED = "prediction without guidance"
 CLIPPED = "clipped spectrogram"
 SILENT = "silent spectrogram"
+DISTORTED = "clipped audio"
 ARTEFACTS = "reconstruction artefacts"
 
 THRESHOLDS: Mapping[str, Threshold] = MappingProxyType(
@@ -124,6 +128,13 @@ THRESHOLDS: Mapping[str, Threshold] = MappingProxyType(
             "level of the loudest 0.4 s, estimated from the spectrogram (dBFS)",
             "The sound is inaudible, so its maps have no meaning. Try a lower guidance scale or another seed.",
             "attnviz.audio.levels; in training scenes of the bundled model, 99 % of the frames are above -48",
+        ),
+        DISTORTED: Threshold(
+            CLIPPED_MS, 0.0, 1000.0,
+            "audio at full scale (ms)",
+            "The loudest parts of the audio are clipped, so they are distorted. Lower the guidance scale or the "
+            "weight of a loud word, or try another seed; real audio may have been recorded too loud.",
+            "attnviz.audio.levels; bundled model: at most 4 ms, and up to 310 ms at a guidance scale of 15",
         ),
         ARTEFACTS: Threshold(
             6.0, 0.0, 20.0,

@@ -19,9 +19,10 @@ from attnviz.audio import (
     mel_to_image,
     peak_normalize,
 )
+from attnviz.audio.files import AudioSource
+from attnviz.audio.levels import loudest_level, warn_if_clipped, warn_if_inaudible
 from attnviz.diffusion.windows import WIDTH, window_starts
 from attnviz.errors import AudioError
-from attnviz.pipelines.sources import AudioSource
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,18 @@ def read_clip(audio: AudioSource, *, normalize: bool, overlap: float, column: in
     # A resampled file may be a few samples too long. An incomplete frame has no column.
     seconds = min(len(waveform) / MEL.sample_rate, SpectrogramGrid(width=width).seconds)
     return Clip(fit_width(mel_to_image(mel), width), SpectrogramGrid(width=width, audio_seconds=seconds), starts)
+
+
+def warn_of_level(waveform: np.ndarray) -> None:
+    """Warn of a clip that is inaudible or clipped.
+
+    Warns
+    -----
+    InaudibleWarning, ClippingWarning
+        With the level, or the time at full scale.
+    """
+    warn_if_inaudible(loudest_level(waveform), "The clip")
+    warn_if_clipped(waveform, "The clip", "Use the original recording, if it is not clipped.")
 
 
 def encode(pipe: Any, pixels: torch.Tensor) -> torch.Tensor:

@@ -9,14 +9,14 @@ from typing import Any, Literal
 import torch
 
 from attnviz.arguments import public
-from attnviz.audio import MEL
-from attnviz.diffusion.clip import Clip, encode, read_clip
+from attnviz.audio import MEL, load_audio
+from attnviz.audio.files import AudioSource
+from attnviz.diffusion.clip import Clip, encode, read_clip, warn_of_level
 from attnviz.diffusion.noising import Inversion
 from attnviz.diffusion.schedule import TrainingSchedule
 from attnviz.diffusion.windows import WIDTH
 from attnviz.errors import AttnVizError, AudioError
 from attnviz.pipelines import AuffusionPipeline, calls, inputs
-from attnviz.pipelines.sources import AudioSource
 
 Method = Literal["ddim", "negative-prompt"]
 
@@ -88,7 +88,9 @@ def read_editable(audio: AudioSource) -> Clip:
     AudioError
         If the clip cannot be read, is too short for a spectrogram, or longer than 10.24 s.
     """
-    clip = read_clip(audio, normalize=True, overlap=0.0, column=1)
+    waveform = load_audio(audio)
+    warn_of_level(waveform)
+    clip = read_clip(waveform, normalize=True, overlap=0.0, column=1)
     if len(clip.starts) > 1:
         longest = WIDTH * MEL.hop_length / MEL.sample_rate
         raise AudioError(

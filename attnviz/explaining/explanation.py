@@ -11,7 +11,8 @@ import torch
 
 from attnviz import provenance
 from attnviz.arguments import public
-from attnviz.audio import MEL
+from attnviz.audio import MEL, load_audio
+from attnviz.audio.files import AudioSource
 from attnviz.capture import (
     DEFAULT_MAX_BYTES,
     AttentionRecorder,
@@ -20,7 +21,7 @@ from attnviz.capture import (
     held,
     is_traced,
 )
-from attnviz.diffusion.clip import read_clip
+from attnviz.diffusion.clip import read_clip, warn_of_level
 from attnviz.diffusion.schedule import TrainingSchedule
 from attnviz.diffusion.windows import WIDTH, join_windows
 from attnviz.errors import CaptureError, PromptError
@@ -30,7 +31,6 @@ from attnviz.explaining.settings import MethodName, checked_whole, settled_metho
 from attnviz.keys import Tokens, check_pipeline, check_tokens, kept_positions, on_spectrogram, token_table
 from attnviz.maps import AttentionMaps
 from attnviz.pipelines import inputs
-from attnviz.pipelines.sources import AudioSource
 
 _logger = logging.getLogger(__name__)
 
@@ -92,8 +92,8 @@ def explain(
     overlap : float
         Minimum overlap in seconds of the windows of a long clip.
     normalize : bool
-        Scale the clip to a peak of 0.95, as Auffusion does before editing. Use False for a model that was trained
-        without scaling.
+        Scale the clip to a peak of 0.95 for the model, as Auffusion does before editing. The spectrogram of the
+        maps is that of the scaled clip. Use False for a model that was trained without scaling.
     randomize : int or str
         Number of U-Net blocks, counted from the output, with weights that are shuffled temporarily, or the name of
         the last such block (``"conv_in"`` randomises all). The result is a control; see
@@ -123,6 +123,11 @@ def explain(
         If `pipe` is not supported, is being traced, or has a layer that cannot be observed faithfully; if a
         setting is invalid or does not belong to `method`; if attention is NaN; or if the maps exceed `max_bytes`
         (`MemoryBudgetError`).
+
+    Warns
+    -----
+    InaudibleWarning, ClippingWarning
+        If the clip, at its own level, is below -50 dBFS, or more than 10 ms of it are at full scale.
 
     Notes
     -----
@@ -167,7 +172,9 @@ def explain(
     _check_unet(pipe)
     blocks = randomized_blocks(pipe.unet, randomize)
     weight_seed = _checked_weight_seed(randomize_seed, blocks)
-    clip = read_clip(audio, normalize=normalize, overlap=overlap, column=_coarsest_column(pipe))
+    waveform = load_audio(audio)
+    warn_of_level(waveform)
+    clip = read_clip(waveform, normalize=normalize, overlap=overlap, column=_coarsest_column(pipe))
     _logger.info(
         "explaining a clip in %d windows of %d looks each (%s)", len(clip.starts), len(chosen.timesteps), method
     )

@@ -13,8 +13,7 @@ import xarray as xr
 from attnviz import provenance
 from attnviz.alignment import Alignment, align
 from attnviz.alignment.phrases import phrase_events
-from attnviz.audio import MEL, load_audio, peak_normalize
-from attnviz.audio.levels import loudest_level, warn_if_inaudible
+from attnviz.audio import MEL, load_audio
 from attnviz.capture import find_cross_attention
 from attnviz.errors import MapsError
 from attnviz.events import events_of, read_events
@@ -79,8 +78,9 @@ def explain_to_run(
     request, model
         Settings and checkpoint.
     place : RunPlace
-        Run folder to write. Its ``audio.wav`` is the input of the model: 16 kHz, one channel, and scaled to a peak
-        of 0.95 unless normalisation is disabled.
+        Run folder to write. Its ``audio.wav`` is the clip at its own level, at 16 kHz with one channel. The model
+        gets the clip scaled to a peak of 0.95, unless normalisation is disabled; maps and spectrogram are of what
+        the model gets.
     warned : sequence of str
         Warnings issued so far, read when the run is written.
 
@@ -106,12 +106,11 @@ def explain_to_run(
     pipe = model.load()
     check_mappable(pipe, request.prompt)
     _check_readout(pipe, request)
-    warn_if_inaudible(loudest_level(waveform), "The clip")
     maps = explain(pipe, waveform, request.prompt, **request.settings)
     alignment = None if events is None else align(maps, events, readout=request.readout)
     spectrogram = cast("xr.DataArray", maps.spectrogram)  # explain always stores it
     written = place.write(
-        peak_normalize(waveform) if request.normalize else waveform,
+        waveform,
         spectrogram[0, 0].to_numpy(),
         maps,
         request.record,

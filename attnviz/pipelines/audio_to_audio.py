@@ -9,10 +9,11 @@ from diffusers import StableDiffusionImg2ImgPipeline
 
 from attnviz.arguments import public
 from attnviz.audio import MEL
+from attnviz.audio.files import AudioSource
 from attnviz.pipelines import calls, inputs
 from attnviz.pipelines.guidance import guided_within
 from attnviz.pipelines.mixin import AuffusionMixin, OutputType
-from attnviz.pipelines.sources import AudioSource, read_sources
+from attnviz.pipelines.sources import read_sources
 
 
 class AuffusionAudioToAudioPipeline(AuffusionMixin, StableDiffusionImg2ImgPipeline):

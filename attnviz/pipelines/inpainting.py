@@ -15,12 +15,13 @@ from scipy.ndimage import distance_transform_edt
 
 from attnviz.arguments import public
 from attnviz.audio import MEL, load_audio, peak_normalize
+from attnviz.audio.files import AudioSource
 from attnviz.pipelines import calls, inputs
 from attnviz.pipelines.guidance import guided_within
 from attnviz.pipelines.joining import join_kept
-from attnviz.pipelines.mixin import AuffusionMixin, OutputType, warn_of_silence
+from attnviz.pipelines.mixin import AuffusionMixin, OutputType, warn_of_clipping, warn_of_silence
 from attnviz.pipelines.output import AuffusionOutput
-from attnviz.pipelines.sources import AudioSource, mask_image, read_sources
+from attnviz.pipelines.sources import mask_image, read_sources
 
 
 class AuffusionInpaintPipeline(AuffusionMixin, StableDiffusionInpaintPipeline):
@@ -171,16 +172,18 @@ def _near(drawn_anew: torch.Tensor, context: float, factor: int) -> torch.Tensor
 def _join(
     output: AuffusionOutput, originals: list[np.ndarray], image: np.ndarray, factor: int, *, normalized: bool
 ) -> None:
-    """Restore the originals at their own level in the kept parts; warn about silence."""
+    """Restore the originals at their own level in the kept parts; warn about silence and clipping."""
     cells = image[::factor, ::factor].repeat(factor, axis=0).repeat(factor, axis=1)
     mask = ((image > 0) & (cells > 0))[::-1]
-    drawn = [
-        (audio * (_level(original) if normalized else 1)).clip(-1, 1)
-        for original, audio in zip(originals, output.audios or [], strict=True)
-    ]
-    # Before joining, because a cross-fade would add the level of the surrounding clip.
+    made = output.audios or []
+    gains = [_level(original) if normalized else 1.0 for original in originals]
+    drawn = [(audio * gain).clip(-1, 1) for audio, gain in zip(made, gains, strict=True)]
+    # Before joining, because a cross-fade would add the level of the surrounding clip. Attenuating does not undo
+    # clipping.
     anew = np.repeat(mask.any(axis=0), MEL.hop_length)
     warn_of_silence([audio[anew[: len(audio)]] for audio in drawn], "The regenerated part")
+    loudest = [audio * max(gain, 1.0) for audio, gain in zip(made, gains, strict=True)]
+    warn_of_clipping([audio[anew[: len(audio)]] for audio in loudest], "The regenerated part")
     output.audios = [join_kept(original, audio, mask) for original, audio in zip(originals, drawn, strict=True)]
 
 

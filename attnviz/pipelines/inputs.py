@@ -9,6 +9,7 @@ from typing import Any
 import diffusers
 import transformers
 
+from attnviz.arguments import whole_number
 from attnviz.audio import MEL
 from attnviz.errors import AttnVizError, AudioError, PromptError
 
@@ -226,19 +227,9 @@ MOST = 10_000  # steps or samples of one call
 MOST_PIXELS = 2**16  # columns or rows of one image: 655 s of audio
 
 
-def check_count(name: str, count: int) -> int:
-    """Raise unless a value is a whole number from 1 to `MOST`.
-
-    Raises
-    ------
-    AttnVizError
-        If it is not; the message contains argument and value.
-    """
-    if not _is_whole(count) or count < 1:
-        raise AttnVizError(f"{name}={count!r} is not a positive whole number.")
-    if count > MOST:
-        raise AttnVizError(f"{name}={count!r} is above {MOST}, the most that is computed in one call.")
-    return int(count)
+def check_count(name: str, count: Any, most: int = MOST) -> int:
+    """Return a whole number from 1 to `most` as an int, or raise an AttnVizError with its name."""
+    return whole_number(name, count, most=most, error=AttnVizError)
 
 
 def _is_whole(value: Any) -> bool:

@@ -12,7 +12,7 @@ from diffusers import DiffusionPipeline
 
 from attnviz.arguments import public
 from attnviz.audio import MEL, HifiGan, griffin_lim, image_to_mel
-from attnviz.audio.levels import loudest_level, warn_if_inaudible
+from attnviz.audio.levels import loudest_level, warn_if_clipped, warn_if_inaudible
 from attnviz.errors import AudioError, CheckpointError, PromptError
 from attnviz.pipelines import calls, checkpoints, inputs
 from attnviz.pipelines.guidance import WHOLE
@@ -381,6 +381,7 @@ class AuffusionMixin(DiffusionPipeline):
             self.maybe_free_model_hooks()
             if check_level:
                 warn_of_silence(output.audios or [])
+                warn_of_clipping(output.audios or [])
         return output if return_dict else output.to_tuple()
 
 
@@ -392,6 +393,25 @@ def warn_of_silence(audios: Sequence[np.ndarray], what: str = "The audio") -> No
     InaudibleWarning
         With its number, where there are several, and its level in dB of full scale.
     """
-    for number, audio in enumerate(audios):
-        named = what if len(audios) == 1 else f"{what} ({number + 1} of {len(audios)})"
+    for named, audio in _named(audios, what):
         warn_if_inaudible(loudest_level(audio), named)
+
+
+def warn_of_clipping(audios: Sequence[np.ndarray], what: str = "The audio") -> None:
+    """Warn of each result that is clipped.
+
+    Warns
+    -----
+    ClippingWarning
+        With its number, where there are several, and the time at full scale.
+    """
+    for named, audio in _named(audios, what):
+        warn_if_clipped(
+            audio, named, "Lower the guidance scale or the weight of a loud word, or try another seed."
+        )
+
+
+def _named(audios: Sequence[np.ndarray], what: str) -> list[tuple[str, np.ndarray]]:
+    if len(audios) == 1:
+        return [(what, audios[0])]
+    return [(f"{what} ({number} of {len(audios)})", audio) for number, audio in enumerate(audios, start=1)]

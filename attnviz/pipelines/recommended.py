@@ -161,10 +161,7 @@ def check_interval(name: str, value: Any) -> tuple[float, float]:
 
 
 def _steps(name: str, value: Any) -> int:
-    steps = inputs.check_count(name, value)
-    if steps > 1000:
-        raise AttnVizError(f"{name}={value!r} is more than 1000 denoising steps.")
-    return steps
+    return inputs.check_count(name, value, most=1000)
 
 
 def _number(low: float, high: float, *, without_high: bool = False) -> Callable[[str, Any], float]:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
 
 import numpy as np
 import torch
 
 from attnviz.audio import MEL, fit_width, load_audio, log_mel, mel_to_image, peak_normalize
+from attnviz.audio.files import AudioSource
 from attnviz.errors import AudioError
-
-AudioSource = str | os.PathLike[str] | np.ndarray | torch.Tensor
 
 
 def read_sources(

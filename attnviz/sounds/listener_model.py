@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from attnviz.arguments import public
+from attnviz.arguments import public, whole_number
 from attnviz.audio import MEL
 from attnviz.errors import AudioError, CheckpointError
 from attnviz.io.json_files import as_json, read_json
@@ -21,8 +21,10 @@ from attnviz.sounds.recordings import CLASSES
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "listener.safetensors"
+_WIDEST = 2**31 - 1  # the weights say what fits; no layer of PyTorch is wider
 
 
+@public
 @dataclass(frozen=True)
 class ListenerConfig:
     """Configuration of a listener.
@@ -77,15 +79,13 @@ class ListenerConfig:
         }
         counts |= {f"channels[{i}]": value for i, value in enumerate(self.channels)}
         for name, value in counts.items():
-            if not _is_whole(value) or value < 1:
-                raise CheckpointError(f"{name} is {value!r}; expected a positive whole number.")
+            whole_number(name, value, most=_WIDEST, error=CheckpointError)
         if MEL.n_mels % self.mel_bands or self.mel_bands % 2 ** len(self.channels):
             raise CheckpointError(
                 f"mel_bands is {self.mel_bands}; it must divide {MEL.n_mels} and be halved "
                 f"{len(self.channels)} times."
             )
-        if not _is_whole(self.time_halvings) or not 0 <= self.time_halvings <= len(self.channels):
-            raise CheckpointError(f"time_halvings is {self.time_halvings!r}; expected 0 to {len(self.channels)}.")
+        whole_number("time_halvings", self.time_halvings, least=0, most=len(self.channels), error=CheckpointError)
         if not isinstance(self.dropout, (int, float)) or not 0 <= self.dropout < 1:
             raise CheckpointError(f"dropout is {self.dropout!r}; expected a value of at least 0 and below 1.")
 
@@ -105,6 +105,7 @@ class ListenerConfig:
         return self.columns_averaged * 2**self.time_halvings
 
 
+@public
 class Listener(nn.Module):
     """Sound event detector (CRNN) that maps a mel image to the logits of each class in each frame.
 
@@ -213,10 +214,6 @@ class Listener(nn.Module):
         with files_into(folder) as root:
             (root / WEIGHTS_NAME).write_bytes(safetensors.torch.save(state, metadata={"format": "pt"}))
             (root / CONFIG_NAME).write_bytes(as_json(asdict(self.config), CONFIG_NAME))
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _block(before: int, width: int, pool: tuple[int, int]) -> nn.Sequential:

@@ -16,6 +16,7 @@ import xarray as xr
 
 from attnviz.arguments import public
 from attnviz.audio import MEL, SpectrogramGrid, fit_width, load_audio, log_mel, mel_to_image
+from attnviz.audio.files import AudioSource
 from attnviz.audio.levels import INAUDIBLE_DBFS, levels
 from attnviz.errors import AudioError
 from attnviz.events import event_table
@@ -33,7 +34,7 @@ _logger = logging.getLogger(__name__)
 
 @public
 def listen(
-    audio: str | os.PathLike[str] | np.ndarray | torch.Tensor,
+    audio: AudioSource,
     *,
     sample_rate: int | None = None,
     model: str | os.PathLike[str] | Listener | None = None,

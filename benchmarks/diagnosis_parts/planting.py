@@ -12,6 +12,7 @@ from attnviz.diagnosis.thresholds import (
     ALIKE,
     ARTEFACTS,
     CLIPPED,
+    DISTORTED,
     IGNORED,
     NOISY,
     SILENT,
@@ -27,7 +28,9 @@ _LEFT = 0.05  # remaining fraction of the attention to a starved word
 _FLOOR = float(np.log(1e-5))
 
 
-def planted(maps: AttentionMaps, predictions: Pair, reconstruction: Pair) -> dict[str, Diagnosis]:
+def planted(
+    maps: AttentionMaps, predictions: Pair, reconstruction: Pair, audio: np.ndarray
+) -> dict[str, Diagnosis]:
     """Diagnose the maps of a prompt once for each sign, with the fault of that sign planted.
 
     Parameters
@@ -36,6 +39,8 @@ def planted(maps: AttentionMaps, predictions: Pair, reconstruction: Pair) -> dic
         Maps of both branches, averaged over steps and heads, for one prompt and image.
     predictions, reconstruction : (array, array)
         See `attnviz.diagnose`.
+    audio : numpy.ndarray, shape (samples,)
+        The generated audio at 16 kHz, not silent.
 
     Returns
     -------
@@ -86,6 +91,7 @@ def planted(maps: AttentionMaps, predictions: Pair, reconstruction: Pair) -> dic
         UNMOVED: attnviz.diagnose(maps, predictions=(unguided + 1e-3 * (guided - unguided), unguided)),
         CLIPPED: attnviz.diagnose(clipped),
         SILENT: attnviz.diagnose(silent),
+        DISTORTED: attnviz.diagnose(maps, audio=np.clip(4 * audio / np.abs(audio).max(), -1, 1)),
         # Sounds at other times.
         ARTEFACTS: attnviz.diagnose(maps, reconstruction=(original, np.roll(again, again.shape[1] // 2, axis=1))),
     }

@@ -1,4 +1,4 @@
-"""Levels of audio and spectrograms, and warnings of what cannot be heard."""
+"""Levels of audio and spectrograms, and warnings of what cannot be heard or is clipped."""
 
 from __future__ import annotations
 
@@ -6,11 +6,20 @@ import numpy as np
 import pytest
 from diagnosis_planted import changed
 
-from attnviz.audio import log_mel
-from attnviz.audio.levels import INAUDIBLE_DBFS, levels, loudest_level, mel_levels, warn_if_inaudible
+from attnviz.audio import log_mel, to_int16
+from attnviz.audio.levels import (
+    CLIPPED_MS,
+    INAUDIBLE_DBFS,
+    clipped_milliseconds,
+    levels,
+    loudest_level,
+    mel_levels,
+    warn_if_clipped,
+    warn_if_inaudible,
+)
 from attnviz.diagnosis import diagnose
 from attnviz.diagnosis.thresholds import SILENT
-from attnviz.errors import AudioError, InaudibleWarning
+from attnviz.errors import AudioError, ClippingWarning, InaudibleWarning
 
 RATE = 16_000
 NOISE = np.random.default_rng(0).standard_normal(4 * RATE).astype(np.float32)
@@ -65,6 +74,25 @@ def test_what_is_below_the_limit_is_said_with_its_level():
     warn_if_inaudible(INAUDIBLE_DBFS, "The clip")
     with pytest.warns(InaudibleWarning, match=r"The clip cannot be heard: -79\.6 dBFS"):
         warn_if_inaudible(-79.6, "The clip")
+
+
+def test_samples_at_full_scale_are_counted_on_both_sides_and_before_and_after_writing():
+    clip = np.zeros(RATE)
+    clip[100:132], clip[500:516] = 1.0, -1.0
+    assert clipped_milliseconds(clip) == 3.0
+    assert clipped_milliseconds(2 * clip) == 3.0
+    assert clipped_milliseconds(to_int16(clip) / 32768) == 3.0
+    assert clipped_milliseconds(0.999 * clip) == 0.0
+    assert clipped_milliseconds(np.clip(clip, -1, 32766 / 32768)) == 1.0
+
+
+def test_what_is_at_full_scale_for_long_is_said_with_its_duration():
+    clip = np.zeros(RATE)
+    clip[: int(CLIPPED_MS * 16)] = 1.0
+    warn_if_clipped(clip, "The clip", "Do this.")
+    clip[-1] = -1.0
+    with pytest.warns(ClippingWarning, match=r"The clip is clipped: 10\.1 ms \(161 samples\).*\. Do this\."):
+        warn_if_clipped(clip, "The clip", "Do this.")
 
 
 @pytest.mark.parametrize(("level", "found"), [(-79.6, True), (-55.0, True), (-40.0, False)])

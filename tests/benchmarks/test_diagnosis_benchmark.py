@@ -35,8 +35,9 @@ def test_every_sign_has_a_planted_fault_that_it_finds():
     prediction = np.random.default_rng(0).normal(size=(4, 8, 16))
     sound = maps.spectrogram[0, 0].to_numpy()
     pairs = (prediction, 0.9 * prediction), (sound, sound + 0.1)
-    assert attnviz.diagnose(maps, predictions=pairs[0], reconstruction=pairs[1]).found == []
-    found = planted(maps, *pairs)
+    audio = 0.5 * np.sin(np.arange(16_000))
+    assert attnviz.diagnose(maps, predictions=pairs[0], reconstruction=pairs[1], audio=audio).found == []
+    found = planted(maps, *pairs, audio)
     assert set(found) == set(THRESHOLDS)
     for name, diagnosis in found.items():
         assert name in diagnosis.found, name

@@ -11,12 +11,14 @@ from plots.plots_checks import text_faults
 
 import attnviz
 from attnviz import plots
+from attnviz.audio import write_wav
 from attnviz.diagnosis import THRESHOLDS, diagnose
-from attnviz.errors import MapsError
+from attnviz.errors import AudioError, MapsError
 from attnviz.testing import example_maps
 
 RNG = np.random.default_rng(0)
 PREDICTION = RNG.normal(size=(2, 4, 8, 16))
+TONE = np.sin(np.arange(16_000) * 0.3)
 SOUND = healthy().spectrogram.to_numpy()[0, 0]
 
 
@@ -31,6 +33,7 @@ def test_healthy_maps_have_no_fault(seed, kept):
         example_maps(both=True, seed=seed, **kept),
         predictions=(PREDICTION, 0.9 * PREDICTION),
         reconstruction=(SOUND, SOUND + 0.1),
+        audio=0.99 * TONE,
     )
     assert result.found == []
     assert [one.name for one in result.findings] == list(THRESHOLDS)
@@ -51,6 +54,20 @@ def test_faults_of_given_arrays():
     assert finding(scaled, "prediction without guidance").value == pytest.approx(0.25)
     zero = diagnose(healthy(), predictions=(PREDICTION, 0 * PREDICTION))
     assert finding(zero, "prediction without guidance").unjudged == "the unguided prediction is zero"
+
+
+def test_clipped_audio_is_found_where_the_audio_is_given(tmp_path):
+    clipped = np.clip(1.5 * TONE, -1, 1).astype(np.float32)
+    write_wav(tmp_path / "clipped.wav", clipped)  # 16 bits: the largest sample is 32767 / 32768
+    for audio in (clipped, tmp_path / "clipped.wav"):
+        result = diagnose(healthy(), audio=audio)
+        assert result.found == ["clipped audio"]
+        # A sine above 1/1.5 for acos(1/1.5)/(pi/2) of the second.
+        expected = 1000 * np.arccos(1 / 1.5) / (np.pi / 2)
+        assert finding(result, "clipped audio").value == pytest.approx(expected, abs=1)
+    assert diagnose(healthy(), audio=0.99 * clipped).found == []
+    with pytest.raises(AudioError):
+        diagnose(healthy(), audio=np.zeros(0))
 
 
 def test_the_word_at_fault_is_named():
@@ -89,6 +106,7 @@ def test_what_cannot_be_judged_says_why():
     assert "branch='both'" in reasons["conditioning without effect"]
     assert "no spectrogram" in reasons["clipped spectrogram"]
     assert "not given" in reasons["reconstruction artefacts"]
+    assert "not given" in reasons["clipped audio"]
     one = make(captured(SMALL, tokens=4), tokens=[table("dog", keys=4)], positions=range(4))
     reasons = {found.name: found.unjudged for found in diagnose(one).findings}
     assert "fewer than two words" in reasons["word ignored"]
@@ -134,14 +152,14 @@ def test_other_bad_maps():
 def test_table_and_summary_have_every_number():
     result = diagnose(PLANTED["attention sink"]())
     assert result.table["found"].sum() == 1
-    assert result.table["found"].isna().sum() == 2
+    assert result.table["found"].isna().sum() == 3
     assert list(result.table["finding"]) == list(THRESHOLDS)
     assert result.table["value"].dtype == float
     assert pd.api.types.is_string_dtype(result.table["source"])
     text = result.summary()
-    assert "1 of 10 signs found" in text
+    assert "1 of 11 signs found" in text
     assert "- ATTENTION SINK: Nearly all attention" in text
-    assert len(text.splitlines()) == 13
+    assert len(text.splitlines()) == 14
     assert repr(result) == "<Diagnosis: attention sink>"
 
 
