@@ -17,7 +17,7 @@ from beartype.door import is_bearable
 
 from attnviz.errors import ArgumentError, AttnVizError
 
-_Public = TypeVar("_Public", bound=Callable[..., Any])
+_Public = TypeVar("_Public", bound=Callable[..., Any])  # a class is one, too
 
 # NumPy's numbers are numbers, and an int is a float, as type checkers have it.
 _SETTINGS = BeartypeConf(
@@ -40,13 +40,17 @@ def public(function: _Public) -> _Public:
     Parameters
     ----------
     function : callable
-        Public function, or method of a public class, with annotations that resolve at run time.
+        Public function, method of a public class, or a public class, whose constructor is meant. Its annotations
+        resolve at run time.
 
     Returns
     -------
     callable
-        The same function, with these errors.
+        The same function or class, with these errors.
     """
+    if inspect.isclass(function):
+        function.__init__ = public(function.__init__)  # type: ignore[misc]  # of a dataclass, its own
+        return function
     signature = inspect.signature(function)
 
     @functools.wraps(function)

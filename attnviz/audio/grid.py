@@ -14,6 +14,7 @@ from attnviz.audio.settings import MEL, check_band, finite_number, whole_number
 from attnviz.errors import AudioError
 
 
+@public
 @dataclass(frozen=True)
 class SpectrogramGrid:
     """Times and frequencies of the rows and columns of the spectrogram image, or of a coarser grid over it.

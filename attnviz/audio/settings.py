@@ -16,6 +16,7 @@ LOG_CEILING = math.log(200.0)
 """Log-mel value of 1 in the image."""
 
 
+@public
 @dataclass(frozen=True)
 class MelConfig:
     """Parameters of the log-mel spectrogram.

@@ -77,6 +77,7 @@ def _upsampling(channels: int, rate: int, kernel: int) -> nn.ConvTranspose1d:
     )
 
 
+@public
 class HifiGan(nn.Module):
     """HiFi-GAN generator: from log-mel spectrograms to waveforms.
 

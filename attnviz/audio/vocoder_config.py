@@ -11,6 +11,7 @@ from attnviz.audio.settings import MEL, MelConfig
 from attnviz.errors import AudioError, CheckpointError
 
 
+@public
 @dataclass(frozen=True)
 class HifiGanConfig:
     """Configuration of a HiFi-GAN generator; names as in the published ``config.json``.

@@ -19,6 +19,7 @@ THRESHOLD = 0.3
 """Default fraction of a map's maximum, as in prompt-to-prompt."""
 
 
+@public
 @dataclass(frozen=True)
 class LocalBlend:
     """Restrict an edit to the cells in which some words have attention.

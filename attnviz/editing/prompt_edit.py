@@ -24,6 +24,7 @@ Steps = float | Mapping[Phrase | None, float]
 """A fraction of the steps, or one per word, with that of all other keys under None."""
 
 
+@public
 @dataclass(frozen=True)
 class PromptEdit:
     """An edit of a prompt; everything that needs no model is checked on creation.

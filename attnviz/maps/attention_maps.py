@@ -30,6 +30,7 @@ from attnviz.maps.words import StoredWord, words_with_maps
 from attnviz.text.tokens import TokenTable
 
 
+@public
 class AttentionMaps:
     """Labelled cross-attention maps of one pipeline call: attention to each token over time and frequency.
 

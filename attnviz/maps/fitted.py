@@ -25,6 +25,7 @@ _SUM_TOLERANCE = 1e-9
 Range = tuple[float, float]
 
 
+@public
 @dataclass(frozen=True)
 class ReadoutPart:
     """One weighted part of a readout: a layer, optionally restricted to one head and to a range of timesteps.
@@ -69,6 +70,7 @@ class ReadoutPart:
             object.__setattr__(self, "timesteps", checked_range(self.timesteps))
 
 
+@public
 @dataclass(frozen=True)
 class FittedReadout:
     """Weights of layers, heads and timesteps, fitted on scenes with known events.

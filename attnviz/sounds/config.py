@@ -14,6 +14,7 @@ from attnviz.errors import AudioError
 Range = tuple[float, float]
 
 
+@public
 @dataclass(frozen=True)
 class ComposerConfig:
     """Settings of the scene composer. Values are drawn uniformly from ranges, which include both ends.

@@ -22,6 +22,7 @@ DECODING_NAME = "decoding.json"
 _LONGEST = 60.0  # seconds; upper limit of the filter width and the minimum event length
 
 
+@public
 @dataclass(frozen=True)
 class Decoding:
     """Settings that decode probabilities into events.

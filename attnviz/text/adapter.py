@@ -17,6 +17,7 @@ from attnviz.text.weights import read_json, read_weights
 WEIGHT_FILES = ("condition_adapter.safetensors", "condition_adapter.pt", "condition_adapter.bin")
 
 
+@public
 class Adapter(torch.nn.Module):
     """``LayerNorm(Linear(x))``.
 

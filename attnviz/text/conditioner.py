@@ -28,6 +28,7 @@ from attnviz.text.tokenize import token_table, tokenize, warn_of_cuts
 from attnviz.text.tokens import TokenTable
 
 
+@public
 class TextConditioner(torch.nn.Module):
     """All text encoders of an adapter-layout checkpoint, with their adapters: from prompts to keys.
 
