@@ -10,18 +10,19 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from test_public_doors import Hang, within_seconds
+from test_public_doors import EXCLUDED, Hang, within_seconds
 from typer.testing import CliRunner
 
 import attnviz
 from attnviz.alignment import Alignment, align
 from attnviz.audio import load_audio
 from attnviz.cli import app
-from attnviz.editing import invert, refine, reweight, swap
+from attnviz.editing import PromptEdit, apply_edit, invert, refine, reweight, swap
 from attnviz.errors import AttnVizError
 from attnviz.maps import AttentionMaps
-from attnviz.pipelines import AuffusionPipeline
+from attnviz.pipelines import AuffusionAudioToAudioPipeline, AuffusionInpaintPipeline, AuffusionPipeline
 from attnviz.testing import example_events, example_maps
+from attnviz.text import TextConditioner
 from attnviz.tracing import Trace
 
 NOISE = np.random.default_rng(0).normal(size=8000).astype(np.float32) / 10
@@ -29,6 +30,7 @@ PROMPTS = ("a dog barks", "a cat barks")
 #: Wrong kinds and extreme numbers, for every parameter of a function that runs a model. Refused before it runs.
 WRONG = (None, object(), "x" * 5000, -1, 10**9, float("nan"), [None], {"dog": object()}, b"dog")
 EDIT = {"source": PROMPTS[0], "target": PROMPTS[1], "num_inference_steps": 1}
+PARTS = ("specs", "encoders", "tokenizers", "adapters")
 #: Each function, what it is called with beside the pipeline, and the arguments that are replaced.
 CALLS = {
     "trace": (
@@ -62,7 +64,64 @@ CALLS = {
         {"audio": NOISE, "prompt": PROMPTS[0], "num_inference_steps": 1},
         ("pipe", "audio", "prompt", "num_inference_steps", "method"),
     ),
-    "generate": (
+    "apply_edit": (
+        apply_edit,
+        {"edit": PromptEdit("swap", *PROMPTS), "num_inference_steps": 1},
+        ("pipe", "edit", "clip", "keep", "generator", "latents"),
+    ),
+    "TextConditioner": (
+        lambda pipe, **given: TextConditioner(
+            **{name: list(getattr(pipe.conditioner, name)) for name in PARTS} | given
+        ),
+        {},
+        PARTS,
+    ),
+    "TextConditioner.encode": (
+        lambda pipe, **given: pipe.conditioner.encode(**given),
+        {"prompts": [PROMPTS[0]]},
+        ("prompts", "device"),
+    ),
+    "TextConditioner.token_table": (
+        lambda pipe, **given: pipe.conditioner.token_table(**given), {}, ("prompt",)
+    ),
+    "TextConditioner.save_pretrained": (
+        lambda pipe, **given: pipe.conditioner.save_pretrained(**given), {}, ("folder",)
+    ),
+    "AuffusionPipeline.from_pipe": (
+        AuffusionPipeline.from_pipe,
+        {},
+        ("pipe", "scheduler", "vocoder", "conditioner"),
+    ),
+    "AuffusionPipeline.encode_prompt": (
+        AuffusionPipeline.encode_prompt,
+        {"prompt": PROMPTS[0]},
+        ("prompt", "device", "num_images_per_prompt", "negative_prompt", "clip_skip"),
+    ),
+    "AuffusionPipeline.decode_audio": (
+        AuffusionPipeline.decode_audio,
+        {"latents": torch.zeros(1, 4, 32, 4), "duration": 0.1},
+        ("latents", "duration"),
+    ),
+    "AuffusionPipeline.load_lora_weights": (
+        AuffusionPipeline.load_lora_weights,
+        {"weights": {}},
+        ("weights", "adapter_name"),
+    ),
+    "AuffusionPipeline.load_textual_inversion": (
+        AuffusionPipeline.load_textual_inversion, {}, ("pretrained_model_name_or_path",)
+    ),
+    "AuffusionPipeline.save_pretrained": (AuffusionPipeline.save_pretrained, {}, ("save_directory",)),
+    "AuffusionAudioToAudioPipeline": (
+        lambda pipe, **given: AuffusionAudioToAudioPipeline.from_pipe(pipe)(**given),
+        {"prompt": PROMPTS[0], "audio": NOISE, "num_inference_steps": 2, "width": 64},
+        ("prompt", "audio", "strength", "duration", "width", "num_inference_steps", "generator"),
+    ),
+    "AuffusionInpaintPipeline": (
+        lambda pipe, **given: AuffusionInpaintPipeline.from_pipe(pipe)(**given),
+        {"prompt": PROMPTS[0], "audio": NOISE, "num_inference_steps": 2, "width": 64, "span": (0.1, 0.3)},
+        ("prompt", "audio", "span", "mask", "context", "normalize", "strength", "duration"),
+    ),
+    "AuffusionPipeline": (
         AuffusionPipeline.__call__,
         {"prompt": PROMPTS[0], "num_inference_steps": 1},
         ("prompt", "num_inference_steps", "guidance_scale", "negative_prompt", "num_images_per_prompt",
@@ -87,8 +146,15 @@ def pipe(small_checkpoint):
     return pipe
 
 
+def test_what_the_other_fuzz_leaves_to_this_one_is_here():
+    left = {name for name, reason in EXCLUDED.items() if "test_hostile_input" in reason}
+    assert left
+    assert left <= set(CALLS)
+
+
 @pytest.mark.parametrize("name", CALLS)
-def test_functions_that_run_a_model_refuse_odd_arguments(pipe, name):
+def test_functions_that_run_a_model_refuse_odd_arguments(pipe, name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     function, good, parameters = CALLS[name]
     wrong = []
     for parameter in parameters:
@@ -181,7 +247,7 @@ def test_damaged_maps(tmp_path):
     example_maps().save(folder)
     files = [path for path in folder.rglob("*") if path.is_file()]
     described, chunks = ([path for path in files if (path.suffix == ".json") is one] for one in (True, False))
-    assert not _wrong_of([*described[:4], *chunks[:4]], lambda: AttentionMaps.load(folder))
+    assert not _wrong_of([*described[:2], *chunks[:2]], lambda: AttentionMaps.load(folder))
 
 
 def test_damaged_alignments(tmp_path):

@@ -141,9 +141,9 @@ def scenes(
     start : int
         Index of the first scene, to resume an interrupted stream.
 
-    Yields
-    ------
-    Scene
+    Returns
+    -------
+    iterator of Scene
 
     Raises
     ------
@@ -153,8 +153,7 @@ def scenes(
     seeds = _seeds(seed)
     ordered = sorted(recordings, key=lambda recording: recording.sort_key)
     numbers = itertools.count(start) if count is None else range(start, start + count)
-    for number in numbers:
-        yield compose(ordered, (*seeds, number), config)
+    return (compose(ordered, (*seeds, number), config) for number in numbers)
 
 
 def _choose(recordings: Sequence[Recording], config: ComposerConfig, rng: np.random.Generator) -> list[Recording]:

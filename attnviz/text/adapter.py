@@ -8,13 +8,14 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
-from attnviz.arguments import public
+from attnviz.arguments import public, whole_number
 from attnviz.errors import CheckpointError
 from attnviz.io.json_files import as_json
 from attnviz.io.storage import files_into
 from attnviz.text.weights import read_json, read_weights
 
 WEIGHT_FILES = ("condition_adapter.safetensors", "condition_adapter.pt", "condition_adapter.bin")
+_WIDEST = 65_536
 
 
 @public
@@ -43,6 +44,8 @@ class Adapter(torch.nn.Module):
 
     def __init__(self, condition_dim: int, cross_attention_dim: int) -> None:
         super().__init__()
+        for name, width in (("condition_dim", condition_dim), ("cross_attention_dim", cross_attention_dim)):
+            whole_number(name, width, most=_WIDEST, error=CheckpointError)
         self.proj = torch.nn.Linear(condition_dim, cross_attention_dim)
         self.norm = torch.nn.LayerNorm(cross_attention_dim)
         self.config: dict[str, Any] = {
