@@ -112,6 +112,8 @@ def _unfit(
 
 
 def _fits(value: Any, hint: Any) -> bool:
+    if isinstance(value, str | bytes) and not _allows_text(hint):  # which is a sequence, too
+        return False
     return is_bearable(value, hint, conf=_SETTINGS) and (not _is_flag(value) or _allows_flags(hint))
 
 
@@ -127,6 +129,16 @@ def _allows_flags(hint: Any) -> bool:
     if typing.get_origin(hint) is typing.Literal:
         return any(isinstance(one, bool) for one in typing.get_args(hint))
     return hint in {bool, object, Any} or isinstance(hint, typing.TypeVar)
+
+
+@functools.cache
+def _allows_text(hint: Any) -> bool:
+    """Return whether a hint names str, bytes, object or Any, alone or in a union."""
+    if typing.get_origin(hint) in {typing.Union, types.UnionType}:
+        return any(_allows_text(one) for one in typing.get_args(hint))
+    if typing.get_origin(hint) is typing.Literal:
+        return any(isinstance(one, str | bytes) for one in typing.get_args(hint))
+    return hint in {str, bytes, object, Any} or isinstance(hint, typing.TypeVar)
 
 
 def _name(function: Callable[..., Any]) -> str:

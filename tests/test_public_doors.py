@@ -95,13 +95,13 @@ EXCLUDED = {
 EVERY = {
     **dict.fromkeys(("explore", "griffin_lim", "payload_of", "fit_readout", "load"), 16),
     **dict.fromkeys(
-        ("comparison_panels", "denoising_steps", "edit_comparison", "word_maps", "write_adapter_checkpoint",
-         "write_family_checkpoint", "write_plain_checkpoint"),
+        ("comparison_panels", "denoising_steps", "diagnose", "edit_comparison", "word_maps",
+         "write_adapter_checkpoint", "write_family_checkpoint", "write_plain_checkpoint"),
         8,
     ),
     **dict.fromkeys(
         ("AttentionMaps.save", "AttentionMaps.to_audacity", "AttentionMaps.to_npz", "HifiGan", "Listener",
-         "activations", "align", "compose", "diagnose", "example_maps", "heatmap", "layer_heads", "piano_roll",
+         "activations", "align", "compose", "example_maps", "heatmap", "layer_heads", "piano_roll",
          "scenes", "spectrogram"),
         4,
     ),
@@ -181,10 +181,15 @@ def _vocoder() -> HifiGan:
     return HifiGan(HifiGanConfig("1", (16, 10), (32, 20), 8, (3,), ((1, 3, 5),)))
 
 
+STEMS = np.stack([np.sin(np.arange(16_000, dtype=np.float32)), np.full(16_000, 1e-3, np.float32)])
+
+
 @cache
 def _scene() -> Scene:
     heard = SceneSound("dog", (2, 5), "Dog bark", "1-1-A-0", 1, 1, 0.5, 1.0, -20.0, 0.0, ((0.5, 1.0),))
-    return Scene("a.wav", np.zeros(16_000, np.float32), "a dog barks", (heard,), (0,), ComposerConfig(seconds=1.0))
+    return Scene(
+        "a.wav", np.zeros(16_000, np.float32), "a dog barks", (heard,), (0,), ComposerConfig(seconds=1.0), STEMS
+    )
 
 
 _FIT = FittedReadout((ReadoutPart("up.1.0", 0.5), ReadoutPart("mid.0", 0.5)))
@@ -269,7 +274,7 @@ GOOD: dict[str, Callable[[], Any]] = {
     "kind": lambda: "clip",
     "layers": lambda: {},
     "log_mel": lambda: np.full((256, 64), -5.0),
-    "maps": lambda: example_maps(steps=2, heads=2),
+    "maps": example_maps,
     "mask": lambda: np.zeros((16, 64), bool),
     "matrix": lambda: word_overlap(example_maps()),
     "max_length": lambda: 77,
@@ -306,11 +311,14 @@ GOOD: dict[str, Callable[[], Any]] = {
     "unet": lambda: None,
     "values": lambda: np.zeros((4, 16)),
 }
-# Whose parameters of these names mean something else than `GOOD` says.
+# Whose parameters of these names mean something else than `GOOD` says, or are given though they have a default.
 GOOD_OF: dict[str, dict[str, Callable[[], Any]]] = {
     "mask_iou": {"heat": lambda: np.random.default_rng(0).random((16, 64))},
     "comparison": {"curves": lambda: {"a": example_maps().activation("rain falls")}},
     "comparison_panels": {"maps": lambda: {"a": example_maps(), "b": example_maps(seed=1)}},
+    "denoising_steps": {"maps": lambda: example_maps(steps=2)},
+    "step_activation": {"maps": lambda: example_maps(steps=2)},
+    "griffin_lim": {"iterations": lambda: 1},
     "layer_heads": {"table": lambda: attnviz.maps.attention_share(example_maps(heads=2), "rain falls")},
     "phrase_scores": {"table": lambda: _alignment().table},
     "match_clips": {"clips": lambda: ["c.wav"]},
@@ -368,7 +376,7 @@ def _call(name: str, changed: str | None, value: Any) -> None:
     given = {
         one.name: _made(good[one.name])
         for one in parameters(door, owner)
-        if one.default is one.empty and one.name != changed
+        if (one.default is one.empty or one.name in GOOD_OF.get(name, {})) and one.name != changed
     }
     if changed is not None:
         given[changed] = value

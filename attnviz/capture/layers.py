@@ -18,6 +18,7 @@ from diffusers.models.attention_processor import (
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import nn
 
+from attnviz.arguments import public
 from attnviz.errors import CaptureError
 from attnviz.models.families import STABLE_DIFFUSION, Family
 
@@ -66,6 +67,7 @@ class CrossAttentionLayer(AttentionLayer):
     """A layer that attends to the prompt."""
 
 
+@public
 def find_cross_attention(unet: nn.Module) -> list[CrossAttentionLayer]:
     """List every cross-attention layer of a U-Net, in the order of the forward pass.
 

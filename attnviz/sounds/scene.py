@@ -173,9 +173,9 @@ class Scene:
             raise AudioError(f"scene {self.name} was saved without stems, so its masks are unknown.")
         grid = self.grid
         columns = grid.width if columns is None else columns
-        shares = energy_shares(self.stems, rows, columns)
         labels = [*(sound.label for sound in self.sounds), BACKGROUND]
-        coords = {"source": labels, "freq": grid.freq(rows), "time": grid.time(columns)}
+        coords = {"source": labels, "freq": grid.freq(rows), "time": grid.time(columns)}  # checks the size
+        shares = energy_shares(self.stems, rows, columns)
         return xr.DataArray(shares, coords, ("source", "freq", "time"), name="share")
 
     @public
