@@ -88,9 +88,7 @@ def read_editable(audio: AudioSource) -> Clip:
     AudioError
         If the clip cannot be read, is too short for a spectrogram, or longer than 10.24 s.
     """
-    waveform = load_audio(audio)
-    warn_of_level(waveform)
-    clip = read_clip(waveform, normalize=True, overlap=0.0, column=1)
+    clip = read_clip(audio, normalize=True, overlap=0.0, column=1)
     if len(clip.starts) > 1:
         longest = WIDTH * MEL.hop_length / MEL.sample_rate
         raise AudioError(
@@ -139,6 +137,11 @@ def invert(
     PromptError, AttnVizError
         If the prompt, method or number of steps is invalid. Everything is checked before any model runs.
 
+    Warns
+    -----
+    InaudibleWarning, ClippingWarning
+        If the clip, at its own level, is below -50 dBFS, or more than 10 ms of it are at full scale.
+
     Notes
     -----
     The inversion is that of `attnviz.explain`: conditional, without guidance, on the schedule of the model.
@@ -153,7 +156,9 @@ def invert(
     if num_inference_steps is None:
         num_inference_steps = pipe.recommended.value("num_inference_steps", "invert")
     steps = calls.check_steps(schedule.sampler(), num_inference_steps, {})
-    clip = read_editable(audio)
+    waveform = load_audio(audio)
+    clip = read_editable(waveform)
+    warn_of_level(waveform)
     keys, _ = pipe.encode_prompt(prompt, pipe._execution_device, 1, False)
 
     def predict(samples: torch.Tensor, timestep: int) -> torch.Tensor:

@@ -173,8 +173,8 @@ def explain(
     blocks = randomized_blocks(pipe.unet, randomize)
     weight_seed = _checked_weight_seed(randomize_seed, blocks)
     waveform = load_audio(audio)
-    warn_of_level(waveform)
     clip = read_clip(waveform, normalize=normalize, overlap=overlap, column=_coarsest_column(pipe))
+    warn_of_level(waveform)
     _logger.info(
         "explaining a clip in %d windows of %d looks each (%s)", len(clip.starts), len(chosen.timesteps), method
     )
