@@ -49,7 +49,7 @@ def public(function: _Public) -> _Public:
         The same function or class, with these errors.
     """
     if inspect.isclass(function):
-        function.__init__ = public(function.__init__)  # type: ignore[misc]  # of a dataclass, its own
+        function.__init__ = public(function.__init__)  # type: ignore[method-assign]
         return function
     signature = inspect.signature(function)
 
