@@ -232,7 +232,7 @@ OBJECTS: dict[type, Callable[[], Any]] = {
     ReadoutPart: lambda: _FIT.parts[0],
     StoredWord: lambda: example_maps().occurrences()[0],
     EditedWord: lambda: EditedWord(None, None),
-    Explorer: lambda: Explorer({"a": 1}),
+    Explorer: lambda: attnviz.explore(example_maps()),
     ComposerConfig: ComposerConfig,
     Hearing: lambda: attnviz.listen(np.zeros(16_000, dtype=np.float32)),
     Listener: lambda: Listener(ListenerConfig(channels=(2, 2), hidden=2)),

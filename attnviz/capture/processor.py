@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from attnviz.arguments import public
+
 Run = Callable[..., torch.Tensor]
 """Called with the original processor and diffusers' arguments; returns the module's output."""
 
@@ -65,6 +67,7 @@ def held_processor(processor: Any) -> Any:
     return processor.inner if type(processor) is TracingProcessor else processor
 
 
+@public
 def is_traced(module: nn.Module) -> bool:
     """Whether a `TracingProcessor` is in the slot of some module."""
     return any(type(getattr(each, "processor", None)) is TracingProcessor for each in module.modules())
