@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from attnviz.report import explore
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())  # silent unless the caller configures logging
+# transformers warns, wherever torchvision is not installed, of image processors that attnviz does not use.
+logging.getLogger("transformers.utils.import_utils").addFilter(
+    lambda record: "requires torchvision" not in record.getMessage()
+)
 
 # Resolved on first use, so that `import attnviz` and the command line's --help do not wait for torch.
 _HOMES = {

@@ -19,7 +19,7 @@ from attnviz.commands.generate import generate
 from attnviz.commands.listen import listen
 from attnviz.commands.report import report
 from attnviz.commands.train import train
-from attnviz.terminal import console
+from attnviz.terminal import Json, Quiet, before_command, console
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -30,7 +30,10 @@ app = typer.Typer(
 
 @app.callback(invoke_without_command=True)
 def main(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Print the version on request."""
     if version:
@@ -38,6 +41,7 @@ def main(
 
         console.print(f"attnviz {attnviz.__version__}")
         raise typer.Exit
+    before_command(context, quiet, as_json)
 
 
 for _command in (generate, listen, align, explain, report, figures, diagnose, doctor):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ import torch
 
 import attnviz
 from attnviz.api import load, trace
-from attnviz.errors import AttnVizError, CaptureError, PromptError
+from attnviz.choices import PRECISIONS, check_axes, check_precision
+from attnviz.errors import AttnVizError, PromptError
 from attnviz.io.storage import check_free
 from attnviz.keys import token_table
 from attnviz.maps import AttentionMaps
@@ -23,7 +24,7 @@ from attnviz.pipelines.sampling import Sampling
 from attnviz.runs import RUN, save_run
 from attnviz.text.words import split_words
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in PRECISIONS}
 WIDTH = 1024
 """Width of a generated spectrogram in columns."""
 
@@ -52,8 +53,7 @@ class ModelChoice:
         AttnVizError
             If the precision is unknown, or the device cannot compute in it.
         """
-        if self.precision not in DTYPES:
-            raise AttnVizError(f"precision {self.precision!r} is unknown; known: {', '.join(DTYPES)}.")
+        check_precision(self.precision)
         dtype = DTYPES[self.precision]
         if self.device is None:
             best = torch.accelerator.current_accelerator(check_available=True)
@@ -276,18 +276,6 @@ def check_prompt(prompt: str, negative_prompt: str | None = None) -> None:
             f"The prompt {prompt!r} has no word, only punctuation, so there is nothing to map. Describe a sound, "
             "for example 'a dog barks'."
         )
-
-
-def check_axes(keep: Collection[str]) -> None:
-    """Raise if an axis other than step and head is to be kept.
-
-    Raises
-    ------
-    CaptureError
-        With the two axes.
-    """
-    if unknown := sorted(set(keep) - {"step", "head"}):
-        raise CaptureError(f"keep={', '.join(unknown)} is not an axis of the maps; keep step, head, or both.")
 
 
 def check_mappable(pipe: AuffusionPipeline, prompt: str) -> None:

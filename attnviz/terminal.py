@@ -29,10 +29,10 @@ complaints = Console(stderr=True)
 IN_PART = 3
 """Exit status of a command with a partial result."""
 
-_Quiet = Annotated[
+Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="Print only warnings and errors: no results, no progress.")
 ]
-_Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on standard output.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on standard output.")]
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,17 @@ class Talk:
 _NAME = r"(?:'[^']*'|\"[^\"]*\")"
 _LIST = re.compile(rf"[\[(]({_NAME}(?:, {_NAME})*),?[\])]")
 """A list or tuple of strings in Python syntax, as in messages of the library."""
+
+_OPTIONS = (
+    (re.compile(r"race with\s+keep=\(?'(\w+)',?\)?"), r"race with --keep \1 of attnviz generate or explain"),
+    (
+        re.compile(r"were the maps made with keep=\(?'(\w+)',?\)?", re.IGNORECASE),
+        r"Was the run made with --keep \1",
+    ),
+    (re.compile(r"\breadout='(\w+)'"), r"--readout \1"),
+    (re.compile(r"trace with (branch|tokens)='(\w+)'"), r"in Python, trace with \1='\2'"),
+)
+"""Arguments of Python in messages of the library, and the options for them."""
 
 _TALK: ContextVar[Talk] = ContextVar("talk", default=Talk())  # noqa: B039  # outside commands; never written to
 
@@ -67,9 +78,9 @@ def command(run: Callable[..., Mapping[str, Any]]) -> Callable[..., None]:
     """
 
     @functools.wraps(run)
-    def wrapped(*args: Any, quiet: bool, as_json: bool, **kwargs: Any) -> None:
+    def wrapped(*args: Any, invocation: typer.Context, quiet: bool, as_json: bool, **kwargs: Any) -> None:
         print_whatever()
-        talk = Talk(quiet, as_json)
+        talk = Talk(quiet or _given_before(invocation, "quiet"), as_json or _given_before(invocation, "as_json"))
         token = _TALK.set(talk)
         try:
             with _reported(), warnings_shown(talk.warned):
@@ -80,14 +91,29 @@ def command(run: Callable[..., Mapping[str, Any]]) -> Callable[..., None]:
 
     own = inspect.signature(run, eval_str=True)
     more = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=option)
-        for name, option in (("quiet", _Quiet), ("as_json", _Json))
+        inspect.Parameter("invocation", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context),
+        *(
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=option)
+            for name, option in (("quiet", Quiet), ("as_json", Json))
+        ),
     ]
     wrapped.__signature__ = own.replace(  # type: ignore[attr-defined]  # read by inspect, and so by typer
         parameters=[*own.parameters.values(), *more], return_annotation=None
     )
     wrapped.__annotations__ = {name: one.annotation for name, one in wrapped.__signature__.parameters.items()}  # type: ignore[attr-defined]
     return wrapped
+
+
+def before_command(context: typer.Context, quiet: Quiet = False, as_json: Json = False) -> None:
+    """Accept ``--quiet`` and ``--json`` before the name of a command, as callback of a group of commands."""
+    if context.invoked_subcommand is None:
+        context.fail("Missing command.")
+
+
+def _given_before(context: typer.Context, name: str) -> bool:
+    """Whether an option was given before the name of the running command."""
+    group = context.parent
+    return group is not None and (bool(group.params.get(name)) or _given_before(group, name))
 
 
 def print_whatever() -> None:
@@ -123,7 +149,14 @@ def announce(text: str) -> None:
 def complain(title: str, text: str, colour: str) -> None:
     """Print a warning or error on stderr, with its title in colour."""
     complaints.print(f"[{colour}]{title}:[/] ", end="")
-    complaints.print(printable(_LIST.sub(r"\1", text)), markup=False, highlight=False, soft_wrap=True)
+    complaints.print(printable(_LIST.sub(r"\1", in_options(text))), markup=False, highlight=False, soft_wrap=True)
+
+
+def in_options(text: str) -> str:
+    """Return a message of the library with options of the command line in place of arguments of Python."""
+    for argument, option in _OPTIONS:
+        text = argument.sub(option, text)
+    return text
 
 
 def printable(text: str) -> str:
@@ -230,7 +263,7 @@ def _reported() -> Iterator[None]:
         raise typer.Exit(IN_PART) from None
     except AttnVizError as error:
         if talk().as_json:
-            _answer({"error": type(error).__name__, "message": str(error)})
+            _answer({"error": type(error).__name__, "message": in_options(str(error))})
         complain(type(error).__name__, str(error), "red")
         raise typer.Exit(1) from error
     except KeyboardInterrupt:

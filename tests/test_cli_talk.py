@@ -13,7 +13,7 @@ from report.report_runs import small_maps, write_run
 from typer.testing import CliRunner
 
 from attnviz.cli import app
-from attnviz.terminal import complain
+from attnviz.terminal import complain, in_options
 from attnviz.training.config import CONFIGS
 
 
@@ -109,6 +109,88 @@ app(["generate", "a dog", "--out", "run"])
 """
     ended = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False, capture_output=True, text=True)
     assert ended.stderr.splitlines() == ["Loading PyTorch and the model ...", "then False"]
+
+
+REFUSED = {
+    ("explain", "clip"): ("explain", "nosuch.wav", "a dog", "--out", "new"),
+    ("explain", "events"): ("explain", "CLIP", "a dog", "--events", "nosuch.tsv", "--out", "new"),
+    ("listen", "clip"): ("listen", "nosuch.wav"),
+    ("align", "run"): ("align", "nosuch"),
+    ("align", "events"): ("align", "RUN", "--events", "nosuch.tsv"),
+    ("report", "run"): ("report", "nosuch"),
+    ("report", "other"): ("report", "RUN", "nosuch"),
+    ("figures", "runs"): ("figures", "RUN", "nosuch", "--out", "new"),
+    ("diagnose", "run"): ("diagnose", "nosuch"),
+    ("swap", "clip"): ("edit", "swap", "a dog", "a cat", "--clip", "nosuch.wav", "--out", "new"),
+    ("refine", "clip"): ("edit", "refine", "a dog", "a big dog", "--clip", "nosuch.wav", "--out", "new"),
+    ("reweight", "clip"): ("edit", "reweight", "a dog", "-w", "dog=2", "--clip", "nosuch.wav", "--out", "new"),
+    ("inpaint", "clip"): ("edit", "inpaint", "nosuch.wav", "a dog", "--span", 1, 2, "--out", "new"),
+    ("style", "clip"): ("edit", "style", "nosuch.wav", "a dog", "--out", "new"),
+    ("esc10", "source"): ("data", "esc10", "new", "--from", "nosuch"),
+}
+"""A command that lacks each input, by the command and its parameter."""
+MALFORMED = {
+    "weight": ("edit", "swap", "a dog", "a cat", "-w", "dog", "--out", "new"),
+    "no weight": ("edit", "reweight", "a dog", "--out", "new"),
+    "cross-steps": ("edit", "refine", "a dog", "a big dog", "--cross-steps", "dog", "--out", "new"),
+    "precision": ("generate", "a dog", "--precision", "int3", "--out", "new"),
+    "precision of doctor": ("doctor", "--precision", "int3"),
+    "keep": ("generate", "a dog", "--keep", "time", "--out", "new"),
+    "listen and events": ("align", "RUN", "--listen", "--events", "CLIP"),
+    "runs without a folder": ("figures", "RUN", "CLIP"),
+}
+
+
+def test_every_input_has_a_refusal_here():
+    """Files and folders that commands read; checkpoints and trainings aside."""
+    groups = [app, *(group.typer_instance for group in app.registered_groups)]
+    found = {
+        (one.callback.__name__, name)
+        for group in groups
+        for one in group.registered_commands
+        for name, hint in one.callback.__annotations__.items()
+        if "Path" in str(hint) and name not in ("out", "model")
+        if one.callback.__name__ not in ("train", "bundle", "clean")
+    }
+    assert found == set(REFUSED)
+
+
+@pytest.mark.parametrize(
+    "arguments", [*REFUSED.values(), *MALFORMED.values()], ids=lambda one: " ".join(map(str, one))
+)
+def test_a_slip_is_refused_before_loading_begins(arguments, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    places = {"RUN": tmp_path / "run", "CLIP": tmp_path / "clip.wav"}
+    places["RUN"].mkdir()
+    (places["RUN"] / "run.json").write_text('{"attnviz": "0.1"}')
+    places["CLIP"].write_bytes(b"RIFF")
+    result = invoke(*(places.get(argument, argument) for argument in arguments))
+    assert result.exit_code == 1, result.output
+    assert isinstance(result.exception, SystemExit)
+    assert "Error: " in result.stderr
+    assert "..." not in result.stderr.replace("...]", "")  # what begins is announced with dots
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.wav", "run"]
+
+
+def test_quiet_and_json_are_taken_before_and_after_the_command(run):
+    after = invoke("edit", "swap", "a dog", "a cat", "--out", run, "--json")
+    assert json.loads(after.stdout)["error"] == "OutputError"
+    for arguments in (("--json", "edit", "swap"), ("edit", "--json", "swap")):
+        assert invoke(*arguments, "a dog", "a cat", "--out", run).stdout == after.stdout
+    assert (invoke("-q", "diagnose", run).stdout, invoke("diagnose", run, "-q").stdout) == ("", "")
+    assert "Missing command" in invoke("-q").stderr
+
+
+def test_messages_have_options_and_no_python():
+    said = in_options(
+        "Trace with keep=('step',) to store them. The readout needs heads; trace with keep=('head',). "
+        "Use readout='mean' or a layer. One branch; trace with branch='both'."
+    )
+    assert said == (
+        "Trace with --keep step of attnviz generate or explain to store them. The readout needs heads; trace with "
+        "--keep head of attnviz generate or explain. Use --readout mean or a layer. One branch; in Python, trace "
+        "with branch='both'."
+    )
 
 
 def test_help_lists_what_can_be_chosen():

@@ -36,4 +36,6 @@ attnviz.listen(np.random.default_rng(0).standard_normal(16_000).astype("float32"
             [sys.executable, "-c", code, *arguments], check=True, capture_output=True, text=True
         )
         assert ended.stdout == ""
+        assert "transformers" not in ended.stderr
+        assert logged or not ended.stderr
         assert ("INFO:attnviz.sounds.listening:heard" in ended.stderr) == logged

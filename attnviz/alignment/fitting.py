@@ -21,6 +21,7 @@ from attnviz.arguments import public
 from attnviz.errors import MapsError
 from attnviz.maps import AttentionMaps, FittedReadout, ReadoutPart
 from attnviz.maps.fitted import Range, checked_range
+from attnviz.wording import short_repr
 
 METHODS = ("fitted", "mean", "best layer")
 
@@ -53,6 +54,8 @@ class ReadoutFit:
     choices: pd.DataFrame
     undefined: dict[str, int]
     seed: int
+
+    __repr__ = short_repr
 
     @cached_property
     def scores(self) -> pd.DataFrame:

@@ -11,11 +11,12 @@ import pandas as pd
 
 from attnviz.alignment.scored_clips import union
 from attnviz.errors import EventsError, PromptError
-from attnviz.events import PAST_THE_END, Heard, events_of
+from attnviz.events import ORIGIN, PAST_THE_END, Heard, events_of
 from attnviz.events.spans import quoted
 from attnviz.events.table import SHORTEST
 from attnviz.text.sounds import find_label
 from attnviz.text.words import split_words
+from attnviz.wording import short_repr
 
 ACTIVE_SHARE = 0.5
 """Minimum fraction of an active column that events cover."""
@@ -45,6 +46,8 @@ class PhraseEvents:
     sound_class : str
         Value of the column ``class`` of the events; several are joined by commas. Empty if there is no such
         column.
+    origin : str
+        "listener" if the events were heard by the listener, likewise joined; empty if they were given.
     """
 
     clip: str
@@ -56,6 +59,9 @@ class PhraseEvents:
     zero_length: int
     clipped: int
     sound_class: str = ""
+    origin: str = ""
+
+    __repr__ = short_repr
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +103,8 @@ class AlignedPhrase:
     mask: np.ndarray | None = None
     seeds: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     heats: Mapping[str, Draws] = field(default_factory=lambda: MappingProxyType({}))
+
+    __repr__ = short_repr
 
     @property
     def active(self) -> np.ndarray:
@@ -193,14 +201,15 @@ def _of_rows(rows: pd.DataFrame, span: tuple[int, int], seconds: float) -> Phras
     zero_length = int((timed & ~lasting).sum())
     return PhraseEvents(
         clip, label, span, _source(rows, label, clip), union(times[lasting]), bands, zero_length, clipped,
-        _class(rows),
+        _texts(rows, "class"), _texts(rows, ORIGIN),
     )  # fmt: skip
 
 
-def _class(rows: pd.DataFrame) -> str:
-    if "class" not in rows.columns:
+def _texts(rows: pd.DataFrame, column: str) -> str:
+    """Return the values of a column, joined by commas; empty if there is no such column."""
+    if column not in rows.columns:
         return ""
-    return ", ".join(sorted({str(one) for one in rows["class"] if not (pd.isna(one) or one == "")}))
+    return ", ".join(sorted({str(one) for one in rows[column] if not (pd.isna(one) or one == "")}))
 
 
 def _source(rows: pd.DataFrame, label: str, clip: str) -> str | None:

@@ -31,6 +31,7 @@ from attnviz.alignment.methods import CONSTANT, OTHER_CLIP, curves_of, method_na
 from attnviz.alignment.phrases import AlignedPhrase
 from attnviz.alignment.reading import MAP
 from attnviz.alignment.scoring import SCORES, Score
+from attnviz.wording import short_repr
 
 ALL_SCORES = {**SCORES, **dict.fromkeys(DETECTION, Score("higher"))}
 """Scores of phrases, followed by scores of a whole pool."""
@@ -65,6 +66,8 @@ class Pooled:
 
     scores: pd.DataFrame
     differences: pd.DataFrame
+
+    __repr__ = short_repr
 
     @property
     def comparisons(self) -> int:

@@ -19,6 +19,7 @@ from attnviz.alignment.scored_clips import (
 )
 from attnviz.arguments import public
 from attnviz.errors import EventsError
+from attnviz.wording import short_repr
 
 _HOUR = 3600.0  # effective false positives are counted per hour
 
@@ -62,6 +63,8 @@ class PsdsResult:
     n_valid: int
     events: EventCounts
     direction: str = "higher"
+
+    __repr__ = short_repr
 
 
 @public

@@ -10,6 +10,8 @@ import pandas as pd
 from attnviz.alignment.comparing import DISCOVERY_RATE
 from attnviz.alignment.pooling import ALL_SCORES, Pooled
 from attnviz.alignment.reading import MAP
+from attnviz.events import LISTENER, ORIGIN
+from attnviz.wording import counted
 
 if TYPE_CHECKING:
     from attnviz.alignment.result import Alignment
@@ -29,6 +31,31 @@ NAMES = {
 }
 """Displayed names of the scores."""
 
+MEANINGS = {
+    "roc_auc": "chance that a column with the sound has more attention than one without; 0.5 is chance",
+    "average_precision": "mean precision over all thresholds of attention; chance is the value of 'constant'",
+    "pearson": "correlation with the fraction of each column that the sound covers, -1 to 1; 0 is chance",
+    "spearman": "the correlation of the ranks",
+    "partial": "the correlation that the energy of the clip does not explain",
+    "pointing": "1 if the sound is there when attention is highest, otherwise 0; chance as 'constant'",
+    "onset_error": "onset of the curve minus onset of the sound; negative is too early, 0 is best",
+    "onset_distance": "its absolute value; 0 is best",
+    "iou": "overlap in time and frequency with the sound's own cells, 0 to 1",
+    "psds1": "detected events at up to 100 false detections per hour; 0 is common for one clip, where a single "
+    "false detection is more than that",
+    "segment_f1": "F1 of segments of 1 s, above half of the curve's range",
+}
+"""What the scores mean, for readers of the summary. 1 is best unless stated."""
+
+_CONTROLS = {
+    "constant": "the same attention everywhere",
+    "energy": "the energy of the spectrogram in each column, without the model",
+    "reversed": "the map reversed in time",
+    "other_clip": "the map of a word of another clip",
+    "order": "when sounds at the same place in other captions usually occur",
+}
+_MOST_NAMED = 5
+
 
 _PERMUTED = {"clips": "exchanging maps between clips", "seeds": "flipping the signs of its maps' scores"}
 
@@ -42,7 +69,7 @@ def headline(result: Alignment) -> str:
     """Describe what was scored: phrases, clips, sources, readout and column width."""
     phrases, clips = len(result.phrases), len({phrase.events.clip for phrase in result.phrases})
     widths = " and ".join(f"{width:g}" for width in result.column_ms) or "no"
-    what = f"{_number(phrases, 'phrase')} of {_number(clips, 'clip')}"
+    what = f"{counted(phrases, 'phrase')} of {counted(clips, 'clip')}"
     return f"{what}, readout {result.readout!r}, columns of {widths} ms"
 
 
@@ -98,9 +125,11 @@ def estimate(value: float, low: float, high: float, *, sign: bool = False) -> st
 def opening(result: Alignment) -> list[str]:
     """Describe what was scored, what was not, and the intervals."""
     lines = [headline(result)]
+    if said := origin_line(result):
+        lines.append(said)
     silent = sum(phrase.energy is None for phrase in result.phrases)
     if silent:
-        lines.append(f"{_number(silent, 'phrase')} without energy control: the maps have no spectrogram.")
+        lines.append(f"{counted(silent, 'phrase')} without energy control: the maps have no spectrogram.")
     if left_out := missing(result):
         lines.append(f"Not scored, or cut: {left_out}.")
     if len({phrase.events.clip for phrase in result.phrases}) == 1:
@@ -111,7 +140,7 @@ def opening(result: Alignment) -> list[str]:
     if sources < 2:
         return [*lines, f"No intervals: the bootstrap resamples {result.unit}, and there is only one."]
     clips = len({phrase.events.clip for phrase in result.phrases if not phrase.undefined})
-    over = f"{sources} {result.unit}" + (f" and {_number(clips, 'clip')}" if "source" in result.unit[:6] else "")
+    over = f"{sources} {result.unit}" + (f" and {counted(clips, 'clip')}" if "source" in result.unit[:6] else "")
     return [*lines, f"95 % intervals: bootstrap over {over}."]
 
 
@@ -121,22 +150,86 @@ def verdicts(result: Alignment) -> list[str]:
         "No permutation interval: it needs five clips, or six seeds of a map."
     ]
     number = result.pooled.comparisons
-    judged = f"{_number(number, 'comparison')} with controls tested together: at most {DISCOVERY_RATE:.0%} of the"
+    judged = f"{counted(number, 'comparison')} with controls tested together: at most {DISCOVERY_RATE:.0%} of the"
     control = [f"{judged} verdicts are expected to be false (Benjamini-Hochberg)."] if number else []
-    return [*verdict_lines(result.pooled), *control, *chance]
+    return [*verdict_lines(result.pooled), *control, *chance, *control_lines(result)]
+
+
+def origin_line(result: Alignment) -> str:
+    """Say if events were heard by the listener; empty if all were given."""
+    by_listener = sum(LISTENER in phrase.events.origin for phrase in result.phrases)
+    if not by_listener:
+        return ""
+    some = "" if by_listener == len(result.phrases) else f" of {counted(by_listener, 'phrase')}"
+    return f"The events{some} were heard by the listener, which can be wrong; they are not annotations."
+
+
+def scored_against(table: pd.DataFrame) -> str:
+    """Return a note for the name of a score, " (events heard by the listener)"; empty if all events were given."""
+    if ORIGIN not in table.columns:
+        return ""
+    by_listener = table[ORIGIN].astype(str).str.contains(LISTENER)
+    return f" ({'' if by_listener.all() else 'some '}events heard by the listener)" if by_listener.any() else ""
+
+
+def control_lines(result: Alignment, score: str = "roc_auc") -> list[str]:
+    """Say in one sentence each if a control scores at least as high as the map, pooled or for single phrases."""
+    scores = result.pooled.scores
+    pooled = scores[scores["score"] == score].set_index("method")["value"]
+    equal = [(name, pooled[name]) for name in pooled.index if name != MAP and pooled[name] >= pooled[MAP]]
+    lines = []
+    if equal:
+        named = ", ".join(f"{method_name(str(name))} {value:.3f}" for name, value in equal)
+        lines.append(
+            f"A control scores at least as high as the map ({NAMES[score]} {pooled[MAP]:.3f}; {named}), so the "
+            "score does not show that words were attended to when they sound."
+        )
+    means = result.table.pivot_table(index="phrase", columns="method", values=score, dropna=False)
+    means = means[means[MAP].notna()]
+    labels = result.table.drop_duplicates("phrase").set_index("phrase")["label"]
+    beaten = {}
+    for phrase, row in means.iterrows():
+        better = [method_name(str(name)) for name in row.index if name != MAP and row[name] >= row[MAP]]
+        if better:
+            beaten[phrase] = f"{labels[phrase]!r} ({', '.join(better)})"
+    if beaten and len(means) > 1:
+        more = f", and {len(beaten) - _MOST_NAMED} more" if len(beaten) > _MOST_NAMED else ""
+        lines.append(
+            f"A control scores at least as high as the map for {len(beaten)} of {counted(len(means), 'phrase')}: "
+            f"{', '.join(list(beaten.values())[:_MOST_NAMED])}{more}."
+        )
+    return lines
+
+
+def meaning_lines(pooled: Pooled) -> list[str]:
+    """Explain the scores and controls of `score_rows`, one line each."""
+    known = pooled.scores[pooled.scores["value"].notna()]
+    scores = {NAMES[score]: MEANINGS[score] for score in ALL_SCORES if (known["score"] == score).any()}
+    methods = list(dict.fromkeys(pooled.scores["method"]))
+    controls = {method_name(name): _CONTROLS[name] for name in methods if name in _CONTROLS}
+    width = max(map(len, (*scores, *controls)), default=0)
+    return [
+        "Scores (1 is best unless stated):",
+        *(f"  {name:<{width}}  {meaning}" for name, meaning in scores.items()),
+        "Controls:",
+        *(f"  {name:<{width}}  {meaning}" for name, meaning in controls.items()),
+    ]
 
 
 def text(result: Alignment) -> str:
     """Return the summary; see `Alignment.summary`."""
     lines = opening(result)
     if result.counts["scored"]:
-        lines += ["", score_rows(result.pooled).to_string(), "", *verdicts(result)]
+        lines += [
+            "",
+            score_rows(result.pooled).to_string(),
+            "",
+            *verdicts(result),
+            "",
+            *meaning_lines(result.pooled),
+        ]
     return "\n".join(lines)
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
-
-
-def _number(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"

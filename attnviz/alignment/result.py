@@ -111,7 +111,8 @@ class Alignment:
         """Scores with one row per phrase, method and draw.
 
         ``phrase`` (index in the pool), ``clip``, ``image``, ``label``, ``start`` and ``end`` (its characters in
-        the caption), ``source`` (empty if the events have none), ``column_ms`` (width of a column, which limits
+        the caption), ``source`` (empty if the events have none), ``origin`` ("listener" if the events
+        were heard by the listener, empty if they were given), ``column_ms`` (width of a column, which limits
         the resolution in time), ``undefined`` (reason why the phrase cannot be scored, or empty), ``method`` (see
         `attnviz.alignment.methods`), ``draw`` (index of a control's map), and the scores: ``roc_auc``,
         ``average_precision``, ``pearson``, ``spearman``, ``partial`` (correlation given the energy envelope),

@@ -68,6 +68,7 @@ def _facts(phrase: AlignedPhrase) -> dict[str, Any]:
         "class": events.sound_class,
         "span": [int(place) for place in events.span],
         "source": events.source,
+        "origin": events.origin,
         "zero_length": int(events.zero_length),
         "clipped": int(events.clipped),
         "sample": int(phrase.sample),
@@ -106,6 +107,7 @@ def _phrase(number: int, facts: dict[str, Any], arrays: Any) -> AlignedPhrase:
     events = PhraseEvents(
         clip=facts["clip"], label=facts["label"], span=(start, end), source=facts["source"], times=times,
         bands=bands, zero_length=facts["zero_length"], clipped=facts["clipped"], sound_class=facts["class"],
+        origin=facts.get("origin", ""),
     )  # fmt: skip
     return AlignedPhrase(
         events=events, sample=facts["sample"], seconds=facts["seconds"], column_seconds=facts["column_seconds"],

@@ -84,6 +84,7 @@ def _facts(phrases: Sequence[AlignedPhrase]) -> pd.DataFrame:
             "start": np.array([phrase.events.span[0] for phrase in phrases], dtype=np.int64),
             "end": np.array([phrase.events.span[1] for phrase in phrases], dtype=np.int64),
             "source": [phrase.events.source or "" for phrase in phrases],
+            "origin": [phrase.events.origin for phrase in phrases],
             "column_ms": np.array([1e3 * phrase.column_seconds for phrase in phrases], dtype=np.float64),
             "undefined": [phrase.undefined for phrase in phrases],
         }

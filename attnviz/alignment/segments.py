@@ -19,6 +19,7 @@ from attnviz.alignment.scored_clips import (
 )
 from attnviz.arguments import public
 from attnviz.errors import EventsError
+from attnviz.wording import short_repr
 
 _MOST_SEGMENTS = 10_000_000  # of a clip
 
@@ -54,6 +55,8 @@ class SegmentF1Result:
     n_valid: int
     events: EventCounts
     direction: str = "higher"
+
+    __repr__ = short_repr
 
 
 @public

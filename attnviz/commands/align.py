@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,7 +10,9 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from attnviz.choices import check_exists
 from attnviz.commands.options import Readout
+from attnviz.errors import AudioError, EventsError
 from attnviz.terminal import announce, check_out, command, printable, rows, say, show
 
 if TYPE_CHECKING:
@@ -48,6 +51,21 @@ def align(
     A label is a phrase of the prompt, or a class that the prompt names ("Dog bark" for "a dog barks"). The events
     are saved in the run folder, for figures and report.
     """
+    check_exists(run, "the run folder")
+    if listen and (events is not None or clip is not None):
+        raise EventsError(
+            f"--listen detects the events, but --{'clip' if events is None else 'events'} refers to a file of "
+            "events: use one of the two."
+        )
+    if listen:
+        check_exists(run / "audio.wav", "audio file", AudioError)
+    elif events is not None:
+        check_exists(events, "file of events", EventsError)
+    elif not (run / _EVENTS).exists():
+        raise EventsError(
+            f"{run} has no {_EVENTS}. Give a file with --events, or use --listen to detect the events in the "
+            "run's audio."
+        )
     check_out(run / _FILE, overwrite=overwrite)
     announce("Reading maps and events")
     from attnviz.alignment import align as score
@@ -57,7 +75,7 @@ def align(
 
     # Check the output paths before reading the maps; write nothing if the maps cannot be scored.
     with whole_or_nothing(run / _FILE, overwrite=overwrite, replaceable=_is_alignment) as partial:
-        given = _heard(run, events, clip) if listen else _read(run, events, clip)
+        given = _heard(run) if listen else _read(run / _EVENTS if events is None else events, clip)
         maps = AttentionMaps.load(run / "maps.zarr")
         table = events_of(given, maps.prompts[0])
         result = score(maps, table, readout=readout)
@@ -65,7 +83,7 @@ def align(
         if not _is_kept(run, table):
             with whole_or_nothing(run / _EVENTS, overwrite=overwrite, replaceable=is_tsv) as kept:
                 write_tsv(table, kept)
-    _show(result)
+    _show(table, result)
     say(f"\nWritten to {run}: {_FILE}, {_EVENTS}")
     return {
         "run": run,
@@ -78,18 +96,11 @@ def align(
     }
 
 
-def _read(run: Path, events: Path | None, clip: str | None) -> pd.DataFrame:
-    """Read the events of one clip from a file, or from the run folder."""
-    from attnviz.errors import EventsError
+def _read(path: Path, clip: str | None) -> pd.DataFrame:
+    """Read the events of one clip from a file."""
     from attnviz.events import read_events
     from attnviz.events.spans import quoted
 
-    path = run / _EVENTS if events is None else events
-    if events is None and not path.exists():
-        raise EventsError(
-            f"{run} has no {_EVENTS}. Give a file with --events, or use --listen to detect the events in the "
-            "run's audio."
-        )
     table = read_events(path, clip=clip)
     clips = list(dict.fromkeys(table["clip"]))
     if len(clips) > 1:
@@ -100,15 +111,8 @@ def _read(run: Path, events: Path | None, clip: str | None) -> pd.DataFrame:
     return table
 
 
-def _heard(run: Path, events: Path | None, clip: str | None) -> Hearing:
+def _heard(run: Path) -> Hearing:
     """Detect events in the run's audio."""
-    from attnviz.errors import EventsError
-
-    if events is not None or clip is not None:
-        raise EventsError(
-            f"--listen detects the events, but --{'clip' if events is None else 'events'} refers to a file of "
-            "events: use one of the two."
-        )
     from attnviz.sounds.listening import listen
 
     hearing = listen(run / "audio.wav")
@@ -118,7 +122,6 @@ def _heard(run: Path, events: Path | None, clip: str | None) -> Hearing:
 
 def _is_kept(run: Path, table: pd.DataFrame) -> bool:
     """Whether the run folder already has exactly these events."""
-    from attnviz.errors import EventsError
     from attnviz.events import read_tsv
 
     try:
@@ -137,25 +140,52 @@ def _is_alignment(path: Path) -> bool:
         return file.read(len(begin)) == begin
 
 
-def _show(result: Alignment) -> None:
+def _show(table: pd.DataFrame, result: Alignment) -> None:
     from attnviz.alignment import report
+    from attnviz.events import heard, scorable
 
+    timed = table[table["onset"].notna()]
+    given = {True: "given", False: "heard by the listener"}
+    _show_columns(
+        "Events scored",
+        {
+            "event": timed["label"],
+            "onset (s)": [f"{onset:.2f}" for onset in timed["onset"]],
+            "offset (s)": [f"{offset:.2f}" for offset in timed["offset"]],
+            "origin": [given[not one] for one in heard(timed)],
+            "not scored": ["" if lasting else "zero length" for lasting in scorable(timed)],
+        },
+    )
     phrases = result.table[result.table["method"] == "map"]
-    listed = Table("phrase", "ROC-AUC", "Pearson", "onset error (s)", "", title_justify="left")
-    for label, auc, correlation, error, reason in zip(
-        *(phrases[name] for name in ("label", "roc_auc", "pearson", "onset_error", "undefined")), strict=True
-    ):
-        scores = ("", "", "") if reason else (f"{auc:.3f}", f"{correlation:.3f}", f"{error:+.2f}")
-        listed.add_row(escape(printable(label)), *scores, reason)
-    if len(phrases):
-        show(listed)
+    forms = {
+        "ROC-AUC": ("roc_auc", ".3f"),
+        "Pearson": ("pearson", ".3f"),
+        "onset error (s)": ("onset_error", "+.2f"),
+    }
+    scores = {
+        title: [
+            "" if reason else f"{value:{form}}"
+            for value, reason in zip(phrases[name], phrases["undefined"], strict=True)
+        ]
+        for title, (name, form) in forms.items()
+    }
+    _show_columns("Phrases", {"phrase": phrases["label"], **scores, "not scored": phrases["undefined"]})
     for line in report.opening(result):
         say(line)
     if result.counts["scored"]:
         pooled_rows = report.score_rows(result.pooled)
-        pooled = Table("score", *map(escape, pooled_rows.columns))
-        for name, cells in pooled_rows.iterrows():
-            pooled.add_row(str(name), *cells)
-        show(pooled)
-        for line in report.verdicts(result):
+        named = {str(name): pooled_rows[name] for name in pooled_rows.columns}
+        _show_columns("Scores and controls", {"score": pooled_rows.index, **named})
+        for line in (*report.verdicts(result), "", *report.meaning_lines(result.pooled)):
             say(line)
+
+
+def _show_columns(title: str, columns: Mapping[str, Iterable[object]]) -> None:
+    """Print a table without its empty columns, or nothing if it has no rows."""
+    cells = {name: [escape(printable(str(cell))) for cell in column] for name, column in columns.items()}
+    filled = {name: column for name, column in cells.items() if any(column)}
+    if filled:
+        table = Table(*map(escape, filled), title=escape(title), title_justify="left")
+        for row in zip(*filled.values(), strict=True):
+            table.add_row(*row)
+        show(table)

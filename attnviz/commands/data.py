@@ -7,14 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from attnviz.terminal import announce, check_out, command, say
+from attnviz.choices import check_exists
+from attnviz.errors import AudioError
+from attnviz.terminal import announce, before_command, check_out, command, say
 
-data = typer.Typer(no_args_is_help=True, help="Get recordings for training.")
-
-
-@data.callback()
-def main() -> None:
-    """Keep the data set's name as a command: typer omits the name of a lone command."""
+# The callback also keeps the data set's name as a command: typer omits the name of a lone command.
+data = typer.Typer(no_args_is_help=True, callback=before_command, help="Get recordings for training.")
 
 
 @data.command()
@@ -29,6 +27,8 @@ def esc10(
 ) -> dict[str, Any]:
     """Download ESC-10 (400 recordings of ten classes), or copy it from a local source, and verify it."""
     check_out(out, overwrite=overwrite)
+    if source is not None:
+        check_exists(source, "folder or zip file", AudioError)
     announce("Getting ESC-10")
     from attnviz.sounds import fetch_esc10
 

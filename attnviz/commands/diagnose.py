@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+from attnviz.choices import check_run
 from attnviz.commands.options import Readout
-from attnviz.terminal import announce, command, rows, say
+from attnviz.terminal import announce, command, in_options, rows, say
 
 
 @command
@@ -17,11 +18,12 @@ def diagnose(
     readout: Readout = "mean",
 ) -> dict[str, Any]:
     """List known problems of a run's maps and audio: uniform maps, equal maps for all words, silence, clipping."""
+    check_run(run)
     announce("Reading the maps")
     from attnviz.diagnosis import diagnose as look
     from attnviz.report.saved_run import read_saved_run
 
     saved = read_saved_run(run)
     found = look(saved.maps, readout=readout, audio=saved.audio)
-    say(found.summary())
+    say(in_options(found.summary()))
     return {"run": run, "prompt": found.prompt, "found": found.found, "findings": rows(found.table)}

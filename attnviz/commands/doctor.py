@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from attnviz.choices import check_precision
 from attnviz.commands.options import Device, Offline, Precision, Revision
 from attnviz.terminal import announce, command, quieten_libraries, say, show, talk
 
@@ -19,6 +20,7 @@ def doctor(
     precision: Precision = "float32",
 ) -> dict[str, Any]:
     """Check a checkpoint: its files, its licence, and two steps of generation with capture."""
+    check_precision(precision)
     announce("Loading PyTorch")
     quieten_libraries()
     from attnviz import doctor as examining

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,13 +24,18 @@ from attnviz.commands.options import (
     Steps,
 )
 from attnviz.commands.running import begun, written
-from attnviz.terminal import command, talk
+from attnviz.errors import AttnVizError
+from attnviz.terminal import before_command, command, talk
 
 if TYPE_CHECKING:
     from attnviz.editing.requests import EditRequest
     from attnviz.pipelines.sampling import Sampling
 
-edit = typer.Typer(no_args_is_help=True, help="Edit through attention: swap, refine, reweight, inpaint, style.")
+edit = typer.Typer(
+    no_args_is_help=True,
+    callback=before_command,
+    help="Edit through attention: swap, refine, reweight, inpaint, style.",
+)
 
 Duration = Annotated[
     float | None, typer.Option(help="Duration in seconds, at most 10.24; default: 10, or the clip's.")
@@ -75,6 +80,7 @@ Clip = Annotated[
 ]
 
 
+Numbers = dict[Any, float]
 _Choice = tuple[str | None, str | None, bool, str | None, str]  # model, revision, offline, device, precision
 
 
@@ -114,13 +120,14 @@ def swap(
     overwrite: ReplaceRun = False,
 ) -> dict[str, Any]:
     """Replace words of a prompt, and keep the timing of each sound."""
+    factors, fractions = _numbers(weight, cross_steps)
     return _run(
         lambda: _prompt_edit(
-            ("swap", source, target), weight, cross_steps, self_steps, blend,
+            ("swap", source, target), factors, fractions, self_steps, blend,
             _sampling(num_inference_steps, seed, guidance, negative, guidance_interval),
             duration=duration, clip=clip, inversion=inversion.value,
         ),
-        (model, revision, offline, device, precision), out, overwrite,
+        (model, revision, offline, device, precision), out, overwrite, clip,
     )  # fmt: skip
 
 
@@ -150,13 +157,14 @@ def refine(
     overwrite: ReplaceRun = False,
 ) -> dict[str, Any]:
     """Add words to a prompt, and keep the timing of the other sounds."""
+    factors, fractions = _numbers(weight, cross_steps)
     return _run(
         lambda: _prompt_edit(
-            ("refine", source, target), weight, cross_steps, self_steps, blend,
+            ("refine", source, target), factors, fractions, self_steps, blend,
             _sampling(num_inference_steps, seed, guidance, negative, guidance_interval),
             duration=duration, clip=clip, inversion=inversion.value,
         ),
-        (model, revision, offline, device, precision), out, overwrite,
+        (model, revision, offline, device, precision), out, overwrite, clip,
     )  # fmt: skip
 
 
@@ -185,13 +193,16 @@ def reweight(
     overwrite: ReplaceRun = False,
 ) -> dict[str, Any]:
     """Make words louder or softer: 1 changes nothing, 0 removes a word's attention, below 0 inverts it."""
+    factors, fractions = _numbers(weight, cross_steps)
+    if not factors:
+        raise AttnVizError("No word has a weight: give one or more with --weight, for example --weight rain=2.")
     return _run(
         lambda: _prompt_edit(
-            ("reweight", prompt, prompt), weight, cross_steps, self_steps, blend,
+            ("reweight", prompt, prompt), factors, fractions, self_steps, blend,
             _sampling(num_inference_steps, seed, guidance, negative, guidance_interval),
             duration=duration, clip=clip, inversion=inversion.value,
         ),
-        (model, revision, offline, device, precision), out, overwrite,
+        (model, revision, offline, device, precision), out, overwrite, clip,
     )  # fmt: skip
 
 
@@ -241,7 +252,7 @@ def inpaint(
             clip, prompt, how, strength, span, band, inpaint=True, context=context, normalize=normalize
         )
 
-    return _run(request, (model, revision, offline, device, precision), out, overwrite)
+    return _run(request, (model, revision, offline, device, precision), out, overwrite, clip)
 
 
 @edit.command()
@@ -278,7 +289,7 @@ def style(
             clip, prompt, _sampling(num_inference_steps, seed, guidance, negative, guidance_interval), strength
         )
 
-    return _run(request, (model, revision, offline, device, precision), out, overwrite)
+    return _run(request, (model, revision, offline, device, precision), out, overwrite, clip)
 
 
 def _run(
@@ -286,8 +297,9 @@ def _run(
     model: _Choice,
     out: Path,
     overwrite: bool,
+    clip: Path | None,
 ) -> dict[str, Any]:
-    begun(out, overwrite=overwrite)
+    begun(out, overwrite=overwrite, precision=model[-1], clip=clip)
     from attnviz import jobs
     from attnviz.editing.run import edit_to_run
 
@@ -302,10 +314,20 @@ def _sampling(*given: Any) -> Sampling:
     return Sampling(*given)
 
 
+def _numbers(
+    weights: list[str] | None, cross_steps: list[str] | None
+) -> tuple[dict[Any, float], dict[Any, float]]:
+    """Parse ``--weight`` and ``--cross-steps``, before slow imports."""
+    return (
+        numbers_of_words("--weight", weights or [], alone=False),
+        numbers_of_words("--cross-steps", cross_steps or [], alone=True),
+    )
+
+
 def _prompt_edit(
     prompts: tuple[Any, str, str],
-    weights: list[str] | None,
-    cross_steps: list[str] | None,
+    factors: Numbers,
+    fractions: Numbers,
     self_steps: float | None,
     blend: bool | None,
     sampling: Sampling,
@@ -316,9 +338,8 @@ def _prompt_edit(
 
     kind, source, target = prompts
     settings: dict[str, Any] = {"self_replace_steps": self_steps, "blend": blend}
-    if cross_steps:
-        settings["cross_replace_steps"] = numbers_of_words("--cross-steps", cross_steps, alone=True)
-    factors: Mapping[Any, float] = numbers_of_words("--weight", weights or [], alone=False)
+    if fractions:
+        settings["cross_replace_steps"] = fractions
     if kind == "reweight":
         change = PromptEdit.reweighting(source, factors, **settings)
     else:
@@ -341,8 +362,6 @@ def numbers_of_words(option: str, given: list[str], *, alone: bool) -> dict[Any,
     >>> numbers_of_words("--cross-steps", ["0.8", "rain=0.4"], alone=True)
     {None: 0.8, 'rain': 0.4}
     """
-    from attnviz.errors import AttnVizError
-
     numbers: dict[Any, float] = {}
     for text in given:
         word, equals, number = text.rpartition("=")

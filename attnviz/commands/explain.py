@@ -91,7 +91,7 @@ def explain(
     overwrite: ReplaceRun = False,
 ) -> dict[str, Any]:
     """Map every word of a caption on a real clip, and score the maps if the clip's events are given."""
-    begun(out, overwrite=overwrite)
+    begun(out, overwrite=overwrite, precision=precision, keep=keep or (), clip=clip, events=events)
     from attnviz import jobs
     from attnviz.explaining.run import Explanation, explain_to_run
 

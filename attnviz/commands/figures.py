@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from attnviz.choices import check_run
 from attnviz.commands.options import Readout
+from attnviz.errors import AttnVizError, OutputError
 from attnviz.io.ownership import Kind
-from attnviz.terminal import DoneInPartError, announce, check_out, command, say
+from attnviz.terminal import DoneInPartError, announce, check_out, command, in_options, say
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,12 +39,12 @@ def figures(
 
     The exit status is 3 if figures were left out; they are listed with the reasons.
     """
-    if out is None and len(runs) == 1:
-        check_out(runs[0] / "figures", overwrite=overwrite)
-    elif out is not None:
-        check_out(out, overwrite=overwrite)
+    for run_folder in runs:
+        check_run(run_folder)
+    if out is None and len(runs) > 1:
+        raise OutputError(f"{len(runs)} runs need one folder for their figures: give it with --out.")
+    check_out(runs[0] / "figures" if out is None else out, overwrite=overwrite)
     announce("Reading the runs" if len(runs) > 1 else "Reading the run")
-    from attnviz.errors import AttnVizError, OutputError
     from attnviz.io.storage import check_free, whole_folder
     from attnviz.plots.paper import STYLES, FigureSet
     from attnviz.plots.style import without_tex
@@ -50,8 +52,6 @@ def figures(
 
     if style not in STYLES:
         raise AttnVizError(f"--style {style} is unknown; known: {', '.join(STYLES)}.")
-    if out is None and len(runs) > 1:
-        raise OutputError(f"{len(runs)} runs need one folder for their figures: give it with --out.")
     target = runs[0] / "figures" if out is None else out
     if out is not None:
         check_free(target, overwrite=overwrite, kind=FIGURES)
@@ -107,7 +107,7 @@ def _diagnosis(run: SavedRun, readout: str) -> tuple[Diagnosis | None, str]:
     try:
         return diagnose(run.maps, readout=readout), ""
     except MapsError as error:
-        return None, str(error)
+        return None, in_options(str(error))
 
 
 def _draw_all(figures: FigureSet, folder: Path, prefix: str, drawn: list[str], left_out: dict[str, str]) -> None:
@@ -119,7 +119,7 @@ def _draw_all(figures: FigureSet, folder: Path, prefix: str, drawn: list[str], l
         try:
             figure = draw()
         except (EventsError, MapsError, PromptError) as error:
-            left_out[f"{prefix}{name}"] = str(error)
+            left_out[f"{prefix}{name}"] = in_options(str(error))
             continue
         _save(figure, folder / name, figures.style)
         drawn.append(f"{prefix}{name}")
@@ -144,7 +144,7 @@ def _compare(
     try:
         figure = comparison_panels(maps, phrases, readout=readout, width=style.two)
     except MapsError as error:
-        left_out[_COMPARISON] = str(error)
+        left_out[_COMPARISON] = in_options(str(error))
         return
     _save(figure, folder / _COMPARISON, style)
     drawn.append(_COMPARISON)

@@ -46,7 +46,7 @@ def generate(
     overwrite: ReplaceRun = False,
 ) -> dict[str, Any]:
     """Generate audio from a prompt, with a map of every word on the spectrogram."""
-    begun(out, overwrite=overwrite)
+    begun(out, overwrite=overwrite, precision=precision, keep=keep or ())
     from attnviz import jobs
 
     sampling = jobs.Sampling(num_inference_steps, seed, guidance, negative, guidance_interval)

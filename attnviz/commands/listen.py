@@ -10,6 +10,8 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from attnviz.choices import check_exists
+from attnviz.errors import AudioError, OutputError
 from attnviz.terminal import announce, check_out, command, printable, rows, say, show
 
 if TYPE_CHECKING:
@@ -33,6 +35,9 @@ def listen(
     """Detect the sound events of a clip: which of ten classes sounds, and when."""
     if out is not None:
         check_out(out, overwrite=overwrite)
+        if not out.expanduser().parent.is_dir():
+            raise OutputError(f"Cannot write {out}: there is no folder {out.parent}. Create it first.")
+    check_exists(clip, "audio file", AudioError)
     announce("Loading PyTorch and the listener")
     from attnviz.events import is_tsv, write_tsv
     from attnviz.io.storage import whole_or_nothing

@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
+from attnviz.choices import AXES, PRECISIONS
+
 _MODELS = ("auffusion/auffusion", "auffusion/auffusion-full", "auffusion/auffusion-full-no-adapter")
 _READOUTS = ("mean", "auffusion", "fitted")
-_PRECISIONS = ("float32", "bfloat16", "float16")
 
 
 def complete(*names: str) -> Callable[[str], list[str]]:
@@ -30,7 +31,7 @@ Model = Annotated[
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub repository.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Use only the local cache of the hub.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps, ...; default: the best available.")]
-Precision = Annotated[str, typer.Option(help=f"{', '.join(_PRECISIONS)}.", autocompletion=complete(*_PRECISIONS))]
+Precision = Annotated[str, typer.Option(help=f"{', '.join(PRECISIONS)}.", autocompletion=complete(*PRECISIONS))]
 
 _RECOMMENDED = "default: the checkpoint's recommendation"
 Steps = Annotated[
@@ -51,9 +52,7 @@ RunFolder = Annotated[Path, typer.Option("--out", "-o", help="Output run folder.
 ReplaceRun = Annotated[bool, typer.Option("--overwrite", help="Replace an existing run folder.")]
 Keep = Annotated[
     list[str] | None,
-    typer.Option(
-        help="Axis to keep in the maps, step or head; repeatable.", autocompletion=complete("step", "head")
-    ),
+    typer.Option(help="Axis to keep in the maps, step or head; repeatable.", autocompletion=complete(*AXES)),
 ]
 SpecialTokens = Annotated[bool, typer.Option("--special-tokens", help="Also draw the start and end tokens.")]
 Readout = Annotated[

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from attnviz.choices import check_run
 from attnviz.terminal import announce, check_out, command, say
 
 
@@ -22,14 +23,21 @@ def report(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="HTML file; default: RUN/report.html, or RUN-RUN.html beside two runs."),
+        typer.Option(
+            "--out",
+            "-o",
+            help="HTML file; default: RUN/report.html, or for two runs FIRST-SECOND.html beside the first.",
+        ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing report.")] = False,
 ) -> dict[str, Any]:
     """Write one HTML file with a run's audio and the map of every word; it works without a network.
 
-    Two runs, or an edit and its source, are shown side by side with one clock and one colour scale.
+    Two runs, or an edit and its source, are shown side by side with one clock and one colour scale. The page of
+    two runs is written beside the first folder, as FIRST-SECOND.html.
     """
+    for folder in (run,) if other is None else (run, other):
+        check_run(folder)
     if out is not None:
         target = out
     elif other is None:

@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from attnviz.choices import check_axes, check_exists, check_precision
+from attnviz.errors import AudioError, EventsError
 from attnviz.terminal import announce, check_out, quieten_libraries, say
 
 if TYPE_CHECKING:
     from attnviz.jobs import Written
 
 
-def begun(out: Path, *, overwrite: bool) -> None:
-    """Check the output path and announce loading, before slow imports."""
+def begun(
+    out: Path,
+    *,
+    overwrite: bool,
+    precision: str,
+    keep: Collection[str] = (),
+    clip: Path | None = None,
+    events: Path | None = None,
+) -> None:
+    """Check what needs no library (paths and names), and announce loading, before slow imports."""
     check_out(out, overwrite=overwrite)
+    if clip is not None:
+        check_exists(clip, "audio file", AudioError)
+    if events is not None:
+        check_exists(events, "file of events", EventsError)
+    check_precision(precision)
+    check_axes(keep)
     announce("Loading PyTorch and the model")
     quieten_libraries()
 

@@ -23,6 +23,7 @@ from attnviz.audio.files import AudioSource
 from attnviz.audio.levels import loudest_level, warn_if_clipped, warn_if_inaudible
 from attnviz.diffusion.windows import WIDTH, window_starts
 from attnviz.errors import AudioError
+from attnviz.wording import short_repr
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ class Clip:
     image: np.ndarray
     grid: SpectrogramGrid
     starts: tuple[int, ...]
+
+    __repr__ = short_repr
 
     @property
     def log_mel(self) -> np.ndarray:

@@ -20,6 +20,7 @@ from attnviz.keys import token_table
 from attnviz.maps import AttentionMaps
 from attnviz.pipelines import AuffusionOutput, AuffusionPipeline
 from attnviz.tracing import Trace
+from attnviz.wording import short_repr
 
 _OWN = {
     "prompt": "the edit has the two prompts",
@@ -51,6 +52,8 @@ class EditedAudio:
     maps: AttentionMaps
     edit: PromptEdit
     mask: np.ndarray | None = None
+
+    __repr__ = short_repr
 
     @property
     def source_audio(self) -> np.ndarray:

@@ -17,6 +17,7 @@ from attnviz.diffusion.schedule import TrainingSchedule
 from attnviz.diffusion.windows import WIDTH
 from attnviz.errors import AttnVizError, AudioError
 from attnviz.pipelines import AuffusionPipeline, calls, inputs
+from attnviz.wording import short_repr
 
 Method = Literal["ddim", "negative-prompt"]
 
@@ -44,6 +45,8 @@ class InvertedClip:
     num_inference_steps: int
     seconds: float
     method: Method
+
+    __repr__ = short_repr
 
     @public
     def pipeline(self, pipe: AuffusionPipeline) -> AuffusionPipeline:

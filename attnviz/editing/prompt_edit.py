@@ -8,13 +8,14 @@ from dataclasses import dataclass, field, replace
 from numbers import Real
 from typing import Any, Literal, Self
 
+import numpy as np
 import torch
 
 from attnviz.arguments import public
 from attnviz.editing.alignment import Pair, Phrase, Span, align_refine, align_swap, key_map, phrase_span
 from attnviz.editing.blend import LocalBlend
 from attnviz.editing.injection import Injection
-from attnviz.errors import AttnVizError, PromptError
+from attnviz.errors import AttnVizError, PromptError, warn
 from attnviz.pipelines import inputs
 from attnviz.pipelines.recommended import AUTHORS, RecommendedSettings
 from attnviz.text import TokenTable
@@ -22,6 +23,12 @@ from attnviz.text import TokenTable
 Kind = Literal["swap", "refine", "reweight"]
 Steps = float | Mapping[Phrase | None, float]
 """A fraction of the steps, or one per word, with that of all other keys under None."""
+
+_DIFFERENT = {
+    "swap": "Write another word in place of one of them, for example 'a cat barks' for 'a dog barks'.",
+    "refine": "Add a word to the target, for example 'a big dog barks' for 'a dog barks'.",
+    "reweight": "Give one or more words a weight, for example 2 for 'rain'.",
+}
 
 
 @public
@@ -50,7 +57,8 @@ class PromptEdit:
     Raises
     ------
     PromptError
-        If the prompts cannot be aligned, or a word is not in its prompt.
+        If the prompts cannot be aligned, a word is not in its prompt, or the prompts are the same and no word
+        has a weight.
     AttnVizError
         If a weight is not finite, or a fraction is not in [0, 1].
     """
@@ -66,6 +74,11 @@ class PromptEdit:
     def __post_init__(self) -> None:
         inputs.check_prompts([self.source, self.target])
         _ = self.pairs, self.weighed, self.fractions, self.blend_spans
+        if self.source.split() == self.target.split() and not self.weights:
+            raise PromptError(
+                f"Source and target of the edit are both {self.source!r}, so it changes no word. "
+                f"{_DIFFERENT[self.kind]}"
+            )
         if self.self_replace_steps is not None:
             check_fraction("self_replace_steps", self.self_replace_steps)
 
@@ -104,12 +117,7 @@ class PromptEdit:
     def _settled_blend(self, recommended: RecommendedSettings) -> LocalBlend | None:
         threshold, start = (recommended.value(name, self.kind) for name in ("blend_threshold", "blend_start"))
         if self.blend is None:
-            # An edit that changes nothing has nothing to restrict.
-            return (
-                LocalBlend(threshold=threshold, start=start)
-                if threshold is not None and any(self.changed)
-                else None
-            )
+            return None if threshold is None else LocalBlend(threshold=threshold, start=start)
         blend = LocalBlend() if self.blend is True else self.blend
         return blend.settled(threshold, start) if blend else None
 
@@ -159,10 +167,6 @@ class PromptEdit:
         if blend is None:
             return [], []
         if not blend.source and not blend.target:
-            if not any(self.changed):
-                raise AttnVizError(
-                    "The prompts do not differ, so the blend needs words: LocalBlend(target=['rain'])."
-                )
             return self.changed
         return _spans(self.source, blend.source), _spans(self.target, blend.target)
 
@@ -178,11 +182,18 @@ class PromptEdit:
         Raises
         ------
         PromptError
-            If a word with a weight, a fraction or a change has no token, because the prompt was cut off.
+            If a word with a weight, a fraction or a change has no token, because the prompt was cut off; or if the
+            prompts have the same tokens and no word has a weight.
+
+        Warns
+        -----
+        AttnVizWarning
+            If the prompts have the same tokens and all weights are 1.
         """
         for table, spans in zip((source, target), self.changed, strict=True):
             for span in spans:
                 table.find(span)
+        self._check_tokens(source, target)
         every, some = self.fractions
         weights, fractions = torch.ones(len(target)), torch.full((len(target),), every, dtype=torch.float64)
         for span, fraction in some.items():
@@ -191,6 +202,18 @@ class PromptEdit:
             weights[target.find(span)] = weight
         keys = key_map(source, target, self.pairs)
         return Injection(keys, weights, fractions, self._self_fraction, self.record)
+
+    def _check_tokens(self, source: TokenTable, target: TokenTable) -> None:
+        """Reject prompts that differ for a reader and not for the model, such as in capitals."""
+        if not np.array_equal(source.rows["token_id"], target.rows["token_id"]):
+            return
+        if not self.weights:
+            raise PromptError(
+                f"{self.source!r} and {self.target!r} have the same tokens, so the edit changes nothing. "
+                f"{_DIFFERENT[self.kind]}"
+            )
+        if all(weight == 1 for weight in self.weights.values()):
+            warn("All weights of the edit are 1, which changes nothing: the result repeats the source.")
 
     @property
     def record(self) -> dict[str, Any]:

@@ -11,9 +11,10 @@ onset      seconds from the start of the clip; NaN in a row that marks a clip wi
 offset     seconds, not before `onset`; NaN exactly where `onset` is
 low, high  Hz, optional; NaN where unknown
 span       (start, end) characters of the phrase in the caption, optional; None where unknown
+origin     "listener" in rows of `attnviz.listen`, optional; other events were given by the user
 =========  ==================================================================================
 
-Additional columns follow these unchanged.
+Additional columns, such as `origin`, follow these unchanged.
 
 :func:`read_events` reads a file of any supported format. It clips offsets that lie just past the end of the clip,
 and counts these, events of zero length and clips without events. The readers of single formats (`read_tsv` and
@@ -27,6 +28,7 @@ from attnviz.events.clips import ClipFiles, clip_seconds, match_clips
 from attnviz.events.delimited import is_tsv, read_csv, read_tsv, write_csv, write_tsv
 from attnviz.events.jams import read_jams, write_jams
 from attnviz.events.limits import PAST_THE_END, fit_to_clips
+from attnviz.events.origin import LISTENER, ORIGIN, heard, origin_name
 from attnviz.events.raven import read_raven
 from attnviz.events.reading import FORMATS, read_events
 from attnviz.events.spans import Heard, events_of, token_spans, with_spans
@@ -35,7 +37,9 @@ from attnviz.events.textgrid import read_textgrid
 
 __all__ = [
     "FORMATS",
+    "LISTENER",
     "OPTIONAL",
+    "ORIGIN",
     "PAST_THE_END",
     "REQUIRED",
     "ClipFiles",
@@ -45,8 +49,10 @@ __all__ = [
     "event_table",
     "events_of",
     "fit_to_clips",
+    "heard",
     "is_tsv",
     "match_clips",
+    "origin_name",
     "read_audacity",
     "read_audiogrounding",
     "read_csv",

@@ -12,6 +12,7 @@ from attnviz.arguments import public
 from attnviz.errors import EventsError, warn
 from attnviz.events.clips import clip_seconds
 from attnviz.events.table import Place, event_table, scorable
+from attnviz.wording import counted
 
 PAST_THE_END = 0.05  # seconds; offsets up to this far past the end of the clip are clipped
 _ROUNDED = 0.5  # seconds; a name gives the length of its clip rounded to whole seconds
@@ -21,11 +22,19 @@ _RATES = (8_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
 
 Seconds = float | Mapping[str, float]
 
-_SAYINGS = {
-    "clipped": f"{{}} offsets up to {PAST_THE_END * 1000:g} ms past the end of the clip were clipped",
-    "past_the_end": "{} offsets further past the length given by the name of the clip were left unchanged",
-    "zero_length": "{} events of zero length are kept but not scored",
-    "without_events": "{} have no times and mark clips without events",
+_UP_TO = f"up to {PAST_THE_END * 1000:g} ms past the end of the clip"
+_FURTHER = "further past the length given by the name of the clip"
+_SAYINGS = {  # of one row, and of several
+    "clipped": (f"{{}} offset {_UP_TO} was clipped", f"{{}} offsets {_UP_TO} were clipped"),
+    "past_the_end": (f"{{}} offset {_FURTHER} was left unchanged", f"{{}} offsets {_FURTHER} were left unchanged"),
+    "zero_length": (
+        "{} event of zero length is kept but not scored",
+        "{} events of zero length are kept but not scored",
+    ),
+    "without_events": (
+        "{} has no times and marks a clip without events",
+        "{} have no times and mark clips without events",
+    ),
 }
 
 
@@ -46,8 +55,9 @@ def fit_to_clips(table: pd.DataFrame, *, seconds: Seconds | None = None) -> pd.D
     pandas.DataFrame
         The same rows, with offsets up to 50 ms past the end of the clip moved to its end. A length taken from a
         name is rounded, so offsets up to 0.5 s past it are left unchanged. ``attrs["counts"]`` contains the counts
-        ``rows``, ``clipped``, ``past_the_end``, ``zero_length`` (kept; see `scorable`) and ``without_events``
-        (rows without times). ``attrs["past_the_end"]`` lists the indices of the rows left unchanged.
+        ``rows``, ``clipped``, ``past_the_end``, ``zero_length`` (kept; see `scorable`), ``without_events``
+        (rows without times and label) and ``silent`` (rows with a label and no times: a sound that does not
+        occur). ``attrs["past_the_end"]`` lists the indices of the rows left unchanged.
 
     Raises
     ------
@@ -58,7 +68,7 @@ def fit_to_clips(table: pd.DataFrame, *, seconds: Seconds | None = None) -> pd.D
     Warns
     -----
     AttnVizWarning
-        If any count other than ``rows`` is not 0. The message gives the counts.
+        If any count other than ``rows`` and ``silent`` is not 0. The message gives the counts.
 
     Examples
     --------
@@ -96,7 +106,8 @@ def fitted_table(table: pd.DataFrame, seconds: Seconds | None, place: Place) -> 
         "clipped": int(clipped.sum()),
         "past_the_end": int(far.sum()),
         "zero_length": int((timed & ~scorable(fitted)).sum()),
-        "without_events": int((~timed).sum()),
+        "without_events": int((~timed & (fitted["label"] == "")).sum()),
+        "silent": int((~timed & (fitted["label"] != "")).sum()),
     }
     fitted.attrs |= {"counts": counts, "past_the_end": np.flatnonzero(far).tolist()}
     return fitted
@@ -105,10 +116,13 @@ def fitted_table(table: pd.DataFrame, seconds: Seconds | None, place: Place) -> 
 def warn_of_counts(table: pd.DataFrame, source: str) -> None:
     """Warn about the counts of a table, if any is not 0."""
     counts = table.attrs["counts"]
-    said = [saying.format(counts[name]) for name, saying in _SAYINGS.items() if counts[name]]
+    said = [
+        (one if counts[name] == 1 else several).format(counts[name])
+        for name, (one, several) in _SAYINGS.items()
+        if counts[name]
+    ]
     if said:
-        message = f"{source}: of {counts['rows']} rows, {'; '.join(said)}."
-        warn(message)
+        warn(f"{source}: of {counted(counts['rows'], 'row')}, {'; '.join(said)}.")
 
 
 def _ends(table: pd.DataFrame, seconds: Seconds | None) -> np.ndarray:

@@ -246,6 +246,11 @@ class AttentionMaps:
     def load(cls, path: str | os.PathLike[str]) -> AttentionMaps:
         """Load saved maps into memory and verify the checksum of every array.
 
+        Parameters
+        ----------
+        path : str or path-like
+            Folder written by `save`, or a run folder, whose ``maps.zarr`` is loaded.
+
         Raises
         ------
         MapsError

@@ -38,6 +38,7 @@ from attnviz.maps.schema import (
 )
 
 _ROOT = "zarr.json"
+_OF_RUN = "maps.zarr"  # the maps of a run folder
 _SPECTROGRAM = "spectrogram"
 _HOW = "how_to_read"
 _READING = (
@@ -80,6 +81,8 @@ def write_tree(tree: xr.DataTree, path: str | os.PathLike[str], *, overwrite: bo
 def read_tree(path: str | os.PathLike[str]) -> xr.DataTree:
     """Read a tree into memory and check it; see `AttentionMaps.load`."""
     folder = checked_path(path, "the folder of maps", MapsError)
+    if not (folder / _ROOT).is_file() and (folder / _OF_RUN / _ROOT).is_file():
+        folder = folder / _OF_RUN
     attrs = _root_attributes(folder)
     try:
         # zarr only warns about a folder without metadata; the checksums below turn this into an error.
@@ -122,9 +125,9 @@ def _root_attributes(folder: Path) -> dict[str, Any]:
         raise MapsError(f"{folder} {state}; maps are a zarr folder as written by AttentionMaps.save.")
     root = folder / _ROOT
     if not root.is_file():
-        raise MapsError(
-            f"{folder} does not contain maps: {_ROOT} is missing. Is it another folder or an interrupted copy?"
-        )
+        held = sorted(path.name for path in folder.glob("*.zarr"))
+        hint = f"Load {folder / held[0]}" if held else "Is it another folder or an interrupted copy"
+        raise MapsError(f"{folder} does not contain maps: {_ROOT} is missing. {hint}?")
     try:
         attrs = read_json(root, error=MapsError)["attributes"]
         kind, version = attrs.get("format"), attrs.get("version")

@@ -13,6 +13,8 @@ from diffusers.utils import BaseOutput
 from attnviz.arguments import public
 from attnviz.audio import MEL, write_wav
 from attnviz.errors import AudioError
+from attnviz.io.storage import whole_or_nothing
+from attnviz.wording import short_repr
 
 
 @dataclass
@@ -36,21 +38,25 @@ class AuffusionOutput(BaseOutput):
     images: np.ndarray | None = None
     latents: torch.Tensor | None = None
 
+    __repr__ = short_repr
+
     @property
     def sampling_rate(self) -> int:
         """Samples a second of `audios`: 16 000."""
         return MEL.sample_rate
 
     @public
-    def save(self, path: str | os.PathLike[str], index: int = 0) -> Path:
+    def save(self, path: str | os.PathLike[str], index: int = 0, *, overwrite: bool = False) -> Path:
         """Write one waveform as a WAV file: 16 bits, one channel.
 
         Parameters
         ----------
         path : path-like
-            The file; one that is there is replaced.
+            The file.
         index : int
             Which of `audios`.
+        overwrite : bool
+            Replace an existing WAV file.
 
         Returns
         -------
@@ -62,7 +68,7 @@ class AuffusionOutput(BaseOutput):
         AudioError
             There is no such waveform: the pipeline was asked for latents alone, or made fewer.
         OutputError
-            The file cannot be written.
+            The file exists and may not be replaced, or cannot be written.
 
         Examples
         --------
@@ -74,5 +80,13 @@ class AuffusionOutput(BaseOutput):
             raise AudioError('There is no audio: output_type="latent" gives latents alone. Leave it out.')
         if not 0 <= index < len(self.audios):
             raise AudioError(f"There is no waveform {index}; there are {len(self.audios)}, from 0.")
-        write_wav(path, self.audios[index])
+        with whole_or_nothing(path, overwrite=overwrite, replaceable=_is_wav) as partial:
+            write_wav(partial, self.audios[index])
         return Path(path)
+
+
+def _is_wav(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(4) == b"RIFF"

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from attnviz.alignment import Alignment
 from attnviz.alignment.pooling import BETTER
 from attnviz.alignment.reading import MAP
-from attnviz.alignment.report import NAMES, estimate, headline, method_name, missing
+from attnviz.alignment.report import NAMES, estimate, headline, method_name, missing, scored_against
 from attnviz.arguments import public
 from attnviz.errors import MapsError
 from attnviz.plots.style import CONTROL_COLOUR as _CONTROL
@@ -83,7 +83,7 @@ def alignment(result: Alignment, *, score: str = "roc_auc", ax: Axes | None = No
         label.set(**text_style())
     ax.set_ylim(len(methods) - 0.5, -0.5)
     ax.tick_params(axis="y", length=0)
-    ax.set_xlabel(NAMES[score])
+    ax.set_xlabel(NAMES[score] + scored_against(result.table))
     left_out = missing(result)
     title = headline(result) + (f"\nnot scored, or cut: {left_out}" if left_out else "")
     ax.set_title(title, fontsize=9, loc="left").set_parse_math(False)

@@ -13,7 +13,7 @@ from matplotlib.patches import Patch, Rectangle
 
 from attnviz.arguments import public
 from attnviz.errors import MapsError
-from attnviz.events import Heard, events_of
+from attnviz.events import Heard, events_of, origin_name
 from attnviz.maps import AttentionMaps, Readout
 from attnviz.plots.style import (
     EVENT_COLOUR,
@@ -130,9 +130,13 @@ def activations(
     label = wrapped(f"{quantity}, {rule}", width_of(ax) - 0.3, FONTSIZE)  # a column of a paper is narrow
     keys: list[Patch] = [Patch(facecolor=MAP_COLOUR, alpha=0.55, label=label)] if curves else []
     if any(len(lane.times) for lane in lanes):
-        keys.append(Patch(facecolor=EVENT_COLOUR, label="event"))
+        keys.append(
+            Patch(facecolor=EVENT_COLOUR, label=origin_name(events_of(events, maps.prompts[prompt_index])))
+        )
+    beside = "      ".join(str(key.get_label()) for key in keys)
     ax.legend(
-        handles=keys, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=1 if "\n" in label else 2,
+        handles=keys, loc="lower left", bbox_to_anchor=(0.0, 1.0),
+        ncols=1 if "\n" in wrapped(beside, width_of(ax) - 0.3, FONTSIZE) else 2,
         fontsize=FONTSIZE, frameon=False,
         borderaxespad=0.2, handlelength=1.4,
     )  # fmt: skip

@@ -16,9 +16,10 @@ from attnviz.arguments import public
 from attnviz.audio.grid import CellGrid, SpectrogramGrid
 from attnviz.errors import MapsError
 from attnviz.maps.layer import cells_of
-from attnviz.plots.heat import SIGNED, heatmap
+from attnviz.plots.heat import SIGNED, ground_halves, heatmap
 from attnviz.plots.spectrogram import label_decibels, spectrogram
-from attnviz.plots.style import FONTSIZE, extent, hatch_padding, label_axes, readable, text_style
+from attnviz.plots.style import FONTSIZE, extent, hatch_padding, label_axes, readable, text_style, wrapped
+from attnviz.wording import short_repr
 
 _WIDTH, _HEIGHT = 3.9, 1.75  # size of a panel in inches
 
@@ -39,6 +40,8 @@ class EditedWord:
     after: xr.DataArray | None
     old: str = ""
     new: str = ""
+
+    __repr__ = short_repr
 
 
 @public
@@ -141,7 +144,9 @@ def _word(
             image = heatmap(heat, grid, spectrogram=under, highest=highest, colorbar=False, ax=ax).images[-1]
             label_axes(ax, grid, height=_HEIGHT, fontsize=FONTSIZE)
         if ax is last:
-            _bar(image, "attention")
+            bar = _bar(image, "attention")
+            if not below_zero:  # otherwise on white
+                bar.set_label(wrapped(f"attention{ground_halves(bar.ax)}", _HEIGHT, FONTSIZE), fontsize=FONTSIZE)
         _title(ax, name)
     if len(maps) < 2:
         row[2].set_visible(False)

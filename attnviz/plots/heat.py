@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, ListedColormap, Normalize
 from matplotlib.image import AxesImage
+from matplotlib.patches import Rectangle
 
 from attnviz.arguments import public
 from attnviz.audio.grid import SpectrogramGrid
@@ -36,7 +37,8 @@ SIGNED = "RdBu_r"
 """Colour map of signed values: red above 0, blue below."""
 
 _BAR_WIDTH = 0.13  # inches
-_BENEATH = LinearSegmentedColormap.from_list("attnviz_beneath", ["#ffffff", "#868686"])
+_LOUDEST = "#868686"
+_BENEATH = LinearSegmentedColormap.from_list("attnviz_beneath", ["#ffffff", _LOUDEST])
 
 
 @public
@@ -86,7 +88,7 @@ def heatmap(
     >>> from attnviz.testing import example_maps
     >>> maps = example_maps()
     >>> ax = heatmap(maps.heatmap("rain"), maps.grid, spectrogram=maps.spectrogram[0, 0])
-    >>> ax.get_title(loc="left"), ax.images[-1].colorbar.ax.get_ylabel()
+    >>> ax.get_title(loc="left"), ax.images[-1].colorbar.ax.get_ylabel().split(" (")[0]
     ('rain', 'attention probability')
     """
     if heat.dims != ("freq", "time") or not heat.size or not np.isfinite(heat.to_numpy()).all():
@@ -108,7 +110,8 @@ def heatmap(
     name = readable(phrase_of(heat), longest=60)
     ax.set_title(name, fontsize=FONTSIZE + 1, loc="left", pad=3, **text_style())
     if colorbar:
-        scale_bar(ax, image, str(heat.attrs.get("long_name", "attention")), over=own > top)
+        label = str(heat.attrs.get("long_name", "attention"))
+        scale_bar(ax, image, label, over=own > top, on_sound=beneath is not None)
     return ax
 
 
@@ -137,16 +140,34 @@ def draw_heat(
     return image
 
 
-def scale_bar(axes: Any, image: ScalarMappable, label: str, *, over: bool = False, **place: Any) -> Axes:
-    """Draw the colour bar beside the axes, with an arrow at its end if values exceed it."""
+def scale_bar(
+    axes: Any, image: ScalarMappable, label: str, *, over: bool = False, on_sound: bool = False, **place: Any
+) -> Axes:
+    """Draw the colour bar beside the axes, with an arrow at its end if values exceed it.
+
+    With `on_sound`, the map is drawn on the grey spectrogram, and the bar shows both; see `ground_halves`.
+    """
     first = np.atleast_1d(axes).flat[0]
     height = height_of(first) * np.shape(np.atleast_2d(axes))[0]
     place = {"pad": 0.015, "aspect": max(6.0, height / _BAR_WIDTH), "extend": "max" if over else "neither"} | place
     bar = first.figure.colorbar(image, ax=axes, **place)
     bar.ax.set_facecolor("white")
+    if on_sound:
+        label = f"{label}{ground_halves(bar.ax)}"
     bar.ax.tick_params(labelsize=FONTSIZE)
     bar.set_label(wrapped(label, height * place.get("shrink", 1.0)), fontsize=FONTSIZE + 1)
     return bar.ax
+
+
+def ground_halves(ax: Axes) -> str:
+    """Show the colours of a vertical colour bar on silence and on sound, and return a note for its label.
+
+    Colours of a map mix with the grey of the spectrogram below. The left half of the bar shows them on white
+    (silence), and the right half on the grey of the loudest sound.
+    """
+    loud = Rectangle((0.5, 0), 0.5, 1, transform=ax.transAxes, facecolor=_LOUDEST, linewidth=0, zorder=-1)
+    ax.add_patch(loud)
+    return " (left: on silence, right: on loud sound)"
 
 
 def highest_of(heat: xr.DataArray) -> float:

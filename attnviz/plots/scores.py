@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from attnviz.alignment.reading import MAP
-from attnviz.alignment.report import NAMES, method_name
+from attnviz.alignment.report import NAMES, method_name, scored_against
 from attnviz.arguments import public
 from attnviz.errors import MapsError
 from attnviz.plots.style import (
@@ -19,6 +19,8 @@ from attnviz.plots.style import (
     plain,
     readable,
     text_style,
+    width_of,
+    wrapped,
 )
 
 _MARKERS = ("o", "s", "^", "v", "P", "X", "<", ">", "p", "h")
@@ -89,7 +91,8 @@ def phrase_scores(table: pd.DataFrame, score: str = "roc_auc", *, ax: Axes | Non
     ax.set_ylim(len(rows) - 0.5, -0.5)
     plain(ax, "left")
     ax.tick_params(axis="x", labelsize=FONTSIZE)
-    ax.set_xlabel(NAMES.get(score, score.replace("_", " ")), fontsize=FONTSIZE + 1)
+    label = NAMES.get(score, score.replace("_", " ")) + scored_against(table)
+    ax.set_xlabel(wrapped(label, width_of(ax)), fontsize=FONTSIZE + 1)
     legend = ax.legend(
         loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=min(len(methods), 5), frameon=False, fontsize=FONTSIZE,
         handletextpad=0.2, columnspacing=1.2, borderaxespad=0.2,

@@ -36,7 +36,7 @@ MAP_COLOUR, CONTROL_COLOUR = "#b5367a", "#5f7183"
 """Colours of the map and of its controls, distinguishable in grey and by colour-blind readers."""
 
 EVENT_COLOUR = "#c3d3e0"
-"""Colour of the bars of ground truth, which are drawn below everything else."""
+"""Colour of the bars of events, which are drawn below everything else."""
 
 FONTSIZE = 8.0
 """Size of tick labels in points; axis labels and titles are one point larger."""
@@ -163,7 +163,8 @@ def label_axes(ax: Axes, grid: SpectrogramGrid, *, height: float, fontsize: floa
     ax : matplotlib.axes.Axes
     grid : SpectrogramGrid
     height : float
-        Height of the axes in inches. Ticks in Hz without room for their labels are omitted.
+        Height of the axes in inches. Ticks in Hz without room for their labels are omitted, but never the lowest,
+        which is the same in all figures.
     fontsize : float
         Font size of the labels in points.
     """
@@ -172,13 +173,20 @@ def label_axes(ax: Axes, grid: SpectrogramGrid, *, height: float, fontsize: floa
     ax.grid(visible=False)
     ax.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
     room = 1.25 * fontsize / 72 / height
-    kept: list[tuple[float, int]] = []
-    for hz in sorted((hz for hz in HZ_TICKS if grid.fmin <= hz <= grid.fmax), reverse=True):
-        at = float(mel_position(grid, hz))
-        if not kept or kept[-1][0] - at >= room:
+    ticks = [(float(mel_position(grid, hz)), hz) for hz in hertz_ticks(grid)]
+    kept = ticks[:1]
+    last = np.inf
+    for at, hz in reversed(ticks[1:]):
+        if last - at >= room and at - kept[0][0] >= room:
             kept.append((at, hz))
+            last = at
     ax.set_yticks([at for at, _ in kept], [hertz(hz) for _, hz in kept])
     ax.tick_params(labelsize=fontsize, length=2.5, pad=2)
+
+
+def hertz_ticks(grid: SpectrogramGrid) -> list[int]:
+    """Return the frequencies in Hz to label on a grid, ascending."""
+    return [hz for hz in HZ_TICKS if grid.fmin <= hz <= grid.fmax]
 
 
 def hatch_padding(ax: Axes, grid: SpectrogramGrid | CellGrid, padding: Iterable[bool]) -> None:

@@ -157,7 +157,8 @@ def word_maps(
     scale_bar(
         axes, ScalarMappable(norm, colours),
         "share of the word's own maximum" if scale == "own" else f"{panels[0].heat.attrs['long_name']}",
-        over=over, shrink=min(1.0, 4.0 / down) if down > 4 else 1.0, aspect=18 * min(down, 4) / 2, pad=0.012,
+        over=over, on_sound=beneath is not None and not beside,
+        shrink=min(1.0, 4.0 / down) if down > 4 else 1.0, aspect=18 * min(down, 4) / 2, pad=0.012,
     )  # fmt: skip
     return figure
 

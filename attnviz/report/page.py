@@ -42,9 +42,9 @@ def write_report(
     """Write an HTML page of one saved run, or of two runs side by side. No model is loaded.
 
     The page is a single file below 10 MB that works offline. It contains the audio with a playhead over the
-    spectrogram and the maps; a map for each word and phrase, readout and (if stored) denoising step; ground truth
-    and scores, if the run has them; and the settings of the run. Two runs share the time, the selection and the
-    colour scale, and their words are aligned.
+    spectrogram and the maps; a map for each word and phrase, readout and (if stored) denoising step; events
+    (given, or heard by the listener) and scores, if the run has them; and the settings of the run. Two runs share
+    the time, the selection and the colour scale, and their words are aligned.
 
     Parameters
     ----------

@@ -135,7 +135,9 @@ class Panel {
       fill(table, share, pixels, at, map.beneath.hidden ? 255 : opacity(share, signed));
     });
     const alone = !choice.own && !maps.isText(maps.item) ? ", on its own scale" : "";
-    this.mapBar.show(table, asShare(range[0]), asShare(range[1]), maps.current.quantity + alone);
+    const over = !map.beneath.hidden;
+    const halves = over ? " (upper half: over silence, lower half: over the loudest sound)" : "";
+    this.mapBar.show(table, asShare(range[0]), asShare(range[1]), maps.current.quantity + alone + halves, over, signed);
   }
 
   // Use a scale from `low` to `high`, which two runs share.
@@ -148,7 +150,7 @@ class Panel {
     });
     draw(this.plots.spectrogram.canvas, (share, pixels, at) => fill(this.colours.spectrogram, share, pixels, at));
     draw(this.plots.map.beneath, (share, pixels, at) => {
-      pixels.fill(Math.round(255 - 121 * share), at, at + 3);
+      pixels.fill(Math.round(255 - (255 - LOUDEST) * share), at, at + 3);
       pixels[at + 3] = 255;
     });
     this.plots.spectrogram.describe("Spectrogram");
@@ -163,7 +165,7 @@ class Panel {
     this.plots.map.describe(`Map of ${maps.label}`);
     this.tracks.draw();
     const named = (run.events || []).filter((event) => event.items.includes(maps.item));
-    for (const plot of Object.values(this.plots)) plot.showTruth(named);
+    for (const plot of Object.values(this.plots)) plot.showEvents(named);
     this.numbers.replaceChildren(wordTable(maps));
   }
 

@@ -9,15 +9,15 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 
-from attnviz.alignment.report import NAMES, method_name
+from attnviz.alignment.report import NAMES, method_name, scored_against
 from attnviz.arguments import public
 from attnviz.audio import SpectrogramGrid
 from attnviz.errors import MapsError
-from attnviz.events.table import scorable
+from attnviz.events import heard, scorable
 from attnviz.maps import AttentionMaps
 from attnviz.plots.heat import SIGNED
 from attnviz.plots.spectrogram import SHOWN_RANGE
-from attnviz.plots.style import ATTENTION, HZ_TICKS, attention_colours, mel_position
+from attnviz.plots.style import ATTENTION, attention_colours, hertz_ticks, mel_position
 from attnviz.report.items import Item, Span, event_spans, first_item, items_of
 from attnviz.report.quantised import LEVELS, array_text, audio_text, quantise
 from attnviz.report.readings import read_all
@@ -166,14 +166,13 @@ def _pieces(prompt: str, items: Sequence[Item]) -> list[dict[str, Any]]:
 
 
 def _axes(grid: SpectrogramGrid) -> dict[str, Any]:
-    inside = [hz for hz in HZ_TICKS if grid.fmin <= hz <= grid.fmax]
     return {
         "seconds": grid.seconds,
         "audio_seconds": grid.seconds if grid.audio_seconds is None else grid.audio_seconds,
         "fmin": grid.fmin,
         "fmax": grid.fmax,
         "hertz": [round(float(hz), 2) for hz in grid.freq(grid.bands)] if grid.has_freq else [],
-        "ticks": [{"hz": hz, "at": float(mel_position(grid, hz))} for hz in inside],
+        "ticks": [{"hz": hz, "at": float(mel_position(grid, hz))} for hz in hertz_ticks(grid)],
     }
 
 
@@ -206,7 +205,7 @@ def _events(events: pd.DataFrame, named: Sequence[Span | None], items: Sequence[
     """Return the events of non-zero length with the words and phrases of the prompt that overlap their spans."""
     lasting = events[scorable(events)]
     rows = []
-    for span, (_, row) in zip(named, lasting.iterrows(), strict=True):
+    for span, by_listener, (_, row) in zip(named, heard(lasting).tolist(), lasting.iterrows(), strict=True):
         words = [
             at
             for at, item in enumerate(items)
@@ -216,6 +215,7 @@ def _events(events: pd.DataFrame, named: Sequence[Span | None], items: Sequence[
             {
                 "label": str(row["label"]),
                 "items": words,
+                "heard": by_listener,
                 **{name: _number(row.get(name)) for name in ("onset", "offset", "low", "high")},
             }
         )
@@ -242,7 +242,7 @@ def _scores(table: pd.DataFrame, sample: int) -> dict[str, Any]:
             {"phrase": str(label), "method": method_name(str(method)), "draws": len(draws),
              "undefined": str(reason), "values": values}
         )  # fmt: skip
-    return {"names": [NAMES[name] for name in names], "rows": rows}
+    return {"names": [NAMES[name] for name in names], "rows": rows, "against": scored_against(table)}
 
 
 def _once(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,5 @@
 "use strict";
-// Images with axes, playhead, cursor and ground truth.
+// Images with axes, playhead, cursor and events.
 
 // Draw rows x columns cells, row 0 at the bottom; `colourAt(row, column, pixels, at)` fills four bytes.
 function paint(canvas, rows, columns, colourAt) {
@@ -14,6 +14,8 @@ function paint(canvas, rows, columns, colourAt) {
   }
   context.putImageData(image, 0, 0);
 }
+
+const LOUDEST = 134; // grey level of the loudest sound below a map
 
 // Opacity of attention over a spectrogram, as in the figures: `share` of the scale, `signed` about its middle.
 function opacity(share, signed) {
@@ -34,8 +36,15 @@ class ColourBar {
     this.element = make("p", { class: "scale" }, this.low, this.canvas, this.high, this.unit);
   }
 
-  show(table, low, high, unit) {
-    paint(this.canvas, 1, 256, (_, column, pixels, at) => fill(table, column / 255, pixels, at));
+  // With `over`, the lower half is over the grey of the loudest sound, and the upper half over white.
+  show(table, low, high, unit, over = false, signed = false) {
+    paint(this.canvas, over ? 2 : 1, 256, (row, column, pixels, at) => {
+      fill(table, column / 255, pixels, at);
+      if (!over) return;
+      const alpha = opacity(column / 255, signed) / 255;
+      const grey = row ? 255 : LOUDEST;
+      for (let channel = 0; channel < 3; channel += 1) pixels[at + channel] = alpha * pixels[at + channel] + (1 - alpha) * grey;
+    });
     this.low.textContent = low;
     this.high.textContent = high;
     this.unit.textContent = unit;
@@ -70,12 +79,13 @@ function timeTicks(axes, width) {
   });
 }
 
-// Ticks of the frequency axis from the top, without those that do not fit.
+// Ticks of the frequency axis: the lowest, and those from the top that fit, as in the figures.
 function hertzTicks(axes, height) {
   const ticks = [];
   let last = Infinity;
-  for (const { hz, at } of [...axes.ticks].reverse()) {
-    if (last - at < 17 / height) continue;
+  for (const [number, { hz, at }] of [...axes.ticks.entries()].reverse()) {
+    const room = 17 / height;
+    if (number && (last - at < room || at - axes.ticks[0].at < room)) continue;
     last = at;
     const tick = make("span", {}, hz >= 1000 ? `${hz / 1000}k` : String(hz));
     tick.style.bottom = percent(at);
@@ -86,7 +96,8 @@ function hertzTicks(axes, height) {
 
 // Bar or box over the time of an event.
 function makeBar(event, axes, name) {
-  const title = `${event.label}: ${inSeconds(event.onset)} to ${inSeconds(event.offset)}`;
+  const origin = event.heard ? "heard by the listener" : "given";
+  const title = `${event.label}: ${event.onset.toFixed(2)} to ${inSeconds(event.offset)} (${origin})`;
   const element = make("div", { class: name, title });
   const [from, to] = [event.onset, event.offset].map((time) => clamp(time / axes.seconds, 0, 1));
   element.style.left = percent(from);
@@ -156,9 +167,9 @@ class Plot {
   }
 
   // Events with their time and, if known, their band.
-  showTruth(events) {
+  showEvents(events) {
     const boxes = events.map((event) => {
-      const box = makeBar(event, this.axes, "truth");
+      const box = makeBar(event, this.axes, "event");
       if (event.low !== null && event.high !== null) {
         box.style.bottom = percent(this.axes.position(event.low));
         box.style.top = percent(1 - this.axes.position(event.high));

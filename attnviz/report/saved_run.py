@@ -12,11 +12,13 @@ import numpy as np
 import pandas as pd
 
 from attnviz.audio import load_audio
+from attnviz.choices import check_run
 from attnviz.errors import AttnVizError, EventsError, MapsError
 from attnviz.events import read_events
 from attnviz.io.json_files import read_json
 from attnviz.io.paths import checked_path
 from attnviz.maps import AttentionMaps
+from attnviz.wording import short_repr
 
 _SCORED = ("phrase", "label", "method", "undefined")
 
@@ -47,6 +49,8 @@ class SavedRun:
     audio: np.ndarray | None
     events: pd.DataFrame | None
     scores: pd.DataFrame | None
+
+    __repr__ = short_repr
 
 
 def read_saved_run(folder: str | os.PathLike[str]) -> SavedRun:
@@ -101,13 +105,8 @@ def read_source(run: SavedRun) -> SavedRun | None:
 
 
 def _record(folder: Path) -> dict[str, Any]:
+    check_run(folder)
     path = folder / "run.json"
-    if not path.exists():
-        state = "there is no run.json in it" if folder.is_dir() else "there is no such folder"
-        raise AttnVizError(
-            f"{folder} is not a run folder: {state}. Run folders are written by attnviz generate and attnviz "
-            "explain with --out."
-        )
     record = read_json(path, hint="Was it changed by hand?")
     if not isinstance(record, dict) or "attnviz" not in record:
         raise AttnVizError(f"{path} does not contain the version of attnviz. Was it written by another program?")

@@ -37,7 +37,7 @@ function scoreSection(scores) {
     ],
   }));
   return makeSection("Scores and controls",
-    makeSaid("Scores from attnviz align: how well the map matches the times of the sound, with controls that do not depend on the word."),
+    makeSaid(`Scores from attnviz align: how well the map matches the times of the sound${scores.against}, with controls.`),
     makeTable("Scores and controls", ["phrase", "method", ...scores.names], rows));
 }
 

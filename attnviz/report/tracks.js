@@ -1,5 +1,5 @@
 "use strict";
-// When each word was attended to: one row per word over the ground truth, on the time axis of the images.
+// When each word was attended to: one row per word over the events, on the time axis of the images.
 
 class Tracks {
   // `choose(item)` and `seek(time)` when a row is clicked.
@@ -15,7 +15,7 @@ class Tracks {
     const swatch = events?.length ? make("span", { class: "swatch", "aria-hidden": "true" }) : null;
     this.element = makeSection("When each word was attended to", rows,
       make("div", { class: "tracks-axis" }, this.axis, makeAxisName("s", "time (s)")),
-      this.said, makeSaid(swatch, truthText(events)));
+      this.said, makeSaid(swatch, eventsText(events)));
   }
 
   makeRow(label, item) {
@@ -75,11 +75,15 @@ class Tracks {
   }
 }
 
-function truthText(events) {
-  if (!events) return "This run has no events.tsv, so there is no ground truth to compare with.";
-  if (!events.length) return "Ground truth: no event of non-zero length.";
-  const list = events.map(({ label, onset, offset }) => `${label} ${onset.toFixed(2)} to ${inSeconds(offset)}`);
-  const more = list.length > 12 ? `, and ${list.length - 12} more` : "";
+function eventsText(events) {
+  if (!events) return "This run has no events.tsv, so there are no events to compare with.";
+  if (!events.length) return "No event of non-zero length.";
+  const parts = [["Given events", false], ["Heard by the listener", true]].flatMap(([name, heard]) => {
+    const own = events.filter((event) => event.heard === heard);
+    const list = own.map(({ label, onset, offset }) => `${label} ${onset.toFixed(2)} to ${inSeconds(offset)}`);
+    const more = list.length > 12 ? `, and ${list.length - 12} more` : "";
+    return own.length ? [`${name}: ${list.slice(0, 12).join(", ")}${more}.`] : [];
+  });
   const apart = events.some(({ items }) => !items.length);
-  return `Ground truth: ${list.slice(0, 12).join(", ")}${more}.${apart ? " Events that no word names have separate rows." : ""}`;
+  return [...parts, ...(apart ? ["Events that no word names have separate rows."] : [])].join(" ");
 }

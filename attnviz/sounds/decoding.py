@@ -16,7 +16,7 @@ from attnviz.arguments import public
 from attnviz.errors import CheckpointError, EventsError
 from attnviz.io.json_files import as_json, read_json
 from attnviz.io.paths import checked_path
-from attnviz.io.storage import write_whole
+from attnviz.io.storage import whole_or_nothing
 
 DECODING_NAME = "decoding.json"
 _LONGEST = 60.0  # seconds; upper limit of the filter width and the minimum event length
@@ -162,15 +162,16 @@ class Decoding:
         ]
 
     @public
-    def save(self, folder: str | os.PathLike[str]) -> None:
+    def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write ``decoding.json`` into the folder of a listener.
 
         Raises
         ------
         OutputError
-            If the file cannot be written.
+            If the file exists and `overwrite` is False, or it cannot be written.
         """
-        write_whole(Path(folder) / DECODING_NAME, as_json(asdict(self), DECODING_NAME))
+        with whole_or_nothing(Path(folder) / DECODING_NAME, overwrite=overwrite) as partial:
+            partial.write_bytes(as_json(asdict(self), DECODING_NAME))
 
     @classmethod
     @public

@@ -15,7 +15,7 @@ from attnviz.arguments import public
 from attnviz.audio.levels import INAUDIBLE_DBFS, LOWEST_DBFS
 from attnviz.audio.settings import whole_number
 from attnviz.errors import EventsError, warn
-from attnviz.events import event_table, with_spans
+from attnviz.events import LISTENER, ORIGIN, event_table, with_spans
 from attnviz.text.sounds import find_label
 
 PEAK_SECONDS = 0.5
@@ -43,8 +43,8 @@ class Hearing:
         Dims ``(sound, time)``, float32 in [0, 1]: probability of each class in each frame, without smoothing.
         ``sound`` is the class name, ``time`` the centre of the frame in seconds. 0 where the audio is inaudible.
     events : pandas.DataFrame
-        Event table (`attnviz.events`), sorted by onset. ``label`` is the class name. Events of one class are not
-        adjacent.
+        Event table (`attnviz.events`), sorted by onset. ``label`` is the class name, ``origin`` is "listener".
+        Events of one class are not adjacent.
     frame_seconds : float
         Length of a frame in seconds.
     quality : mapping or None
@@ -182,6 +182,7 @@ class Hearing:
             )
         silent = [name for name in named if name not in set(self.events["label"])]
         rows = event_table([{"clip": self.clip, "label": name, "onset": None, "offset": None} for name in silent])
+        rows = rows.assign(**{ORIGIN: LISTENER})
         own = self.events[self.events["label"].isin(named)]
         return with_spans(pd.concat([own, rows], ignore_index=True) if silent else own, caption)
 

@@ -19,7 +19,7 @@ from attnviz.audio import MEL, SpectrogramGrid, fit_width, load_audio, log_mel, 
 from attnviz.audio.files import AudioSource
 from attnviz.audio.levels import INAUDIBLE_DBFS, levels
 from attnviz.errors import AudioError
-from attnviz.events import event_table
+from attnviz.events import LISTENER, ORIGIN, event_table
 from attnviz.sounds.decoding import Decoding
 from attnviz.sounds.hearing import Hearing
 from attnviz.sounds.listener_folder import trained_listener
@@ -181,7 +181,7 @@ def _events(probabilities: xr.DataArray, decoding: Decoding, clip: str, seconds:
         for label, intervals in zip(classes, found, strict=True)
         for first, last in intervals
     ]
-    return event_table(sorted(rows, key=lambda row: row["onset"]))
+    return event_table(sorted(rows, key=lambda row: row["onset"])).assign(**{ORIGIN: LISTENER})
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from attnviz.arguments import public
 from attnviz.errors import MapsError, PromptError
 from attnviz.io.json_files import parse_json
 from attnviz.text.words import find_phrase, fold, split_words
+from attnviz.wording import short_repr
 
 KINDS = ("start", "text", "end", "padding")
 COLUMNS = ("encoder", "position", "token_id", "text", "start", "end", "word", "occurrence", "kind")
@@ -68,6 +69,8 @@ class TokenTable:
     prompt: str
     rows: pd.DataFrame
     cut: tuple[int, ...]
+
+    __repr__ = short_repr
 
     @property
     def words(self) -> list[str]:

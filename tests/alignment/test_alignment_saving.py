@@ -18,7 +18,8 @@ def made(clip):
     maps = [planted_maps({DOG: rng.random(COLUMNS), RAIN: rng.random(COLUMNS)}) for _ in range(3)]
     events = event_rows(
         ("dog barks", 0.1, 0.3), ("rain falls", 0.2, 0.5), clip=f"{clip}.wav",
-        low=[200.0, 300.0], high=[2000.0, 4000.0], source=["a", None], **{"class": ["Dog", ""]},
+        low=[200.0, 300.0], high=[2000.0, 4000.0], source=["a", None],
+        origin=["", "listener"], **{"class": ["Dog", ""]},
     )  # fmt: skip
     return align(maps[0], events, controls={"random/../w": maps[1:]})
 
@@ -43,6 +44,7 @@ def test_round_trip(result, tmp_path):
         result.readout, result.seed, result.counts, result.unit,
     )  # fmt: skip
     assert [phrase.events.sound_class for phrase in again.phrases] == ["Dog", "", "Dog", "", ""]
+    assert [phrase.events.origin for phrase in again.phrases] == ["", "listener", "", "listener", ""]
     assert result.table["iou"].notna().any()
 
 

@@ -14,6 +14,7 @@ import attnviz
 from attnviz.editing import LocalBlend, PromptEdit, apply_edit, refine, reweight, swap
 from attnviz.editing.alignment import align_refine, key_map
 from attnviz.editing.injection import Injection
+from attnviz.errors import AttnVizWarning
 from attnviz.pipelines.recommended import RecommendedSettings
 from attnviz.tracing import Trace
 
@@ -52,15 +53,19 @@ def guidance(request):
 
 
 @pytest.mark.parametrize("edit", [swap, refine])
+@pytest.mark.filterwarnings("ignore:All weights of the edit are 1")
 def test_an_edit_to_the_same_prompt_gives_the_source(any_pipe, edit, guidance):
-    source, edited = edit(any_pipe, SOURCE, SOURCE, generator=seeded(), **SMALL | guidance).output.latents
+    same = {"weights": {"rain": 1.0}, "generator": seeded()}
+    source, edited = edit(any_pipe, SOURCE, SOURCE, **same, **SMALL | guidance).output.latents
     assert torch.equal(edited, source)
     assert torch.equal(source, plainly(any_pipe, SOURCE, SOURCE, **guidance)[0])
 
 
 def test_weight_1_changes_nothing(any_pipe, guidance):
     weights = {"rain": 1.0, "dog": 1}
-    source, edited = reweight(any_pipe, SOURCE, weights, generator=seeded(), **SMALL | guidance).output.latents
+    with pytest.warns(AttnVizWarning, match="All weights of the edit are 1"):
+        made = reweight(any_pipe, SOURCE, weights, generator=seeded(), **SMALL | guidance)
+    source, edited = made.output.latents
     assert torch.equal(edited, source)
     once = swap(any_pipe, SOURCE, SWAPPED, generator=seeded(), **SMALL).output.latents
     again = swap(any_pipe, SOURCE, SWAPPED, weights={"rain": 1.0}, generator=seeded(), **SMALL).output.latents
@@ -114,12 +119,14 @@ def test_common_words_of_a_refinement_keep_their_attention_while_it_is_injected(
             assert not np.array_equal(here[calls // 2], there[calls // 2])
 
 
+@pytest.mark.filterwarnings("ignore:All weights of the edit are 1")
 def test_noise_drawn_on_the_way_is_the_same_for_both(pipe):
     ancestral = attnviz.AuffusionPipeline.from_pipe(
         pipe, scheduler=EulerAncestralDiscreteScheduler.from_config(pipe.scheduler.config)
     )
     ancestral.set_progress_bar_config(disable=True)
-    source, edited = swap(ancestral, SOURCE, SOURCE, generator=seeded(), **SMALL).output.latents
+    same = {"weights": {"rain": 1.0}, "generator": seeded()}
+    source, edited = swap(ancestral, SOURCE, SOURCE, **same, **SMALL).output.latents
     assert torch.equal(source, edited)
 
 

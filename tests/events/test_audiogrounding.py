@@ -130,7 +130,15 @@ def test_the_real_files_are_read_whole(data_dir):
             tables.append(read_events(data_dir / "audiogrounding" / name))
     assert time.process_time() - start < 10
     counts = {name: sum(table.attrs["counts"][name] for table in tables) for name in tables[0].attrs["counts"]}
-    assert counts == {"rows": 22646, "clipped": 4002, "past_the_end": 0, "zero_length": 436, "without_events": 0}
+    found = {
+        "rows": 22646,
+        "clipped": 4002,
+        "past_the_end": 0,
+        "zero_length": 436,
+        "without_events": 0,
+        "silent": 0,
+    }
+    assert counts == found
     assert sum(table["phrase_id"].nunique() for table in tables) == 13985
     assert sum((~scorable(table)).sum() for table in tables) == 436
     for table in tables:

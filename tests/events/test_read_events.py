@@ -98,29 +98,33 @@ def test_an_unknown_format_is_refused(tmp_path):
 
 
 def test_what_real_files_contain_is_settled_and_counted(tmp_path):
-    table = table_of((9, 10), (9, 10.02), (9, 10.05), (9, 10.115), (3, 3), (10.01, 10.03), (None, None))
+    table = table_of(
+        (9, 10), (9, 10.02), (9, 10.05), (9, 10.115), (3, 3), (10.01, 10.03), (None, None), (None, None)
+    )
+    table.loc[6, "label"] = ""  # the clip has no events; the last row names a sound that does not occur
     write_tsv(table, tmp_path / "x.tsv")
     with pytest.warns(AttnVizWarning) as caught:
         read = read_events(tmp_path / "x.tsv")
     assert read["offset"].tolist()[:6] == [10, 10, 10, 10.115, 3, 10]
     assert read["onset"].tolist()[:6] == [9, 9, 9, 9, 3, 10]
     assert read.attrs["counts"] == {
-        "rows": 7,
+        "rows": 8,
         "clipped": 3,
         "past_the_end": 1,
         "zero_length": 2,
         "without_events": 1,
+        "silent": 1,
     }
     assert read.attrs["past_the_end"] == [3]
-    assert scorable(read).tolist() == [True, True, True, True, False, False, False]
+    assert scorable(read).tolist() == [True] * 4 + [False] * 4
     (warning,) = caught
     assert warning.filename == __file__  # it points at who reads, not at the reader
     for part in (
-        "of 7 rows",
+        "of 8 rows",
         "3 offsets up to 50 ms",
-        "1 offsets further",
+        "1 offset further",
         "2 events of zero length",
-        "1 have no times",
+        "1 has no times",
     ):
         assert part in str(warning.message)
 
@@ -137,7 +141,7 @@ def test_a_length_that_is_given_is_kept_to():
         EventsError, match=r"row 0: .*0.115 s past the end: the clip ends at 10 s\. Is this the right"
     ):
         fit_to_clips(table, seconds=10)
-    with pytest.warns(AttnVizWarning, match="1 offsets up to 50 ms"):
+    with pytest.warns(AttnVizWarning, match="1 offset up to 50 ms"):
         assert fit_to_clips(table, seconds={"mine.wav": 10.1})["offset"].tolist() == [10.1]
     with pytest.raises(EventsError, match=r"no length for 1 of 1 clips: \['mine.wav'\]"):
         fit_to_clips(table, seconds={"mine": 10.1})
@@ -204,7 +208,7 @@ def test_the_line_of_a_picked_clip_is_its_line_in_the_file(tmp_path):
 def test_a_label_track_is_of_the_clip_that_is_named(tmp_path):
     write_audacity(table_of((0.5, 1.5)), tmp_path / "labels.txt")
     assert set(read_events(tmp_path / "labels.txt")["clip"]) == {"labels"}
-    with pytest.warns(AttnVizWarning, match="1 offsets up to 50 ms"):
+    with pytest.warns(AttnVizWarning, match="1 offset up to 50 ms"):
         write_audacity(table_of((0.5, 10.01)), tmp_path / "labels.txt")
         table = read_events(tmp_path / "labels.txt", clip=tmp_path / NAME)
     assert table["clip"].tolist() == [NAME]
@@ -228,6 +232,7 @@ def test_desed_is_settled_and_counted(data_dir):
         "past_the_end": 2,
         "zero_length": 0,
         "without_events": 15,
+        "silent": 0,
     }
     assert table["offset"][table.attrs["past_the_end"]].tolist() == [10.115, 10.115]
 

@@ -170,7 +170,6 @@ def test_a_blend_s_open_numbers_are_the_recommended_ones():
     assert edit.local_blend == LocalBlend(threshold=0.6, start=0.7)
     plain = PromptEdit("swap", "a dog barks", "a cat barks", blend=True).settled(RecommendedSettings())
     assert plain.local_blend == LocalBlend(threshold=0.3, start=0.2)
-    assert PromptEdit("swap", "a dog", "a dog").settled(RecommendedSettings(OWN)).local_blend is None
 
 
 def test_outside_the_interval_the_prompt_alone_predicts(small_checkpoint):

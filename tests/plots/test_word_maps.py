@@ -22,6 +22,7 @@ from attnviz.errors import MapsError, PromptError
 from attnviz.maps import LayerAttention
 from attnviz.plots import word_maps
 from attnviz.plots.style import mel_position, readable
+from attnviz.testing import example_maps
 
 pytestmark = pytest.mark.filterwarnings("error")
 FULL = SpectrogramGrid(audio_seconds=10.0)
@@ -128,7 +129,7 @@ def test_all_words_share_one_scale_from_zero_with_one_bar():
     highest = max(float(maps.heatmap(word).to_numpy()[:, ~padding].max()) for word in maps.words)
     assert norms == {(0.0, highest)}
     bar = bar_of(figure)
-    assert bar.get_ylabel() == "attention probability"
+    assert bar.get_ylabel().split(" (")[0] == "attention probability"
     assert bar.get_ylim() == (0.0, highest)
 
 
@@ -338,3 +339,44 @@ def test_it_can_be_saved(ending, tmp_path):
 def test_bad_questions_are_refused(ask, words):
     with pytest.raises(MapsError, match=words):
         word_maps(make(), **ask)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_colours_over_silence_and_over_loud_sound_are_on_the_colour_bar(signed):
+    """Every cell of a map over a spectrogram that is silent on the left and loud on the right."""
+    maps = example_maps()
+    heat = maps.heatmap("rain").copy()
+    heat[:] = np.linspace(-1.0 if signed else 0.0, 1.0, heat.sizes["freq"])[:, None]
+    heat = heat.assign_coords(padding=("time", np.zeros(heat.sizes["time"], dtype=bool)))
+    sound = np.full((maps.grid.height, maps.grid.width), -100.0)
+    sound[:, maps.grid.width // 2 :] = 100.0
+    ax = attnviz.plots.heatmap(heat, maps.grid, spectrogram=sound)
+    bar = ax.images[-1].colorbar.ax
+    canvas = FigureCanvasAgg(ax.figure)
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())[::-1, :, :3].astype(int)
+
+    def column(axes, at):
+        box = axes.get_window_extent()
+        rows = np.arange(int(box.y0) + 2, int(box.y1) - 1)
+        return pixels[rows, int(box.x0 + at * box.width)]
+
+    for at in (0.25, 0.75):  # silence, loud sound
+        drawn, shown = column(ax, at), column(bar, at)
+        apart = np.abs(drawn[:, None] - shown[None]).sum(axis=2).min(axis=1)
+        assert apart.max() <= 24, at  # of 765: rounding, and steps of the colour map
+    assert np.abs(column(bar, 0.25) - column(bar, 0.75)).sum(axis=1).max() > 60  # the grounds differ
+    assert "on silence" in bar.get_ylabel()
+    assert "on silence" not in attnviz.plots.heatmap(heat, maps.grid).images[-1].colorbar.ax.get_ylabel()
+
+
+def test_the_lowest_frequency_tick_is_the_same_in_figures_of_every_height():
+    lowest = set()
+    for height in (0.9, 1.2, 1.35, 2.0, 3.4):
+        ax = attnviz.plots.style.own_axes(6.0, height)
+        attnviz.plots.style.label_axes(ax, example_maps().grid, height=height, fontsize=8.0)
+        labels = [label.get_text() for label in ax.get_yticklabels()]
+        places = np.sort(ax.get_yticks()) * height * 72
+        assert (np.diff(places) >= 8.0).all()  # no labels on each other
+        lowest.add(labels[int(np.argmin(ax.get_yticks()))])
+    assert lowest == {"125"}

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from report.report_runs import GRID, HOSTILE, Parsed, log_mel, small_maps, stored_map, sweep, write_run
 
+from attnviz.events import read_tsv, write_tsv
 from attnviz.maps import AttentionMaps
 from attnviz.plots.style import ATTENTION, attention_colours
 from attnviz.report import page_of, payload_of, write_report
@@ -267,15 +268,15 @@ def test_steps_readouts_and_colours(browser, report_run):
         assert len(set(pictures)) == len(pictures)
 
 
-def test_ground_truth_scores_and_record(browser, report_run):
+def test_events_scores_and_record(browser, report_run):
     with opened(browser, report_run / FILE) as page:
         page.get_by_role("button", name="barks", exact=True).click()
-        area, box = page.locator(".area-map").bounding_box(), page.locator(".area-map .truth").bounding_box()
+        area, box = page.locator(".area-map").bounding_box(), page.locator(".area-map .event").bounding_box()
         assert box["x"] - area["x"] == pytest.approx(area["width"] * 0.5 / 4, abs=1.5)
         assert box["width"] == pytest.approx(area["width"] * 0.75 / 4, abs=2)
         assert 0 < box["y"] - area["y"] < area["height"] / 3
         page.get_by_role("button", name="roof", exact=True).click()
-        assert page.locator(".truth").count() == 0
+        assert page.locator(".event").count() == 0
         events = Parsed((report_run / FILE).read_text("utf-8")).payload["events"]
         assert page.locator(".bar").count() == sum(max(len(event["items"]), 1) for event in events)
         assert page.locator(".other .track-name").all_inner_texts() == ["a <i>bell</i>"]
@@ -288,6 +289,20 @@ def test_ground_truth_scores_and_record(browser, report_run):
         assert page.get_by_text("9223372036854775807").is_visible()
         page.get_by_text("Words in numbers").click()
         assert page.get_by_role("region", name="Words in numbers").is_visible()
+
+
+def test_events_say_who_located_them(browser, report_run, tmp_path):
+    run = shutil.copytree(report_run, tmp_path / "run")
+    (run / FILE).unlink()
+    rows = read_tsv(run / "events.tsv")
+    with opened(browser, report_run / FILE) as page:
+        assert "Given events: barks 0.50 to 1.25 s, rain" in page.locator("main").inner_text()
+    write_tsv(rows.assign(origin=["listener", "", "listener"]), run / "events.tsv")
+    with opened(browser, write_report(run)) as page:
+        text = page.locator("main").inner_text()
+        assert "Given events: rain 2.00 to 3.50 s. Heard by the listener: barks 0.50 to 1.25 s, a <i>bell" in text
+        titles = [bar.get_attribute("title") for bar in page.locator(".bar").all()]
+        assert {title.split(" (")[1] for title in titles} == {"given)", "heard by the listener)"}
 
 
 def test_a_run_without_audio_spectrogram_events_and_scores(browser, report_run, tmp_path):

@@ -179,7 +179,8 @@ def test_events_stand_beside_the_words_that_name_them(maps, whole):
     }
     assert found == {"barks": ["barks"], "rain": ["rain"], "a <i>bell</i>": []}
     assert whole["events"][0] | {"items": None} == {
-        "label": "barks", "items": None, "onset": 0.5, "offset": 1.25, "low": 500.0, "high": 4000.0,
+        "label": "barks", "items": None, "heard": False,
+        "onset": 0.5, "offset": 1.25, "low": 500.0, "high": 4000.0,
     }  # fmt: skip
     assert whole["events"][1]["low"] is None
     assert "1 of 4 events have zero length and are not drawn." in whole["notices"]
@@ -310,3 +311,14 @@ def test_the_record_shows_the_model_once():
     assert [row for row in rows if row[1] == "num_inference_steps"] == [("provenance", "num_inference_steps", "5")]
     assert [row[2] for row in rows if row[1] == "seed"] == ["3", "4"]  # they differ: both are said
     assert ("model", "device", "cpu") in rows
+
+
+def test_two_runs_start_on_the_first_phrase_that_sounds():
+    """With the events of one run, of the other, and of none."""
+    heard = event_table([{"clip": "a", "label": "rain falls", "onset": 0.5, "offset": 1.0}])
+    first, second = small_maps("a dog barks, then rain falls"), small_maps("a cat meows, then rain falls")
+    for known in (heard, None):
+        for maps in (first, second):
+            one = payload_of(maps, events=known)
+            label = one["items"][one["first"]]["label"]
+            assert label == "rain falls" if known is not None else label.split()[0] not in {"a", "then"}

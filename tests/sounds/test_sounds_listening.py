@@ -108,7 +108,7 @@ def test_silence(listener):
     if isinstance(listener, Loudness):
         assert not listener.images[-1].any()
         assert hearing.events.empty
-        assert list(hearing.events) == ["clip", "label", "onset", "offset"]
+        assert list(hearing.events) == ["clip", "label", "onset", "offset", "origin"]
         assert repr(hearing).splitlines()[0] == "Hearing of audio: 1.25 s, no events"
 
 
@@ -264,7 +264,8 @@ def folder(tmp_path):
 def test_a_folder_brings_its_decoding_and_quality(folder):
     audio = noise(2 * RATE)
     hearing = attnviz.listen(audio, model=folder)
-    assert hearing.events.to_dict("records") == [{"clip": "audio", "label": "Rain", "onset": 0.0, "offset": 2.0}]
+    (event,) = hearing.events.to_dict("records")
+    assert event == {"clip": "audio", "label": "Rain", "onset": 0.0, "offset": 2.0, "origin": "listener"}
     assert hearing.quality is None
     assert "quality not measured" in repr(hearing)
     (folder / "quality.json").write_text(json.dumps(QUALITY))

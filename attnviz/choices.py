@@ -1,0 +1,65 @@
+"""Checks of names and paths that need no library, so that a command can make them before slow imports."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+from attnviz.errors import AttnVizError, CaptureError
+from attnviz.io.paths import FilePath, checked_path
+
+PRECISIONS = ("float32", "bfloat16", "float16")
+AXES = ("step", "head")
+
+
+def check_precision(precision: str) -> None:
+    """Raise if a precision is unknown.
+
+    Raises
+    ------
+    AttnVizError
+        With the known precisions.
+    """
+    if precision not in PRECISIONS:
+        raise AttnVizError(f"precision {precision!r} is unknown; known: {', '.join(PRECISIONS)}.")
+
+
+def check_axes(keep: Collection[str]) -> None:
+    """Raise if an axis other than step and head is to be kept.
+
+    Raises
+    ------
+    CaptureError
+        With the two axes.
+    """
+    if unknown := sorted(set(keep) - set(AXES)):
+        raise CaptureError(f"keep={', '.join(unknown)} is not an axis of the maps; keep step, head, or both.")
+
+
+def check_exists(path: FilePath, what: str, error: type[AttnVizError] = AttnVizError) -> None:
+    """Raise if an input file or folder does not exist.
+
+    Raises
+    ------
+    AttnVizError
+        Of the given type, with `what` and the path.
+    """
+    if not checked_path(path, what, error).exists():
+        raise error(f"{what} {path} does not exist. Is the path relative to another folder?")
+
+
+def check_run(folder: Path) -> None:
+    """Raise if a folder is not a run folder, by its ``run.json``.
+
+    Raises
+    ------
+    AttnVizError
+        With the folder, and what it lacks.
+    """
+    place = checked_path(folder, "the run folder")
+    if not (place / "run.json").exists():
+        state = "there is no run.json in it" if place.is_dir() else "there is no such folder"
+        raise AttnVizError(
+            f"{folder} is not a run folder: {state}. Run folders are written by attnviz generate and attnviz "
+            "explain with --out."
+        )
