@@ -81,8 +81,8 @@ def explore(
         Audio of the clip: a file, or samples at 16 kHz in [-1, 1] such as ``out.audios[0]``. By default, the page
         has no player.
     events : pandas.DataFrame, optional
-        Event table of the clip (`attnviz.read_events`, ``attnviz.listen(...).events``). The page says whether events
-        were given or heard by the listener.
+        Event table of the clip (`attnviz.read_events`, ``attnviz.listen(...).events``). The page says whether
+        events were given or heard by the listener.
     scores : pandas.DataFrame, optional
         ``attnviz.align(maps, events).table``.
     phrases : sequence of str or (int, int)
