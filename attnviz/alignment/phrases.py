@@ -11,7 +11,8 @@ import pandas as pd
 
 from attnviz.alignment.scored_clips import union
 from attnviz.errors import EventsError, PromptError
-from attnviz.events import ORIGIN, PAST_THE_END, Heard, events_of
+from attnviz.events import PAST_THE_END, Heard, events_of
+from attnviz.events.origin import ORIGIN
 from attnviz.events.spans import quoted
 from attnviz.events.table import SHORTEST
 from attnviz.text.sounds import find_label

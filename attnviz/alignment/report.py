@@ -10,7 +10,7 @@ import pandas as pd
 from attnviz.alignment.comparing import DISCOVERY_RATE
 from attnviz.alignment.pooling import ALL_SCORES, Pooled
 from attnviz.alignment.reading import MAP
-from attnviz.events import LISTENER, ORIGIN
+from attnviz.events.origin import LISTENER, ORIGIN
 from attnviz.wording import counted
 
 if TYPE_CHECKING:

@@ -142,7 +142,8 @@ def _is_alignment(path: Path) -> bool:
 
 def _show(table: pd.DataFrame, result: Alignment) -> None:
     from attnviz.alignment import report
-    from attnviz.events import heard, scorable
+    from attnviz.events import scorable
+    from attnviz.events.origin import heard
 
     timed = table[table["onset"].notna()]
     given = {True: "given", False: "heard by the listener"}

@@ -28,7 +28,6 @@ from attnviz.events.clips import ClipFiles, clip_seconds, match_clips
 from attnviz.events.delimited import is_tsv, read_csv, read_tsv, write_csv, write_tsv
 from attnviz.events.jams import read_jams, write_jams
 from attnviz.events.limits import PAST_THE_END, fit_to_clips
-from attnviz.events.origin import LISTENER, ORIGIN, heard, origin_name
 from attnviz.events.raven import read_raven
 from attnviz.events.reading import FORMATS, read_events
 from attnviz.events.spans import Heard, events_of, token_spans, with_spans
@@ -37,9 +36,7 @@ from attnviz.events.textgrid import read_textgrid
 
 __all__ = [
     "FORMATS",
-    "LISTENER",
     "OPTIONAL",
-    "ORIGIN",
     "PAST_THE_END",
     "REQUIRED",
     "ClipFiles",
@@ -49,10 +46,8 @@ __all__ = [
     "event_table",
     "events_of",
     "fit_to_clips",
-    "heard",
     "is_tsv",
     "match_clips",
-    "origin_name",
     "read_audacity",
     "read_audiogrounding",
     "read_csv",

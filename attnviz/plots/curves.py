@@ -13,7 +13,8 @@ from matplotlib.patches import Patch, Rectangle
 
 from attnviz.arguments import public
 from attnviz.errors import MapsError
-from attnviz.events import Heard, events_of, origin_name
+from attnviz.events import Heard, events_of
+from attnviz.events.origin import origin_name
 from attnviz.maps import AttentionMaps, Readout
 from attnviz.plots.style import (
     EVENT_COLOUR,

@@ -13,7 +13,8 @@ from attnviz.alignment.report import NAMES, method_name, scored_against
 from attnviz.arguments import public
 from attnviz.audio import SpectrogramGrid
 from attnviz.errors import MapsError
-from attnviz.events import heard, scorable
+from attnviz.events import scorable
+from attnviz.events.origin import heard
 from attnviz.maps import AttentionMaps
 from attnviz.plots.heat import SIGNED
 from attnviz.plots.spectrogram import SHOWN_RANGE

@@ -15,7 +15,8 @@ from attnviz.arguments import public
 from attnviz.audio.levels import INAUDIBLE_DBFS, LOWEST_DBFS
 from attnviz.audio.settings import whole_number
 from attnviz.errors import EventsError, warn
-from attnviz.events import LISTENER, ORIGIN, event_table, with_spans
+from attnviz.events import event_table, with_spans
+from attnviz.events.origin import LISTENER, ORIGIN
 from attnviz.text.sounds import find_label
 
 PEAK_SECONDS = 0.5

@@ -19,7 +19,8 @@ from attnviz.audio import MEL, SpectrogramGrid, fit_width, load_audio, log_mel, 
 from attnviz.audio.files import AudioSource
 from attnviz.audio.levels import INAUDIBLE_DBFS, levels
 from attnviz.errors import AudioError
-from attnviz.events import LISTENER, ORIGIN, event_table
+from attnviz.events import event_table
+from attnviz.events.origin import LISTENER, ORIGIN
 from attnviz.sounds.decoding import Decoding
 from attnviz.sounds.hearing import Hearing
 from attnviz.sounds.listener_folder import trained_listener

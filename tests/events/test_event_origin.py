@@ -11,7 +11,8 @@ from sounds.sounds_listeners import certain_listener
 import attnviz
 from attnviz import plots
 from attnviz.alignment import align
-from attnviz.events import ORIGIN, events_of, heard, origin_name, read_events, write_csv, write_jams, write_tsv
+from attnviz.events import events_of, read_events, write_csv, write_jams, write_tsv
+from attnviz.events.origin import ORIGIN, heard, origin_name
 from attnviz.report import payload_of
 from attnviz.report.page import program_text
 
