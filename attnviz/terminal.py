@@ -110,7 +110,7 @@ def before_command(context: typer.Context, quiet: Quiet = False, as_json: Json =
         context.fail("Missing command.")
 
 
-def _given_before(context: typer.Context, name: str) -> bool:
+def _given_before(context: Any, name: str) -> bool:
     """Whether an option was given before the name of the running command."""
     group = context.parent
     return group is not None and (bool(group.params.get(name)) or _given_before(group, name))

@@ -186,7 +186,7 @@ def control_lines(result: Alignment, score: str = "roc_auc") -> list[str]:
         )
     means = result.table.pivot_table(index="phrase", columns="method", values=score, dropna=False)
     means = means[means[MAP].notna()]
-    labels = result.table.drop_duplicates("phrase").set_index("phrase")["label"]
+    labels = result.table.drop_duplicates("phrase").set_index("phrase")["label"].to_dict()
     beaten = {}
     for phrase, row in means.iterrows():
         better = [method_name(str(name)) for name in row.index if name != MAP and row[name] >= row[MAP]]

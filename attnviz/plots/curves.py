@@ -130,7 +130,7 @@ def activations(
     rule = "each from 0 to its own maximum" if scale == "own" else f"all from 0 to {common:.2g}"
     label = wrapped(f"{quantity}, {rule}", width_of(ax) - 0.3, FONTSIZE)  # a column of a paper is narrow
     keys: list[Patch] = [Patch(facecolor=MAP_COLOUR, alpha=0.55, label=label)] if curves else []
-    if any(len(lane.times) for lane in lanes):
+    if events is not None and any(len(lane.times) for lane in lanes):
         keys.append(
             Patch(facecolor=EVENT_COLOUR, label=origin_name(events_of(events, maps.prompts[prompt_index])))
         )
