@@ -164,7 +164,7 @@ class _Study:
 
     @cached_property
     def _judge(self) -> SecondJudge:
-        """Return the second judge, trained on the recordings of all available folds except the reported one."""
+        """Return the second judge, trained on all available folds except the one kept for an independent check."""
         there = {recording.fold for recording in list_recordings(Path(self.settings.esc10))[0]}
         return SecondJudge(read_esc10(self.settings.esc10, folds=sorted(there & set(FOLDS))))
 
