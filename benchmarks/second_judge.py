@@ -363,8 +363,7 @@ def _flatness(energy: np.ndarray) -> np.ndarray:
 
 def _envelope(audio: np.ndarray, frames: int) -> np.ndarray:
     step = HOP // STEPS
-    changes = np.zeros(frames * HOP)
-    changes[HOP // 2 : HOP // 2 + audio.size] = np.diff(audio, prepend=audio[:1])  # frames are centred
+    changes = np.pad(np.diff(audio, prepend=audio[:1]), (HOP // 2, HOP))[: frames * HOP]  # frames are centred
     levels = 10 * np.log10((changes.reshape(-1, step) ** 2).mean(axis=1) + 1e-20)
     return np.maximum(levels, levels.max() - RANGE_DB)
 
