@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sounds.sounds_synthetic import PITCHES, library, recording_of
+from sounds.sounds_synthetic import PITCHES, bursts, library, recording_of
 
 from attnviz.sounds import CLASSES
 
@@ -19,9 +19,9 @@ from second_judge import HOP, RATE, SecondJudge, cross_validated, features, one_
 SECONDS = 10.24
 
 
-def pulses(rate_hz: float, seconds: float = 3.0, pitch: float = 700.0) -> np.ndarray:
+def pulses(rate_hz: float, seconds: float = 3.0) -> np.ndarray:
     time = np.arange(round(seconds * RATE)) / RATE
-    tone = np.sin(2 * np.pi * pitch * time)
+    tone = np.sin(2 * np.pi * 700 * time)
     return (0.5 * tone * np.exp(-20 * np.mod(time, 1 / rate_hz))).astype(np.float32)
 
 
@@ -39,12 +39,12 @@ def placed(sound: np.ndarray, frame: int, gain_db: float = 0.0, background_db: f
 
 @pytest.fixture(scope="module")
 def judge() -> SecondJudge:
-    return SecondJudge([recording for recording in library() if recording.class_id % 3 == 1], scenes=1)
+    return SecondJudge([recording for recording in library(1) if recording.class_id % 3 == 1], scenes=1)
 
 
 @pytest.mark.parametrize("pitch", PITCHES[::3])
 def test_time_loudness_and_background_leave_the_name(judge, pitch):
-    sound = pulses(2.0, pitch=pitch)
+    sound = bursts(pitch, RATE)
     named = judge.name(placed(sound, 10))
     assert named == CLASSES[PITCHES.index(pitch)]
     for changed in (
@@ -59,10 +59,11 @@ def test_time_loudness_and_background_leave_the_name(judge, pitch):
 @pytest.mark.parametrize("sound", [pulses(6.0), hiss(2.0)])
 def test_features_are_of_the_sound_alone(sound):
     here = features(placed(sound, 10, background_db=-200.0))
-    np.testing.assert_allclose(features(placed(sound, 333, background_db=-200.0)), here, rtol=1e-3, atol=1e-3)
-    np.testing.assert_allclose(
-        features(placed(sound, 10, gain_db=-20.0, background_db=-200.0)), here, rtol=1e-3, atol=1e-3
-    )
+    for changed in (
+        placed(sound, 333, background_db=-200.0),
+        placed(sound, 10, gain_db=-20.0, background_db=-200.0),
+    ):
+        np.testing.assert_allclose(features(changed), here, rtol=1e-2, atol=1e-2)  # float32 spectra
     assert np.isfinite(here).all()
 
 
