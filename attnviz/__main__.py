@@ -1,5 +1,5 @@
 """``python -m attnviz``: the command line."""
 
-from attnviz.cli import app
+from attnviz.cli.app import app
 
 app()

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 import attnviz
 from attnviz import bundled
-from attnviz.cli import app
+from attnviz.cli.app import app
 from attnviz.errors import UnknownSoundWarning
 from attnviz.maps import FittedReadout
 from attnviz.pipelines import AuffusionPipeline

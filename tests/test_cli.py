@@ -14,8 +14,8 @@ import soundfile
 from typer.testing import CliRunner
 
 import attnviz
-from attnviz.cli import app
-from attnviz.doctor import licence
+from attnviz.cli.app import app
+from attnviz.cli.doctor import licence
 from attnviz.runs import is_run
 
 PROMPT = 'a dog "barks" & <b>then</b> rain — falls 🐕'
@@ -258,7 +258,7 @@ def test_out_folder_is_refused_before_a_model_is_looked_for(attnviz_command, tmp
     [(1000, "requires timestep 1000, but PNDMScheduler ends at 999"), (1, "No word of the prompt 'dog' has a")],
 )
 def test_refused_before_the_model_runs(steps, message, adapter_checkpoint, attnviz_command, tmp_path, monkeypatch):
-    from attnviz import jobs
+    from attnviz.cli import jobs
     from attnviz.text import TokenTable
 
     monkeypatch.setattr(jobs.Generation, "run", lambda *_: pytest.fail("the model ran"))
@@ -338,7 +338,7 @@ def test_warnings_are_shown_and_recorded(adapter_checkpoint, attnviz_command, tm
 
 @pytest.mark.parametrize("asked_for", [False, True])
 def test_warnings_are_shown_when_an_error_follows(asked_for, attnviz_command, tmp_path, monkeypatch):
-    from attnviz import jobs
+    from attnviz.cli import jobs
     from attnviz.errors import CheckpointError, TruncationWarning
 
     def load(*_, **__):
@@ -358,5 +358,5 @@ def test_warnings_are_shown_when_an_error_follows(asked_for, attnviz_command, tm
 
 
 def test_help_does_not_wait_for_torch():
-    code = "import sys, attnviz.cli; sys.exit('torch' in sys.modules)"
+    code = "import sys, attnviz.cli.app; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

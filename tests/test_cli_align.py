@@ -12,7 +12,7 @@ from sounds.sounds_listeners import certain_listener
 from typer.testing import CliRunner
 
 from attnviz.alignment import align as score
-from attnviz.cli import app
+from attnviz.cli.app import app
 from attnviz.events import read_tsv, write_tsv
 from attnviz.sounds import listening
 

@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 import attnviz
-from attnviz.cli import app
-from attnviz.doctor import recommendations
+from attnviz.cli.app import app
+from attnviz.cli.doctor import recommendations
 from attnviz.editing import PromptEdit
 from attnviz.editing.audibility import warn_of_inaudible_words
 from attnviz.errors import ClippingWarning, InaudibleWarning

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 import attnviz
 from attnviz.audio import SpectrogramGrid
-from attnviz.cli import app
-from attnviz.commands.edit import numbers_of_words
+from attnviz.cli.app import app
+from attnviz.cli.commands.edit import numbers_of_words
 from attnviz.editing.masks import time_frequency_mask
 from attnviz.errors import AttnVizError
 from attnviz.runs import is_run

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 import attnviz
 from attnviz.audio import image_to_mel, load_audio, log_mel, mel_to_image, peak_normalize
-from attnviz.cli import app
+from attnviz.cli.app import app
 from attnviz.events import read_events
 from attnviz.plots import activations
 from attnviz.report.saved_run import read_saved_run

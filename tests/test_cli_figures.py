@@ -15,7 +15,7 @@ from plots.plots_checks import text_faults
 from typer.testing import CliRunner
 
 import attnviz
-from attnviz.cli import app
+from attnviz.cli.app import app
 from attnviz.errors import MapsError
 from attnviz.pipelines import AuffusionPipeline
 from attnviz.plots import paper

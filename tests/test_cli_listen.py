@@ -8,7 +8,7 @@ import soundfile
 from sounds.sounds_listeners import certain_listener
 from typer.testing import CliRunner
 
-from attnviz.cli import app
+from attnviz.cli.app import app
 from attnviz.events import read_tsv
 
 RATE = 16_000

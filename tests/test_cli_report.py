@@ -6,7 +6,7 @@ import pytest
 from report.report_runs import HOSTILE, Parsed
 from typer.testing import CliRunner
 
-from attnviz.cli import app
+from attnviz.cli.app import app
 from attnviz.runs import is_run
 
 

@@ -12,8 +12,8 @@ import typer
 from report.report_runs import small_maps, write_run
 from typer.testing import CliRunner
 
-from attnviz.cli import app
-from attnviz.terminal import complain, in_options
+from attnviz.cli.app import app
+from attnviz.cli.terminal import complain, in_options
 from attnviz.training.config import CONFIGS
 
 
@@ -82,7 +82,7 @@ def test_diagnose_says_what_was_found(run):
 def test_a_place_that_is_taken_is_refused_before_anything_is_imported(command, run):
     code = f"""
 import sys
-from attnviz.cli import app
+from attnviz.cli.app import app
 try:
     app({[*command, "--out", str(run)]!r})
 except SystemExit as end:
@@ -100,11 +100,11 @@ def test_something_is_said_before_the_long_imports(tmp_path):
     """The first line comes while PyTorch is not imported yet."""
     code = """
 import sys
-from attnviz import terminal
+from attnviz.cli import terminal
 terminal.quieten_libraries = lambda: sys.exit(f"then {'torch' in sys.modules}")
-from attnviz.commands import running
+from attnviz.cli.commands import running
 running.quieten_libraries = terminal.quieten_libraries
-from attnviz.cli import app
+from attnviz.cli.app import app
 app(["generate", "a dog", "--out", "run"])
 """
     ended = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False, capture_output=True, text=True)

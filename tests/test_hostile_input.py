@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 import attnviz
 from attnviz.alignment import Alignment, align
 from attnviz.audio import load_audio
-from attnviz.cli import app
+from attnviz.cli.app import app
 from attnviz.editing import PromptEdit, apply_edit, invert, refine, reweight, swap
 from attnviz.errors import AttnVizError
 from attnviz.maps import AttentionMaps

@@ -11,7 +11,7 @@ import pytest
 import typer
 from documentation import ROOT, blocks, check_setup, commands, run_page
 
-from attnviz.cli import app
+from attnviz.cli.app import app
 from attnviz.testing import write_adapter_checkpoint, write_plain_checkpoint
 
 PAGES = [ROOT / "README.md", ROOT / "docs" / "training.md"]

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from attnviz.jobs import Generation
+from attnviz.cli.jobs import Generation
 from attnviz.pipelines import AuffusionPipeline
 from attnviz.pipelines.sampling import Sampling
 from attnviz.runs import save_run

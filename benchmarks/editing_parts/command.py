@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 import attnviz
 from attnviz.audio import load_audio
 from attnviz.audio.levels import loudest_level
-from attnviz.cli import app
+from attnviz.cli.app import app
 from attnviz.sounds.listener_folder import TrainedListener
 from editing_parts.settings import Settings
 from editing_parts.tasks import Task

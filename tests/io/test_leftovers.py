@@ -11,7 +11,7 @@ import time
 import pytest
 from typer.testing import CliRunner
 
-from attnviz.cli import app
+from attnviz.cli.app import app
 from attnviz.io.leftovers import as_leftover, find_leftovers, temporary_path
 from attnviz.io.ownership import Kind
 from attnviz.io.storage import check_free, whole_folder, write_whole

@@ -12,7 +12,7 @@ from diffusers import AutoencoderKL
 from sounds.sounds_synthetic import write_layout
 from typer.testing import CliRunner
 
-from attnviz.cli import app
+from attnviz.cli.app import app
 from attnviz.sounds.listener_model import Listener
 from attnviz.training import loop
 from attnviz.training.checkpoints import list_checkpoints

@@ -1,4 +1,4 @@
-"""The command line: commands of `attnviz.commands`, none of which imports PyTorch before it runs."""
+"""The command line: commands of `attnviz.cli.commands`, none of which imports PyTorch before it runs."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from typing import Annotated
 
 import typer
 
-from attnviz.commands.align import align
-from attnviz.commands.bundle import bundle
-from attnviz.commands.clean import clean
-from attnviz.commands.data import data
-from attnviz.commands.diagnose import diagnose
-from attnviz.commands.doctor import doctor
-from attnviz.commands.edit import edit
-from attnviz.commands.explain import explain
-from attnviz.commands.figures import figures
-from attnviz.commands.generate import generate
-from attnviz.commands.listen import listen
-from attnviz.commands.report import report
-from attnviz.commands.train import train
-from attnviz.terminal import Json, Quiet, before_command, console
+from attnviz.cli.commands.align import align
+from attnviz.cli.commands.bundle import bundle
+from attnviz.cli.commands.clean import clean
+from attnviz.cli.commands.data import data
+from attnviz.cli.commands.diagnose import diagnose
+from attnviz.cli.commands.doctor import doctor
+from attnviz.cli.commands.edit import edit
+from attnviz.cli.commands.explain import explain
+from attnviz.cli.commands.figures import figures
+from attnviz.cli.commands.generate import generate
+from attnviz.cli.commands.listen import listen
+from attnviz.cli.commands.report import report
+from attnviz.cli.commands.train import train
+from attnviz.cli.terminal import Json, Quiet, before_command, console
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -11,9 +11,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from attnviz.choices import check_exists
-from attnviz.commands.options import Readout
+from attnviz.cli.commands.options import Readout
+from attnviz.cli.terminal import announce, check_out, command, printable, rows, say, show
 from attnviz.errors import AudioError, EventsError
-from attnviz.terminal import announce, check_out, command, printable, rows, say, show
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from attnviz.choices import check_exists
+from attnviz.cli.terminal import announce, before_command, check_out, command, say
 from attnviz.errors import AudioError
-from attnviz.terminal import announce, before_command, check_out, command, say
 
 # The callback also keeps the data set's name as a command: typer omits the name of a lone command.
 data = typer.Typer(no_args_is_help=True, callback=before_command, help="Get recordings for training.")

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from attnviz.terminal import command, say
+from attnviz.cli.terminal import command, say
 
 
 @command

@@ -11,8 +11,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from attnviz.choices import check_exists
+from attnviz.cli.terminal import announce, check_out, command, printable, rows, say, show
 from attnviz.errors import AudioError, OutputError
-from attnviz.terminal import announce, check_out, command, printable, rows, say, show
 
 if TYPE_CHECKING:
     from attnviz.sounds.hearing import Hearing

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from attnviz.choices import check_precision
-from attnviz.commands.options import Device, Offline, Precision, Revision
-from attnviz.terminal import announce, command, quieten_libraries, say, show, talk
+from attnviz.cli.commands.options import Device, Offline, Precision, Revision
+from attnviz.cli.terminal import announce, command, quieten_libraries, say, show, talk
 
 
 @command
@@ -23,8 +23,8 @@ def doctor(
     check_precision(precision)
     announce("Loading PyTorch")
     quieten_libraries()
-    from attnviz import doctor as examining
-    from attnviz import jobs
+    from attnviz.cli import doctor as examining
+    from attnviz.cli import jobs
 
     found = {}
     choice = jobs.ModelChoice(model, revision, offline, device, precision, progress=not talk().quiet)

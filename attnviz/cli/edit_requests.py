@@ -12,6 +12,7 @@ import numpy as np
 
 from attnviz.api import trace
 from attnviz.audio import MEL, SpectrogramGrid, load_audio
+from attnviz.cli.jobs import WIDTH, check_mappable, check_prompt
 from attnviz.diffusion.clip import read_clip
 from attnviz.editing.audibility import warn_of_inaudible_words
 from attnviz.editing.generating import apply_edit
@@ -20,7 +21,6 @@ from attnviz.editing.inverting import InvertedClip, Method, invert, read_editabl
 from attnviz.editing.masks import time_frequency_mask
 from attnviz.editing.prompt_edit import PromptEdit
 from attnviz.errors import AttnVizError
-from attnviz.jobs import WIDTH, check_mappable, check_prompt
 from attnviz.maps import AttentionMaps
 from attnviz.maps.prompts import maps_of_prompt
 from attnviz.pipelines import (

@@ -1,4 +1,4 @@
-"""Explain a real clip for the command line: read it and its events, compute maps, write a run folder."""
+"""Explain a real clip: read it and its events, compute maps, write a run folder."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from attnviz.alignment.phrases import phrase_events
 from attnviz.audio import MEL, load_audio
 from attnviz.capture import find_cross_attention
 from attnviz.choices import check_axes
+from attnviz.cli.jobs import ModelChoice, RunPlace, Written, check_mappable, check_prompt
 from attnviz.errors import MapsError
 from attnviz.events import events_of, read_events
 from attnviz.explaining.explanation import explain
 from attnviz.identity import Digests, weights_digest
-from attnviz.jobs import ModelChoice, RunPlace, Written, check_mappable, check_prompt
 from attnviz.maps.readouts import find_layer
 from attnviz.maps.settling import FITTED, settled
 from attnviz.pipelines import AuffusionPipeline

@@ -11,9 +11,9 @@ import numpy as np
 import yaml
 
 from attnviz import bundled
+from attnviz.cli.jobs import Generation, ModelChoice
 from attnviz.errors import AttnVizError
 from attnviz.io.json_files import parse_json
-from attnviz.jobs import Generation, ModelChoice
 from attnviz.pipelines import checkpoints
 from attnviz.pipelines.recommended import RecommendedSettings
 from attnviz.pipelines.sampling import Sampling

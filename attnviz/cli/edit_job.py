@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from attnviz.audio import write_wav
-from attnviz.editing.requests import EditRequest
-from attnviz.jobs import ModelChoice, RunPlace, Written
+from attnviz.cli.edit_requests import EditRequest
+from attnviz.cli.jobs import ModelChoice, RunPlace, Written
 from attnviz.plots.editing import edit_comparison
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from attnviz.commands.options import (
+from attnviz.cli.commands.options import (
     Device,
     Guidance,
     GuidanceInterval,
@@ -23,12 +23,12 @@ from attnviz.commands.options import (
     Seed,
     Steps,
 )
-from attnviz.commands.running import begun, written
+from attnviz.cli.commands.running import begun, written
+from attnviz.cli.terminal import before_command, command, talk
 from attnviz.errors import AttnVizError
-from attnviz.terminal import before_command, command, talk
 
 if TYPE_CHECKING:
-    from attnviz.editing.requests import EditRequest
+    from attnviz.cli.edit_requests import EditRequest
     from attnviz.pipelines.sampling import Sampling
 
 edit = typer.Typer(
@@ -245,7 +245,7 @@ def inpaint(
     """Regenerate a time span of a clip, a frequency band, or a span of a band; the rest keeps its waveform."""
 
     def request() -> EditRequest:
-        from attnviz.editing.requests import ClipEditRequest
+        from attnviz.cli.edit_requests import ClipEditRequest
 
         how = _sampling(num_inference_steps, seed, guidance, negative, guidance_interval)
         return ClipEditRequest(
@@ -283,7 +283,7 @@ def style(
     """Change a clip towards a prompt."""
 
     def request() -> EditRequest:
-        from attnviz.editing.requests import ClipEditRequest
+        from attnviz.cli.edit_requests import ClipEditRequest
 
         return ClipEditRequest(
             clip, prompt, _sampling(num_inference_steps, seed, guidance, negative, guidance_interval), strength
@@ -300,8 +300,8 @@ def _run(
     clip: Path | None,
 ) -> dict[str, Any]:
     begun(out, overwrite=overwrite, precision=model[-1], clip=clip)
-    from attnviz import jobs
-    from attnviz.editing.run import edit_to_run
+    from attnviz.cli import jobs
+    from attnviz.cli.edit_job import edit_to_run
 
     choice = jobs.ModelChoice(*model, progress=not talk().quiet)
     place = jobs.RunPlace(out, overwrite=overwrite)
@@ -333,8 +333,8 @@ def _prompt_edit(
     sampling: Sampling,
     **rest: Any,
 ) -> EditRequest:
+    from attnviz.cli.edit_requests import PromptEditRequest
     from attnviz.editing import PromptEdit
-    from attnviz.editing.requests import PromptEditRequest
 
     kind, source, target = prompts
     settings: dict[str, Any] = {"self_replace_steps": self_steps, "blend": blend}

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from attnviz.choices import check_run
-from attnviz.commands.options import Readout
-from attnviz.terminal import announce, command, in_options, rows, say
+from attnviz.cli.commands.options import Readout
+from attnviz.cli.terminal import announce, command, in_options, rows, say
 
 
 @command

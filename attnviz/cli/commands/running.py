@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attnviz.choices import check_axes, check_exists, check_precision
+from attnviz.cli.terminal import announce, check_out, quieten_libraries, say
 from attnviz.errors import AudioError, EventsError
-from attnviz.terminal import announce, check_out, quieten_libraries, say
 
 if TYPE_CHECKING:
-    from attnviz.jobs import Written
+    from attnviz.cli.jobs import Written
 
 
 def begun(

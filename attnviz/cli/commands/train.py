@@ -8,10 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from attnviz.commands.options import complete
-from attnviz.terminal import announce, command, complain, quieten_libraries, say
+from attnviz.cli.commands.options import complete
+from attnviz.cli.terminal import announce, command, complain, quieten_libraries, say
 
-_SHIPPED = tuple(sorted(path.stem for path in (Path(__file__).parents[1] / "training" / "configs").glob("*.toml")))
+_CONFIGS = Path(__file__).parents[2] / "training" / "configs"  # that of attnviz.training, which imports PyTorch
+_SHIPPED = tuple(sorted(path.stem for path in _CONFIGS.glob("*.toml")))
 
 
 class Part(StrEnum):

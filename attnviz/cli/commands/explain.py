@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from attnviz.commands.options import (
+from attnviz.cli.commands.options import (
     Device,
     Keep,
     Model,
@@ -20,8 +20,8 @@ from attnviz.commands.options import (
     RunFolder,
     SpecialTokens,
 )
-from attnviz.commands.running import begun, written
-from attnviz.terminal import command, rows, say, talk
+from attnviz.cli.commands.running import begun, written
+from attnviz.cli.terminal import command, rows, say, talk
 
 
 class Method(StrEnum):
@@ -92,8 +92,8 @@ def explain(
 ) -> dict[str, Any]:
     """Map every word of a caption on a real clip, and score the maps if the clip's events are given."""
     begun(out, overwrite=overwrite, precision=precision, keep=keep or (), clip=clip, events=events)
-    from attnviz import jobs
-    from attnviz.explaining.run import Explanation, explain_to_run
+    from attnviz.cli import jobs
+    from attnviz.cli.explain_job import Explanation, explain_to_run
 
     request = Explanation(
         clip=clip,

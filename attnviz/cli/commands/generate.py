@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from attnviz.commands.options import (
+from attnviz.cli.commands.options import (
     Device,
     Guidance,
     GuidanceInterval,
@@ -22,8 +22,8 @@ from attnviz.commands.options import (
     SpecialTokens,
     Steps,
 )
-from attnviz.commands.running import begun, written
-from attnviz.terminal import command, talk
+from attnviz.cli.commands.running import begun, written
+from attnviz.cli.terminal import command, talk
 
 
 @command
@@ -47,7 +47,7 @@ def generate(
 ) -> dict[str, Any]:
     """Generate audio from a prompt, with a map of every word on the spectrogram."""
     begun(out, overwrite=overwrite, precision=precision, keep=keep or ())
-    from attnviz import jobs
+    from attnviz.cli import jobs
 
     sampling = jobs.Sampling(num_inference_steps, seed, guidance, negative, guidance_interval)
     request = jobs.Generation(prompt, sampling, duration, tuple(keep or ()))
