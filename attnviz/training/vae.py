@@ -15,6 +15,7 @@ from diffusers import AutoencoderKL
 from attnviz.audio.settings import LOG_CEILING, LOG_FLOOR
 from attnviz.errors import TrainingError
 from attnviz.training.config import TrainingConfig, read_settings
+from attnviz.training.critic import PatchCritic, balanced_weight, hinge_loss
 from attnviz.training.models import make_model
 from attnviz.training.part import Batch, Part, Player
 from attnviz.training.scene_store import SceneStore
@@ -47,6 +48,10 @@ class VaeObjective:
         Weight of the squared error of the level (logarithm of the mean power) of blocks of 16 x 16 pixels. The
         squared error alone blurs details that cannot be encoded, and the mean of logarithms is below the
         logarithm of the mean: blurred harmonics become many dB quieter. This loss restores their power.
+    adversarial_weight : float
+        Weight of the loss of a critic of patches (`PatchCritic`), relative to the gradient of the other losses. A
+        decoder that only minimises errors returns the mean of all textures that share a latent, which is smooth:
+        rain becomes a hum. 0 disables it.
     decoder_only : bool
         Whether to keep the encoder, and thus the latents, unchanged, so that existing denoisers remain valid.
     """
@@ -55,13 +60,15 @@ class VaeObjective:
     kl_weight: float = 1e-6
     ridge_weight: float = 0.0
     level_weight: float = 0.0
+    adversarial_weight: float = 0.0
     decoder_only: bool = False
 
 
 class _Reconstruction(Player):
-    def __init__(self, vae: AutoencoderKL, objective: VaeObjective) -> None:
+    def __init__(self, vae: AutoencoderKL, objective: VaeObjective, critic: PatchCritic | None) -> None:
         super().__init__()
         self.vae, self.objective = vae, objective
+        self.critic = [critic]  # in a list, so that it is trained by its own player only
 
     def forward(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         images = batch["images"].to(memory_format=torch.channels_last)
@@ -77,7 +84,29 @@ class _Reconstruction(Player):
         if self.objective.level_weight:
             told["level"] = (block_levels(decoded) - block_levels(images)).square().mean()
             loss = loss + self.objective.level_weight * told["level"]
-        return loss, {"loss": loss, **told}
+        told["loss"] = loss
+        if (critic := self.critic[0]) is not None:
+            told["deceit"] = -critic(decoded).float().mean()
+            weight = balanced_weight(loss, told["deceit"], self.vae.decoder.conv_out.weight)
+            loss = loss + self.objective.adversarial_weight * weight * told["deceit"]
+        return loss, told
+
+
+class _Criticism(Player):
+    """A critic that tells recorded from decoded images."""
+
+    def __init__(self, vae: AutoencoderKL, critic: PatchCritic) -> None:
+        super().__init__()
+        self.critic = critic
+        self.vae = [vae]  # in a list, so that it is trained by its own player only
+
+    def forward(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        images = batch["images"].to(memory_format=torch.channels_last)
+        with torch.no_grad():
+            decoded = self.vae[0].decode(self.vae[0].encode(images).latent_dist.sample()).sample
+        recorded, made = (self.critic(given.float()).float() for given in (images, decoded))
+        told = hinge_loss(recorded, made)
+        return told, {"critic": told}
 
 
 def _ridge_error(error: torch.Tensor) -> torch.Tensor:
@@ -127,7 +156,10 @@ class VaePart(Part):
                 raise TrainingError("objective.decoder_only needs a pretrained encoder: set model.pretrained.")
             for name, parameter in self.shipped.named_parameters():
                 parameter.requires_grad_(not name.startswith(ENCODER))
-        self.players = [_Reconstruction(self.shipped, objective)]
+        critic = PatchCritic(self.shipped.config.in_channels) if objective.adversarial_weight else None
+        self.players: list[Player] = [_Reconstruction(self.shipped, objective, critic)]
+        if critic is not None:
+            self.players.append(_Criticism(self.shipped, critic))
         self.scenes = scenes
 
     def batch(self, scenes: SceneStore, indices: np.ndarray, rng: np.random.Generator) -> Batch:
