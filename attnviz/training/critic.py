@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import nn
 
@@ -12,8 +14,8 @@ class PatchCritic(nn.Module):
     """Convolutional classifier of patches: recorded or decoded.
 
     Source: Isola et al. 2017 (PatchGAN, arXiv 1611.07004), as in the auto-encoders of latent diffusion (Rombach et
-    al. 2022, arXiv 2112.10752). Differences from the original: half the width, group instead of batch normalisation,
-    which does not depend on the other images of a batch, and a patch of 46 x 46 pixels.
+    al. 2022, arXiv 2112.10752). Differences from the original: half the width, a patch of 46 x 46 pixels, and
+    group instead of batch normalisation, which does not depend on the other images of a batch.
 
     Parameters
     ----------
@@ -24,7 +26,7 @@ class PatchCritic(nn.Module):
     def __init__(self, channels: int = 3) -> None:
         super().__init__()
         layers: list[nn.Module] = [nn.Conv2d(channels, _WIDTHS[0], 4, 2, 1), nn.LeakyReLU(0.2)]
-        for narrow, wide in zip(_WIDTHS, _WIDTHS[1:], strict=False):
+        for narrow, wide in itertools.pairwise(_WIDTHS):
             layers += [nn.Conv2d(narrow, wide, 4, 2, 1), nn.GroupNorm(8, wide), nn.LeakyReLU(0.2)]
         self.layers = nn.Sequential(*layers, nn.Conv2d(_WIDTHS[-1], 1, 4, 1, 1))
 
