@@ -9,6 +9,7 @@ from typing import Literal
 
 import diffusers
 import torch
+import transformers
 
 from attnviz import __version__, bundled
 from attnviz.alignment import align
@@ -16,7 +17,9 @@ from attnviz.arguments import public
 from attnviz.capture import DEFAULT_MAX_BYTES
 from attnviz.events import read_events
 from attnviz.explaining import explain
+from attnviz.generation import GenerationTrace
 from attnviz.keys import Tokens
+from attnviz.models.families import Family, family_of, model_inside
 from attnviz.pipelines import AuffusionPipeline
 from attnviz.sounds.listening import listen
 from attnviz.tracing import Trace
@@ -77,14 +80,16 @@ def load(
 
 @public
 def trace(
-    pipe: diffusers.DiffusionPipeline,
+    pipe: diffusers.DiffusionPipeline | transformers.PreTrainedModel,
     *,
+    processor: object = None,
     keep: Collection[Literal["step", "head"]] = (),
     tokens: Tokens = "text",
     branch: Literal["conditional", "both"] = "conditional",
     max_bytes: int = DEFAULT_MAX_BYTES,
-) -> Trace:
-    """Observe the cross-attention of a pipeline's calls; a context manager.
+    family: Family | None = None,
+) -> Trace | GenerationTrace:
+    """Observe the attention of a pipeline's calls to the text; a context manager.
 
     Either every cross-attention layer is observed, or an error is raised and none is. The output of the pipeline
     does not change by a single bit. Each map has the grid of its layer: rows and columns are read from the tensor,
@@ -92,8 +97,12 @@ def trace(
 
     Parameters
     ----------
-    pipe : diffusers.DiffusionPipeline
-        An Auffusion pipeline, or a plain ``StableDiffusionPipeline``.
+    pipe : diffusers.DiffusionPipeline or transformers.PreTrainedModel
+        An Auffusion pipeline, a plain ``StableDiffusionPipeline``, or a model of one of
+        `attnviz.models.families.FAMILIES`: AudioLDM2, Stable Audio, Stable Audio 3, LongCat-AudioDiT, ACE-Step,
+        MusicGen, MusicGen Melody, and Tango and TangoFlux in their published code.
+    processor : object, optional
+        Processor or tokenizer of a model of transformers, which is given token ids instead of words.
     keep : collection of {"step", "head"}
         Axes to keep; the others are averaged during the call.
     tokens : {"text", "all"}
@@ -102,6 +111,8 @@ def trace(
         ``"both"`` also keeps the unconditional branch, which requires guidance.
     max_bytes : int
         Upper limit of the maps' size in bytes; checked at the first denoiser call.
+    family : Family, optional
+        Record of a model that none of `FAMILIES` describes; see `attnviz.models.families.Family`.
 
     Returns
     -------
@@ -111,7 +122,8 @@ def trace(
     Raises
     ------
     CaptureError
-        If the pipeline has no U-Net; on entry, if a layer cannot be observed faithfully (unknown attention
+        If the pipeline belongs to no family (the message contains the lines that make one), or no module of it
+        sees words (AudioLDM, MusicLDM); on entry, if a layer cannot be observed faithfully (unknown attention
         processor, ``torch.compile``, token merging) or the U-Net is already traced; during the call, if attention
         is NaN or the maps exceed `max_bytes` (`MemoryBudgetError`).
 
@@ -119,4 +131,10 @@ def trace(
     -----
     After an interrupt or error inside the block, the completed steps are kept, and ``t.maps.complete`` is False.
     """
-    return Trace(pipe, keep=keep, tokens=tokens, branch=branch, max_bytes=max_bytes)
+    pipe = model_inside(pipe)
+    found = family_of(pipe) if family is None else family
+    if found is not None and found.codebooks is not None:
+        return GenerationTrace(
+            pipe, found, processor, keep=keep, tokens=tokens, branch=branch, max_bytes=max_bytes
+        )
+    return Trace(pipe, keep=keep, tokens=tokens, branch=branch, max_bytes=max_bytes, family=family)

@@ -203,14 +203,21 @@ class Acting(Changes):
         Modules called during a run: the denoiser, and those that condition it (a ControlNet, an adapter).
     weighed : mapping of str to torch.nn.Module
         Other modules that affect the result; only their weights are digested.
+    latents : str
+        Argument of the modules that holds the latents, which is no setting.
 
     Notes
     -----
     Weights and state are digested at the first call and at the end of a run. If they differ, both are recorded.
     """
 
-    def __init__(self, modules: Mapping[str, nn.Module], weighed: Mapping[str, nn.Module]) -> None:
+    def __init__(
+        self, modules: Mapping[str, nn.Module], weighed: Mapping[str, nn.Module], *, latents: str = "sample"
+    ) -> None:
         super().__init__()
+        self._derived = {latents, "return_dict"}
+        if "controlnet" in modules:
+            self._derived |= _OF_CONTROLNET
         self._modules, self._weighed = dict(modules), dict(weighed)
         self._digests = Digests()
         self.begin()
@@ -246,8 +253,7 @@ class Acting(Changes):
         self, name: str, names: list[str], module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
         given = {**dict(zip(names, args, strict=False)), **kwargs}
-        derived = _DERIVED | (_OF_CONTROLNET if "controlnet" in self._modules else set())
-        acting = {key: value for key, value in given.items() if key not in derived and value is not None}
+        acting = {key: value for key, value in given.items() if key not in self._derived and value is not None}
         self._inputs.setdefault(name, []).append(input_digest(acting, self._digests))
 
     def _after(self, name: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
@@ -263,8 +269,7 @@ class Acting(Changes):
         }
 
 
-# The latents, and what is computed from them, depend on the seed.
-_DERIVED = {"sample", "return_dict"}
+# What is computed from the latents depends on the seed, as they do.
 _OF_CONTROLNET = {"down_block_additional_residuals", "mid_block_additional_residual"}
 
 

@@ -11,6 +11,7 @@ import diffusers
 from attnviz.capture import CapturedLayer
 from attnviz.errors import CaptureError
 from attnviz.maps import LayerAttention
+from attnviz.models.families import Family, example_family
 from attnviz.pipelines.mixin import AuffusionMixin
 from attnviz.text import TokenTable, clip_token_table
 
@@ -48,7 +49,25 @@ def check_pipeline(pipe: Any, what: str) -> None:
         raise CaptureError(
             f"{type(pipe).__name__} cannot be {what}: {reason}. Expected a pipeline with a U-Net and one text "
             "encoder or conditioner, such as AuffusionPipeline or StableDiffusionPipeline."
+            + (f"\n\n{example_family(pipe)}" if what == "traced" and hasattr(pipe, "components") else "")
         )
+
+
+def check_family(pipe: Any, family: Family) -> None:
+    """Raise unless a pipeline has the parts that a family names.
+
+    Raises
+    ------
+    CaptureError
+        With the part that is missing.
+    """
+    parts = [(part, getattr(family, part)) for part in ("denoiser", "encoder", "tokenizer", "formatted", "call")]
+    for part, name in [*parts, *(("encoded", name) for name in family.encoders)]:
+        if name is not None and getattr(pipe, name, None) is None:
+            raise CaptureError(
+                f"{type(pipe).__name__} has no {name}, which the family {family.name} gives as its {part}. Is it "
+                "another pipeline, or was this part not loaded?"
+            )
 
 
 def _why_not(pipe: Any) -> str | None:

@@ -14,6 +14,7 @@ from PIL.Image import Image
 import attnviz
 from attnviz import bundled
 from attnviz.identity import Acting, Digests, active_adapters, input_digest
+from attnviz.models.families import Family
 
 
 def settings(pipe: Any, guided: bool, negative_prompt: str | list[str] | None) -> dict[str, Any]:
@@ -45,18 +46,59 @@ def settings(pipe: Any, guided: bool, negative_prompt: str | list[str] | None) -
     }
 
 
-def model(pipe: Any) -> dict[str, Any]:
-    """Collect what does not depend on the call: checkpoint, dtype, noise schedule, LoRA and versions."""
+def family_settings(
+    pipe: Any, family: Family, scheduler: Any, arguments: Mapping[str, Any], settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Collect the settings of a call of a family's pipeline.
+
+    Parameters
+    ----------
+    pipe : diffusers.DiffusionPipeline
+    family : Family
+    scheduler : object
+        Noise schedule of the call.
+    arguments : mapping
+        Arguments of the call, defaults included.
+    settings : mapping
+        Those of them that are recorded under their own names.
+
+    Returns
+    -------
+    dict
+        JSON values, as in `settings`.
+    """
+    scale = arguments.get("guidance_scale")
+    return {
+        **model(pipe, getattr(pipe, family.denoiser), scheduler),
+        "family": family.name,
+        "guidance_scale": None if scale is None else float(scale),
+        "negative_prompt": arguments.get("negative_prompt"),
+        "seeds": seeds(arguments.get("generator")),
+        "latents": digest(arguments.get("latents")),
+        "settings": dict(settings),
+    }
+
+
+def model(pipe: Any, denoiser: Any = None, scheduler: Any = None) -> dict[str, Any]:
+    """Collect what does not depend on the call: checkpoint, dtype, noise schedule, LoRA and versions.
+
+    Parameters
+    ----------
+    pipe : object
+    denoiser, scheduler : object, optional
+        Those of the pipeline, by default its ``unet`` and its ``scheduler``.
+    """
+    denoiser = pipe.unet if denoiser is None else denoiser
+    scheduler = pipe.scheduler if scheduler is None else scheduler
+    config = getattr(pipe, "config", {})
     return {
         "pipeline": type(pipe).__name__,
-        "model": pipe.config.get("_name_or_path", ""),
-        "revision": pipe.config.get("_revision"),
-        "dtype": str(pipe.unet.dtype).removeprefix("torch."),
-        "scheduler": type(pipe.scheduler).__name__,
-        "scheduler_config": {
-            name: value for name, value in pipe.scheduler.config.items() if not name.startswith("_")
-        },
-        "adapters": active_adapters(pipe.unet),
+        "model": config.get("_name_or_path", ""),
+        "revision": config.get("_revision"),
+        "dtype": str(denoiser.dtype).removeprefix("torch."),
+        "scheduler": type(scheduler).__name__,
+        "scheduler_config": {name: value for name, value in scheduler.config.items() if not name.startswith("_")},
+        "adapters": active_adapters(denoiser),
         "versions": {
             "attnviz": attnviz.__version__,
             "diffusers": diffusers.__version__,
@@ -66,15 +108,19 @@ def model(pipe: Any) -> dict[str, Any]:
     }
 
 
-def acting(pipe: Any) -> Acting:
+def acting(pipe: Any, family: Family | None = None) -> Acting:
     """Observe everything that acts on a pipeline's denoiser and its conditioning in each call.
 
     Parts that run before or after the denoiser are excluded: text and image encoders, the vocoder. Only the
-    weights of the VAE are included: it encodes clips and decodes spectrograms.
+    weights of the VAE are included: it encodes clips and decodes spectrograms. Of a family's pipeline, only the
+    denoiser is called with what the others made.
     """
-    parts = {name: part for name, part in pipe.components.items() if isinstance(part, torch.nn.Module)}
-    called = {name: part for name, part in parts.items() if name not in _GIVING}
-    return Acting(called, {name: part for name, part in parts.items() if name == "vae"})
+    components = getattr(pipe, "components", {})  # not of a model that is no pipeline of diffusers
+    parts = {name: part for name, part in components.items() if isinstance(part, torch.nn.Module)}
+    weighed = {name: part for name, part in parts.items() if name == "vae"}
+    if family is not None:
+        return Acting({family.denoiser: getattr(pipe, family.denoiser)}, weighed, latents=family.latents)
+    return Acting({name: part for name, part in parts.items() if name not in _GIVING}, weighed)
 
 
 def completed(settings: Mapping[str, Any], acted: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,8 +23,19 @@ from attnviz.capture import (
     Recording,
 )
 from attnviz.errors import MapsError, PromptError
-from attnviz.keys import Tokens, check_pipeline, check_tokens, kept_positions, on_spectrogram, token_table
+from attnviz.family_calls import FamilyCall, FamilyCalls, scheduler_of
+from attnviz.keys import (
+    Tokens,
+    check_family,
+    check_pipeline,
+    check_tokens,
+    kept_positions,
+    on_spectrogram,
+    token_table,
+)
 from attnviz.maps import AttentionMaps
+from attnviz.maps.layer import PROBABILITY, SIGNED_PROBABILITY
+from attnviz.models.families import STABLE_DIFFUSION, Family, family_of
 from attnviz.pipelines.mixin import AuffusionMixin
 from attnviz.text import TokenTable
 
@@ -43,6 +54,7 @@ class _Run:
     settings: dict[str, Any] = field(default_factory=dict)
     acted: dict[str, Any] | None = None
     log_mels: np.ndarray | None = None
+    call: FamilyCall | None = None
     maps: AttentionMaps | None = None
 
 
@@ -67,21 +79,43 @@ class Trace(Changes):
         branch: Literal["conditional", "both"] = "conditional",
         max_bytes: int = DEFAULT_MAX_BYTES,
         edit: AttentionEdit | None = None,
+        family: Family | None = None,
     ) -> None:
         super().__init__()
         check_tokens(tokens)
-        check_pipeline(pipe, "traced")
+        found = family_of(pipe) if family is None else family
+        if found is None:
+            check_pipeline(pipe, "traced")
+        else:
+            check_family(pipe, found)
         self.pipe = pipe
         self._tokens = tokens
         self._edit = edit
-        self._recorder = AttentionRecorder(pipe.unet, keep=keep, branch=branch, max_bytes=max_bytes, edit=edit)
-        self._acting = provenance.acting(pipe)
+        self._family = STABLE_DIFFUSION if found is None else found
+        self._calls = None if found is None else FamilyCalls(pipe, found, tokens, self._begin_call, self._end_call)
+        self._recorder = AttentionRecorder(
+            getattr(pipe, self._family.denoiser),
+            keep=keep,
+            branch=branch,
+            max_bytes=max_bytes,
+            edit=edit,
+            family=self._family,
+        )
+        self._acting = provenance.acting(pipe, found)
         self._runs: list[_Run] = []
 
     def _make(self) -> None:
         """Start observing all cross-attention layers, or none."""
         self._enter(self._recorder)
         self._enter(self._acting)
+        if self._calls is not None:
+            self._enter(self._calls)
+        else:
+            self._observe_pipeline()
+        self._finally(self._note_what_acted)
+
+    def _observe_pipeline(self) -> None:
+        """Observe what a pipeline of Stable Diffusion's anatomy calls on itself."""
         for owner, name, before, after in (
             (self.pipe, "encode_prompt", None, self._after_encode_prompt),
             (self.pipe, "prepare_latents", self._before_prepare_latents, None),
@@ -95,7 +129,6 @@ class Trace(Changes):
             (self.pipe, "_finish", None, self._after_finish),
         ):
             self._observe(owner, name, before, after)
-        self._finally(self._note_what_acted)
 
     def _observe(self, owner: Any, name: str, before: Before | None, after: After | None) -> None:
         """Observe each call of an object's bound method; do nothing if the object lacks the method."""
@@ -176,18 +209,30 @@ class Trace(Changes):
                 "The pipeline was called with prompt_embeds alone, so the word of each key is not known. Pass the "
                 "prompt itself."
             )
-        self._note_what_acted()
-        self._acting.begin()
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         embeds, negative = result
         guided = bool(arguments.get("do_classifier_free_guidance"))
         tables = [token_table(self.pipe, prompt) for prompt in prompts]
-        recording = self._recorder.begin(
+        run = self._begin(
             Conditioning(embeds, negative if guided else None, len(prompts), kept_positions(tables, self._tokens)),
+            tables,
+            provenance.settings(self.pipe, guided, arguments.get("negative_prompt")),
             functools.partial(_announced_calls, self.pipe),
         )
-        run = _Run(recording, tables, getattr(self.pipe, "duration", None))
-        run.settings = provenance.settings(self.pipe, guided, arguments.get("negative_prompt"))
+        run.audio_seconds = getattr(self.pipe, "duration", None)
+
+    def _begin(
+        self,
+        conditioning: Conditioning,
+        tables: list[TokenTable],
+        settings: dict[str, Any],
+        announced: Callable[[], int],
+    ) -> _Run:
+        """Start the run of a call whose prompts are encoded."""
+        self._note_what_acted()
+        self._acting.begin()
+        recording = self._recorder.begin(conditioning, announced)
+        run = _Run(recording, tables, None, settings)
         run.settings |= {
             "keep": sorted(self._recorder.keep),
             "tokens": self._tokens,
@@ -196,6 +241,21 @@ class Trace(Changes):
         if self._edit is not None:
             run.settings["edit"] = dict(self._edit.record)
         self._runs.append(run)
+        return run
+
+    def _begin_call(self, call: FamilyCall, conditioning: Conditioning, tables: list[TokenTable]) -> None:
+        scheduler = scheduler_of(self.pipe, self._family, call)
+        settings = provenance.family_settings(self.pipe, self._family, scheduler, call.arguments, call.settings)
+        # One conditional call of the denoiser for each timestep, which are set after the prompt is encoded.
+        run = self._begin(conditioning, tables, settings, lambda: len(scheduler.timesteps))
+        run.call = call
+
+    def _end_call(self, call: FamilyCall) -> None:
+        self._note_what_acted()
+        run = self._under_way()
+        if run is not None and run.recording.complete and call.log_mels is not None:
+            run.log_mels = call.log_mels.numpy()
+        self._recorder.end()
 
     def _before_prepare_latents(self, arguments: Arguments) -> None:
         if run := self._under_way():
@@ -247,20 +307,29 @@ class Trace(Changes):
 
     def _make_maps(self, run: _Run) -> AttentionMaps:
         recording = run.recording
-        factor = self.pipe.vae_scale_factor
-        rows, columns = recording.latent_size
+        if self._calls is not None and run.call is not None:
+            grid, factor = self._calls.grid(run.call, recording.latent_size)
+        else:
+            factor = self.pipe.vae_scale_factor
+            rows, columns = recording.latent_size
+            grid = SpectrogramGrid(height=rows * factor, width=columns * factor, audio_seconds=run.audio_seconds)
         return AttentionMaps.from_layers(
             on_spectrogram(self._recorder.captured(recording), factor),
             tokens=run.tokens,
             positions=recording.conditioning.positions,
             timesteps=recording.timesteps,
-            grid=SpectrogramGrid(height=rows * factor, width=columns * factor, audio_seconds=run.audio_seconds),
+            grid=grid,
             spectrogram=_by_prompt(run.log_mels, recording.conditioning),
             provenance=provenance.completed(
                 {**run.settings, "steps": recording.expected_calls},
                 self._acting.record if run.acted is None else run.acted,
             ),
             complete=recording.complete,
+            content={
+                "family": self._family.name,
+                "quantity": SIGNED_PROBABILITY if self._recorder.signed else PROBABILITY,
+                "signed": int(self._recorder.signed),
+            },
         )
 
 

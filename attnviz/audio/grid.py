@@ -39,6 +39,10 @@ class SpectrogramGrid:
         Samples from one column of the image to the next.
     fmin, fmax : float
         Ends of the mel axis, in Hz.
+    smear : int
+        Columns over which one position of the model is spread. 1: each column has its own. A model that writes `n`
+        codebooks with a delay makes a frame at `n` successive positions; a column is their mean, so neighbouring
+        columns share all but one of them.
 
     Raises
     ------
@@ -70,9 +74,10 @@ class SpectrogramGrid:
     hop_length: int = MEL.hop_length
     fmin: float = MEL.fmin
     fmax: float = MEL.fmax
+    smear: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("width", "sample_rate", "hop_length", *(["height"] if self.has_freq else [])):
+        for name in ("width", "sample_rate", "hop_length", "smear", *(["height"] if self.has_freq else [])):
             object.__setattr__(self, name, whole_number(name, getattr(self, name)))
         for name in ("fmin", "fmax"):
             object.__setattr__(self, name, finite_number(name, getattr(self, name)))
@@ -218,8 +223,8 @@ class SpectrogramGrid:
         return CellGrid(self, (int(rows), int(columns)), (float(stride[0]), float(stride[1])))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as a dictionary of JSON values."""
-        return asdict(self)
+        """Return the fields as a dictionary of JSON values; `smear` only if it is not 1."""
+        return {name: value for name, value in asdict(self).items() if name != "smear" or value != 1}
 
     @classmethod
     @public
@@ -234,7 +239,7 @@ class SpectrogramGrid:
         names = [field.name for field in fields(cls)]
         if not isinstance(values, Mapping):
             raise AudioError(f"a grid is read from a mapping with {names}; got a {type(values).__name__}.")
-        missing = [name for name in names if name not in values]
+        missing = [name for name in names if name not in values and name != "smear"]
         unknown = [str(name) for name in values if name not in names]
         if missing or unknown:
             raise AudioError(f"a grid has exactly the fields {names}; missing: {missing}, unknown: {unknown}.")

@@ -1,18 +1,21 @@
-"""Capture the cross-attention of a U-Net while the U-Net runs.
+"""Capture how a model attends to its text while it runs.
 
-Input: a U-Net, and the embeddings of each call. Output: the attention of each layer on the layer's grid.
-During a trace, a `TracingProcessor` in the slot of each layer (`site`) calls the original processor with a tap on
-the attention kernel (`kernel`). This package handles U-Nets only; it imports nothing about audio or words.
+Input: a denoiser or decoder, its family's record, and what each call is conditioned on. Output: the attention of
+each layer on the layer's grid. During a trace, a `TracingProcessor` in the slot of each layer (`site`) calls the
+original processor with a tap on the attention kernel (`kernel`); a module without a slot gets the tap around its
+``forward``. `AttentionRecorder` averages the calls of a denoiser, and `SequenceRecorder` appends those of an
+autoregressive decoder. This package imports nothing about audio or words.
 """
 
 from attnviz.capture.changes import Changes, held
-from attnviz.capture.conditioning import Branches, Conditioning
+from attnviz.capture.conditioning import Branches, Conditioning, PromptConditioning
 from attnviz.capture.editing import AttentionEdit, EditedRow
 from attnviz.capture.layers import CrossAttentionLayer, find_cross_attention
 from attnviz.capture.probabilities import attention_probabilities
 from attnviz.capture.processor import TracingProcessor, held_processor, is_traced
 from attnviz.capture.recorder import DEFAULT_MAX_BYTES, AttentionRecorder
 from attnviz.capture.recording import Recording
+from attnviz.capture.sequences import SequenceRecorder, SequenceRecording
 from attnviz.capture.store import AttentionStore, CapturedLayer
 
 __all__ = [
@@ -26,7 +29,10 @@ __all__ = [
     "Conditioning",
     "CrossAttentionLayer",
     "EditedRow",
+    "PromptConditioning",
     "Recording",
+    "SequenceRecorder",
+    "SequenceRecording",
     "TracingProcessor",
     "attention_probabilities",
     "find_cross_attention",

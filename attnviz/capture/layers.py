@@ -138,7 +138,7 @@ def find_sites(denoiser: nn.Module, family: Family) -> list[CrossAttentionLayer]
         if family.queries.has_freq:
             layers.append(CrossAttentionLayer(*_located(path, attention, modules)))
         else:
-            _check_processor(path, attention.processor)
+            _check_processor(path, getattr(attention, "processor", None))
             layers.append(CrossAttentionLayer(path.rpartition(".")[0], path, attention, None))
     return _in_order(layers)
 

@@ -120,6 +120,11 @@ class AttentionRecorder(Changes):
         for other in edited_too:
             self._put_in(AttentionSite(other, self._editor.self_rows, None))
 
+    @property
+    def signed(self) -> bool:
+        """Whether attention is the difference of two probabilities in some layer."""
+        return any(len(self.family.signs(layer.attention)) > 1 for layer in self.layers)
+
     def _put_in(self, site: AttentionSite) -> None:
         attention = site.layer.attention
         if hasattr(attention, "get_attention_scores"):

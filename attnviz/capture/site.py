@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -90,7 +91,7 @@ class AttentionSite:
     Attributes
     ----------
     processor : TracingProcessor
-        Processor for the module's slot.
+        Processor for the module's slot. A module without a slot gets `forward` instead.
     grid : tuple of int or None
         Rows and columns of the query positions, from the latest 4-D input of the enclosing block.
 
@@ -110,7 +111,15 @@ class AttentionSite:
         signs: tuple[int, ...] = (1,),
     ) -> None:
         self.layer = layer
-        self.processor = TracingProcessor(layer.attention.processor, self._run)
+        has_slot = hasattr(layer.attention, "processor")
+        self._compute: Any = layer.attention.processor if has_slot else layer.attention.forward
+        self._by = type(self._compute if has_slot else layer.attention).__name__
+        self._remedy = (
+            'Call unet.set_default_attn_processor(), or set_attention_backend("native").'
+            if has_slot
+            else 'Call set_attn_implementation("sdpa") of the decoder.'
+        )
+        self.processor = TracingProcessor(self._compute, self._run)
         self.grid: tuple[int, int] | None = None
         self._edits = edits
         self._receive = receive
@@ -158,13 +167,23 @@ class AttentionSite:
         self, inner: Any, attention: Attention, hidden_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> Any:
         """Compute the module's output with the original processor, and observe its attention."""
+        return self._observed(
+            functools.partial(inner, attention, hidden_states, *args, **kwargs), len(hidden_states)
+        )
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Replace ``forward`` of a module without a slot: compute its output, and observe its attention."""
+        hidden_states = args[0] if args else kwargs["hidden_states"]
+        return self._observed(functools.partial(self._compute, *args, **kwargs), len(hidden_states))
+
+    def _observed(self, compute: Callable[[], Any], rows: int) -> Any:
         self._check_projections()
-        self._begin(len(hidden_states))
+        self._begin(rows)
         depth = tap_depth()
         try:
             with KernelTap(self._kernel, self._multiplied):
                 self._thread = threading.get_ident()
-                output = inner(attention, hidden_states, *args, **kwargs)
+                output = compute()
                 self._end()
             return output
         finally:
@@ -224,8 +243,7 @@ class AttentionSite:
         if not self._calls and len(self._queries) != self._rows * heads:
             raise CaptureError(
                 f"{self.layer.path} attended without torch's attention kernel, so its probabilities were not "
-                f"seen: {type(self.processor.inner).__name__} uses another backend (flash attention, xformers, "
-                'flex). Call unet.set_default_attn_processor(), or set_attention_backend("native").'
+                f"seen: {self._by} uses another backend (eager, flash attention, xformers, flex). {self._remedy}"
             )
         if 0 < self._calls < len(self._signs):
             raise CaptureError(
@@ -290,10 +308,10 @@ class AttentionSite:
             )
 
     def _check_again(self) -> None:
-        if not isinstance(self.processor.inner, _TEXT_FIRST):
+        if not isinstance(self._compute, _TEXT_FIRST):
             raise CaptureError(
                 f"{self.layer.path} called the attention kernel more than once in one pass, so which call attends "
-                f"to the text is not known. {type(self.processor.inner).__name__} is not supported; "
+                f"to the text is not known. {self._by} is not supported; "
                 "unet.set_default_attn_processor() installs one that is."
             )
 
@@ -302,7 +320,7 @@ class AttentionSite:
         if self._pending is not None:
             raise CaptureError(
                 f"{self.layer.path} does not multiply its values with the probabilities it computed: "
-                f"{type(self.processor.inner).__name__} changes them. Remove other attention-control tools, and "
+                f"{self._by} changes them. Remove other attention-control tools, and "
                 "call unet.set_default_attn_processor()."
             )
 

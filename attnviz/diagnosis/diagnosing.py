@@ -34,6 +34,7 @@ from attnviz.diagnosis.thresholds import (
 )
 from attnviz.errors import MapsError
 from attnviz.maps import AttentionMaps, Readout
+from attnviz.maps.layer import level_of
 from attnviz.maps.summaries import correlations, heard_maps
 from attnviz.maps.words import StoredWord
 
@@ -136,13 +137,13 @@ def _shapes(
 
 
 def _noisy(maps: AttentionMaps, words: list[StoredWord], prompt_index: int, sample: int) -> Finding:
-    cells = {name: int(np.prod(maps[name].shape[-2:])) for name in maps.layers}
+    cells = {name: int(np.prod(level_of(maps[name]))) for name in maps.layers}
     finest = [name for name, size in cells.items() if size == max(cells.values())]
     view = maps.select(layers=finest)
     values = []
     for word in words:
         heat = view.heatmap(word.span, prompt_index=prompt_index, sample=sample)
-        values.append(moran(heat.to_numpy()[:, ~heat["padding"].to_numpy()]))
+        values.append(moran(np.atleast_2d(heat.to_numpy())[:, ~heat["padding"].to_numpy()]))
     if np.isnan(values).all():
         return Finding(NOISY, unjudged="all adjacent cells of the finest layers are equal")
     least = int(np.nanargmin(values))
@@ -254,7 +255,7 @@ def _checked(name: str, pair: Pair | None) -> Pair | None:
 
 def _heard(array: xr.DataArray) -> np.ndarray:
     """Return ``(rows, columns)`` without padding columns."""
-    heard = array.to_numpy()[:, ~array["padding"].to_numpy()]
+    heard = np.atleast_2d(array.to_numpy())[:, ~array["padding"].to_numpy()]
     if not heard.size:
         raise MapsError("No column of the maps contains audio: the clip is shorter than half a column.")
     return np.asarray(heard)

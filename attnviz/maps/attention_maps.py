@@ -21,7 +21,7 @@ from attnviz.maps.layer import LayerAttention, axes_of
 from attnviz.maps.merging import merge_trees
 from attnviz.maps.phrases import Phrase, activation_of, phrase_positions, token_positions
 from attnviz.maps.readouts import find_layer, pool_tokens, token_maps
-from attnviz.maps.schema import FORMAT, layer_datasets, read_tokens, spectrogram_dataset, tree_from_layers
+from attnviz.maps.schema import CONTENT, FORMAT, layer_datasets, read_tokens, spectrogram_dataset, tree_from_layers
 from attnviz.maps.selection import select_tree
 from attnviz.maps.settling import Readout, readout_name, settled
 from attnviz.maps.store import read_tree, write_tree
@@ -88,6 +88,11 @@ class AttentionMaps:
     def provenance(self) -> dict[str, Any]:
         """Settings of the run (a copy)."""
         return dict(json.loads(self.tree.attrs["provenance"]))
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """What the values are: ``quantity``, ``signed`` (0 or 1), ``method``, and the model's ``family``."""
+        return {name: self.tree.attrs.get(name, default) for name, default in CONTENT.items()}
 
     @property
     def prompts(self) -> list[str]:
@@ -176,6 +181,7 @@ class AttentionMaps:
         provenance: Mapping[str, Any] | None = None,
         complete: bool = True,
         levels: Sequence[tuple[int, int]] | None = None,
+        content: Mapping[str, Any] | None = None,
     ) -> AttentionMaps:
         """Label captured attention.
 
@@ -201,6 +207,8 @@ class AttentionMaps:
         levels : sequence of (rows, columns), optional
             Grids of all cross-attention layers of the model. Required if `layers` omits some of them, because the
             ``"auffusion"`` readout uses the second-finest grid of the model.
+        content : mapping, optional
+            What the values are, where it is not the default: see `content`.
 
         Raises
         ------
@@ -219,6 +227,7 @@ class AttentionMaps:
                 provenance=provenance,
                 complete=complete,
                 levels=levels,
+                content={**CONTENT, **(content or {})},
             )
         )
 

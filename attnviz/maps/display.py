@@ -89,6 +89,8 @@ def _steps(maps: AttentionMaps) -> str:
     first = maps[maps.layers[0]]
     calls = len(maps.timesteps)
     span = f"timestep {maps.timesteps[0]:g}" + (f" to {maps.timesteps[-1]:g}" if calls > 1 else "")
+    if "frames_given" in maps.provenance:
+        return "none: each frame is written once"
     if "step" in first.dims:
         return f"{calls} kept, {span}"
     return f"mean of {calls} denoiser call{'s' * (calls != 1)}, {span}"

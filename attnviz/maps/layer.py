@@ -17,6 +17,12 @@ from attnviz.text.tokens import TokenTable
 CAPTURED_DIMS = ("branch", "prompt", "image", "step", "head", "token", "row", "column")
 """Axes of captured attention, in fixed order. ``branch``, ``step``, ``head`` and ``row`` are optional."""
 
+PROBABILITY = "attention probability"
+"""Name of the values of attention."""
+
+SIGNED_PROBABILITY = "difference of two attention probabilities"
+"""Name of the values of differential attention."""
+
 BRANCHES = ("unconditional", "conditional")
 """Order of the branch axis, as diffusers batches the two halves of classifier-free guidance."""
 
@@ -119,7 +125,12 @@ def short_name(name: str) -> str:
 
 
 def label_layer(
-    name: str, layer: LayerAttention, labels: TokenLabels, timesteps: Sequence[float], grid: SpectrogramGrid
+    name: str,
+    layer: LayerAttention,
+    labels: TokenLabels,
+    timesteps: Sequence[float],
+    grid: SpectrogramGrid,
+    quantity: str,
 ) -> xr.Dataset:
     """Return one captured layer as a labelled array, with ascending frequency in Hz and time in seconds.
 
@@ -147,7 +158,7 @@ def label_layer(
     dims = tuple(named.get(dim, dim) for dim in layer.dims)
     sizes = dict(zip(dims, attention.shape, strict=True))
     return xr.Dataset(
-        {"attention": (dims, attention, {"long_name": "attention probability", **_facts(name, layer, cells)})},
+        {"attention": (dims, attention, {"long_name": quantity, **_facts(name, layer, cells)})},
         coords=_coordinates(sizes, labels, timesteps, cells),
     )
 
@@ -209,8 +220,14 @@ def _coordinates(
 
 def axes_of(cells: CellGrid) -> dict[str, object]:
     """Return the coordinates of a grid: ``freq`` (Hz), if any, ``time`` (s) and ``padding`` (bool, along time)."""
+    facts = {"units": "s", "long_name": "time"}
+    if cells.grid.smear > 1:
+        facts["smear"] = (
+            f"a column is the mean of {cells.grid.smear} positions, which make the codebooks of its frame; "
+            f"neighbouring columns share {cells.grid.smear - 1} of them"
+        )
     coords: dict[str, object] = {
-        "time": ("time", cells.time, {"units": "s", "long_name": "time"}),
+        "time": ("time", cells.time, facts),
         "padding": ("time", cells.padding, {"long_name": "beyond the audio"}),
     }
     if cells.grid.has_freq:

@@ -28,6 +28,9 @@ _NAMES = {
     "encoder": "encoder selected",
     "timesteps": "steps (timesteps of the denoiser calls)",
     "grid": "grid (size, sample rate or audio length)",
+    "quantity": "quantity",
+    "method": "method",
+    "family": "family of the model",
     "complete": "completeness (one run was interrupted)",
 }
 _ACTING = {

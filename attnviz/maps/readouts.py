@@ -25,11 +25,10 @@ import xarray as xr
 from attnviz.arguments import public, whole_number
 from attnviz.audio.grid import CellGrid, SpectrogramGrid
 from attnviz.errors import MapsError
-from attnviz.maps.layer import cells_of, level_of, short_name
+from attnviz.maps.layer import PROBABILITY, cells_of, level_of, short_name
 
 _MOST_CELLS = 2**16  # rows or columns of a map
 POOLS = ("mean", "max", "first", "last")
-PROBABILITY = "attention probability"
 OWN_SHARE = "share of the token's own maximum"
 
 Level = tuple[int, int]
@@ -104,7 +103,8 @@ def token_maps(
         relative = np.divide(mean, highest, out=np.zeros_like(mean), where=highest > 0)
         return TokenMaps(resample(relative, cells[0], chosen), chosen, names, OWN_SHARE)
     values = np.mean([resample(one, own, chosen) for one, own in zip(native, cells, strict=True)], axis=0)
-    return TokenMaps(values, chosen, names, PROBABILITY)
+    quantity = str(layers[names[0]].attrs.get("long_name", PROBABILITY))
+    return TokenMaps(values, chosen, names, quantity)
 
 
 def pool_tokens(values: np.ndarray, pool: str) -> np.ndarray:

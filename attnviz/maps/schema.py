@@ -12,7 +12,7 @@ import xarray as xr
 
 from attnviz.audio.grid import SpectrogramGrid
 from attnviz.errors import MapsError
-from attnviz.maps.layer import LayerAttention, TokenLabels, axes_of, label_layer, level_of
+from attnviz.maps.layer import PROBABILITY, LayerAttention, TokenLabels, axes_of, label_layer, level_of
 from attnviz.text.tokens import TokenTable
 
 FORMAT = "attnviz maps"
@@ -27,6 +27,15 @@ ATTRIBUTES = (
 all cross-attention layers of the model, finest first, including layers that were not captured. ``encoder`` (int)
 is present only after ``select(encoder=...)``."""
 
+CONTENT: dict[str, Any] = {
+    "quantity": PROBABILITY,
+    "signed": 0,
+    "method": "attention",
+    "family": "stable-diffusion",
+}
+"""What the maps hold, as attributes of the root: name of the values, whether they have a sign by definition, what
+made them, and the family of the model (`attnviz.models.families`). Files without them hold these."""
+
 
 def tree_from_layers(
     layers: Mapping[str, LayerAttention],
@@ -39,10 +48,13 @@ def tree_from_layers(
     provenance: Mapping[str, Any] | None,
     complete: bool,
     levels: Sequence[tuple[int, int]] | None,
+    content: Mapping[str, Any],
 ) -> xr.DataTree:
     """Label and check the captured layers of a run; see `AttentionMaps.from_layers`."""
     if not layers:
         raise MapsError("There are no layers: nothing was captured. Did the pipeline run inside the trace?")
+    if unknown := sorted(set(content) - set(CONTENT)):
+        raise MapsError(f"content has {unknown}; expected {', '.join(CONTENT)}.")
     if not tokens:
         raise MapsError("There are no token tables; give one for each prompt.")
     steps = [float(timestep) for timestep in timesteps]
@@ -53,7 +65,7 @@ def tree_from_layers(
     for name in layers:  # look up each layer once: a lazy mapping then needs memory for one layer only
         if not name or "/" in name:
             raise MapsError(f"Layer name {name!r} is empty or has a '/', which separates groups in the file.")
-        datasets[name] = label_layer(name, layers[name], labels, steps, grid)
+        datasets[name] = label_layer(name, layers[name], labels, steps, grid, content["quantity"])
     _check_alike(datasets)
     grids = {level_of(ds["attention"]) for ds in datasets.values()}
     grids |= {(int(rows), int(columns)) for rows, columns in levels or ()}
@@ -68,6 +80,7 @@ def tree_from_layers(
         "tokens": json.dumps([table.to_json() for table in tokens]),
         "grid": json.dumps(grid.to_dict()),
         "provenance": provenance_text(provenance or {}),
+        **content,
     }
     first = next(iter(datasets.values()))
     sound = None if spectrogram is None else _label_spectrogram(spectrogram, first.sizes, grid)

@@ -27,6 +27,7 @@ from attnviz.io.storage import whole_or_nothing
 from attnviz.maps.layer import BRANCHES, level_of
 from attnviz.maps.schema import (
     ATTRIBUTES,
+    CONTENT,
     FORMAT,
     READ,
     VERSION,
@@ -109,6 +110,7 @@ def read_tree(path: str | os.PathLike[str]) -> xr.DataTree:
                 f"{path} is damaged: {name} {problem} (a lost or altered file, or NaN written into it). "
                 "Copy or make the maps again."
             )
+    attrs = {**CONTENT, **attrs}
     if attrs["version"] < VERSION:
         try:
             layers = with_strides(attrs, layers)  # the grid may be damaged, too

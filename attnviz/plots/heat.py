@@ -81,7 +81,7 @@ def heatmap(
     Raises
     ------
     MapsError
-        If the map is not two-dimensional or not finite, `highest` is not positive, or the colour map is unknown.
+        If the map has other dims or is not finite, `highest` is not positive, or the colour map is unknown.
 
     Examples
     --------
@@ -91,10 +91,12 @@ def heatmap(
     >>> ax.get_title(loc="left"), ax.images[-1].colorbar.ax.get_ylabel().split(" (")[0]
     ('rain', 'attention probability')
     """
-    if heat.dims != ("freq", "time") or not heat.size or not np.isfinite(heat.to_numpy()).all():
+    known = heat.dims in (("freq", "time"), ("time",))
+    if not known or not heat.size or not np.isfinite(heat.to_numpy()).all():
         raise MapsError(
-            f"A heat map must have the dims ('freq', 'time') and finite values; this one has {heat.dims}, shape "
-            f"{heat.shape}, and {np.count_nonzero(~np.isfinite(heat.to_numpy()))} values that are not finite."
+            f"A heat map must have the dims ('freq', 'time') or ('time',) and finite values; this one has "
+            f"{heat.dims}, shape {heat.shape}, and {np.count_nonzero(~np.isfinite(heat.to_numpy()))} values that "
+            "are not finite."
         )
     if highest is not None and not (np.isfinite(highest) and highest > 0):
         raise MapsError(f"highest={highest} is the value at the end of the colour scale; it must be above 0.")
@@ -106,7 +108,8 @@ def heatmap(
     image = draw_heat(ax, heat, grid, beneath, see_through(cmap, signed=signed), normed(top, signed=signed))
     label_axes(ax, grid, height=height_of(ax), fontsize=FONTSIZE)
     ax.set_xlabel("time (s)", fontsize=FONTSIZE + 1)
-    ax.set_ylabel("frequency (Hz)", fontsize=FONTSIZE + 1)
+    if grid.has_freq:
+        ax.set_ylabel("frequency (Hz)", fontsize=FONTSIZE + 1)
     name = readable(phrase_of(heat), longest=60)
     ax.set_title(name, fontsize=FONTSIZE + 1, loc="left", pad=3, **text_style())
     if colorbar:
@@ -135,7 +138,7 @@ def draw_heat(
         low, high = SHOWN_RANGE
         ax.imshow(beneath, cmap=_BENEATH, vmin=low, vmax=high, **where)
     cells = cells_of(heat, grid)
-    image = ax.imshow(heat.to_numpy(), cmap=colours, norm=norm, **where | {"extent": extent(cells)})
+    image = ax.imshow(np.atleast_2d(heat.to_numpy()), cmap=colours, norm=norm, **where | {"extent": extent(cells)})
     hatch_padding(ax, cells, heat["padding"].to_numpy())
     return image
 
@@ -172,13 +175,13 @@ def ground_halves(ax: Axes) -> str:
 
 def highest_of(heat: xr.DataArray) -> float:
     """Return the maximum magnitude outside padding; 0 if all columns are padding."""
-    heard = heat.to_numpy()[:, ~heat["padding"].to_numpy()]
+    heard = np.atleast_2d(heat.to_numpy())[:, ~heat["padding"].to_numpy()]
     return float(np.abs(heard).max()) if heard.size else 0.0
 
 
 def is_signed(heat: xr.DataArray) -> bool:
     """Return whether a map has negative values outside padding, as for a negative weight of a word."""
-    return bool((heat.to_numpy()[:, ~heat["padding"].to_numpy()] < 0).any())
+    return bool((np.atleast_2d(heat.to_numpy())[:, ~heat["padding"].to_numpy()] < 0).any())
 
 
 def normed(highest: float, *, signed: bool) -> Normalize:

@@ -156,7 +156,7 @@ def extent(grid: SpectrogramGrid | CellGrid) -> tuple[float, float, float, float
 
 
 def label_axes(ax: Axes, grid: SpectrogramGrid, *, height: float, fontsize: float) -> None:
-    """Set ticks in seconds and Hz on axes over `extent`.
+    """Set ticks in seconds, and in Hz if the grid has a frequency axis, on axes over `extent`.
 
     Parameters
     ----------
@@ -173,7 +173,7 @@ def label_axes(ax: Axes, grid: SpectrogramGrid, *, height: float, fontsize: floa
     ax.grid(visible=False)
     ax.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
     room = 1.25 * fontsize / 72 / height
-    ticks = [(float(mel_position(grid, hz)), hz) for hz in hertz_ticks(grid)]
+    ticks = [(float(mel_position(grid, hz)), hz) for hz in hertz_ticks(grid)] if grid.has_freq else []
     kept = ticks[:1]
     last = np.inf
     for at, hz in reversed(ticks[1:]):

@@ -153,7 +153,8 @@ def word_maps(
             ax.xaxis.set_in_layout(False)
         ax.set_visible(place < number)
     figure.supxlabel("time (s)", fontsize=9)
-    figure.supylabel("frequency (Hz)", fontsize=9)
+    if maps.grid.has_freq:
+        figure.supylabel("frequency (Hz)", fontsize=9)
     scale_bar(
         axes, ScalarMappable(norm, colours),
         "share of the word's own maximum" if scale == "own" else f"{panels[0].heat.attrs['long_name']}",

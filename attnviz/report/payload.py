@@ -81,10 +81,16 @@ def payload_of(
     PromptError
         If a phrase is not in the prompt, or is repeated and given without its span.
     MapsError
-        If there is no word, prompt or image to show, or if the clip and maps exceed a page of 10 MB.
+        If there is no word, prompt or image to show, if the maps have no frequency axis, or if the clip and maps
+        exceed a page of 10 MB.
     AudioError
         If the audio is not one channel of finite samples.
     """
+    if not maps.grid.has_freq:
+        raise MapsError(
+            "The page shows time and frequency, and these maps have no frequency axis. plots.activations and "
+            "plots.word_maps draw them over time."
+        )
     if not 0 <= sample < maps.images:
         raise MapsError(f"There is no sample {sample}; each prompt has {maps.images} samples, indexed from 0.")
     if not 0 <= prompt_index < len(maps.prompts):
@@ -172,7 +178,7 @@ def _axes(grid: SpectrogramGrid) -> dict[str, Any]:
         "audio_seconds": grid.seconds if grid.audio_seconds is None else grid.audio_seconds,
         "fmin": grid.fmin,
         "fmax": grid.fmax,
-        "hertz": [round(float(hz), 2) for hz in grid.freq(grid.bands)] if grid.has_freq else [],
+        "hertz": [round(float(hz), 2) for hz in grid.freq(grid.bands)],
         "ticks": [{"hz": hz, "at": float(mel_position(grid, hz))} for hz in hertz_ticks(grid)],
     }
 

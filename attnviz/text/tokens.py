@@ -17,7 +17,12 @@ from attnviz.io.json_files import parse_json
 from attnviz.text.words import find_phrase, fold, split_words
 from attnviz.wording import short_repr
 
-KINDS = ("start", "text", "end", "padding")
+KINDS = (
+    "start", "text", "end", "padding", "template", "duration", "latent", "lyrics", "timbre", "audio",
+)  # fmt: skip
+"""Kinds of key positions. Only ``"text"`` stands for words of the prompt: ``"template"`` is text that a pipeline
+writes around it, ``"duration"``, ``"timbre"`` and ``"audio"`` embed other inputs, and ``"latent"`` are vectors
+generated from the prompt."""
 COLUMNS = ("encoder", "position", "token_id", "text", "start", "end", "word", "occurrence", "kind")
 _TEXT_COLUMNS = ("text", "word", "kind")
 _FORMAT = 1
@@ -169,7 +174,8 @@ class TokenTable:
 
         Parameters
         ----------
-        kind : {"start", "text", "end", "padding"}
+        kind : str
+            One of `KINDS`.
         encoder : int, optional
             Restrict to this encoder.
 

@@ -1,11 +1,15 @@
 """Maps of a model whose latents are a sequence in time: no `freq` anywhere, and all that goes by time works."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
+import attnviz
+from attnviz import plots
 from attnviz.audio.grid import SpectrogramGrid
 from attnviz.errors import AudioError, MapsError
 from attnviz.maps import AttentionMaps, LayerAttention, attention_share, word_overlap
+from attnviz.maps.schema import CONTENT
 from attnviz.testing import make_tokenizer
 from attnviz.text import token_table
 
@@ -72,3 +76,42 @@ def test_rows_and_grid_agree(maps):
         AttentionMaps.from_layers(
             {"blocks.0": rows}, tokens=maps.tokens, positions=range(16), timesteps=[1.0], grid=GRID
         )
+
+
+def test_what_reads_maps_works_on_time_alone(maps):
+    events = pd.DataFrame({"clip": ["a"], "label": ["dog"], "onset": [0.25], "offset": [0.35]})
+    table = attnviz.align(maps, events).table
+    row = table[(table["method"] == "map") & (table["label"] == "dog")].iloc[0]
+    assert row["auc"] == 1.0
+    assert set(attnviz.diagnose(maps).table["name"]) >= {"noisy"} or len(attnviz.diagnose(maps).findings)
+    figure = plots.word_maps(maps)
+    assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == []
+    assert plots.heatmap(maps.heatmap("dog"), maps.grid).get_ylabel() == ""
+    plots.activations(maps)
+    plots.piano_roll(maps)
+    with pytest.raises(MapsError, match="no frequency axis. plots.activations"):
+        attnviz.explore(maps)
+
+
+def test_the_schema_says_what_the_values_are(maps, tmp_path):
+    assert maps.content == CONTENT
+    layers = {"blocks.0": LayerAttention(np.ones((1, 1, 16, COLUMNS), np.float32), DIMS, 4)}
+    content = {"quantity": "a difference", "signed": 1, "method": "ours", "family": "stable-audio-3"}
+    signed = AttentionMaps.from_layers(
+        layers, tokens=maps.tokens, positions=range(16), timesteps=[1.0], grid=GRID, content=content
+    )
+    signed.save(tmp_path / "signed.zarr")
+    loaded = AttentionMaps.load(tmp_path / "signed.zarr")
+    assert loaded.content == content
+    assert loaded.heatmap("dog").attrs["long_name"] == "a difference"
+    with pytest.raises(MapsError, match="quantity|family"):
+        AttentionMaps.merge([maps.select(layers="blocks.0"), loaded])
+
+
+def test_files_without_these_attributes_still_load(maps, tmp_path):
+    """Maps that an earlier version saved: the same tree without the attributes."""
+    for name in CONTENT:
+        del maps.tree.attrs[name]
+    maps.save(tmp_path / "old.zarr")
+    loaded = AttentionMaps.load(tmp_path / "old.zarr")
+    assert {name: loaded.tree.attrs[name] for name in CONTENT} == CONTENT

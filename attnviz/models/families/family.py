@@ -57,12 +57,13 @@ class Segment:
     kind : str
         ``"text"`` (tokens and their padding), ``"duration"``, ``"latent"``, ``"lyrics"``, ``"timbre"`` or
         ``"audio"``.
-    size : int or None
-        Number of keys; None where the call says (all tokens of the text, all of the lyrics).
+    size : int, str or None
+        Number of keys; its dotted path below the model, or an argument of what makes the embeddings, a mask whose
+        true values are counted for each prompt; or None, all tokens of the text.
     """
 
     kind: str
-    size: int | None = None
+    size: int | str | None = None
 
 
 @dataclass(frozen=True)
@@ -111,10 +112,22 @@ class Family:
         Segments of the keys, in order.
     encoder, tokenizer : str
         Attributes of the pipeline: text encoder and its tokenizer.
-    encoded : str
-        Where the embeddings come from: a method of the pipeline, or a module, whose first result they are.
+    encoded : str or tuple of str
+        Where the embeddings come from: a method of the pipeline, or a module, whose first result they are; several
+        if guided and unguided calls differ.
+    call : str
+        Method of the pipeline that generates.
+    scheduler : str
+        Attribute of the pipeline, or argument of its call.
+    waveforms : str
+        Argument that asks for several waveforms of each prompt.
+    packed : bool
+        Whether the embeddings hold all segments, with the padding of each moved behind the last.
     guidance : tuple of str
         Order of the rows of a guided call. ``("conditional",)`` where guidance makes calls of its own.
+    codebooks : str or None
+        Path, below the model, of the number of its codebooks, where it writes codes one position after the other,
+        codebook k of frame f at position f + k. Calls are then appended along time instead of averaged.
     negated : str or None
         Flag of the attention modules under which they call the kernel twice and subtract the second result.
     caption : str or None
@@ -138,8 +151,13 @@ class Family:
     keys: tuple[Segment, ...] = (Segment("text"),)
     encoder: str = "text_encoder"
     tokenizer: str = "tokenizer"
-    encoded: str = "encode_prompt"
+    encoded: str | tuple[str, ...] = "encode_prompt"
+    call: str = "__call__"
+    scheduler: str = "scheduler"
+    waveforms: str = "num_waveforms_per_prompt"
+    packed: bool = False
     guidance: tuple[str, ...] = ("unconditional", "conditional")
+    codebooks: str | None = None
     negated: str | None = None
     caption: str | None = None
     formatted: str | None = None
@@ -153,6 +171,11 @@ class Family:
     def is_site(self, path: str, module: nn.Module) -> bool:
         """Whether a module below the denoiser attends to the text."""
         return re.fullmatch(self.sites, path) is not None and getattr(module, "is_cross_attention", True)
+
+    @property
+    def encoders(self) -> tuple[str, ...]:
+        """Names of what the embeddings come from."""
+        return (self.encoded,) if isinstance(self.encoded, str) else self.encoded
 
     def signs(self, attention: nn.Module) -> tuple[int, ...]:
         """Return the sign of each kernel call that a module makes in one forward pass."""

@@ -1,0 +1,271 @@
+"""Trace models of transformers that write audio codes one after the other: MusicGen and MusicGen Melody."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+import transformers
+
+import attnviz
+from attnviz.arguments import whole_number
+from attnviz.audio import SpectrogramGrid
+from attnviz.capture import DEFAULT_MAX_BYTES, Changes, SequenceRecorder, SequenceRecording
+from attnviz.errors import CaptureError, MapsError, PromptError
+from attnviz.identity import Digests, state_digest, weights_digest
+from attnviz.keys import Tokens, check_tokens, kept_positions, on_spectrogram
+from attnviz.maps import AttentionMaps
+from attnviz.models.families import Family, setting
+from attnviz.text import TokenTable
+from attnviz.text.encoded import KeySegment, encoded_table
+
+_LONGEST = 1 << 24
+
+
+@dataclass
+class _Call:
+    """One call of ``generate``."""
+
+    arguments: Mapping[str, Any]
+    ids: torch.Tensor | None = None
+    recording: SequenceRecording | None = None
+    tokens: list[TokenTable] = field(default_factory=list)
+    settings: dict[str, Any] = field(default_factory=dict)
+    maps: AttentionMaps | None = None
+
+
+class GenerationTrace(Changes):
+    """Observe every ``generate`` of a model, and return its attention maps.
+
+    Created by `attnviz.trace`. It is a context manager for one thread.
+
+    Parameters
+    ----------
+    model : transformers.PreTrainedModel
+    family : Family
+        With `codebooks`.
+    processor : object
+        The model's processor, or the tokenizer of its text encoder.
+    keep, tokens, branch, max_bytes
+        As in `attnviz.trace`. There are no steps to keep, and unguided rows attend to nothing.
+
+    Attributes
+    ----------
+    pipe : transformers.PreTrainedModel
+        The observed model.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        family: Family,
+        processor: Any,
+        *,
+        keep: Collection[Literal["step", "head"]] = (),
+        tokens: Tokens = "text",
+        branch: Literal["conditional", "both"] = "conditional",
+        max_bytes: int = DEFAULT_MAX_BYTES,
+    ) -> None:
+        super().__init__()
+        check_tokens(tokens)
+        axes = {keep} if isinstance(keep, str) else set(keep)
+        if axes - {"head"}:
+            raise CaptureError(
+                f"keep={keep!r} names an axis that {family.name} does not have: it writes each frame once, so "
+                "there are no steps. keep=('head',) is possible."
+            )
+        if branch != "conditional":
+            raise CaptureError(
+                f"branch={branch!r} is not possible: the text of {family.name}'s unconditional rows is masked "
+                "out, so they attend to nothing."
+            )
+        self._tokenizer = getattr(processor, "tokenizer", processor)
+        if not isinstance(self._tokenizer, transformers.PreTrainedTokenizerBase):
+            raise CaptureError(
+                f"{type(model).__name__} is given token ids, so the words are not known without its processor: "
+                "trace(model, processor=AutoProcessor.from_pretrained(...))."
+            )
+        self.pipe = model
+        self._family, self._tokens = family, tokens
+        self._recorder = SequenceRecorder(
+            getattr(model, family.denoiser), family, keep_heads="head" in axes, max_bytes=max_bytes
+        )
+        self._calls: list[_Call] = []
+        self._current: _Call | None = None
+
+    def _make(self) -> None:
+        """Start observing all modules that attend to the text, or none."""
+        self._enter(self._recorder)
+        decoder = getattr(self.pipe, self._family.denoiser)
+        encoder = getattr(self.pipe, self._family.encoder)
+        self._hook(encoder.register_forward_pre_hook, self._before_encoder, with_kwargs=True)
+        self._replace(decoder, "build_delay_pattern_mask", self._with_delays(decoder.build_delay_pattern_mask))
+        self._replace(self.pipe, "generate", self._observed(self.pipe.generate))
+
+    @property
+    def coverage(self) -> tuple[int, int]:
+        """Number of modules seen at every position, and of all that attend to the text; normally equal."""
+        layers = len(self._recorder.layers)
+        return (layers if self._seen() else 0), layers
+
+    @property
+    def runs(self) -> list[AttentionMaps]:
+        """Maps of every call of ``generate``, in order; calls without a whole frame are omitted."""
+        return [self._maps_of(call) for call in self._seen()]
+
+    @property
+    def maps(self) -> AttentionMaps:
+        """Maps of the call of ``generate``.
+
+        Raises
+        ------
+        MapsError
+            If there was no call, or more than one; use `runs` for several.
+        """
+        seen = self._seen()
+        if len(seen) == 1:
+            return self._maps_of(seen[0])
+        if not seen:
+            raise MapsError(
+                "No frame was generated, so there are no maps. Call model.generate() inside the `with "
+                "trace(model)` block."
+            )
+        raise MapsError(
+            f"The model was called {len(seen)} times in this block, so `maps` is ambiguous. trace.runs lists the "
+            "maps of each call, in order."
+        )
+
+    def _seen(self) -> list[_Call]:
+        return [call for call in self._calls if call.recording is not None and call.recording.frames]
+
+    # A call of generate ---------------------------------------------------------------------------------
+
+    def _observed(self, generate: Any) -> Any:
+        @functools.wraps(generate)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self._current = _Call(kwargs)
+            self._calls.append(self._current)
+            try:
+                return generate(*args, **kwargs)
+            finally:
+                self._recorder.end()
+                self._current = None
+
+        return call
+
+    def _before_encoder(self, module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        if self._current is not None and self._current.ids is None:
+            self._current.ids = (kwargs["input_ids"] if "input_ids" in kwargs else args[0]).detach().cpu()
+
+    def _with_delays(self, build: Any) -> Any:
+        """Start the recording where the pattern of delays is made: the last thing before the first position."""
+
+        @functools.wraps(build)
+        def call(input_ids: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+            result = build(input_ids, *args, **kwargs)
+            if self._current is not None and self._current.recording is None:
+                # Beside the given codes, the pattern has one column for each code of a codebook.
+                self._begin(self._current, given=int(result[0].shape[-1]), length=int(result[1].shape[-1]))
+            return result
+
+        return call
+
+    def _begin(self, call: _Call, *, given: int, length: int) -> None:
+        if call.ids is None:
+            raise PromptError(
+                "generate() was called without the token ids of a prompt, so there is no text to attend to. Pass "
+                "**processor(text=[...], return_tensors='pt')."
+            )
+        settings = call.arguments.get("generation_config") or self.pipe.generation_config
+        if (call.arguments.get("num_return_sequences") or getattr(settings, "num_return_sequences", 1) or 1) > 1:
+            raise CaptureError(
+                "num_return_sequences above 1 is not traced: the model joins the sequences of a prompt to one "
+                "waveform. Repeat the prompt instead."
+            )
+        segments = [
+            KeySegment(each.kind, int(setting(self.pipe, each.size)) if each.size is not None else 0)
+            for each in self._family.keys
+        ]
+        call.tokens = [self._table(ids.tolist(), segments) for ids in call.ids]
+        before = [each.size for each in segments[: [each.kind for each in segments].index("text")]]
+        call.recording = SequenceRecording(
+            prompts=len(call.ids),
+            keys=kept_positions(call.tokens, self._tokens),
+            positions=length - 1,
+            first_text=sum(before),
+            delays=self._delays(length),
+        )
+        call.settings = self._settings(call, given - 1)
+        self._recorder.begin(call.recording)
+
+    def _delays(self, length: int) -> int:
+        """Return the positions of a frame: as many as there are codebooks of a channel, if there is a delay."""
+        config = getattr(self.pipe, self._family.denoiser).config
+        books = int(setting(self.pipe, self._family.codebooks or 1)) // int(getattr(config, "audio_channels", 1))
+        return books if length >= 2 * books - 1 else 1
+
+    def _table(self, ids: list[int], segments: list[KeySegment]) -> TokenTable:
+        prompt = self._tokenizer.decode(ids, skip_special_tokens=True)
+        return encoded_table(self._tokenizer, str(prompt), ids, segments)
+
+    def _settings(self, call: _Call, given: int) -> dict[str, Any]:
+        decoder = getattr(self.pipe, self._family.denoiser)
+        digests = Digests()
+        settings = self.pipe.generation_config
+        scale = call.arguments.get("guidance_scale", getattr(settings, "guidance_scale", None))
+        plain = {
+            name: value
+            for name, value in call.arguments.items()
+            if isinstance(value, bool | int | float | str) and name != "guidance_scale"
+        }
+        return {
+            "pipeline": type(self.pipe).__name__,
+            "model": getattr(self.pipe.config, "_name_or_path", ""),
+            "family": self._family.name,
+            "dtype": str(decoder.dtype).removeprefix("torch."),
+            "versions": {
+                "attnviz": attnviz.__version__,
+                "transformers": transformers.__version__,
+                "torch": torch.__version__,
+            },
+            "guidance_scale": None if scale is None else float(scale),
+            "frames_given": given,
+            "settings": plain,
+            "keep": ["head"] if self._recorder.keep_heads else [],
+            "tokens": self._tokens,
+            "branch": "conditional",
+            "weights": {self._family.denoiser: weights_digest(decoder, digests)},
+            "state": {self._family.denoiser: state_digest(decoder, digests)},
+            "inputs": {},
+        }
+
+    # Maps -----------------------------------------------------------------------------------------------
+
+    def _maps_of(self, call: _Call) -> AttentionMaps:
+        if call.maps is not None:
+            return call.maps
+        recording, seconds = call.recording, self._family.seconds
+        if recording is None or seconds is None:
+            raise MapsError(f"The times of {self._family.name} are not known.")
+        maps = AttentionMaps.from_layers(
+            on_spectrogram(self._recorder.captured(recording), 1),
+            tokens=call.tokens,
+            positions=recording.keys,
+            timesteps=[0.0],
+            grid=SpectrogramGrid(
+                height=None,
+                width=recording.frames,
+                sample_rate=whole_number("rate", setting(self.pipe, seconds.rate), most=_LONGEST),
+                hop_length=whole_number("samples", setting(self.pipe, seconds.samples), most=_LONGEST),
+                smear=recording.delays,
+            ),
+            provenance=call.settings,
+            complete=recording.complete,
+            content={"family": self._family.name},
+        )
+        if call is not self._current:
+            call.maps = maps
+        return maps

@@ -1,0 +1,18 @@
+"""Tango and Tango 2, in their published code: a U-Net over (time, frequency), the lowest band first."""
+
+from attnviz.models.families.family import Family, Queries, Seconds
+
+FAMILY = Family(
+    name="tango",
+    pipelines=("AudioDiffusion",),
+    denoiser="unet",
+    sites=r"(?:down_blocks\.\d+|mid_block|up_blocks\.\d+)\.attentions\.\d+\.transformer_blocks\.\d+\.attn2",
+    latents="sample",
+    queries=Queries(("time", "freq"), first_row="lowest"),
+    encoded=("encode_text_classifier_free", "encode_text"),
+    call="inference",
+    scheduler="inference_scheduler",
+    waveforms="num_samples_per_prompt",
+    # As in its stft_config.json; the model itself does not know them.
+    seconds=Seconds(rate=16000, samples=160, bands=64),
+)

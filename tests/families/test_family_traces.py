@@ -1,0 +1,281 @@
+"""`attnviz.trace` on pipelines of every family: nothing changes, and words are those of the user."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+
+import attnviz
+from attnviz.errors import CaptureError, PromptError
+from attnviz.models.families import FAMILIES, example_family, family_of
+from attnviz.text.encoded import KeySegment, encoded_table, origins
+
+NAMES = ["audioldm2", "stable-audio", "stable-audio-3", "longcat-audio-dit", "ace-step"]
+PROMPT = "A Dog barks,  then “Rain” falls"
+# Layers, columns, seconds a column; whether there is frequency.
+SHAPES = {
+    "audioldm2": (10, 16, 0.08, True),
+    "stable-audio": (2, 40, 8 / 160, False),
+    "stable-audio-3": (2, 12, 4 / 16, False),
+    "longcat-audio-dit": (2, 36, 2 / 24, False),
+    "ace-step": (2, 25, 2 * 8 / 200, False),
+}
+
+
+def left(pipe, denoiser):
+    """What a trace may leave changed on a pipeline."""
+    slots = {path: id(each.processor) for path, each in denoiser.named_modules() if hasattr(each, "processor")}
+    modules = [part for part in pipe.components.values() if isinstance(part, torch.nn.Module)]
+    hooks = sum(
+        len(each._forward_hooks) + len(each._forward_pre_hooks) for part in modules for each in part.modules()
+    )
+    own = {name for name in ("encode_prompt", "_format_prompt") if name in vars(pipe)} | (
+        set(vars(pipe.vae)) & {"decode"}
+    )
+    return type(pipe), slots, hooks, own
+
+
+def test_every_family_has_a_tiny_checkpoint():
+    published_code = {"tango", "tango-flux"}
+    assert {family.name for family in FAMILIES} == set(attnviz.testing.FAMILIES) | published_code
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_output_is_bit_identical_and_maps_are_in_seconds(family_pipe, name):
+    made = family_pipe(name)
+    before = left(made.pipe, made.denoiser)
+    plain = made(PROMPT)
+    with attnviz.trace(made.pipe) as trace:
+        traced = made(PROMPT)
+        assert made.pipe.__class__.__name__ == before[0].__name__
+    assert torch.equal(plain, traced)
+    assert left(made.pipe, made.denoiser) == before
+    maps = trace.maps
+    layers, columns, step, has_freq = SHAPES[name]
+    assert maps.complete
+    assert trace.coverage == (layers, layers)
+    assert len(maps.timesteps) == 2
+    curve = maps.activation("dog barks")
+    np.testing.assert_allclose(curve.time, (np.arange(columns) + 0.5) * step)
+    assert maps.heatmap("rain").dims == (("freq", "time") if has_freq else ("time",))
+    assert maps.provenance["family"] == name
+    assert maps.provenance["guidance_scale"] > 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_words_are_the_users(family_pipe, name):
+    made = family_pipe(name)
+    with attnviz.trace(made.pipe, tokens="all") as trace:
+        made(PROMPT)
+    table = trace.maps.tokens[0]
+    assert table.prompt == PROMPT
+    assert table.kept_words == ["A", "Dog", "barks", "then", "Rain", "falls"]
+    for word in table.kept_words:
+        rows = table.rows[table.rows["position"].isin(table.find(word))]
+        start, end = table.phrase_span(word)
+        assert set(rows["word"]) == {word}
+        assert rows["start"].min() == start and rows["end"].max() == end
+    assert set(table.rows["kind"]) >= {"text"}
+    total = 0.0 if name == "stable-audio-3" else 1.0
+    for layer in trace.maps.layers:
+        np.testing.assert_allclose(trace.maps[layer].sum("token"), total, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_prompts_of_other_lengths_have_their_own_tables(family_pipe, name):
+    """Each prompt has the tokens, and the map, that it has alone, though a longer one pads it."""
+    made = family_pipe(name)
+    prompts = ["a dog barks", "rain falls while a clock ticks and a rooster crows"]
+    changes = {"lyrics": ["la", "la la la la la"]} if name == "ace-step" else {}
+    noise = torch.randn(1, *made("x", num_inference_steps=1).shape[1:], generator=torch.Generator().manual_seed(3))
+    with attnviz.trace(made.pipe) as trace:
+        made(prompts, latents=noise.repeat(2, *[1] * (noise.ndim - 1)), num_inference_steps=1, **changes)
+    for number, (prompt, word) in enumerate(zip(prompts, ("dog", "clock"), strict=True)):
+        alone_changes = {"lyrics": changes["lyrics"][number]} if changes else {}
+        with attnviz.trace(made.pipe) as alone:
+            made(prompt, latents=noise, num_inference_steps=1, **alone_changes)
+        assert trace.maps.tokens[number].prompt == prompt
+        ours = trace.maps.activation(word, prompt_index=number)
+        ids = trace.maps.tokens[number].rows.query("kind == 'text'")["token_id"].tolist()
+        assert ids == alone.maps.tokens[0].rows.query("kind == 'text'")["token_id"].tolist()
+        # Elsewhere what a prompt becomes depends on the padding that a longer one beside it brings: the vectors of
+        # AudioLDM2's GPT-2, the convolutions of LongCat, the attention that ACE-Step's padding holds.
+        if name in ("stable-audio", "stable-audio-3"):
+            np.testing.assert_allclose(ours, alone.maps.activation(word), rtol=2e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["stable-audio", "stable-audio-3"])
+def test_waveforms_of_one_prompt_are_its_images(family_pipe, name):
+    made = family_pipe(name)
+    with attnviz.trace(made.pipe) as trace:
+        made(["a dog barks", "rain falls"], num_waveforms_per_prompt=2)
+    assert (len(trace.maps.tokens), trace.maps.images) == (2, 2)
+
+
+def test_guidance_may_come_and_go_within_a_run(family_pipe):
+    made = family_pipe("ace-step")
+    with attnviz.trace(made.pipe) as trace:
+        made(PROMPT, num_inference_steps=4, cfg_interval_start=0.3)
+    assert len(trace.maps.timesteps) == 4
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("negative", [None, "noise"])
+def test_negative_prompts_are_not_recorded(family_pipe, name, negative):
+    if name == "ace-step":
+        pytest.skip("ACE-Step takes no negative prompt")
+    made = family_pipe(name)
+    with attnviz.trace(made.pipe) as trace:
+        made(PROMPT, negative_prompt=negative, num_inference_steps=1)
+    assert trace.maps.tokens[0].prompt == PROMPT
+    with attnviz.trace(made.pipe) as unguided:
+        made(PROMPT, guidance_scale=1.0, num_inference_steps=1)
+    np.testing.assert_allclose(trace.maps.activation("dog"), unguided.maps.activation("dog"), rtol=2e-3, atol=1e-6)
+
+
+def test_both_branches_of_a_conditional_first_family(family_pipe):
+    made = family_pipe("ace-step")
+    with attnviz.trace(made.pipe, branch="both") as both:
+        made(PROMPT)
+    with attnviz.trace(made.pipe) as one:
+        made(PROMPT)
+    layer = one.maps.layers[0]
+    np.testing.assert_array_equal(both.maps[layer].sel(branch="conditional"), one.maps[layer])
+    # Of the null condition all keys are the same.
+    other = both.maps[layer].sel(branch="unconditional")
+    np.testing.assert_allclose(other, float(other.mean()), rtol=1e-4)
+
+
+def test_an_error_in_the_call_restores_everything_and_keeps_what_was_seen(family_pipe):
+    made = family_pipe("stable-audio")
+    before = left(made.pipe, made.denoiser)
+
+    def stop(step, timestep, latents):
+        raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"), attnviz.trace(made.pipe) as trace:
+        made(PROMPT, callback=stop, callback_steps=1)
+    assert left(made.pipe, made.denoiser) == before
+    assert not trace.maps.complete
+    assert len(trace.maps.timesteps) == 1
+
+
+# Refused ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "call", "why"),
+    [
+        ("audioldm2", {"num_waveforms_per_prompt": 2}, "another order"),
+        ("stable-audio", {"audio_start_in_s": 0.5}, "cuts off the front"),
+        ("ace-step", {"audio_cover_strength": 0.5}, "not the prompt"),
+    ],
+)
+def test_calls_whose_maps_are_not_defined_are_refused(family_pipe, name, call, why):
+    made = family_pipe(name)
+    with pytest.raises(CaptureError, match=why), attnviz.trace(made.pipe):
+        made(PROMPT, **call)
+
+
+def test_embeddings_without_a_prompt_are_refused(family_pipe):
+    made = family_pipe("stable-audio-3")
+    with pytest.raises(PromptError, match="prompt_embeds alone"), attnviz.trace(made.pipe):
+        made(None, prompt_embeds=torch.zeros(1, 4, 16))
+
+
+@pytest.mark.parametrize("name", ["AudioLDMPipeline", "MusicLDMPipeline"])
+def test_models_without_words_are_refused_by_name(name):
+    with pytest.raises(CaptureError, match=f"{name} cannot be traced.*CLAP.*with and without"):
+        attnviz.trace(object.__new__(getattr(diffusers, name)))
+
+
+def test_a_model_of_no_family_is_told_the_lines_that_make_one(family_pipe):
+    """The lines of the message, filled in for Stable Audio, trace it as its own family does."""
+    made = family_pipe("stable-audio")
+
+    class OtherPipeline(diffusers.DiffusionPipeline):
+        __call__ = diffusers.StableAudioPipeline.__call__
+        encode_prompt = diffusers.StableAudioPipeline.encode_prompt
+        encode_duration = diffusers.StableAudioPipeline.encode_duration
+        prepare_latents = diffusers.StableAudioPipeline.prepare_latents
+        prepare_extra_step_kwargs = diffusers.StableAudioPipeline.prepare_extra_step_kwargs
+        check_inputs = diffusers.StableAudioPipeline.check_inputs
+
+        def __init__(self, vae, text_encoder, projection_model, tokenizer, transformer, scheduler):
+            super().__init__()
+            self.register_modules(
+                vae=vae, text_encoder=text_encoder, projection_model=projection_model, tokenizer=tokenizer,
+                transformer=transformer, scheduler=scheduler,
+            )  # fmt: skip
+            self.rotary_embed_dim = made.pipe.rotary_embed_dim
+
+    pipe = OtherPipeline(**made.pipe.components)
+    pipe.set_progress_bar_config(disable=True)
+    with pytest.raises(CaptureError) as refused:
+        attnviz.trace(pipe)
+    message = str(refused.value)
+    lines = message[message.index("from attnviz.models") :]
+    assert lines in example_family(pipe)
+    assert len(lines.splitlines()) <= 14
+    lines = lines.replace("prefix=0", "prefix=1").replace(
+        '(Segment("text"),)', '(Segment("text"), Segment("duration", 2))'
+    )
+    space: dict = {}
+    exec(lines, space)
+    call = {"audio_end_in_s": 1.0, "num_inference_steps": 1, "output_type": "latent"}
+    with attnviz.trace(pipe, family=space["family"]) as trace:
+        pipe(PROMPT, generator=torch.Generator().manual_seed(0), **call)
+    with attnviz.trace(made.pipe) as own:
+        made(PROMPT, num_inference_steps=1)
+    np.testing.assert_array_equal(trace.maps.activation("dog"), own.maps.activation("dog"))
+
+
+def test_a_family_names_what_the_pipeline_lacks(family_pipe):
+    family = dataclasses.replace(family_of(family_pipe("stable-audio").pipe), encoder="text_encoder_9")
+    with pytest.raises(CaptureError, match="no text_encoder_9"):
+        attnviz.trace(family_pipe("stable-audio").pipe, family=family)
+
+
+def test_a_family_without_seconds_gives_no_seconds(family_pipe):
+    made = family_pipe("stable-audio")
+    family = dataclasses.replace(family_of(made.pipe), seconds=None)
+    with attnviz.trace(made.pipe, family=family) as trace:
+        made(PROMPT, num_inference_steps=1)
+    with pytest.raises(CaptureError, match="states no seconds"):
+        _ = trace.maps
+
+
+# Prompts that the model does not get as they are ---------------------------------------------------------
+
+
+def test_origins_of_a_lower_cased_prompt():
+    prompt, encoded = "A  “Dog”, BARKS!", "a dog , barks!"
+    found = origins(prompt, encoded)
+    assert "".join(prompt[at] for at in found if at >= 0).casefold() == "adog,barks!"
+    assert found[2:5] == [4, 5, 6]
+
+
+def test_origins_of_a_template():
+    assert origins("dog", "# Caption\ndog\n# Dog", "# Caption\n") == [-1] * 10 + [0, 1, 2] + [-1] * 6
+    with pytest.raises(PromptError, match="does not follow"):
+        origins("dog", "a cat", "# Caption\n")
+
+
+@pytest.mark.parametrize("encoded", ["two dogs", "a dog", "2 cats", "22 dogs"])
+def test_a_prompt_that_is_rewritten_is_refused(encoded):
+    with pytest.raises(PromptError, match="changes the prompt"):
+        origins("2 dogs", encoded)
+
+
+def test_other_tokens_than_the_prompts_are_refused():
+    tokenizer = attnviz.testing.make_tokenizer("t5")
+    ids = tokenizer("a dog")["input_ids"]
+    table = encoded_table(tokenizer, "a dog", [0, 0, *ids], [KeySegment("duration", 1), KeySegment("text")])
+    assert table.rows["kind"].tolist()[:3] == ["duration", "padding", "padding"]
+    assert table.rows["kind"].tolist()[-1] == "end"
+    with pytest.raises(CaptureError, match="other tokens|the tokens"):
+        encoded_table(tokenizer, "a cat", ids, [KeySegment("text")])

@@ -1,0 +1,276 @@
+"""MusicGen and MusicGen Melody: maps of each frame, beside transformers' own eager attention."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoTokenizer, MusicgenForConditionalGeneration, MusicgenMelodyForConditionalGeneration
+
+import attnviz
+from attnviz.errors import CaptureError, MapsError, MemoryBudgetError, PromptError
+from attnviz.testing import write_family_checkpoint
+
+PROMPTS = ["a Dog barks, then rain falls", "rain"]
+CLASSES = {"musicgen": MusicgenForConditionalGeneration, "musicgen-melody": MusicgenMelodyForConditionalGeneration}
+NAMES = list(CLASSES)
+CODEBOOKS, CHROMA, RATE = 4, 7, 50
+NEW = 12
+FRAMES = NEW + 1 - CODEBOOKS
+
+
+class Model:
+    def __init__(self, name, folder):
+        self.name = name
+        self.model = CLASSES[name].from_pretrained(folder).eval()
+        self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        site = {"musicgen": "encoder_attn", "musicgen-melody": "self_attn"}[name]
+        self.sites = [getattr(layer, site) for layer in self.model.decoder.model.decoder.layers]
+
+    def inputs(self, prompts=PROMPTS):
+        return self.tokenizer(prompts, padding=True, return_tensors="pt")
+
+    def __call__(self, prompts=PROMPTS, **changes):
+        torch.manual_seed(0)
+        return self.model.generate(**self.inputs(prompts), **{"max_new_tokens": NEW, **changes})
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    return {
+        name: Model(name, write_family_checkpoint(tmp_path_factory.mktemp("musicgen") / name, name))
+        for name in NAMES
+    }
+
+
+@pytest.fixture(params=NAMES)
+def made(models, request):
+    return models[request.param]
+
+
+def traced(made, prompts=PROMPTS, *, keep=(), tokens="text", **changes):
+    with attnviz.trace(made.model, processor=made.tokenizer, keep=keep, tokens=tokens) as trace:
+        output = made(prompts, **changes)
+    return trace, output
+
+
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+def test_output_is_bit_identical_and_everything_is_restored(made, guidance):
+    plain = made(guidance_scale=guidance)
+    trace, output = traced(made, guidance_scale=guidance)
+    assert torch.equal(plain, output)
+    assert "generate" not in vars(made.model)
+    assert "build_delay_pattern_mask" not in vars(made.model.decoder)
+    assert not any("forward" in vars(site) for site in made.sites)
+    assert not any(part._forward_pre_hooks for part in made.model.modules())
+    maps = trace.maps
+    assert trace.coverage == (2, 2)
+    assert maps.complete
+    assert maps.provenance["guidance_scale"] == guidance
+
+
+def test_columns_are_frames_and_the_axis_says_what_they_share(made):
+    trace, output = traced(made)
+    curve = trace.maps.activation("Dog barks", prompt_index=0)
+    np.testing.assert_allclose(curve.time, (np.arange(FRAMES) + 0.5) / RATE)
+    # As long as the sound: 8 samples a frame at 400 Hz.
+    assert output.shape[-1] == FRAMES * 8
+    assert "4 positions" in curve.time.attrs["smear"]
+    assert "share 3" in trace.maps.heatmap("rain", prompt_index=1).time.attrs["smear"]
+
+
+def test_words_are_the_users(made):
+    trace, _ = traced(made, tokens="all")
+    for prompt, table in zip(PROMPTS, trace.maps.tokens, strict=True):
+        assert table.prompt == prompt
+    table = trace.maps.tokens[1]
+    assert set(table.rows["kind"]) == {"text", "end", "padding"} | ({"audio"} if "melody" in made.name else set())
+    ids = made.tokenizer("rain")["input_ids"]
+    first = CHROMA if "melody" in made.name else 0
+    assert table.rows["token_id"].tolist()[first : first + len(ids)] == ids
+
+
+def codes_of(made, **changes):
+    """Generate, and return the codes that the decoder was given: (prompts x codebooks, positions)."""
+    pieces = {}
+
+    def see(module, args, kwargs):
+        past = kwargs.get("past_key_values")
+        at = 0 if past is None else past.get_seq_length()
+        pieces[at] = kwargs["input_ids"] if kwargs.get("input_ids") is not None else args[0]
+
+    handle = made.model.decoder.register_forward_pre_hook(see, with_kwargs=True)
+    try:
+        made(**changes)
+    finally:
+        handle.remove()
+    joined = torch.cat([pieces[at] for at in sorted(pieces)], dim=1)
+    return joined[: len(PROMPTS) * CODEBOOKS]
+
+
+def eager(made, codes):
+    """Return transformers' own attention, teacher-forced: (layer, prompt, head, position, key)."""
+    made.model.decoder.set_attn_implementation("eager")
+    try:
+        with torch.no_grad():
+            output = made.model(
+                **made.inputs(),
+                decoder_input_ids=codes,
+                output_attentions=True,
+                **({} if made.name == "musicgen" else {"input_features": chroma(made)}),
+            )
+    finally:
+        made.model.decoder.set_attn_implementation("sdpa")
+    if made.name == "musicgen":
+        return torch.stack(output.cross_attentions)
+    prefix = CHROMA + made.inputs()["input_ids"].shape[1]
+    return torch.stack(output.attentions)[..., prefix:, :prefix]
+
+
+def chroma(made):
+    null = torch.zeros(len(PROMPTS), 1, 12)
+    null[:, :, 0] = 1
+    return null
+
+
+def test_maps_equal_eager_attention(made):
+    codes = codes_of(made)
+    assert codes.shape == (len(PROMPTS) * CODEBOOKS, NEW)
+    trace, _ = traced(made, keep=("head",), tokens="all")
+    oracle = eager(made, codes)
+    for number, layer in enumerate(trace.maps.layers):
+        ours = trace.maps[layer].squeeze("image").to_numpy()  # prompt, head, token, time
+        for frame in range(FRAMES):
+            # Codebook k of a frame is predicted by the query at position frame + k.
+            expected = np.mean([oracle[number][:, :, frame + k] for k in range(CODEBOOKS)], axis=0)
+            np.testing.assert_allclose(ours[..., frame], expected, rtol=2e-4, atol=2e-6)
+
+
+@pytest.mark.parametrize("at", [5, 8])
+def test_a_planted_pulse_is_read_in_the_frames_of_its_position(made, at):
+    """The query of one position of the first prompt holds the key of "Dog": codebook k of frame at - k."""
+    offsets = made.tokenizer(PROMPTS[0], return_offsets_mapping=True)["offset_mapping"]
+    keys = [i for i, (start, end) in enumerate(offsets) if start < 5 and end > 2 and end > start]
+    prefix = CHROMA + made.inputs()["input_ids"].shape[1] if "melody" in made.name else 0
+    if prefix:
+        keys = [CHROMA + key for key in keys]
+    handles, reached = [], {"cached": 0}
+
+    def see(module, args, kwargs):
+        past = kwargs.get("past_key_values")
+        reached["cached"] = 0 if past is None else past.get_seq_length()
+
+    handles.append(made.model.decoder.register_forward_pre_hook(see, with_kwargs=True))
+
+    def query(module, args, output):
+        planted = torch.zeros_like(output)
+        place = prefix + at - reached["cached"]
+        if 0 <= place < output.shape[1]:
+            planted[0, place] = 20.0
+        return planted
+
+    def key(module, args, output):
+        planted = torch.zeros_like(output)
+        if output.shape[1] > max(keys):
+            planted[:, keys] = 20.0
+        return planted
+
+    for site in made.sites:
+        handles += [site.q_proj.register_forward_hook(query), site.k_proj.register_forward_hook(key)]
+    try:
+        trace, _ = traced(made)
+    finally:
+        for handle in handles:
+            handle.remove()
+    curve = trace.maps.activation("Dog", prompt_index=0)
+    high = curve.to_numpy() > 0.1
+    assert np.flatnonzero(high).tolist() == list(range(at - CODEBOOKS + 1, min(at, FRAMES - 1) + 1))
+    other = trace.maps.activation("rain", prompt_index=1).to_numpy()
+    assert other.max() < 2 * other.min()  # uniform; over ever more keys where codes are keys, too
+
+
+def test_fewer_tokens_than_a_delay_needs(made):
+    trace, output = traced(made, max_new_tokens=5)
+    assert output.shape[-1] == 5 * 8
+    assert trace.maps.activation("rain", prompt_index=1).sizes["time"] == 5
+    assert "smear" not in trace.maps.activation("rain", prompt_index=1).time.attrs
+
+
+def test_an_interrupt_keeps_whole_frames(made):
+    calls = []
+
+    def stop(module, args):
+        calls.append(1)
+        if len(calls) > 8:
+            raise KeyboardInterrupt
+
+    handle = made.model.decoder.register_forward_pre_hook(stop)
+    try:
+        with (
+            pytest.raises(KeyboardInterrupt),
+            attnviz.trace(made.model, processor=made.tokenizer) as trace,
+        ):
+            made()
+    finally:
+        handle.remove()
+    assert "generate" not in vars(made.model)
+    assert not trace.maps.complete
+    assert 3 <= trace.maps.activation("rain", prompt_index=1).sizes["time"] < FRAMES
+
+
+def test_saved_and_loaded(made, tmp_path):
+    trace, _ = traced(made)
+    trace.maps.save(tmp_path / "maps.zarr")
+    loaded = attnviz.AttentionMaps.load(tmp_path / "maps.zarr")
+    np.testing.assert_array_equal(loaded.heatmap("Dog"), trace.maps.heatmap("Dog"))
+    assert loaded.heatmap("Dog").time.attrs == trace.maps.heatmap("Dog").time.attrs
+    assert loaded.grid == trace.maps.grid
+
+
+# Refused ------------------------------------------------------------------------------------------------
+
+
+def test_what_cannot_be_traced_says_why(models):
+    made = models["musicgen"]
+    with pytest.raises(CaptureError, match="processor=AutoProcessor"):
+        attnviz.trace(made.model)
+    with pytest.raises(CaptureError, match="no steps"):
+        attnviz.trace(made.model, processor=made.tokenizer, keep=("step",))
+    with pytest.raises(CaptureError, match="attend to nothing"):
+        attnviz.trace(made.model, processor=made.tokenizer, branch="both")
+    with pytest.raises(CaptureError, match="joins the sequences"):
+        traced(made, num_return_sequences=2)
+    with pytest.raises(MapsError, match="No frame"):
+        with attnviz.trace(made.model, processor=made.tokenizer) as trace:
+            pass
+        _ = trace.maps
+    with pytest.raises(PromptError, match="no text"), attnviz.trace(made.model, processor=made.tokenizer):
+        made.model.generate(**made.model.get_unconditional_inputs(1), max_new_tokens=NEW)
+    small = attnviz.trace(made.model, processor=made.tokenizer, max_bytes=100)
+    with pytest.raises(MemoryBudgetError, match="budget"), small:
+        made()
+    with (
+        pytest.raises(CaptureError, match="already"),
+        attnviz.trace(made.model, processor=made.tokenizer),
+        attnviz.trace(made.model, processor=made.tokenizer),
+    ):
+        pass
+
+
+def test_eager_attention_is_refused_with_what_to_set(made):
+    made.model.decoder.set_attn_implementation("eager")
+    try:
+        with pytest.raises(CaptureError, match=r'set_attn_implementation\("sdpa"\)'):
+            traced(made)
+    finally:
+        made.model.decoder.set_attn_implementation("sdpa")
+
+
+def test_two_calls_are_two_runs(models):
+    made = models["musicgen"]
+    with attnviz.trace(made.model, processor=made.tokenizer) as trace:
+        made(["a dog barks"])
+        made(["rain falls"])
+    assert [maps.tokens[0].prompt for maps in trace.runs] == ["a dog barks", "rain falls"]
+    with pytest.raises(MapsError, match="ambiguous"):
+        _ = trace.maps
