@@ -14,6 +14,7 @@ import transformers
 from attnviz import __version__, bundled
 from attnviz.alignment import align
 from attnviz.arguments import public
+from attnviz.audio import SpectrogramGrid
 from attnviz.capture import DEFAULT_MAX_BYTES
 from attnviz.events import read_events
 from attnviz.explaining import explain
@@ -88,6 +89,7 @@ def trace(
     branch: Literal["conditional", "both"] = "conditional",
     max_bytes: int = DEFAULT_MAX_BYTES,
     family: Family | None = None,
+    grid: SpectrogramGrid | None = None,
 ) -> Trace | GenerationTrace:
     """Observe the attention of a pipeline's calls to the text; a context manager.
 
@@ -113,6 +115,9 @@ def trace(
         Upper limit of the maps' size in bytes; checked at the first denoiser call.
     family : Family, optional
         Record of a model that none of `FAMILIES` describes; see `attnviz.models.families.Family`.
+    grid : SpectrogramGrid, optional
+        Seconds and hertz of the image of a plain pipeline, such as Riffusion's, whose highest frequency is on top.
+        By default, those of Auffusion, which are known for images of 256 rows.
 
     Returns
     -------
@@ -137,4 +142,4 @@ def trace(
         return GenerationTrace(
             pipe, found, processor, keep=keep, tokens=tokens, branch=branch, max_bytes=max_bytes
         )
-    return Trace(pipe, keep=keep, tokens=tokens, branch=branch, max_bytes=max_bytes, family=family)
+    return Trace(pipe, keep=keep, tokens=tokens, branch=branch, max_bytes=max_bytes, family=family, grid=grid)

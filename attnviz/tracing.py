@@ -22,7 +22,7 @@ from attnviz.capture import (
     Conditioning,
     Recording,
 )
-from attnviz.errors import MapsError, PromptError
+from attnviz.errors import CaptureError, MapsError, PromptError
 from attnviz.family_calls import FamilyCall, FamilyCalls, scheduler_of
 from attnviz.keys import (
     Tokens,
@@ -80,6 +80,7 @@ class Trace(Changes):
         max_bytes: int = DEFAULT_MAX_BYTES,
         edit: AttentionEdit | None = None,
         family: Family | None = None,
+        grid: SpectrogramGrid | None = None,
     ) -> None:
         super().__init__()
         check_tokens(tokens)
@@ -91,6 +92,11 @@ class Trace(Changes):
         self.pipe = pipe
         self._tokens = tokens
         self._edit = edit
+        self._grid = grid
+        if grid is not None and found is not None:
+            raise CaptureError(
+                f"grid= states the axes of a picture, and the family {found.name} states those of this pipeline."
+            )
         self._family = STABLE_DIFFUSION if found is None else found
         self._calls = None if found is None else FamilyCalls(pipe, found, tokens, self._begin_call, self._end_call)
         self._recorder = AttentionRecorder(
@@ -231,8 +237,12 @@ class Trace(Changes):
         """Start the run of a call whose prompts are encoded."""
         self._note_what_acted()
         self._acting.begin()
-        recording = self._recorder.begin(conditioning, announced)
-        run = _Run(recording, tables, None, settings)
+
+        def expected_calls() -> int:
+            self._grid_of(run)  # at the first denoiser call: what has no seconds is refused before it is computed
+            return announced()
+
+        run = _Run(self._recorder.begin(conditioning, expected_calls), tables, None, settings)
         run.settings |= {
             "keep": sorted(self._recorder.keep),
             "tokens": self._tokens,
@@ -305,14 +315,38 @@ class Trace(Changes):
             run.maps, run.recording.store = maps, None
         return maps
 
+    def _grid_of(self, run: _Run) -> tuple[SpectrogramGrid, int]:
+        """Return the grid of the maps, and its rows and columns per row and column of the latents.
+
+        Raises
+        ------
+        CaptureError
+            If the seconds and hertz of the model's image are not known, or `grid` is of another image.
+        """
+        if self._calls is not None and run.call is not None:
+            return self._calls.grid(run.call, run.recording.latent_size)
+        factor = self.pipe.vae_scale_factor
+        rows, columns = (size * factor for size in run.recording.latent_size)
+        if self._grid is not None:
+            if (self._grid.height, self._grid.width) != (rows, columns):
+                raise CaptureError(
+                    f"grid has {self._grid.height} x {self._grid.width} cells, but the image of this call has "
+                    f"{rows} x {columns}. Pass height={self._grid.height}, width={self._grid.width} to the "
+                    "pipeline, or another grid to trace()."
+                )
+            return self._grid, factor
+        if rows != MEL.n_mels and not isinstance(self.pipe, AuffusionMixin):
+            raise CaptureError(
+                f"The image of this call has {rows} x {columns} cells. Only Auffusion's spectrograms, of "
+                f"{MEL.n_mels} rows, have known seconds and hertz: a picture has none. For another model of "
+                f"spectrograms, trace(pipe, grid=SpectrogramGrid(height={rows}, width={columns}, sample_rate=..., "
+                "hop_length=..., fmin=..., fmax=...)) states them."
+            )
+        return SpectrogramGrid(height=rows, width=columns, audio_seconds=run.audio_seconds), factor
+
     def _make_maps(self, run: _Run) -> AttentionMaps:
         recording = run.recording
-        if self._calls is not None and run.call is not None:
-            grid, factor = self._calls.grid(run.call, recording.latent_size)
-        else:
-            factor = self.pipe.vae_scale_factor
-            rows, columns = recording.latent_size
-            grid = SpectrogramGrid(height=rows * factor, width=columns * factor, audio_seconds=run.audio_seconds)
+        grid, factor = self._grid_of(run)
         return AttentionMaps.from_layers(
             on_spectrogram(self._recorder.captured(recording), factor),
             tokens=run.tokens,

@@ -10,6 +10,7 @@ import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 
 import attnviz
+from attnviz.audio import SpectrogramGrid
 from attnviz.errors import CaptureError, MapsError
 from attnviz.testing.models import UNET_CONFIG
 
@@ -41,6 +42,7 @@ def adapter():
         return diffusers.T2IAdapter(in_channels=3, channels=[16, 32, 32, 32], num_res_blocks=2, downscale_factor=8)
 
 
+GRID = SpectrogramGrid(height=64, width=128)
 WORKS = {
     "StableDiffusionPipeline": (dict, SIZE),
     "StableDiffusionImg2ImgPipeline": (dict, {"image": IMAGE}),
@@ -99,7 +101,7 @@ def run(pipe, call, seed=0):
 def test_traced_as_untraced(base, name):
     pipe, call = made(base, name)
     plain = run(pipe, call)
-    with attnviz.trace(pipe) as trace:
+    with attnviz.trace(pipe, grid=GRID) as trace:
         traced = run(pipe, call)
     assert torch.equal(plain, traced)
     assert trace.maps.complete
@@ -125,7 +127,7 @@ def test_traced_as_untraced(base, name):
 )
 def test_what_conditions_a_run_tells_it_apart(base, name, change, field):
     pipe, call = made(base, name)
-    with attnviz.trace(pipe) as trace:
+    with attnviz.trace(pipe, grid=GRID) as trace:
         run(pipe, call, seed=1)
         run(pipe, call, seed=2)
         run(pipe, {**call, **change}, seed=1)
@@ -138,7 +140,7 @@ def test_what_conditions_a_run_tells_it_apart(base, name, change, field):
 def test_guidance_by_embedding_is_seen_by_what_the_u_net_gets(base):
     """Also where nobody says so: the embedding is an input as others are."""
     pipe, call = made(base, "LatentConsistencyModelPipeline")
-    with attnviz.trace(pipe) as trace:
+    with attnviz.trace(pipe, grid=GRID) as trace:
         run(pipe, {**call, "guidance_scale": 8.5})
         run(pipe, {**call, "guidance_scale": 4.0})
     one, other = (maps.provenance["inputs"]["unet"] for maps in trace.runs)

@@ -14,7 +14,7 @@ from diffusers.callbacks import SDCFGCutoffCallback
 from peft import LoraConfig
 
 import attnviz
-from attnviz.audio import image_to_mel
+from attnviz.audio import SpectrogramGrid, image_to_mel
 from attnviz.errors import CaptureError, MapsError, MemoryBudgetError, PromptError, TruncationWarning
 from attnviz.pipelines import AuffusionAudioToAudioPipeline, AuffusionInpaintPipeline
 
@@ -138,7 +138,7 @@ def test_plain_stable_diffusion_pipeline(plain_checkpoint):
     pipe = quiet(StableDiffusionPipeline.from_pretrained(plain_checkpoint, safety_checker=None))
     call = {**SMALL, "output_type": "np"}
     plain = pipe(PROMPT, generator=seeded(), **call).images
-    with attnviz.trace(pipe, branch="both") as trace:
+    with attnviz.trace(pipe, branch="both", grid=SpectrogramGrid(72, 232)) as trace:
         traced = pipe(PROMPT, generator=seeded(), negative_prompt="wind", **call).images
         assert plain.shape == traced.shape
     maps = trace.maps
@@ -224,7 +224,8 @@ def test_over_long_prompt_of_the_plain_layout_is_warned_of_once(plain_checkpoint
         pipe = attnviz.load(plain_checkpoint)
     else:
         pipe = diffusers.StableDiffusionPipeline.from_pretrained(plain_checkpoint, safety_checker=None)
-    with attnviz.trace(quiet(pipe)) as trace, pytest.warns(TruncationWarning) as caught:
+    traced = attnviz.trace(quiet(pipe), grid=SpectrogramGrid(72, 232))
+    with traced as trace, pytest.warns(TruncationWarning) as caught:
         pipe("a dog barks and " * 60 + "thunder rolls", generator=seeded(), **SMALL)
     assert len(caught) == 1
     assert "thunder" in str(caught[0].message)
@@ -301,6 +302,28 @@ def test_the_spectrogram_is_the_calls_own(pipe):
     assert latent.spectrogram is None
     np.testing.assert_array_equal(decoded.spectrogram.values[:, 0], output.spectrograms)
     np.testing.assert_array_equal(last.spectrogram.values[0], as_tuple[1])
+
+
+def test_a_picture_is_not_given_seconds_and_hertz(plain_checkpoint):
+    pipe = quiet(diffusers.StableDiffusionPipeline.from_pretrained(plain_checkpoint, safety_checker=None))
+    calls = []
+    pipe.unet.conv_in.register_forward_hook(lambda *args: calls.append(1))
+    call = {"height": 72, "width": 232, "num_inference_steps": 2, "output_type": "latent"}
+    stated = r"72 x 232.*grid=SpectrogramGrid\(height=72, width=232"
+    with pytest.raises(CaptureError, match=stated), attnviz.trace(pipe):
+        pipe(PROMPT, **call)
+    assert not calls  # refused before anything is computed
+    with (
+        pytest.raises(CaptureError, match="grid has 64 x 232"),
+        attnviz.trace(pipe, grid=SpectrogramGrid(64, 232)),
+    ):
+        pipe(PROMPT, **call)
+    riffusion = SpectrogramGrid(72, 232, sample_rate=44100, hop_length=441, fmax=10000.0)
+    with attnviz.trace(pipe, grid=riffusion) as trace:
+        pipe(PROMPT, **call)
+    heat = trace.maps.heatmap("rain")
+    assert float(heat.time[-1]) == pytest.approx(2.32 - 2.32 / heat.sizes["time"] / 2)
+    assert float(heat.freq[-1]) > 8000
 
 
 def test_the_spectrogram_of_a_plain_pipeline(plain_checkpoint):

@@ -58,10 +58,10 @@ def read_phrase(
             f"{heat.attrs['readout']!r} is {cells.column_seconds:g} s, so no column contains audio. "
             "Use a finer layer."
         )
-    found: dict[str, Draws] = {MAP: (heat.to_numpy().astype(np.float64),)}
+    found: dict[str, Draws] = {MAP: (_cells_of_map(heat),)}
     for name, others in controls.items():
         found[name] = tuple(
-            resample(other_heat.to_numpy().astype(np.float64), cells_of(other_heat, maps.grid), cells)
+            resample(_cells_of_map(other_heat), cells_of(other_heat, maps.grid), cells)
             for other in others
             for other_heat in _control_heats(name, other, maps, events.span, how)
         )
@@ -83,6 +83,11 @@ def read_phrase(
         seeds={name: len(others) for name, others in controls.items()},
         heats={} if mask is None else heats,
     )
+
+
+def _cells_of_map(heat: xr.DataArray) -> np.ndarray:
+    """Return a heat map as rows and columns; one row without a frequency axis."""
+    return np.atleast_2d(heat.to_numpy()).astype(np.float64)
 
 
 def audio_seconds(grid: SpectrogramGrid) -> float:
@@ -134,11 +139,13 @@ def _energy(maps: AttentionMaps, how: How, cells: CellGrid) -> tuple[np.ndarray,
 
 
 def _mask(events: PhraseEvents, masks: xr.DataArray | None, cells: CellGrid) -> np.ndarray | None:
-    """Return the cells of the sound, including padding, or None if they are unknown."""
+    """Return the cells of the sound, including padding, or None if they are unknown or the maps have no rows."""
+    if not cells.grid.has_freq:
+        return None
     if masks is not None and events.label in masks["source"].to_numpy():
         shares = masks.sel(source=events.label).to_numpy().astype(np.float64)
         # Masks may have another size than the spectrogram; their edges are fractions of it.
-        bands, frames = shares.shape[0] / cells.grid.height, shares.shape[1] / cells.grid.width
+        bands, frames = shares.shape[0] / cells.grid.bands, shares.shape[1] / cells.grid.width
         across = column_means(shares, cells.frame_edges * frames, np.ones(shares.shape[1]))
         return np.asarray(column_means(across.T, cells.band_edges * bands, np.ones(len(shares))).T >= ACTIVE_SHARE)
     if events.bands is None:

@@ -80,6 +80,11 @@ class AttentionRecorder(Changes):
             )
         if branch not in ("conditional", "both"):
             raise CaptureError(f"branch={branch!r} is unknown; expected 'conditional' or 'both'.")
+        if branch == "both" and family.guidance == ("conditional",):
+            raise CaptureError(
+                f"branch='both' is not possible: {family.name} calls its denoiser once for each branch, and only "
+                "the conditional calls are recorded."
+            )
         if max_bytes <= 0:
             raise CaptureError(f"max_bytes={max_bytes} is not positive; expected a number of bytes above 0.")
         super().__init__()

@@ -115,9 +115,12 @@ def attention_share(
     Returns
     -------
     pandas.DataFrame
-        ``layer`` (short name, in the order of the model), ``head`` (from 0; -1 is the mean of all heads) and
+        ``layer`` (short name, in the order of the model), ``head`` (from 0; -1 is the mean of all heads),
         ``share``: the sum of the attention probabilities of the tokens of the phrase, in [0, 1], averaged over
-        stored steps and over cells that are not padding. The share is NaN in a layer with padding columns only.
+        stored steps and over cells that are not padding, and ``of_words``: that share as a fraction of what all
+        words receive. Where padding is not masked, it takes attention, so that ``share`` depends on the length of
+        the prompt and ``of_words`` does not. Both are NaN in a layer with padding columns only, and ``of_words``
+        where not all words were stored, or maps have a sign.
         For words reweighted by an edit, it is the reweighted attention, which may be negative or above 1.
 
     Raises
@@ -128,15 +131,30 @@ def attention_share(
     positions = maps.heatmap(phrase, occurrence=occurrence, prompt_index=prompt_index, sample=sample).attrs[
         "positions"
     ]
+    table = maps.tokens[prompt_index].rows
+    text = table.loc[table["kind"] == "text", "position"]
+    if maps.encoder is not None:
+        text = text[text.isin(maps.positions)]
+    known = bool(text.isin(maps.positions).all()) and not maps.content["signed"]
     rows: list[dict[str, Any]] = []
     for name in maps.layers:
-        picked = picked_tokens(maps[name], positions, prompt_index, sample).sum("token", dtype=np.float64)
-        heard = picked.isel(time=np.flatnonzero(~picked["padding"].to_numpy()))
-        means = heard.mean([dim for dim in heard.dims if dim != "head"]) if heard.size else heard.sum() * np.nan
+        means = _mean_sum(maps[name], positions, prompt_index, sample)
+        of_words = (
+            means / _mean_sum(maps[name], text.to_numpy(), prompt_index, sample) if known else means * np.nan
+        )
         heads = means["head"].to_numpy().tolist() if "head" in means.dims else [-1]
-        for head, share in zip(heads, np.atleast_1d(means.to_numpy()).tolist(), strict=True):
-            rows.append({"layer": short_name(name), "head": int(head), "share": share})
+        both = zip(np.atleast_1d(means.to_numpy()), np.atleast_1d(of_words.to_numpy()), strict=True)
+        for head, (share, fraction) in zip(heads, both, strict=True):
+            found = {"share": float(share), "of_words": float(fraction)}
+            rows.append({"layer": short_name(name), "head": int(head), **found})
     return pd.DataFrame(rows)
+
+
+def _mean_sum(layer: xr.DataArray, positions: np.ndarray, prompt_index: int, sample: int) -> xr.DataArray:
+    """Return the attention to some tokens together, averaged over steps and cells of audio; heads stay apart."""
+    picked = picked_tokens(layer, positions, prompt_index, sample).sum("token", dtype=np.float64)
+    heard = picked.isel(time=np.flatnonzero(~picked["padding"].to_numpy()))
+    return heard.mean([dim for dim in heard.dims if dim != "head"]) if heard.size else heard.sum() * np.nan
 
 
 @public

@@ -88,8 +88,8 @@ class Settings:
         return replace(
             self,
             tiny=True,
-            height=64,
-            width=256,
+            height=256,  # Auffusion's: attnviz gives no other picture seconds and hertz
+            width=64,
             steps=2,
             rounds=2,
             own_calls=3,

@@ -70,8 +70,8 @@ def test_hollow_is_undone_and_computes_less(pipe):
 def test_true_grids_are_rows_by_columns(pipe):
     grids = true_grids(pipe.unet, lambda: generate(pipe, TINY, 1))
     assert len(grids) == 16
-    assert grids["down_blocks.0.attentions.0"] == (8, 32)
-    assert grids["mid_block.attentions.0"] == (1, 4)
+    assert grids["down_blocks.0.attentions.0"] == (32, 8)
+    assert grids["mid_block.attentions.0"] == (4, 1)
 
 
 def test_every_word_is_one_token():
@@ -202,6 +202,6 @@ def test_tiny_study_from_the_command_line(tmp_path):
     with (tmp_path / "tools.csv").open(encoding="utf-8") as file:
         tools = {row["name"]: row for row in csv.DictReader(file)}
     assert tools["attnviz"]["latents_unchanged"] == "True"
-    assert tools["attnviz"]["believed_grid"] == "8x32"
+    assert tools["attnviz"]["believed_grid"] == "32x8"
     environment = json.loads((tmp_path / "environment.json").read_text(encoding="utf-8"))
     assert environment["environment"]["tools"]["attnviz"]

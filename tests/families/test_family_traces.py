@@ -243,10 +243,16 @@ def test_a_family_names_what_the_pipeline_lacks(family_pipe):
 def test_a_family_without_seconds_gives_no_seconds(family_pipe):
     made = family_pipe("stable-audio")
     family = dataclasses.replace(family_of(made.pipe), seconds=None)
-    with attnviz.trace(made.pipe, family=family) as trace:
+    with pytest.raises(CaptureError, match="states no seconds"), attnviz.trace(made.pipe, family=family):
         made(PROMPT, num_inference_steps=1)
-    with pytest.raises(CaptureError, match="states no seconds"):
-        _ = trace.maps
+
+
+def test_what_has_no_meaning_for_a_family_is_refused(family_pipe):
+    pipe = family_pipe("longcat-audio-dit").pipe
+    with pytest.raises(CaptureError, match="once for each branch"):
+        attnviz.trace(pipe, branch="both")
+    with pytest.raises(CaptureError, match="states the axes"):
+        attnviz.trace(pipe, grid=attnviz.audio.SpectrogramGrid())
 
 
 # Prompts that the model does not get as they are ---------------------------------------------------------
@@ -279,3 +285,64 @@ def test_other_tokens_than_the_prompts_are_refused():
     assert table.rows["kind"].tolist()[-1] == "end"
     with pytest.raises(CaptureError, match="other tokens|the tokens"):
         encoded_table(tokenizer, "a cat", ids, [KeySegment("text")])
+
+
+class ByHand:
+    """A processor with a softmax of its own instead of torch's kernel."""
+
+    def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None):
+        query = attn.to_q(hidden_states).unflatten(-1, (4, -1)).transpose(1, 2)
+        key, value = (
+            project(encoder_hidden_states).unflatten(-1, (2, -1)).transpose(1, 2).repeat_interleave(2, dim=1)
+            for project in (attn.to_k, attn.to_v)
+        )
+        scores = torch.einsum("rhqw,rhkw->rhqk", query, key) / query.shape[-1] ** 0.5
+        heads = torch.einsum("rhqk,rhkw->rhqw", scores.softmax(-1), value)
+        return attn.to_out[0](heads.transpose(1, 2).flatten(2))
+
+
+class Twice(diffusers.models.attention_processor.StableAudioAttnProcessor2_0):
+    """A processor that attends once more, to something else."""
+
+    def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None):
+        once = super().__call__(attn, hidden_states, encoder_hidden_states, attention_mask)
+        return once + super().__call__(attn, hidden_states, encoder_hidden_states.flip(1), attention_mask)
+
+
+@pytest.mark.parametrize(
+    ("processor", "why"),
+    [(ByHand, r"without torch's attention kernel.*set_attention_backend"), (Twice, "more than once")],
+)
+def test_a_processor_whose_attention_is_not_seen_is_refused(family_pipe, processor, why):
+    made = family_pipe("stable-audio")
+    attention = made.denoiser.transformer_blocks[1].attn2
+    own, put = attention.processor, processor()
+    attention.processor = put
+    try:
+        with pytest.raises(CaptureError, match=rf"transformer_blocks\.1\.attn2.*{why}"), attnviz.trace(made.pipe):
+            made(PROMPT)
+        assert attention.processor is put
+    finally:
+        attention.processor = own
+
+
+def test_another_backend_is_refused_before_anything_runs(family_pipe):
+    made = family_pipe("ace-step")
+    processor = made.denoiser.layers[0].cross_attn.processor
+    processor._attention_backend = "flash"
+    try:
+        with pytest.raises(CaptureError, match="layers.0.cross_attn is run by the backend flash"):
+            attnviz.trace(made.pipe).__enter__()
+    finally:
+        del processor._attention_backend
+
+
+def test_compiled_models_are_refused(family_pipe):
+    made = family_pipe("longcat-audio-dit")
+    block = made.denoiser.blocks[0]
+    block.compile()
+    try:
+        with pytest.raises(CaptureError, match=r"blocks\.0 is compiled"):
+            attnviz.trace(made.pipe).__enter__()
+    finally:
+        block._compiled_call_impl = None

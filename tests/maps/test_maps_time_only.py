@@ -115,3 +115,17 @@ def test_files_without_these_attributes_still_load(maps, tmp_path):
     maps.save(tmp_path / "old.zarr")
     loaded = AttentionMaps.load(tmp_path / "old.zarr")
     assert {name: loaded.tree.attrs[name] for name in CONTENT} == CONTENT
+
+
+def test_the_share_of_words_does_not_depend_on_padding(maps):
+    """A longer padding, which is not masked, takes attention from every word alike."""
+    share = attention_share(maps, "dog").iloc[0]
+    total = sum(attention_share(maps, word)["of_words"].iloc[0] for word in ("a", "dog", "barks"))
+    assert total == pytest.approx(1.0)
+    layers = {
+        name: LayerAttention(maps[name].to_numpy() * 0.5, DIMS, 4) for name in maps.layers
+    }  # as much padding again
+    padded = AttentionMaps.from_layers(layers, tokens=maps.tokens, positions=range(16), timesteps=[1.0], grid=GRID)
+    again = attention_share(padded, "dog").iloc[0]
+    assert again["share"] == pytest.approx(share["share"] / 2)
+    assert again["of_words"] == pytest.approx(share["of_words"])
