@@ -72,7 +72,8 @@ EXCLUDED = {
     "AttentionEdit": "a protocol: what has it is given odd things",
     **dict.fromkeys(
         ("AttentionRecorder", "AttentionStore", "Branches", "CapturedLayer", "Changes", "Conditioning",
-         "CrossAttentionLayer", "EditedRow", "Recording", "TracingProcessor", "attention_probabilities", "held",
+         "CrossAttentionLayer", "EditedRow", "PromptConditioning", "Recording", "SequenceRecorder",
+         "SequenceRecording", "TracingProcessor", "attention_probabilities", "held",
          "held_processor"),
         "capture's own parts: a trace makes and calls them, with arguments of its own",
     ),

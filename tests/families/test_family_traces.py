@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import attnviz
-from attnviz.errors import CaptureError, PromptError
+from attnviz.errors import CaptureError, MapsError, PromptError
 from attnviz.models.families import FAMILIES, example_family, family_of
 from attnviz.text.encoded import KeySegment, encoded_table, origins
 
@@ -114,6 +114,19 @@ def test_waveforms_of_one_prompt_are_its_images(family_pipe, name):
     with attnviz.trace(made.pipe) as trace:
         made(["a dog barks", "rain falls"], num_waveforms_per_prompt=2)
     assert (len(trace.maps.tokens), trace.maps.images) == (2, 2)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_runs_of_other_seeds_merge_and_of_other_settings_do_not(family_pipe, name):
+    made = family_pipe(name)
+    with attnviz.trace(made.pipe) as trace:
+        for seed in (1, 2):
+            made(PROMPT, num_inference_steps=1, generator=torch.Generator().manual_seed(seed))
+        made(PROMPT, num_inference_steps=1, guidance_scale=1.5)
+    one, two, other = trace.runs
+    assert attnviz.AttentionMaps.merge([one, two]).images == 2
+    with pytest.raises(MapsError, match="guidance_scale"):
+        attnviz.AttentionMaps.merge([one, other])
 
 
 def test_guidance_may_come_and_go_within_a_run(family_pipe):

@@ -82,8 +82,8 @@ def test_what_reads_maps_works_on_time_alone(maps):
     events = pd.DataFrame({"clip": ["a"], "label": ["dog"], "onset": [0.25], "offset": [0.35]})
     table = attnviz.align(maps, events).table
     row = table[(table["method"] == "map") & (table["label"] == "dog")].iloc[0]
-    assert row["auc"] == 1.0
-    assert set(attnviz.diagnose(maps).table["name"]) >= {"noisy"} or len(attnviz.diagnose(maps).findings)
+    assert row["roc_auc"] == 1.0
+    assert len(attnviz.diagnose(maps).table) > 5
     figure = plots.word_maps(maps)
     assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == []
     assert plots.heatmap(maps.heatmap("dog"), maps.grid).get_ylabel() == ""
