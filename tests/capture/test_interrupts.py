@@ -117,7 +117,7 @@ def test_a_traced_call_of_a_pipeline(small_pipe):
     owners = (pipe, pipe.vae, pipe.scheduler)
 
     def run():
-        with attnviz.trace(pipe):
+        with attnviz.trace(pipe, grid=SpectrogramGrid(32, 48)):
             pipe("rain", num_inference_steps=1, height=32, width=48, output_type="latent")
 
     run()
