@@ -14,6 +14,7 @@ from capture.conftest import KEYS
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 
 import attnviz
+from attnviz.audio import SpectrogramGrid
 from attnviz.capture import AttentionRecorder, Conditioning, EditedRow, held, is_traced
 from attnviz.capture.kernel import tap_depth
 from attnviz.explaining.randomizing import randomized, randomized_blocks
