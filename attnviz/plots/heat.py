@@ -170,7 +170,7 @@ def ground_halves(ax: Axes) -> str:
     """
     loud = Rectangle((0.5, 0), 0.5, 1, transform=ax.transAxes, facecolor=_LOUDEST, linewidth=0, zorder=-1)
     ax.add_patch(loud)
-    return " (left: on silence, right: on loud sound)"
+    return " (left: silence, right: loud)"
 
 
 def highest_of(heat: xr.DataArray) -> float:
