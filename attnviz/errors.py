@@ -48,6 +48,10 @@ class EventsError(AttnVizError):
     """Invalid events: a missing column, impossible times, a file without events."""
 
 
+class EvaluationError(AttnVizError):
+    """A metric that cannot be computed: embeddings of another shape, NaN, too few clips, clips without a pair."""
+
+
 class OutputError(AttnVizError):
     """An output that exists already, or a path that cannot be written."""
 
@@ -74,6 +78,10 @@ class ClippingWarning(AttnVizWarning):
 
 class UnknownSoundWarning(AttnVizWarning):
     """A prompt names none of the sounds that a model was trained on."""
+
+
+class FewClipsWarning(AttnVizWarning):
+    """A metric of fewer clips than it needs."""
 
 
 def warn(message: str, category: type[AttnVizWarning] = AttnVizWarning) -> None:

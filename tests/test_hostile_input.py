@@ -320,6 +320,9 @@ COMMANDS = [
     ("train", "vae", "--data", ".", "--out", "run", "--config", LONG),
     ("train", "vae", "--data", LONG, "--out", "run"), ("train", "vae", "--data", ".", "--out", LONG),
     ("train", "vae", "--data", ".", "--out", "run", "--threads", "1000000000"), ("train", "nosuch"),
+    ("evaluate", LONG), ("evaluate", ""), ("evaluate", "."), ("evaluate", ".", "--embedder", LONG),
+    ("evaluate", ".", "--reference", "~nosuch/x"), ("evaluate", ".", "--resamples", "1000000000"),
+    ("evaluate", ".", "--out", LONG), ("evaluate", ".", "--cache", LONG), ("evaluate",),
     ("bundle", LONG), ("clean", LONG), ("clean", "~nosuch/x"), ("data", "esc10", LONG, "--nosuch"),
     (LONG,), ("",), ("generate",),
 ]  # fmt: skip

@@ -33,6 +33,7 @@ from attnviz.audio import CellGrid, HifiGan, HifiGanConfig, MelConfig, Spectrogr
 from attnviz.diagnosis import THRESHOLDS, Diagnosis, Finding, Threshold, diagnose
 from attnviz.editing import LocalBlend, PromptEdit
 from attnviz.errors import AttnVizError
+from attnviz.evaluation import Clip, EmbeddedClips, Embedder, EmbeddingCache, Estimate, Evaluation, Moments
 from attnviz.events import ClipFiles
 from attnviz.maps import (
     AttentionMaps,
@@ -62,8 +63,8 @@ from attnviz.testing import example_events, example_maps, make_tokenizer
 from attnviz.text import Adapter, ConditionSpec, TokenTable, clip_token_table
 
 ROOMS = (
-    "", "alignment", "audio", "capture", "diagnosis", "editing", "events", "explaining", "maps", "pipelines",
-    "plots", "report", "sounds", "text", "testing",
+    "", "alignment", "audio", "capture", "diagnosis", "editing", "evaluation", "events", "explaining", "maps",
+    "pipelines", "plots", "report", "sounds", "text", "testing",
 )  # fmt: skip
 #: Public names that are not given odd things, and why.
 EXCLUDED = {
@@ -85,11 +86,13 @@ EXCLUDED = {
         ("explain", "trace", "invert", "refine", "reweight", "swap", "apply_edit"),
         "needs a checkpoint: test_hostile_input",
     ),
+    **dict.fromkeys(("embed_clips", "evaluate"), "needs clips: test_cli_evaluate"),
     "TextConditioner": "needs a checkpoint: test_hostile_input",
     "EditedAudio": "a record of arrays and maps that `apply_edit` makes",
     "InvertedClip": "a record that `invert` makes, whose methods `apply_edit` calls",
     "HifiGan.forward": "PyTorch calls it in training, with tensors alone",
     "Listener.forward": "PyTorch calls it in training, with tensors alone",
+    "Listener.features": "the listener's forward calls it, with tensors alone",
     "Adapter.forward": "PyTorch calls it in training, with tensors alone",
 }  # fmt: skip
 #: Doors that take long where they work: each parameter is given every n-th odd thing, another part of them each.
@@ -225,6 +228,15 @@ OBJECTS: dict[type, Callable[[], Any]] = {
     Threshold: lambda: THRESHOLDS["uniform attention"],
     LocalBlend: lambda: LocalBlend(["dog"], ["cat"], 0.3, 0.2),
     PromptEdit: lambda: PromptEdit("swap", "a dog barks", "a cat barks", {"cat": 2.0}),
+    Clip: lambda: Clip(Path("a.wav"), "a", "a dog barks"),
+    EmbeddedClips: lambda: EmbeddedClips(_EMBEDDINGS[0], None, np.zeros(12)),
+    Embedder: lambda: Embedder("rms", np.std, digest="1"),
+    EmbeddingCache: lambda: EmbeddingCache("cache"),
+    Estimate: lambda: Estimate(0.5, 0.4, 0.6, 12, 12, 4, "lower"),
+    Evaluation: lambda: Evaluation(
+        pd.DataFrame({"metric": ["FD-rms"], "better": "lower", "undefined": "too few clips"}), ("rms: an example",)
+    ),
+    Moments: lambda: Moments.of(_EMBEDDINGS[0]),
     ClipFiles: lambda: ClipFiles({}, (), {}, ()),
     FittedReadout: lambda: _FIT,
     LayerAttention: lambda: LayerAttention(
@@ -243,6 +255,7 @@ OBJECTS: dict[type, Callable[[], Any]] = {
     Scene: _scene,
     SceneSound: lambda: _scene().sounds[0],
 }  # fmt: skip
+_EMBEDDINGS = np.random.default_rng(1).random((2, 12, 3))
 _CURVES, _ACTIVE = np.random.default_rng(0).random((2, 30)), np.arange(60).reshape(2, 30) % 7 < 3
 _SCORES = {"c.wav": np.linspace(0, 1, 25)[:, None]}
 _TRUTH = pd.DataFrame({"clip": ["c.wav"], "label": ["dog"], "onset": [0.2], "offset": [0.6]})
@@ -263,10 +276,15 @@ GOOD: dict[str, Callable[[], Any]] = {
     "diagnosis": lambda: diagnose(example_maps()),
     "durations": lambda: {"c.wav": 1.0},
     "edges": lambda: np.linspace(0, 1, 26),
+    "embedder": lambda: _made(OBJECTS[Embedder]),
+    "embeddings": lambda: _EMBEDDINGS[0],
     "energy": lambda: _CURVES[0],
+    "evaluated": lambda: _EMBEDDINGS[0],
     "events": example_events,
     "family": lambda: "ace-step",
     "folder": lambda: Path("folder"),
+    "folders": lambda: ".",
+    "found": lambda: {"embedding": np.zeros(3)},
     "given": lambda: {"sample_rate": 16_000},
     "grid": lambda: example_maps().grid,
     "ground_truth": lambda: _TRUTH,
@@ -286,12 +304,14 @@ GOOD: dict[str, Callable[[], Any]] = {
     "offsets": lambda: [0.5],
     "onsets": lambda: np.zeros(2),
     "padded": lambda: True,
+    "parts": lambda: [Moments.of(part) for part in _EMBEDDINGS],
     "path": lambda: Path("written"),
     "payload": lambda: {"a": 1},
     "phrase": lambda: "dog",
     "pool": lambda: "mean",
     "profiles": lambda: attnviz.alignment.profile(example_maps(), example_events()),
     "prompt": lambda: "a dog barks",
+    "reference": lambda: _EMBEDDINGS[1],
     "result": _alignment,
     "results": lambda: [_alignment()],
     "rows": example_events,
@@ -356,6 +376,11 @@ GOOD_OF: dict[str, dict[str, Callable[[], Any]]] = {
     "AttentionMaps.merge": {"maps": lambda: [example_maps()]},
     "Alignment.concat": {"results": lambda: [_alignment()]},
     "token_spans": {"caption": lambda: "a dog"},
+    "EmbeddingCache.get": {"path": lambda: __file__},
+    "EmbeddingCache.put": {"path": lambda: __file__},
+    "clap_score": {"audio": lambda: _EMBEDDINGS[0], "text": lambda: _EMBEDDINGS[1]},
+    "inception_score": {"scores": lambda: _EMBEDDINGS[0]},
+    "pair_clips": {name: lambda: [_made(OBJECTS[Clip])] for name in ("evaluated", "reference")},
     "column_activity": {"onsets": lambda: [0.2]},
 }
 _DOORS = {name: (door, owner) for name, door, owner in doors()}

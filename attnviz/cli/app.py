@@ -13,6 +13,7 @@ from attnviz.cli.commands.data import data
 from attnviz.cli.commands.diagnose import diagnose
 from attnviz.cli.commands.doctor import doctor
 from attnviz.cli.commands.edit import edit
+from attnviz.cli.commands.evaluate import evaluate
 from attnviz.cli.commands.explain import explain
 from attnviz.cli.commands.figures import figures
 from attnviz.cli.commands.generate import generate
@@ -44,7 +45,7 @@ def main(
     before_command(context, quiet, as_json)
 
 
-for _command in (generate, listen, align, explain, report, figures, diagnose, doctor):
+for _command in (generate, listen, align, explain, report, figures, evaluate, diagnose, doctor):
     app.command()(_command)
 app.add_typer(edit, name="edit")
 app.command()(train)

@@ -22,7 +22,7 @@ from attnviz.errors import EventsError, warn
 from attnviz.events.files import FilePath
 from attnviz.io.paths import checked_path
 
-_AUDIO = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff")
+AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff")
 _WHOLE, _FRACTION = r"\d{1,9}", r"\d{1,9}\.\d{1,9}"
 _PART = re.compile(
     rf"(?P<y>Y?)(?P<id>[\w-]{{11}})(?:_(?P<whole>{_WHOLE})|_(?P<start>{_FRACTION})_(?P<end>{_FRACTION}))?",
@@ -110,9 +110,9 @@ def match_clips(clips: pd.DataFrame | Iterable[str], folder: FilePath) -> ClipFi
     root = checked_path(folder, "the audio folder", EventsError)
     if not root.is_dir():
         raise EventsError(f"the audio folder {folder} does not exist or is not a folder.")
-    audio = sorted(path for path in root.rglob("*") if path.suffix.lower() in _AUDIO and path.is_file())
+    audio = sorted(path for path in root.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file())
     if not audio:
-        raise EventsError(f"{folder} contains no audio file; supported suffixes are {', '.join(_AUDIO)}.")
+        raise EventsError(f"{folder} contains no audio file; supported suffixes are {', '.join(AUDIO_SUFFIXES)}.")
     candidates = _candidates(names, [path.name for path in audio])
     contested = _contested(candidates)
     files, ambiguous = {}, {}
@@ -217,7 +217,7 @@ def _last(name: str) -> str:
 def _stem(name: str) -> str:
     """Return a name without folder and audio suffix; the ``.000`` of ``_30.000_40.000`` is not a suffix."""
     last = _last(name)
-    return last[: last.rindex(".")] if last.lower().endswith(_AUDIO) else last
+    return last[: last.rindex(".")] if last.lower().endswith(AUDIO_SUFFIXES) else last
 
 
 def _shortfall(

@@ -154,6 +154,26 @@ class Listener(nn.Module):
         AudioError
             If the images have another shape.
         """
+        return self.out(self.dropout(self.features(images))).transpose(1, 2)
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """Compute what the last layer classifies.
+
+        Parameters
+        ----------
+        images : torch.Tensor
+            See `forward`.
+
+        Returns
+        -------
+        torch.Tensor
+            ``(batch, frames, 2 * hidden)``: outputs of the recurrent layers.
+
+        Raises
+        ------
+        AudioError
+            If the images have another shape.
+        """
         if images.ndim != 3 or images.shape[1] != MEL.n_mels or images.shape[2] % self.config.columns_per_frame:
             raise AudioError(
                 f"the images have the shape {tuple(images.shape)}; expected (batch, {MEL.n_mels}, columns) "
@@ -163,8 +183,7 @@ class Listener(nn.Module):
         x = nn.functional.avg_pool2d(images[:, None], averaged)
         x = self.blocks(2 * x - 1)  # (batch, channels, rows, frames)
         x = self.dropout(x.flatten(1, 2).transpose(1, 2))
-        x, _ = self.gru(x)
-        return self.out(self.dropout(x)).transpose(1, 2)
+        return self.gru(x)[0]
 
     @classmethod
     @public

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -91,11 +91,8 @@ def listen(
     samples = _samples(audio, sample_rate)
     seconds = samples.size / MEL.sample_rate
     step = trained.listener.config.columns_per_frame
-    frames = -(-MEL.frames(samples.size) // step)
-    columns = frames * step
-    grid = SpectrogramGrid(width=columns, audio_seconds=min(seconds, columns * MEL.hop_length / MEL.sample_rate))
-    heard = ~grid.padding(frames)
-    heard[0] = True  # in case a frame is longer than the audio
+    grid, heard = _frames(samples.size, step)
+    frames = heard.size
     level = levels(samples, step * MEL.hop_length)[:frames][heard]
     probabilities = xr.DataArray(
         _probabilities(samples, trained.listener, frames)[:, heard] * (level >= INAUDIBLE_DBFS).astype(np.float32),
@@ -112,6 +109,31 @@ def listen(
     )
 
 
+def mean_features(audio: np.ndarray, listener: Listener) -> np.ndarray:
+    """Compute the mean over time of a listener's features, an embedding of the clip.
+
+    Parameters
+    ----------
+    audio : numpy.ndarray, shape (samples,)
+        Waveform at 16 kHz of at least 0.06 s. Long audio is processed in windows, as by `listen`.
+    listener : Listener
+
+    Returns
+    -------
+    numpy.ndarray, shape (2 * hidden,), float32
+        Mean over the frames with their centre within the audio.
+
+    Raises
+    ------
+    AudioError
+        If the audio is too short, or contains NaN.
+    """
+    samples = _samples(audio, None)
+    _, heard = _frames(samples.size, listener.config.columns_per_frame)
+    found = _over_windows(samples, listener, heard.size, lambda image: listener.features(image).transpose(1, 2))
+    return found[:, heard].mean(axis=1)
+
+
 def _samples(audio: Any, sample_rate: int | None) -> np.ndarray:
     if sample_rate is not None and isinstance(audio, (str, os.PathLike)):
         raise AudioError(
@@ -126,6 +148,16 @@ def _samples(audio: Any, sample_rate: int | None) -> np.ndarray:
     return samples
 
 
+def _frames(samples: int, step: int) -> tuple[SpectrogramGrid, np.ndarray]:
+    """Return the grid of a clip's frames, and which frames have their centre within the audio."""
+    columns = -(-MEL.frames(samples) // step) * step
+    seconds = min(samples / MEL.sample_rate, columns * MEL.hop_length / MEL.sample_rate)
+    grid = SpectrogramGrid(width=columns, audio_seconds=seconds)
+    heard = ~grid.padding(columns // step)
+    heard[0] = True  # in case a frame is longer than the audio
+    return grid, heard
+
+
 def _clip_name(audio: Any) -> str:
     if not isinstance(audio, (str, os.PathLike)):
         return "audio"
@@ -135,18 +167,26 @@ def _clip_name(audio: Any) -> str:
 
 def _probabilities(samples: np.ndarray, listener: Listener, frames: int) -> np.ndarray:
     """Return ``(classes, frames)`` float32."""
+    return _over_windows(samples, listener, frames, lambda image: listener(image).float().sigmoid())
+
+
+def _over_windows(
+    samples: np.ndarray, listener: Listener, frames: int, compute: Callable[[torch.Tensor], torch.Tensor]
+) -> np.ndarray:
+    """Return what is computed of images, ``(1, rows, frames)``, cross-faded over windows: ``(rows, frames)``."""
     step = listener.config.columns_per_frame
     window, overlap = max(1, _WINDOW // step), _OVERLAP // step
-    total = np.zeros((len(listener.config.classes), frames))
+    total: np.ndarray | None = None
     weights = np.zeros(frames)
     with _evaluating(listener), torch.inference_mode():
         for first, last in _windows(frames, window, overlap):
             image = torch.from_numpy(_image(samples, first * step, last * step))
-            heard = listener(image[None].to(next(listener.parameters()))).float().sigmoid()[0].cpu().numpy()
+            found = compute(image[None].to(next(listener.parameters())))[0].float().cpu().numpy()
             weight = _fades(last - first, overlap)
-            total[:, first:last] += weight * heard
+            total = np.zeros((len(found), frames)) if total is None else total
+            total[:, first:last] += weight * found
             weights[first:last] += weight
-    return (total / weights).astype(np.float32)
+    return (np.asarray(total) / weights).astype(np.float32)
 
 
 def _windows(frames: int, window: int, overlap: int) -> list[tuple[int, int]]:
