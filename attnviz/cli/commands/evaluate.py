@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
+from attnviz.choices import check_exists
 from attnviz.cli.commands.options import Device, Offline, complete
 from attnviz.cli.terminal import (
     announce,
@@ -26,6 +27,7 @@ from attnviz.cli.terminal import (
     show,
     talk,
 )
+from attnviz.errors import EvaluationError
 
 if TYPE_CHECKING:
     from attnviz.evaluation import Evaluation
@@ -69,12 +71,14 @@ def evaluate(
     """
     if out is not None:
         check_out(out, overwrite=overwrite)
+    for folder in (*runs, *([] if reference is None else [reference])):
+        check_exists(folder, "the folder", EvaluationError)
     announce("Loading PyTorch and the embedder")
     quieten_libraries()
+    from attnviz.cli.jobs import ModelChoice
     from attnviz.evaluation import evaluate as compute
     from attnviz.evaluation import load_embedder, read_clips
     from attnviz.io.storage import whole_or_nothing
-    from attnviz.cli.jobs import ModelChoice
 
     place = whole_or_nothing(out, overwrite=overwrite, replaceable=_is_table) if out is not None else nullcontext()
     with place as partial:
