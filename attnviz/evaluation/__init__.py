@@ -10,8 +10,8 @@ of parts of a data set.
 from a waveform to an embedding: :func:`listener_embedder` is the bundled one, whose values do not compare with
 those of papers; :func:`load_embedder` loads CLAP and PE-A-Frame; any callable can be given.
 
-Folders and arrays enter, numbers leave. May import alignment (its bootstrap), audio, events, pipelines (which finds
-checkpoints), sounds and text.
+Folders and arrays enter, numbers leave. May import alignment (its bootstrap), audio, events, pipelines (which
+finds checkpoints), sounds and text.
 """
 
 from attnviz.evaluation.cache import EmbeddingCache
