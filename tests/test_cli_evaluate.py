@@ -10,7 +10,7 @@ from evaluation.evaluation_models import RATE, write_clap, write_clips
 from typer.testing import CliRunner
 
 from attnviz import evaluation as ev
-from attnviz.cli import app
+from attnviz.cli.app import app
 from attnviz.errors import EvaluationError, InaudibleWarning
 from attnviz.evaluation import Embedder, embed_clips, listener_embedder, read_clips
 
