@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from evaluation.evaluation_models import RATE, write_clap, write_clips
+from evaluation.evaluation_models import RATE, tone, write_clap, write_clips
 from typer.testing import CliRunner
 
 from attnviz import evaluation as ev
@@ -123,6 +123,25 @@ def test_clap_score_needs_no_reference(run, folders, tmp_path):
     )
     assert rows["clap-score"]["value"] == pytest.approx(expected.value, abs=1e-6)
     assert rows["clap-score"]["reference_clips"] == 0
+
+
+def test_a_few_runs_against_all_of_them(tmp_path, monkeypatch):
+    """As in the README: sets so small that some resamples have no pair of clips, and that share clips."""
+    monkeypatch.chdir(tmp_path)
+    for seed, name in enumerate(("dog", "swap", "refine", "quieter")):
+        folder = tmp_path / "runs" / name
+        folder.mkdir(parents=True)
+        (folder / "run.json").write_text(json.dumps({"attnviz": "1", "prompt": f"a {name} sounds"}))
+        soundfile.write(folder / "audio.wav", tone(seed), RATE)
+    words = ["evaluate", "runs/swap", "runs/refine", "--reference", "runs", "--out", "runs/metrics.csv"]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    assert "cannot be heard" not in result.stderr
+    table = pd.read_csv("runs/metrics.csv").set_index("metric")
+    assert (
+        table.loc["KAD-listener", "low"] <= table.loc["KAD-listener", "value"] <= table.loc["KAD-listener", "high"]
+    )
+    assert table.loc["KL-softmax-listener", "value"] == pytest.approx(0, abs=1e-4)  # of each with itself
 
 
 def test_silent_clips_are_named(tmp_path):
