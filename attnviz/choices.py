@@ -37,15 +37,20 @@ def check_axes(keep: Collection[str]) -> None:
 
 
 def check_exists(path: FilePath, what: str, error: type[AttnVizError] = AttnVizError) -> None:
-    """Raise if an input file or folder does not exist.
+    """Raise if an input file or folder does not exist, or a folder is given as a file.
 
     Raises
     ------
     AttnVizError
         Of the given type, with `what` and the path.
     """
-    if not checked_path(path, what, error).exists():
+    place = checked_path(path, what, error)
+    if not place.exists():
         raise error(f"{what} {path} does not exist. Is the path relative to another folder?")
+    if place.is_dir() and "file" in what and "folder" not in what:
+        inside = place / "audio.wav"
+        hint = f"; the audio of this run is {inside}" if inside.is_file() else "; give a file in it"
+        raise error(f"{what} {path} is a folder{hint}.")
 
 
 def check_run(folder: Path) -> None:

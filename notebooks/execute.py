@@ -32,6 +32,8 @@ _PLAIN = {
 """Environment of the cells: no codes of a terminal, no warnings of libraries."""
 
 _PROGRESS = re.compile(r"^.*\d%\|.*\n?", re.MULTILINE)
+_PLACE = re.compile(r"\S*ipykernel_\d+\S*:\d+: (?=\w+Warning: )")
+"""Temporary file of a cell, before a warning of it."""
 
 
 def notebooks() -> dict[str, Path]:
@@ -77,12 +79,12 @@ def executed(path: Path, folder: Path) -> nbformat.NotebookNode:
 
 
 def stored(book: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Remove what differs between runs (times, progress) from an executed notebook, and record its digest."""
+    """Remove what differs between runs (times, progress, places) from an executed notebook, and record its digest."""
     for cell in book.cells:
         cell.metadata = {}
         for output in cell.get("outputs", ()):
             if output.output_type == "stream":
-                output.text = _PROGRESS.sub("", output.text)
+                output.text = _PLACE.sub("", _PROGRESS.sub("", output.text))
     book.metadata = {
         "attnviz": {DIGEST: code_digest(book)},
         "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},

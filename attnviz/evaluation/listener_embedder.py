@@ -49,7 +49,9 @@ def listener_embedder(model: str | os.PathLike[str] | Listener | None = None) ->
     listener = trained_listener(model).listener
 
     def embed(audio: np.ndarray, sampling_rate: int) -> dict[str, np.ndarray]:
-        peaks = listen(audio, sample_rate=sampling_rate, model=listener).peaks.to_numpy().clip(_LEAST, 1 - _LEAST)
+        peaks = (
+            listen(audio, sampling_rate=sampling_rate, model=listener).peaks.to_numpy().clip(_LEAST, 1 - _LEAST)
+        )
         return {"embedding": mean_features(audio, listener), "logits": np.log(peaks) - np.log1p(-peaks)}
 
     classes = listener.config.classes

@@ -42,6 +42,7 @@ def explain(
     audio: AudioSource,
     caption: str,
     *,
+    sampling_rate: int | None = None,
     method: MethodName = "noising",
     timesteps: Sequence[int] = (50, 150, 250, 400),
     draws: int | None = None,
@@ -70,6 +71,8 @@ def explain(
         A WAV, FLAC or OGG file with any sampling rate, number of channels and length, or samples at 16 kHz.
     caption : str
         Description of the audio.
+    sampling_rate : int, optional
+        Sampling rate of an array in Hz. By default, 16 000. Not allowed for files.
     method : {"noising", "inversion", "predicted"}
         Method that computes the latents:
 
@@ -172,7 +175,7 @@ def explain(
     _check_unet(pipe)
     blocks = randomized_blocks(pipe.unet, randomize)
     weight_seed = _checked_weight_seed(randomize_seed, blocks)
-    waveform = load_audio(audio)
+    waveform = load_audio(audio, source_rate=sampling_rate)
     clip = read_clip(waveform, normalize=normalize, overlap=overlap, column=_coarsest_column(pipe))
     warn_of_level(waveform)
     _logger.info(

@@ -37,7 +37,7 @@ _logger = logging.getLogger(__name__)
 def listen(
     audio: AudioSource,
     *,
-    sample_rate: int | None = None,
+    sampling_rate: int | None = None,
     model: str | os.PathLike[str] | Listener | None = None,
     decoding: Decoding | None = None,
 ) -> Hearing:
@@ -48,7 +48,7 @@ def listen(
     audio : path, numpy.ndarray or torch.Tensor
         A WAV, FLAC or OGG file with any sampling rate and number of channels, or samples of shape ``(samples,)``
         or ``(samples, channels)``. The length is at least 0.06 s.
-    sample_rate : int, optional
+    sampling_rate : int, optional
         Sampling rate of an array in Hz. By default, 16 000. Not allowed for files.
     model : path-like or Listener, optional
         Folder of a trained listener, or a loaded listener. By default, the bundled one. The folder contains
@@ -88,7 +88,7 @@ def listen(
     processed at its own length. The result contains the frames with their centre within the audio.
     """
     trained = trained_listener(model)
-    samples = _samples(audio, sample_rate)
+    samples = _samples(audio, sampling_rate)
     seconds = samples.size / MEL.sample_rate
     step = trained.listener.config.columns_per_frame
     grid, heard = _frames(samples.size, step)
@@ -134,12 +134,12 @@ def mean_features(audio: np.ndarray, listener: Listener) -> np.ndarray:
     return found[:, heard].mean(axis=1)
 
 
-def _samples(audio: Any, sample_rate: int | None) -> np.ndarray:
-    if sample_rate is not None and isinstance(audio, (str, os.PathLike)):
+def _samples(audio: Any, sampling_rate: int | None) -> np.ndarray:
+    if sampling_rate is not None and isinstance(audio, (str, os.PathLike)):
         raise AudioError(
-            f"sample_rate is {sample_rate}, but the file {audio} has its own sampling rate. Omit sample_rate."
+            f"sampling_rate is {sampling_rate}, but the file {audio} has its own. Omit sampling_rate."
         )
-    samples = load_audio(audio, source_rate=sample_rate)
+    samples = load_audio(audio, source_rate=sampling_rate)
     if samples.size < MEL.shortest:
         raise AudioError(
             f"the clip has {samples.size} samples at {MEL.sample_rate} Hz; at least {MEL.shortest} "

@@ -206,6 +206,13 @@ def test_padding_and_spectrogram_are_the_clips(kept, clip):
     np.testing.assert_array_equal(kept.spectrogram[0, 0], image_to_mel(images[0, 0]))
 
 
+def test_an_array_at_another_rate_is_the_file_of_that_rate(shared_pipe, clip, one_look):
+    samples, rate = soundfile.read(clip, dtype="float32")
+    again = attnviz.explain(shared_pipe, samples, CAPTION, sampling_rate=rate, **ONE_LOOK, seed=3)
+    for layer in one_look.layers:
+        np.testing.assert_array_equal(again[layer], one_look[layer])
+
+
 def test_provenance_and_round_trip(kept, adapter_checkpoint, tmp_path):
     said = kept.provenance
     assert (said["method"], said["timesteps"], said["draws"], said["seed"]) == ("noising", [400, 50], 2, 3)

@@ -87,8 +87,8 @@ def test_files_of_any_rate_and_channels(ending, rate, channels, tmp_path):
 
 def test_arrays_say_their_rate():
     audio = tones(*CLIP, rate=32_000)
-    check_clip(attnviz.listen(audio, sample_rate=32_000, model=Loudness()).events)
-    check_clip(attnviz.listen(torch.from_numpy(audio), sample_rate=32_000, model=Loudness()).events)
+    check_clip(attnviz.listen(audio, sampling_rate=32_000, model=Loudness()).events)
+    check_clip(attnviz.listen(torch.from_numpy(audio), sampling_rate=32_000, model=Loudness()).events)
     integers = (tones(*CLIP)[:, None] * [32767, 32767]).astype(np.int16)
     check_clip(attnviz.listen(integers, model=Loudness()).events)
 
@@ -137,8 +137,8 @@ def test_files_that_cannot_be_heard(tmp_path):
     for name, message in (("empty.wav", "0 samples"), ("text.wav", "not audio"), (".", "cannot be opened")):
         with pytest.raises(AudioError, match=message):
             attnviz.listen(tmp_path / name, model=Loudness())
-    with pytest.raises(AudioError, match="has its own sampling rate"):
-        attnviz.listen(tmp_path / "empty.wav", sample_rate=RATE, model=Loudness())
+    with pytest.raises(AudioError, match="sampling_rate is 16000, but the file .* has its own"):
+        attnviz.listen(tmp_path / "empty.wav", sampling_rate=RATE, model=Loudness())
 
 
 @pytest.mark.parametrize(
