@@ -65,6 +65,6 @@ def check_run(folder: Path) -> None:
     if not (place / "run.json").exists():
         state = "there is no run.json in it" if place.is_dir() else "there is no such folder"
         raise AttnVizError(
-            f"{folder} is not a run folder: {state}. Run folders are written by attnviz generate and attnviz "
-            "explain with --out."
+            f"{folder} is not a run folder: {state}. Run folders are written by attnviz generate, "
+            "attnviz explain and attnviz edit with --out."
         )

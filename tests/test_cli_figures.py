@@ -91,6 +91,17 @@ def test_the_whole_set_is_written(run):
             assert np.ptp(np.asarray(picture.convert("L"))) > 100
 
 
+def test_the_diagnosis_is_that_of_attnviz_diagnose(full):
+    """Of the audio too: the figure left clipping unjudged beside a command that judged it."""
+    from attnviz.cli.commands.figures import _diagnosis
+
+    drawn, _ = _diagnosis(read_saved_run(full), "mean")
+    said = CliRunner().invoke(app, ["diagnose", str(full), "--json"])
+    judged = {row["finding"]: not row["unjudged"] for row in json.loads(said.stdout)["findings"]}
+    assert judged["clipped audio"]
+    assert {one.name: not one.unjudged for one in drawn.findings} == judged
+
+
 def test_existing_figures_are_kept_unless_asked(run, coarse):
     (run / "figures").mkdir()
     (run / "figures" / "notes.txt").write_text("mine")

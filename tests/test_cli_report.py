@@ -65,5 +65,6 @@ def test_not_a_run(attnviz_command, tmp_path):
     result = attnviz_command("report", tmp_path)
     assert result.exit_code == 1
     assert "is not a run folder" in result.stderr
+    assert "attnviz generate, attnviz explain and attnviz edit" in " ".join(result.stderr.split())
     assert "Traceback" not in result.stderr
     assert not list(tmp_path.iterdir())

@@ -94,7 +94,7 @@ def diagnose(
     --------
     >>> from attnviz.testing import example_maps
     >>> diagnose(example_maps(both=True))
-    <Diagnosis: nothing found>
+    <Diagnosis: nothing found; not judged: prediction without guidance, clipped audio, reconstruction artefacts>
     """
     if maps.branch == "unconditional":
         raise MapsError(

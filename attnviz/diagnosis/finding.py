@@ -105,4 +105,6 @@ class Diagnosis:
         return "\n".join([f"{opening}.", *meanings, "", *(one.sentence() for one in self.findings)])
 
     def __repr__(self) -> str:
-        return f"<Diagnosis: {', '.join(self.found) or 'nothing found'}>"
+        unjudged = ", ".join(one.name for one in self.findings if one.unjudged)
+        left_out = f"; not judged: {unjudged}" if unjudged else ""
+        return f"<Diagnosis: {', '.join(self.found) or 'nothing found'}{left_out}>"

@@ -103,7 +103,7 @@ def token_activation(
 def attention_share(
     maps: AttentionMaps, phrase: Phrase, *, occurrence: int | None = None, prompt_index: int = 0, sample: int = 0
 ) -> pd.DataFrame:
-    """Tabulate the share of the attention of each layer and head that a phrase receives.
+    """Tabulate the share of the attention of each layer and head that the tokens of a phrase receive.
 
     Parameters
     ----------
@@ -116,11 +116,12 @@ def attention_share(
     -------
     pandas.DataFrame
         ``layer`` (short name, in the order of the model), ``head`` (from 0; -1 is the mean of all heads),
-        ``share``: the sum of the attention probabilities of the tokens of the phrase, in [0, 1], averaged over
-        stored steps and over cells that are not padding, and ``of_words``: that share as a fraction of what all
-        words receive. Where padding is not masked, it takes attention, so that ``share`` depends on the length of
-        the prompt and ``of_words`` does not. Both are NaN in a layer with padding columns only, and ``of_words``
-        where not all words were stored, or maps have a sign.
+        ``share``: the attention probability of a token of the phrase, in [0, 1]: the mean over the tokens of the
+        phrase (as in all maps, so that it does not grow with the length of the phrase), stored steps and cells
+        that are not padding, and ``of_words``: what all tokens of the phrase receive together, as a fraction of
+        what all words receive. Where padding is not masked, it takes attention, so that ``share`` depends on the
+        length of the prompt and ``of_words`` does not. Both are NaN in a layer with padding columns only, and
+        ``of_words`` where not all words were stored, or maps have a sign.
         For words reweighted by an edit, it is the reweighted attention, which may be negative or above 1.
 
     Raises
@@ -138,9 +139,10 @@ def attention_share(
     known = bool(text.isin(maps.positions).all()) and not maps.content["signed"]
     rows: list[dict[str, Any]] = []
     for name in maps.layers:
-        means = _mean_sum(maps[name], positions, prompt_index, sample)
+        sums = _mean_sum(maps[name], positions, prompt_index, sample)
+        means = sums / len(positions)
         of_words = (
-            means / _mean_sum(maps[name], text.to_numpy(), prompt_index, sample) if known else means * np.nan
+            sums / _mean_sum(maps[name], text.to_numpy(), prompt_index, sample) if known else sums * np.nan
         )
         heads = means["head"].to_numpy().tolist() if "head" in means.dims else [-1]
         both = zip(np.atleast_1d(means.to_numpy()), np.atleast_1d(of_words.to_numpy()), strict=True)

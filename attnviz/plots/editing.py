@@ -17,7 +17,7 @@ from attnviz.audio.grid import CellGrid, SpectrogramGrid
 from attnviz.errors import MapsError
 from attnviz.maps.layer import cells_of
 from attnviz.plots.heat import SIGNED, ground_halves, heatmap
-from attnviz.plots.spectrogram import label_decibels, spectrogram
+from attnviz.plots.spectrogram import DECIBEL, label_decibels, spectrogram
 from attnviz.plots.style import FONTSIZE, extent, hatch_padding, label_axes, readable, text_style, wrapped
 from attnviz.wording import short_repr
 
@@ -56,7 +56,7 @@ def edit_comparison(
     """Draw an edit and its source.
 
     The first row shows spectrograms, and the others the maps of each word: from left to right, before, after, and
-    the difference after minus before. The spectrograms share a scale, as do the two maps of a word. Columns beyond
+    the difference after minus before (of the spectrograms in dB). The spectrograms share a scale, as do the two maps of a word. Columns beyond
     the audio are hatched.
 
     Parameters
@@ -99,7 +99,8 @@ def edit_comparison(
     axes = figure.subplots(rows, 3, squeeze=False)
     images = [_spectrogram(ax, values, grid) for ax, values in zip(axes[0], (before, after), strict=False)]
     label_decibels(_bar(images[1], "log-mel (dB)"))
-    _difference(axes[0, 2], after - before, grid.cells(*before.shape), grid, "log-mel")
+    decibels = (after - before) / DECIBEL
+    _difference(axes[0, 2], decibels, grid.cells(*before.shape), grid, "log-mel difference (dB)")
     for row, word in zip(axes[1:], words, strict=True):
         _word(row, word, (before, after), grid)
     for ax, title in zip(axes[0], (*titles, f"{titles[1]} minus {titles[0]}"), strict=True):
@@ -151,13 +152,13 @@ def _word(
     if len(maps) < 2:
         row[2].set_visible(False)
         return
-    _difference(row[2], maps[1].to_numpy() - maps[0].to_numpy(), cells_of(maps[0], grid), grid, "attention")
+    _difference(row[2], maps[1].to_numpy() - maps[0].to_numpy(), cells_of(maps[0], grid), grid, "attention difference")
     _title(row[2], "difference")
 
 
-def _difference(ax: Axes, values: np.ndarray, cells: CellGrid, grid: SpectrogramGrid, quantity: str) -> None:
+def _difference(ax: Axes, values: np.ndarray, cells: CellGrid, grid: SpectrogramGrid, label: str) -> None:
     most = float(np.abs(values[:, ~cells.padding]).max(initial=0.0)) or 1.0
-    _bar(_signed(ax, values, cells, grid, most), f"{quantity} difference")
+    _bar(_signed(ax, values, cells, grid, most), label)
 
 
 def _signed(ax: Axes, values: np.ndarray, cells: CellGrid, grid: SpectrogramGrid, most: float) -> AxesImage:

@@ -54,7 +54,7 @@ class SavedRun:
 
 
 def read_saved_run(folder: str | os.PathLike[str]) -> SavedRun:
-    """Read a run folder written by ``attnviz generate`` or ``attnviz explain``.
+    """Read a run folder written by ``attnviz generate``, ``attnviz explain`` or ``attnviz edit``.
 
     ``run.json`` and ``maps.zarr`` are required. Audio, spectrogram, events and scores are optional.
 

@@ -160,7 +160,8 @@ def test_table_and_summary_have_every_number():
     assert "1 of 11 signs found" in text
     assert "- ATTENTION SINK: Nearly all attention" in text
     assert len(text.splitlines()) == 14
-    assert repr(result) == "<Diagnosis: attention sink>"
+    unjudged = result.table.loc[result.table["unjudged"] != "", "finding"]
+    assert repr(result) == f"<Diagnosis: attention sink; not judged: {', '.join(unjudged)}>"
 
 
 def test_it_is_at_the_front_door():

@@ -29,7 +29,8 @@ def test_panels_share_their_scales_and_differ_by_what_was_edited(maps):
         "source", "edit", "edit minus source", "dog", "rain", "difference",
     ]  # fmt: skip
     assert source.images[0].get_clim() == edit.images[0].get_clim()
-    np.testing.assert_allclose(difference.images[0].get_array(), 1.5, rtol=1e-5)
+    np.testing.assert_allclose(difference.images[0].get_array(), 20 * np.log10(np.exp(1.5)), rtol=1e-5)
+    assert difference.images[0].colorbar.ax.get_ylabel() == "log-mel difference (dB)"
     assert old.images[-1].get_clim() == new.images[-1].get_clim()
     np.testing.assert_array_equal(moved.images[0].get_array(), rain.to_numpy() - dog.to_numpy())
     low, high = moved.images[0].get_clim()

@@ -55,11 +55,15 @@ def test_shares_of_all_tokens_sum_to_one(kept):
     table_ = attention_share(kept, "dog barks")
     assert table_["layer"].unique().tolist() == ["down.0.0", "down.1.0", "mid.0", "up.1.0", "up.2.0"]
     assert table_["head"].tolist() == [0, 1] * 5
-    np.testing.assert_allclose(table_["share"], words[1] + words[2])
+    # "barks" has two tokens: a phrase of three tokens is their mean, as in its map
+    np.testing.assert_allclose(table_["share"], (words[1] + 2 * words[2]) / 3)
+    whole = attention_share(make(), "dog barks").iloc[0]
+    heat = make().select(layers=make().layers[:1]).heatmap("dog barks")
+    assert whole["share"] == pytest.approx(float(heat[:, ~heat["padding"]].mean()), rel=1e-5)
     cells = kept["down.1.0"].to_numpy()[0, 0][..., ~GRID.padding(5)]
     wanted = cells.sum(axis=2).mean()  # over every key
     assert wanted == pytest.approx(1.0, rel=1e-5)
-    own = cells[:, 1][:, kept.tokens[0].find("rain")].sum(axis=1).mean(dtype=float)
+    own = cells[:, 1][:, kept.tokens[0].find("rain")].mean(axis=1).mean(dtype=float)
     got = attention_share(kept, "rain").set_index(["layer", "head"]).loc[("down.1.0", 1), "share"]
     assert got == pytest.approx(own, rel=1e-6)
     assert attention_share(make(), "rain")["head"].unique().tolist() == [-1]

@@ -27,7 +27,7 @@ _EVENTS = "events.tsv"
 
 @command
 def align(
-    run: Annotated[Path, typer.Argument(help="Run folder of generate or explain.")],
+    run: Annotated[Path, typer.Argument(help="Run folder of generate, explain or edit.")],
     events: Annotated[
         Path | None,
         typer.Option(

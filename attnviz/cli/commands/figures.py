@@ -100,12 +100,12 @@ def _named(runs: list[Path]) -> dict[str, Path]:
 
 
 def _diagnosis(run: SavedRun, readout: str) -> tuple[Diagnosis | None, str]:
-    """Diagnose the maps; return None and the reason if that is impossible."""
+    """Diagnose the maps and the audio, as `attnviz diagnose` does; return None and the reason if that is impossible."""
     from attnviz.diagnosis import diagnose
     from attnviz.errors import MapsError
 
     try:
-        return diagnose(run.maps, readout=readout), ""
+        return diagnose(run.maps, readout=readout, audio=run.audio), ""
     except MapsError as error:
         return None, in_options(str(error))
 
