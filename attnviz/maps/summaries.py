@@ -141,9 +141,7 @@ def attention_share(
     for name in maps.layers:
         sums = _mean_sum(maps[name], positions, prompt_index, sample)
         means = sums / len(positions)
-        of_words = (
-            sums / _mean_sum(maps[name], text.to_numpy(), prompt_index, sample) if known else sums * np.nan
-        )
+        of_words = sums / _mean_sum(maps[name], text.to_numpy(), prompt_index, sample) if known else sums * np.nan
         heads = means["head"].to_numpy().tolist() if "head" in means.dims else [-1]
         both = zip(np.atleast_1d(means.to_numpy()), np.atleast_1d(of_words.to_numpy()), strict=True)
         for head, (share, fraction) in zip(heads, both, strict=True):

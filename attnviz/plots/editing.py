@@ -56,8 +56,8 @@ def edit_comparison(
     """Draw an edit and its source.
 
     The first row shows spectrograms, and the others the maps of each word: from left to right, before, after, and
-    the difference after minus before (of the spectrograms in dB). The spectrograms share a scale, as do the two maps of a word. Columns beyond
-    the audio are hatched.
+    the difference after minus before (of the spectrograms in dB). The spectrograms share a scale, as do the two
+    maps of a word. Columns beyond the audio are hatched.
 
     Parameters
     ----------
@@ -152,7 +152,9 @@ def _word(
     if len(maps) < 2:
         row[2].set_visible(False)
         return
-    _difference(row[2], maps[1].to_numpy() - maps[0].to_numpy(), cells_of(maps[0], grid), grid, "attention difference")
+    _difference(
+        row[2], maps[1].to_numpy() - maps[0].to_numpy(), cells_of(maps[0], grid), grid, "attention difference"
+    )
     _title(row[2], "difference")
 
 

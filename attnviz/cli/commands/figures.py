@@ -100,7 +100,7 @@ def _named(runs: list[Path]) -> dict[str, Path]:
 
 
 def _diagnosis(run: SavedRun, readout: str) -> tuple[Diagnosis | None, str]:
-    """Diagnose the maps and the audio, as `attnviz diagnose` does; return None and the reason if that is impossible."""
+    """Diagnose maps and audio, as `attnviz diagnose` does; return None and the reason if that is impossible."""
     from attnviz.diagnosis import diagnose
     from attnviz.errors import MapsError
 
