@@ -79,7 +79,7 @@ def executed(path: Path, folder: Path) -> nbformat.NotebookNode:
 
 
 def stored(book: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Remove what differs between runs (times, progress, places) from an executed notebook, and record its digest."""
+    """Remove what differs between runs (times, progress, places) from an executed notebook; record its digest."""
     for cell in book.cells:
         cell.metadata = {}
         for output in cell.get("outputs", ()):
