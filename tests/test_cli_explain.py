@@ -118,6 +118,7 @@ def test_events_and_scores_are_those_of_the_maps(run, folder):
     scores = pd.read_csv(run / "alignment.csv")
     assert scores["label"].unique().tolist() == ["dog barks", "rain"]
     np.testing.assert_allclose(scores["roc_auc"], expected["roc_auc"])
+    assert scores["readout"].unique().tolist() == ["auffusion"]
 
 
 def test_other_methods_and_no_events(explain, folder, tmp_path):

@@ -172,6 +172,15 @@ def scored_against(table: pd.DataFrame) -> str:
     return f" ({'' if by_listener.all() else 'some '}events heard by the listener)" if by_listener.any() else ""
 
 
+def scored_maps(table: pd.DataFrame) -> tuple[list[str], list[float]]:
+    """Return the readouts and the widths of columns in ms of a table; none if an older version wrote it."""
+    readouts = table["readout"].dropna().astype(str).unique().tolist() if "readout" in table.columns else []
+    if "column_ms" not in table.columns:
+        return readouts, []
+    widths = pd.to_numeric(table["column_ms"], "coerce").dropna().round(6)
+    return readouts, sorted(map(float, widths.unique()))
+
+
 def control_lines(result: Alignment, score: str = "roc_auc") -> list[str]:
     """Say in one sentence each if a control scores at least as high as the map, pooled or for single phrases."""
     scores = result.pooled.scores

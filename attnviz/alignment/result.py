@@ -112,14 +112,14 @@ class Alignment:
 
         ``phrase`` (index in the pool), ``clip``, ``image``, ``label``, ``start`` and ``end`` (its characters in
         the caption), ``source`` (empty if the events have none), ``origin`` ("listener" if the events
-        were heard by the listener, empty if they were given), ``column_ms`` (width of a column, which limits
-        the resolution in time), ``undefined`` (reason why the phrase cannot be scored, or empty), ``method`` (see
-        `attnviz.alignment.methods`), ``draw`` (index of a control's map), and the scores: ``roc_auc``,
-        ``average_precision``, ``pearson``, ``spearman``, ``partial`` (correlation given the energy envelope),
-        ``pointing``, ``onset_error`` and ``onset_distance`` (signed and absolute, in s), ``iou``. NaN is
-        undefined. There are no intervals for single phrases; see `pooled`.
+        were heard by the listener, empty if they were given), ``readout`` (of the maps), ``column_ms`` (width of a
+        column, which limits the resolution in time), ``undefined`` (reason why the phrase cannot be scored, or
+        empty), ``method`` (see `attnviz.alignment.methods`), ``draw`` (index of a control's map), and the scores:
+        ``roc_auc``, ``average_precision``, ``pearson``, ``spearman``, ``partial`` (correlation given the energy
+        envelope), ``pointing``, ``onset_error`` and ``onset_distance`` (signed and absolute, in s), ``iou``. NaN
+        is undefined. There are no intervals for single phrases; see `pooled`.
         """
-        return score_table(self.phrases, self.seed)
+        return score_table(self.phrases, self.readout, self.seed)
 
     @cached_property
     def pooled(self) -> Pooled:

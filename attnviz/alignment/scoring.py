@@ -53,7 +53,7 @@ SCORES = {
 """Scores of a phrase; see the functions of `attnviz.alignment`. ``onset_distance`` is the absolute error."""
 
 
-def score_table(phrases: Sequence[AlignedPhrase], seed: int) -> pd.DataFrame:
+def score_table(phrases: Sequence[AlignedPhrase], readout: str, seed: int) -> pd.DataFrame:
     """Score every phrase with every method; see `Alignment.table`."""
     methods = method_names(phrases)
     others = other_phrases(phrases, seed) if OTHER_CLIP in methods else np.empty(0, dtype=int)
@@ -67,14 +67,14 @@ def score_table(phrases: Sequence[AlignedPhrase], seed: int) -> pd.DataFrame:
         block.insert(0, "method", method)
         block.insert(0, "phrase", owner)
         blocks.append(block)
-    facts = _facts(phrases)
+    facts = _facts(phrases, readout)
     scores = pd.concat(blocks, ignore_index=True).sort_values("phrase", kind="stable", ignore_index=True)
     table = facts.iloc[scores["phrase"].to_numpy(dtype=int)].reset_index(drop=True).join(scores.iloc[:, 1:])
     table.loc[table["undefined"] != "", [*SCORES]] = np.nan
     return table
 
 
-def _facts(phrases: Sequence[AlignedPhrase]) -> pd.DataFrame:
+def _facts(phrases: Sequence[AlignedPhrase], readout: str) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "phrase": np.arange(len(phrases)),
@@ -85,6 +85,7 @@ def _facts(phrases: Sequence[AlignedPhrase]) -> pd.DataFrame:
             "end": np.array([phrase.events.span[1] for phrase in phrases], dtype=np.int64),
             "source": [phrase.events.source or "" for phrase in phrases],
             "origin": [phrase.events.origin for phrase in phrases],
+            "readout": [readout] * len(phrases),
             "column_ms": np.array([1e3 * phrase.column_seconds for phrase in phrases], dtype=np.float64),
             "undefined": [phrase.undefined for phrase in phrases],
         }

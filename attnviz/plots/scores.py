@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from attnviz.alignment.reading import MAP
-from attnviz.alignment.report import NAMES, method_name, scored_against
+from attnviz.alignment.report import NAMES, method_name, scored_against, scored_maps
 from attnviz.arguments import public
 from attnviz.errors import MapsError
 from attnviz.plots.style import (
@@ -92,6 +92,10 @@ def phrase_scores(table: pd.DataFrame, score: str = "roc_auc", *, ax: Axes | Non
     plain(ax, "left")
     ax.tick_params(axis="x", labelsize=FONTSIZE)
     label = NAMES.get(score, score.replace("_", " ")) + scored_against(table)
+    readouts, widths = scored_maps(table)
+    if readouts:  # the maps beside this figure may be of another one
+        columns = f", columns of {' and '.join(f'{width:g}' for width in widths)} ms" if widths else ""
+        label += f"; readout {' and '.join(readouts)}{columns}"
     ax.set_xlabel(wrapped(label, width_of(ax)), fontsize=FONTSIZE + 1)
     legend = ax.legend(
         loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=min(len(methods), 5), frameon=False, fontsize=FONTSIZE,

@@ -7,13 +7,15 @@ function attnvizReport(root, payload) {
   const [first] = runs;
   const readouts = first.readouts.filter(({ name }) => runs.every((run) => run.readouts.some((one) => one.name === name)));
   const steps = Math.max(...runs.map(({ views }) => views.length)) - 1;
-  const choice = { readout: readouts[0].name, step: 0, steps, own: false, over: false };
+  // Open on the readout of the scores, so that the first maps are those that were scored.
+  const scored = runs.map(({ scores }) => scores && scores.readout).find((name) => readouts.some((one) => one.name === name));
+  const choice = { readout: scored || readouts[0].name, step: 0, steps, own: false, over: false };
   let place = null; // position of the cursor: [time, up]
 
   // ---- parts ---------------------------------------------------------------------------------------------
 
   const live = make("p", { class: "hidden", role: "status", "aria-live": "polite" });
-  const panels = runs.map((run, number) => new Panel(run, choice, colours, {
+  const panels = runs.map((run, number) => new Panel(run, choice, colours, payload.unlike, {
     choose: (item, focus = false) => choose(number, item, focus), point, leave, key, seek: (time) => player.seek(time),
   }));
   panels.forEach((panel) => {
@@ -28,14 +30,20 @@ function attnvizReport(root, payload) {
   // ---- controls -------------------------------------------------------------------------------------------
 
   const option = (value, label) => make("option", { value }, label);
+  const readoutOption = (value) => {
+    const made = option(value, readouts[value].label);
+    made.selected = readouts[value].name === choice.readout;
+    return made;
+  };
   const group = (label, layer) => make("optgroup", { label },
-    ...readouts.flatMap((one, at) => (one.layer === layer ? [option(at, one.label)] : [])));
+    ...readouts.flatMap((one, at) => (one.layer === layer ? [readoutOption(at)] : [])));
   const set = (name, value) => {
     choice[name] = value;
     draw();
   };
   const stepSaid = make("span", { class: "step-said" });
-  const widest = Math.max(...first.views.map(({ label }) => label.length));
+  const labelsOf = new Set(runs.map(({ views }) => views.map(({ label }) => label).join("\n")));
+  const widest = [...labelsOf].reduce((sum, labels) => sum + 3 + Math.max(...labels.split("\n").map(({ length }) => length)), -3);
   stepSaid.style.setProperty("--widest", `${widest}ch`); // so that its neighbours do not move with the label
   const step = make("input", {
     type: "range", min: "0", max: String(steps), step: "1", value: "0",
@@ -102,11 +110,12 @@ function attnvizReport(root, payload) {
 
   function draw() {
     for (const panel of panels) panel.draw();
-    const { maps } = panels[0];
-    step.disabled = !maps.current.stepped;
-    step.value = maps.current.stepped ? choice.step : 0;
-    step.setAttribute("aria-valuetext", maps.viewLabel);
-    stepSaid.textContent = maps.viewLabel;
+    const stepped = panels.some(({ maps }) => maps.current.stepped);
+    const labels = new Set(panels.map(({ maps }) => maps.viewLabel)); // runs may have different numbers of steps
+    step.disabled = !stepped;
+    step.value = stepped ? choice.step : 0;
+    stepSaid.textContent = [...labels].join(" / ");
+    step.setAttribute("aria-valuetext", stepSaid.textContent);
   }
 
   const sounds = panels.flatMap(({ spectrogram }) => spectrogram || []);

@@ -118,6 +118,7 @@ def page_of(*payloads: Mapping[str, Any], framed: bool = False) -> bytes:
     first, *others = payloads
     whole = {
         "runs": payloads,
+        "unlike": _unlike(payloads),
         "pairs": [pairs_of(first["items"], other["items"]) for other in others],
         "colours": colours(),
     }
@@ -189,6 +190,21 @@ def _spoken(saved: Sequence[SavedRun], phrases: Sequence[str]) -> list[list[str]
     has = [{phrase for phrase in phrases if find_phrase(one.maps.prompts[0], phrase)} for one in saved]
     has[0] |= set(phrases) - set().union(*has)
     return [[phrase for phrase in phrases if phrase in own] for own in has]
+
+
+def _unlike(payloads: Sequence[Mapping[str, Any]]) -> str:
+    """Return a sentence if two runs' scores are of different readouts or columns; otherwise an empty text."""
+    scored = [one for one in payloads if one["scores"] is not None]
+    how = [_scored(one["scores"]) for one in scored]
+    if len(set(how)) < 2:
+        return ""
+    each = "; ".join(f"{one['name']}: {text}" for one, text in zip(scored, how, strict=True))
+    return f"The scores of the two runs are of different readouts or columns and cannot be compared: {each}."
+
+
+def _scored(scores: Mapping[str, Any]) -> str:
+    width = f" in columns of {scores['columns']} ms" if scores["columns"] else ""
+    return f"readout {scores['of']}{width}"
 
 
 def _filled(template: str, fields: Mapping[str, str]) -> str:

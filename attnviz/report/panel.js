@@ -2,9 +2,9 @@
 // One run: its prompt, spectrogram, maps, curves and tables.
 
 class Panel {
-  // `choose(item, focus)` when a word is clicked; `point`, `leave` and `key` as `Plot`; `seek(time)`.
-  constructor(run, choice, colours, { choose, point, leave, seek, key }) {
-    Object.assign(this, { run, choice, colours, choose });
+  // `unlike` says if the scores of two runs cannot be compared. `choose(item, focus)` when a word is clicked; `point`, `leave` and `key` as `Plot`; `seek(time)`.
+  constructor(run, choice, colours, unlike, { choose, point, leave, seek, key }) {
+    Object.assign(this, { run, choice, colours, unlike, choose });
     this.axes = new Axes(run.axes);
     this.maps = new Maps(run, this.axes, choice);
     this.spectrogram = run.spectrogram && new Spectrogram(run.spectrogram, run.levels, this.axes);
@@ -69,7 +69,7 @@ class Panel {
         make("div", { class: "heading" }, make("h2", {}, "Spectrogram"), spectrogram ? this.soundBar.element : null),
         spectrogram ? spectrogram.element : makeSaid("There is no spectrogram to show."), ...hatched),
       this.tracks.element,
-      scoreSection(run.scores),
+      scoreSection(run.scores, this.unlike),
       makeFold("Words in numbers", this.numbers),
       recordFold(run.record),
     ];
@@ -161,7 +161,8 @@ class Panel {
     const { maps, run } = this;
     this.paintMap();
     this.title.textContent = maps.item === null ? "no counterpart" : `“${maps.label}”`;
-    this.caption.textContent = maps.peakText;
+    // Of two runs, each names its own steps.
+    this.caption.textContent = run.name ? `Shown: ${maps.viewLabel}. ${maps.peakText}` : maps.peakText;
     this.plots.map.describe(`Map of ${maps.label}`);
     this.tracks.draw();
     const named = (run.events || []).filter((event) => event.items.includes(maps.item));

@@ -9,7 +9,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 
-from attnviz.alignment.report import NAMES, method_name, scored_against
+from attnviz.alignment.report import NAMES, method_name, scored_against, scored_maps
 from attnviz.arguments import public
 from attnviz.audio import SpectrogramGrid
 from attnviz.errors import MapsError
@@ -21,7 +21,7 @@ from attnviz.plots.spectrogram import SHOWN_RANGE
 from attnviz.plots.style import ATTENTION, attention_colours, hertz_ticks, mel_position
 from attnviz.report.items import Item, Span, event_spans, first_item, items_of
 from attnviz.report.quantised import LEVELS, array_text, audio_text, quantise
-from attnviz.report.readings import read_all
+from attnviz.report.readings import read_all, readout_label, shown_name
 
 LIMIT = 10_000_000
 """Maximum size of a page in bytes."""
@@ -249,7 +249,15 @@ def _scores(table: pd.DataFrame, sample: int) -> dict[str, Any]:
             {"phrase": str(label), "method": method_name(str(method)), "draws": len(draws),
              "undefined": str(reason), "values": values}
         )  # fmt: skip
-    return {"names": [NAMES[name] for name in names], "rows": rows, "against": scored_against(table)}
+    readouts, widths = scored_maps(table)
+    return {
+        "names": [NAMES[name] for name in names],
+        "rows": rows,
+        "against": scored_against(table),
+        "readout": shown_name(readouts[0]) if len(readouts) == 1 else None,
+        "of": " and ".join(map(readout_label, readouts)) or "unknown (the table of scores does not name it)",
+        "columns": " and ".join(f"{width:g}" for width in widths),
+    }
 
 
 def _once(record: Mapping[str, Any]) -> dict[str, Any]:

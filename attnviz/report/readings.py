@@ -11,6 +11,7 @@ import xarray as xr
 
 from attnviz.errors import MapsError
 from attnviz.maps import AttentionMaps
+from attnviz.maps.fitted import FittedReadout
 from attnviz.maps.layer import short_name
 from attnviz.maps.settling import BUNDLED, FITTED, is_of_bundled
 from attnviz.report.items import Item
@@ -101,6 +102,19 @@ def read_all(maps: AttentionMaps, items: Sequence[Item], *, prompt_index: int, s
         ]
         found.readouts.append(_packed(name, first, heats, stepped=bool(steps)))
     return found
+
+
+def shown_name(readout: str) -> str:
+    """Return the page's name of a readout, given its name in a table of scores."""
+    if readout.startswith(FITTED) and BUNDLED.is_file() and readout == FittedReadout.load(BUNDLED).name:
+        return FITTED
+    return readout if readout in _NAMED else short_name(readout)
+
+
+def readout_label(readout: str) -> str:
+    """Return the displayed name of a readout, given its name in a table of scores."""
+    name = shown_name(readout)
+    return _NAMED.get(name, name)
 
 
 def _readouts(maps: AttentionMaps) -> list[str]:

@@ -24,7 +24,8 @@ function wordTable(maps) {
   return makeTable("Words in numbers", ["word", `mean ${maps.current.quantity}`, "strongest", "at (s)", "at (Hz)"], rows);
 }
 
-function scoreSection(scores) {
+// `unlike` says if the scores of the other run are of another readout or other columns.
+function scoreSection(scores, unlike) {
   if (!scores) {
     return makeSection("Scores", makeSaid(
       "This run has no alignment.csv. Use attnviz align to score its maps against sound events, with controls."));
@@ -37,7 +38,9 @@ function scoreSection(scores) {
     ],
   }));
   return makeSection("Scores and controls",
-    makeSaid(`Scores from attnviz align: how well the map matches the times of the sound${scores.against}, with controls.`),
+    makeSaid(`Readout of the scores: ${scores.of}${scores.columns ? `, in columns of ${scores.columns} ms` : ""}. ` +
+      `How well the map of this readout matches the times of the sound${scores.against}, with controls.`),
+    ...(unlike ? [makeSaid(unlike)] : []),
     makeTable("Scores and controls", ["phrase", "method", ...scores.names], rows));
 }
 

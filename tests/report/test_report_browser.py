@@ -8,10 +8,12 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from report.report_runs import GRID, HOSTILE, Parsed, log_mel, small_maps, stored_map, sweep, write_run
+from report.report_runs import GRID, HOSTILE, Parsed, events, log_mel, small_maps, stored_map, sweep, write_run
 
+from attnviz.alignment import align
 from attnviz.events import read_tsv, write_tsv
 from attnviz.maps import AttentionMaps
+from attnviz.maps.layer import short_name
 from attnviz.plots.style import ATTENTION, attention_colours
 from attnviz.report import page_of, payload_of, write_report
 from attnviz.report.page import FILE
@@ -491,6 +493,26 @@ def test_one_of_two_clips_plays_at_a_time(browser, two_page):
         page.get_by_role("button", name="Pause second").wait_for()
         page.get_by_role("button", name="Play first").wait_for()
         played_until(page, lambda clock: clock > 0.6)  # it goes on from where the first was
+
+
+def test_a_page_of_scores_opens_on_their_readout_and_each_run_names_its_steps(browser, tmp_path):
+    maps, rows = small_maps("a dog barks", steps=3), events().iloc[:1]
+    first, second = maps, small_maps("a dog barks", timesteps=[981, 501])
+    layer = maps.layers[-1]
+    write_run(tmp_path / "one", first)
+    write_run(tmp_path / "two", second, events=rows, alignment=align(second, rows, readout=layer).table)
+    with opened(browser, write_report(tmp_path / "two")) as page:
+        shown = page.get_by_label("Readout").evaluate("e => e.selectedOptions[0].textContent")
+        assert shown.startswith(f"{short_name(layer)} (")
+        assert f"Readout of the scores: {short_name(layer)}, in columns of " in page.locator("main").inner_text()
+    with opened(browser, write_report(tmp_path / "one", tmp_path / "two")) as page:
+        assert page.get_by_label("Readout").evaluate("e => e.selectedOptions[0].textContent") == shown
+        assert page.locator(".step-said").inner_text() == "average of 3 steps / average of 2 steps"
+        captions = page.locator(".caption").all_inner_texts()
+        assert [text.split(".")[0] for text in captions] == [
+            "Shown: average of 3 steps", "Shown: average of 2 steps",
+        ]  # fmt: skip
+        assert page.evaluate("document.documentElement.scrollWidth") <= SIZES[0][0]
 
 
 def test_a_word_without_counterpart_leaves_the_other_map_empty(browser, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 
 import numpy as np
 import pandas as pd
@@ -12,14 +13,16 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from report.report_runs import GRID, HOSTILE, events, log_mel, small_maps, stored_map, sweep
+from report.report_runs import GRID, HOSTILE, Parsed, events, log_mel, small_maps, stored_map, sweep
 
+from attnviz.alignment import align
 from attnviz.audio import to_int16
 from attnviz.errors import AudioError, MapsError
 from attnviz.events import event_table
+from attnviz.maps import FittedReadout
 from attnviz.maps.layer import short_name
 from attnviz.plots.spectrogram import SHOWN_RANGE
-from attnviz.report import payload_of, readings
+from attnviz.report import page_of, payload_of, readings
 from attnviz.report.items import first_item, items_of, phrases_of
 from attnviz.report.pairing import pairs_of
 from attnviz.report.quantised import quantise
@@ -201,6 +204,38 @@ def test_scores_are_means_over_draws():
         ("map", 1, [0.9]), ("random", 2, [0.5]), ("map", 1, [None]),
     ]  # fmt: skip
     assert found["rows"][2]["undefined"] == "always there"
+
+
+def test_scores_name_their_readout_and_columns(tmp_path):
+    """And two runs whose scores are of other maps say so; alike or without scores, they do not."""
+    maps, rows = small_maps("a dog barks"), events().iloc[:1]
+    layer = maps.layers[-1]
+    one = payload_of(maps, scores=align(maps, rows).table, name="one")
+    other = payload_of(maps, scores=align(maps, rows, readout=layer).table, name="other")
+    widths = [1e3 * 4 / readout["columns"] for readout in (one["readouts"][0], other["readouts"][-1])]
+    assert (one["scores"]["readout"], one["scores"]["of"]) == ("mean", "mean of all layers")
+    assert (other["scores"]["readout"], other["scores"]["of"]) == (short_name(layer), short_name(layer))
+    for found, width in zip((one, other), widths, strict=True):
+        assert float(found["scores"]["columns"]) == pytest.approx(width)
+        assert found["scores"]["readout"] in [readout["name"] for readout in found["readouts"]]
+
+    def unlike(*payloads):
+        return json.loads(Parsed(page_of(*payloads).decode()).texts["script"][0])["unlike"]
+
+    said = unlike(one, other)
+    assert "cannot be compared: one: readout mean of all layers in columns of " in said
+    assert f"; other: readout {short_name(layer)} in columns of " in said
+    assert unlike(one, one) == unlike(one, payload_of(maps)) == unlike(other) == ""
+    old = payload_of(maps, scores=align(maps, rows).table.drop(columns=["readout", "column_ms"]))["scores"]
+    assert (old["readout"], old["columns"]) == (None, "")
+    assert old["of"].startswith("unknown")
+
+
+def test_the_bundled_fitted_readout_is_known_by_its_name_in_scores():
+    name = FittedReadout.load(readings.BUNDLED).name
+    assert readings.shown_name(name) == "fitted"
+    assert readings.readout_label(name) == "fitted to the bundled model"
+    assert readings.shown_name("fitted 00000000") == "fitted 00000000"  # somebody's own
 
 
 def test_the_record_is_text_so_that_no_seed_is_rounded():
