@@ -194,7 +194,7 @@ def _spoken(saved: Sequence[SavedRun], phrases: Sequence[str]) -> list[list[str]
 
 def _unlike(payloads: Sequence[Mapping[str, Any]]) -> str:
     """Return a sentence if two runs' scores are of different readouts or columns; otherwise an empty text."""
-    scored = [one for one in payloads if one["scores"] is not None]
+    scored = [one for one in payloads if one.get("scores")]
     how = [_scored(one["scores"]) for one in scored]
     if len(set(how)) < 2:
         return ""
