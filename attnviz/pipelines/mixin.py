@@ -195,8 +195,19 @@ class AuffusionMixin(DiffusionPipeline):
         Raises
         ------
         CheckpointError
-            In the adapter layout, if the LoRA also changes a text encoder: it then belongs to another model.
+            If it cannot be read or does not fit the model; in the adapter layout, also if it changes a text
+            encoder: it then belongs to another model.
         """
+        try:
+            self._load_lora(weights, adapter_name, settings)
+        except (TypeError, ValueError, LookupError, OSError) as error:
+            given = f"{weights!r}"[:80]
+            raise CheckpointError(
+                f"The LoRA {given} cannot be loaded: {error} Give a folder, a file, a name on the hub, or "
+                "tensors by name."
+            ) from error
+
+    def _load_lora(self, weights: Any, adapter_name: str | None, settings: dict[str, Any]) -> None:
         if self.conditioner is not None:
             read = {
                 name: value for name, value in settings.items() if name not in ("hotswap", "low_cpu_mem_usage")
