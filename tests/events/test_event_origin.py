@@ -71,7 +71,8 @@ def test_legends_and_scores_name_the_origin(maps, origin, name, width):
     note = {"": "", "listener": " (events heard by the listener)"}.get(
         str(origin), " (some events heard by the listener)"
     )
-    assert " ".join(plots.phrase_scores(result.table).get_xlabel().split()) == f"ROC-AUC{note}"
+    label = " ".join(plots.phrase_scores(result.table).get_xlabel().split())
+    assert label == f"ROC-AUC{note}; readout mean, columns of 20 ms"
     assert plots.alignment(result).get_xlabel() == f"ROC-AUC{note}"
     assert ("heard by the listener" in result.summary()) == bool(note)
 
