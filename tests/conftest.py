@@ -7,6 +7,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from diffusers import UNet2DConditionModel
 
 from attnviz.testing import write_adapter_checkpoint, write_plain_checkpoint
@@ -17,6 +18,14 @@ hypothesis.settings.register_profile("attnviz", deadline=None)
 hypothesis.settings.load_profile("attnviz")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(autouse=True)
+def _no_precision_is_left():
+    """Reset accelerate, which keeps the precision of a process's first training, as its own tests do."""
+    yield
+    if AcceleratorState._shared_state:
+        AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def _beside_the_checkout(name: str) -> Path:

@@ -15,6 +15,7 @@ from attnviz.audio import load_audio
 from attnviz.errors import EvaluationError
 from attnviz.identity import tensor_digest
 from attnviz.io.json_files import as_json
+from attnviz.wording import short_repr
 
 Embed = Callable[[np.ndarray, int], Any]
 """From a waveform ``(samples,)`` and its sampling rate in Hz to an array, or to a dictionary of them."""
@@ -59,6 +60,8 @@ class Embedder:
     classes: tuple[str, ...] = ()
     digest: str | None = None
     note: str = ""
+
+    __repr__ = short_repr
 
     def __call__(self, audio: np.ndarray, sampling_rate: int) -> dict[str, np.ndarray]:
         """Embed a clip.

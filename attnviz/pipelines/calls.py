@@ -11,8 +11,10 @@ from typing import Any
 import torch
 from diffusers import SchedulerMixin
 
+from attnviz.audio import HifiGan
 from attnviz.errors import AttnVizError, CheckpointError
 from attnviz.pipelines import inputs
+from attnviz.text import TextConditioner
 
 _INSTEAD = {
     "height": "the height is the mel bands of the vocoder",
@@ -21,6 +23,15 @@ _INSTEAD = {
     "padding_mask_crop": "it is for pictures, and a spectrogram is not cropped",
     "prompt_embeds": "give the prompt itself",
 }
+
+_MODULE = (torch.nn.Module, "a module of PyTorch")
+_KINDS: Mapping[str, tuple[type, str]] = {
+    "scheduler": (SchedulerMixin, "a scheduler of diffusers"),
+    "vocoder": (HifiGan, "an attnviz.audio.HifiGan"),
+    "conditioner": (TextConditioner, "an attnviz.text.TextConditioner"),
+    **dict.fromkeys(("vae", "unet", "text_encoder"), _MODULE),
+}
+"""Kinds of the parts of a pipeline, and what to call them."""
 
 
 def check_arguments(own: Callable[..., Any], diffusers_call: Callable[..., Any], given: Mapping[str, Any]) -> None:
@@ -69,11 +80,11 @@ def check_parts(initialiser: Callable[..., Any], parts: Mapping[str, Any], repla
     for name in replaced:
         if name not in names:
             raise CheckpointError(_unknown(name, sorted(names), "part"))
-    scheduler = replaced.get("scheduler")
-    if scheduler is not None and not isinstance(scheduler, SchedulerMixin):
-        raise CheckpointError(
-            f"scheduler={scheduler!r} is a {type(scheduler).__name__}; expected a scheduler of diffusers."
-        )
+        kind, expected = _KINDS.get(name, (object, ""))
+        if replaced[name] is not None and not isinstance(replaced[name], kind):
+            raise CheckpointError(
+                f"{name}={replaced[name]!r:.80} is a {type(replaced[name]).__name__}; expected {expected}."
+            )
     if foreign := sorted(parts.keys() - names):
         raise CheckpointError(
             f"A pipeline with the parts {', '.join(foreign)} cannot become an Auffusion pipeline; expected a "

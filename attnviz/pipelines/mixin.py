@@ -21,6 +21,7 @@ from attnviz.pipelines.output import AuffusionOutput
 from attnviz.pipelines.parts import read_preprocessor
 from attnviz.pipelines.recommended import RecommendedSettings, check_interval, read_recommended
 from attnviz.text import TextConditioner, clip_token_table
+from attnviz.text.encoders import checked_device
 
 DEFAULT_SECONDS = 10.0
 """Default duration of generated audio, in seconds (the authors' default)."""
@@ -243,10 +244,11 @@ class AuffusionMixin(DiffusionPipeline):
             )
         super().load_textual_inversion(*arguments, **settings)
 
+    @public
     def encode_prompt(
         self,
         prompt: str | list[str] | None,
-        device: torch.device | None = None,
+        device: str | torch.device | None = None,
         num_images_per_prompt: int = 1,
         do_classifier_free_guidance: bool = True,
         negative_prompt: str | list[str] | None = None,
@@ -278,6 +280,8 @@ class AuffusionMixin(DiffusionPipeline):
         UnknownSoundWarning
             If a prompt names none of the sounds that a small model was trained on (``sounds.json``).
         """
+        num_images_per_prompt = inputs.check_count("num_images_per_prompt", num_images_per_prompt)
+        device = None if device is None else checked_device(device)
         prompt, negatives = self._matched(prompt, negative_prompt, prompt_embeds)
         warn_of_unknown_sounds(prompt or (), self.known_sounds)
         if negative_prompt_embeds is not None or not do_classifier_free_guidance:

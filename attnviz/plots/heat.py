@@ -88,8 +88,8 @@ def heatmap(
     >>> from attnviz.testing import example_maps
     >>> maps = example_maps()
     >>> ax = heatmap(maps.heatmap("rain"), maps.grid, spectrogram=maps.spectrogram[0, 0])
-    >>> ax.get_title(loc="left"), ax.images[-1].colorbar.ax.get_ylabel().split(" (")[0]
-    ('rain', 'attention probability')
+    >>> ax.get_title(loc="left"), ax.images[-1].colorbar.ax.get_ylabel().split("(")[0].split()
+    ('rain', ['attention', 'probability'])
     """
     known = heat.dims in (("freq", "time"), ("time",))
     if not known or not heat.size or not np.isfinite(heat.to_numpy()).all():

@@ -153,13 +153,13 @@ class FigureSet:
             names = self._names(spans)
             table = pd.concat([share.assign(word=names[span]) for span, share in shares.items()])
             ax = self._axes(self.style.two, 1.1 + 0.2 * len(self.maps.layers))
-            matrices.layer_heads(table, across="word", label="attention per token", ax=ax)
+            matrices.layer_heads(table, across="word", label="share per token", ax=ax)
             _say(ax, note)
             return _figure(ax)
         top = max(float(share["share"].max()) for share in shares.values())
         figure, panels = self._panels(spans, height, note)
         for span, ax in panels:
-            matrices.layer_heads(shares[span], label="attention per token", limits=(0.0, top), ax=ax)
+            matrices.layer_heads(shares[span], label="share per token", limits=(0.0, top), ax=ax)
             self._name(ax, span)
         return figure
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attnviz.arguments import public
 from attnviz.errors import CheckpointError, PromptError
@@ -17,6 +17,7 @@ from attnviz.io.storage import files_into
 from attnviz.text.adapter import Adapter
 from attnviz.text.encoders import (
     check_vocabulary,
+    checked_device,
     hidden_width,
     load_encoder,
     load_tokenizer,
@@ -55,7 +56,7 @@ class TextConditioner(torch.nn.Module):
         self,
         specs: Sequence[ConditionSpec],
         encoders: Sequence[PreTrainedModel],
-        tokenizers: Sequence[Any],
+        tokenizers: Sequence[PreTrainedTokenizerBase],
         adapters: Sequence[Adapter],
     ) -> None:
         super().__init__()
@@ -142,7 +143,7 @@ class TextConditioner(torch.nn.Module):
         """
         if isinstance(prompts, str) or not isinstance(prompts, (list, tuple)) or not prompts:
             raise PromptError(f"prompts is a list of one or more texts, such as ['a dog barks']; got {prompts!r}")
-        device = device or self.device
+        device = self.device if device is None else checked_device(device)
         return torch.cat([self._encode_one(prompt, device, warn, allow_empty) for prompt in prompts])
 
     def forward(

@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING, MODEL_MAPPING
 from transformers.utils import logging
 
-from attnviz.errors import CheckpointError
+from attnviz.errors import ArgumentError, CheckpointError
 from attnviz.text.weights import check_layers, read_json, read_weights
 
 WEIGHT_FILES = (
@@ -233,3 +233,19 @@ def position_limit(encoder: PreTrainedModel) -> int | None:
 def hidden_width(encoder: PreTrainedModel) -> int:
     """Return the width of an encoder's hidden states."""
     return int(encoder.config.hidden_size)
+
+
+def checked_device(device: str | torch.device) -> torch.device:
+    """Return a device, or raise if PyTorch knows none of that name.
+
+    Raises
+    ------
+    ArgumentError
+        With the device.
+    """
+    try:
+        return torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ArgumentError(
+            f"device={device!r:.80} is no device of PyTorch, such as 'cpu' or 'cuda:0'."
+        ) from error

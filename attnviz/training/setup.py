@@ -35,8 +35,15 @@ def make_accelerator(config: TrainingConfig) -> Accelerator:
             gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
             step_scheduler_with_optimizer=False,
         )
-    except ValueError as error:  # fp16 without a GPU, or a different precision earlier in this process
+    except ValueError as error:  # a different precision earlier in this process
         raise TrainingError(f"mixed_precision {config.mixed_precision!r} is not available: {error}") from error
+    if (
+        config.mixed_precision != "no" and not accelerator.native_amp
+    ):  # accelerate goes on in float32, and says nothing
+        raise TrainingError(
+            f"mixed_precision {config.mixed_precision!r} is not available on {accelerator.device.type}. Use 'bf16' "
+            "or 'no'."
+        )
     if accelerator.distributed_type != "NO" and not accelerator.distributed_type.startswith("MULTI_"):
         raise TrainingError(
             f"accelerate is configured for {accelerator.distributed_type.value}; use one process, or several with "

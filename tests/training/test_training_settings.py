@@ -7,7 +7,6 @@ import json
 
 import pytest
 import torch
-from accelerate import Accelerator
 from diffusers import AutoencoderKL
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,6 +17,7 @@ from attnviz.training.models import make_model
 from attnviz.training.part import Player
 from attnviz.training.run_folder import differences
 from attnviz.training.settings import read_settings
+from attnviz.training.setup import make_accelerator
 from attnviz.training.state import _learner
 from attnviz.training.unet import UnetModel, UnetObjective
 
@@ -131,7 +131,7 @@ def test_the_first_of_two_cycles_is_the_training_that_ends_there():
         config = TrainingConfig.from_dict(
             {**GOOD, "steps": steps, "warmup_steps": 2, "learning_rate": 0.5, **schedule}
         )
-        learner = _learner(OneWeight(), config, Accelerator(cpu=True))
+        learner = _learner(OneWeight(), config, make_accelerator(config))
         rates[steps] = []
         for _ in range(steps):
             rates[steps].append(learner.rate)

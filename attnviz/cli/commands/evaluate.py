@@ -28,6 +28,7 @@ from attnviz.cli.terminal import (
     talk,
 )
 from attnviz.errors import EvaluationError
+from attnviz.io.paths import checked_path
 
 if TYPE_CHECKING:
     from attnviz.evaluation import Evaluation
@@ -73,6 +74,8 @@ def evaluate(
         check_out(out, overwrite=overwrite)
     for folder in (*runs, *([] if reference is None else [reference])):
         check_exists(folder, "the folder", EvaluationError)
+    if cache is not None and checked_path(cache, "the cache", EvaluationError).is_file():
+        raise EvaluationError(f"the cache {cache} is a file; give a folder, which need not exist yet.")
     announce("Loading PyTorch and the embedder")
     quieten_libraries()
     from attnviz.cli.jobs import ModelChoice
