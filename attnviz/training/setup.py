@@ -37,12 +37,10 @@ def make_accelerator(config: TrainingConfig) -> Accelerator:
         )
     except ValueError as error:  # a different precision earlier in this process
         raise TrainingError(f"mixed_precision {config.mixed_precision!r} is not available: {error}") from error
-    if (
-        config.mixed_precision != "no" and not accelerator.native_amp
-    ):  # accelerate goes on in float32, and says nothing
+    if config.mixed_precision != "no" and not accelerator.native_amp:  # it would silently train in float32
         raise TrainingError(
-            f"mixed_precision {config.mixed_precision!r} is not available on {accelerator.device.type}. Use 'bf16' "
-            "or 'no'."
+            f"mixed_precision {config.mixed_precision!r} is not available on {accelerator.device.type}. Use "
+            "'bf16' or 'no'."
         )
     if accelerator.distributed_type != "NO" and not accelerator.distributed_type.startswith("MULTI_"):
         raise TrainingError(
