@@ -14,6 +14,7 @@ from torch import nn
 from attnviz.arguments import whole_number
 from attnviz.audio import SpectrogramGrid
 from attnviz.capture import Changes, PromptConditioning
+from attnviz.capture.changes import observed
 from attnviz.errors import CaptureError, PromptError
 from attnviz.keys import Tokens, kept_positions
 from attnviz.models.families import Family, Segment, setting
@@ -106,7 +107,7 @@ class FamilyCalls(Changes):
                 self._observe(name, self._after_encoded)
         if self.family.queries.has_freq and getattr(self.pipe, "vae", None) is not None:
             decode = self.pipe.vae.decode
-            self._replace(self.pipe.vae, "decode", _then(decode, self._after_decode))
+            self._replace(self.pipe.vae, "decode", observed(decode, after=self._after_decode))
 
     def grid(self, call: FamilyCall, latent_size: tuple[int, int]) -> tuple[SpectrogramGrid, int]:
         """Return the grid of the maps, and its rows and columns per row and column of the latents."""
@@ -179,7 +180,7 @@ class FamilyCalls(Changes):
     # What it encodes ------------------------------------------------------------------------------------
 
     def _observe(self, name: str, after: Callable[[Mapping[str, Any], Any], None]) -> None:
-        self._replace(self.pipe, name, _then(getattr(self.pipe, name), after))
+        self._replace(self.pipe, name, observed(getattr(self.pipe, name), after=after))
 
     def _before_encoder(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         if self._call is not None and not self._call.begun:
@@ -276,19 +277,3 @@ def scheduler_of(pipe: Any, family: Family, call: FamilyCall) -> Any:
     """Return the scheduler of a call: one of its arguments, or an attribute of the pipeline."""
     given = call.arguments.get(family.scheduler)
     return getattr(pipe, family.scheduler) if given is None else given
-
-
-def _then(function: Callable[..., Any], after: Callable[[Mapping[str, Any], Any], None]) -> Callable[..., Any]:
-    """Return a function that does the same, and tells `after` of its arguments and its result."""
-    signature = inspect.signature(function)
-
-    @functools.wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        result = function(*args, **kwargs)
-        after(signature.bind(*args, **kwargs).arguments, result)
-        return result
-
-    return call
-
-
-__all__ = ["FamilyCall", "FamilyCalls", "scheduler_of"]

@@ -10,15 +10,16 @@ from typing import Any, Literal
 import torch
 import transformers
 
-import attnviz
+from attnviz import provenance
 from attnviz.arguments import whole_number
 from attnviz.audio import SpectrogramGrid
-from attnviz.capture import DEFAULT_MAX_BYTES, Changes, SequenceRecorder, SequenceRecording
+from attnviz.capture import DEFAULT_MAX_BYTES, SequenceRecorder, SequenceRecording
 from attnviz.errors import CaptureError, MapsError, PromptError
 from attnviz.identity import Digests, state_digest, weights_digest
 from attnviz.keys import Tokens, check_tokens, kept_positions, on_spectrogram
 from attnviz.maps import AttentionMaps
 from attnviz.models.families import Family, setting
+from attnviz.seen_calls import SeenCalls
 from attnviz.text import TokenTable
 from attnviz.text.encoded import KeySegment, encoded_table
 
@@ -37,7 +38,7 @@ class _Call:
     maps: AttentionMaps | None = None
 
 
-class GenerationTrace(Changes):
+class GenerationTrace(SeenCalls[_Call]):
     """Observe every ``generate`` of a model, and return its attention maps.
 
     Created by `attnviz.trace`. It is a context manager for one thread.
@@ -57,6 +58,11 @@ class GenerationTrace(Changes):
     pipe : transformers.PreTrainedModel
         The observed model.
     """
+
+    _object = "model"
+    _nothing = (
+        "No frame was generated, so there are no maps. Call model.generate() inside the `with trace(model)` block."
+    )
 
     def __init__(
         self,
@@ -104,39 +110,6 @@ class GenerationTrace(Changes):
         self._hook(encoder.register_forward_pre_hook, self._before_encoder, with_kwargs=True)
         self._replace(decoder, "build_delay_pattern_mask", self._with_delays(decoder.build_delay_pattern_mask))
         self._replace(self.pipe, "generate", self._observed(self.pipe.generate))
-
-    @property
-    def coverage(self) -> tuple[int, int]:
-        """Number of modules seen at every position, and of all that attend to the text; normally equal."""
-        layers = len(self._recorder.layers)
-        return (layers if self._seen() else 0), layers
-
-    @property
-    def runs(self) -> list[AttentionMaps]:
-        """Maps of every call of ``generate``, in order; calls without a whole frame are omitted."""
-        return [self._maps_of(call) for call in self._seen()]
-
-    @property
-    def maps(self) -> AttentionMaps:
-        """Maps of the call of ``generate``.
-
-        Raises
-        ------
-        MapsError
-            If there was no call, or more than one; use `runs` for several.
-        """
-        seen = self._seen()
-        if len(seen) == 1:
-            return self._maps_of(seen[0])
-        if not seen:
-            raise MapsError(
-                "No frame was generated, so there are no maps. Call model.generate() inside the `with "
-                "trace(model)` block."
-            )
-        raise MapsError(
-            f"The model was called {len(seen)} times in this block, so `maps` is ambiguous. trace.runs lists the "
-            "maps of each call, in order."
-        )
 
     def _seen(self) -> list[_Call]:
         return [call for call in self._calls if call.recording is not None and call.recording.frames]
@@ -226,11 +199,7 @@ class GenerationTrace(Changes):
             "model": getattr(self.pipe.config, "_name_or_path", ""),
             "family": self._family.name,
             "dtype": str(decoder.dtype).removeprefix("torch."),
-            "versions": {
-                "attnviz": attnviz.__version__,
-                "transformers": transformers.__version__,
-                "torch": torch.__version__,
-            },
+            "versions": provenance.versions(),
             "guidance_scale": None if scale is None else float(scale),
             "frames_given": given,
             "settings": plain,

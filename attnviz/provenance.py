@@ -99,12 +99,17 @@ def model(pipe: Any, denoiser: Any = None, scheduler: Any = None) -> dict[str, A
         "scheduler": type(scheduler).__name__,
         "scheduler_config": {name: value for name, value in scheduler.config.items() if not name.startswith("_")},
         "adapters": active_adapters(denoiser),
-        "versions": {
-            "attnviz": attnviz.__version__,
-            "diffusers": diffusers.__version__,
-            "transformers": transformers.__version__,
-            "torch": torch.__version__,
-        },
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of attnviz and of the libraries that compute."""
+    return {
+        "attnviz": attnviz.__version__,
+        "diffusers": diffusers.__version__,
+        "transformers": transformers.__version__,
+        "torch": torch.__version__,
     }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -18,11 +17,11 @@ from attnviz.capture import (
     AttentionEdit,
     AttentionRecorder,
     CapturedLayer,
-    Changes,
     Conditioning,
     Recording,
 )
-from attnviz.errors import CaptureError, MapsError, PromptError
+from attnviz.capture.changes import observed
+from attnviz.errors import CaptureError, PromptError
 from attnviz.family_calls import FamilyCall, FamilyCalls, scheduler_of
 from attnviz.keys import (
     Tokens,
@@ -37,9 +36,10 @@ from attnviz.maps import AttentionMaps
 from attnviz.maps.layer import PROBABILITY, SIGNED_PROBABILITY
 from attnviz.models.families import STABLE_DIFFUSION, Family, family_of
 from attnviz.pipelines.mixin import AuffusionMixin
+from attnviz.seen_calls import SeenCalls
 from attnviz.text import TokenTable
 
-Arguments = dict[str, Any]
+Arguments = Mapping[str, Any]
 Before = Callable[[Arguments], None]
 After = Callable[[Arguments, Any], None]
 
@@ -58,7 +58,7 @@ class _Run:
     maps: AttentionMaps | None = None
 
 
-class Trace(Changes):
+class Trace(SeenCalls[_Run]):
     """Observe every call of a pipeline, and return its attention maps.
 
     Created by `attnviz.trace`, and by `attnviz.editing` with an edit of the attention. It is a context manager for
@@ -69,6 +69,12 @@ class Trace(Changes):
     pipe : diffusers.DiffusionPipeline
         The observed pipeline.
     """
+
+    _object = "pipeline"
+    _nothing = (
+        "No denoiser call was seen, so there are no maps. Call the traced pipeline inside the `with trace(pipe)` "
+        "block."
+    )
 
     def __init__(
         self,
@@ -139,54 +145,8 @@ class Trace(Changes):
     def _observe(self, owner: Any, name: str, before: Before | None, after: After | None) -> None:
         """Observe each call of an object's bound method; do nothing if the object lacks the method."""
         method = getattr(owner, name, None)
-        if method is None:
-            return
-        signature = inspect.signature(method)
-
-        @functools.wraps(method)
-        def call(*args: Any, **kwargs: Any) -> Any:
-            arguments = dict(signature.bind(*args, **kwargs).arguments)
-            if before is not None:
-                before(arguments)
-            result = method(*args, **kwargs)
-            if after is not None:
-                after(arguments, result)
-            return result
-
-        self._replace(owner, name, call)
-
-    @property
-    def coverage(self) -> tuple[int, int]:
-        """Number of layers seen in every denoiser call, and of all cross-attention layers; normally equal."""
-        layers = len(self._recorder.layers)
-        return (layers if self._seen() else 0), layers
-
-    @property
-    def runs(self) -> list[AttentionMaps]:
-        """Maps of every pipeline call, in order; calls without a completed step are omitted."""
-        return [self._maps_of(run) for run in self._seen()]
-
-    @property
-    def maps(self) -> AttentionMaps:
-        """Maps of the pipeline call.
-
-        Raises
-        ------
-        MapsError
-            If there was no call, or more than one; use `runs` for several.
-        """
-        seen = self._seen()
-        if not seen:
-            raise MapsError(
-                "No denoiser call was seen, so there are no maps. Call the traced pipeline inside the "
-                "`with trace(pipe)` block."
-            )
-        if len(seen) > 1:
-            raise MapsError(
-                f"The pipeline was called {len(seen)} times in this block, so `maps` is ambiguous. trace.runs "
-                "lists the maps of each call, in order."
-            )
-        return self._maps_of(seen[0])
+        if method is not None:
+            self._replace(owner, name, observed(method, before=before, after=after))
 
     def so_far(self) -> Mapping[str, CapturedLayer]:
         """Return the attention of the current pipeline call, each layer on its grid; empty between calls.

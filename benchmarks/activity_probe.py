@@ -18,12 +18,13 @@ import argparse
 import json
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
+
+from attnviz.alignment.bootstrap import Bootstrap, interval
 
 HERE = Path(__file__).resolve().parent
 KEY = ["clip", "sound", "source", "layer", "timestep"]
-DRAWS = 2000
+RESAMPLES = 2000
 NAMES = ("with", "without")
 
 
@@ -47,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def compare(supervised: pd.DataFrame, unsupervised: pd.DataFrame) -> pd.DataFrame:
-    """Return the mean frame ROC-AUC of every layer, mean over timesteps, with paired intervals over sources.
+    """Return the mean frame ROC-AUC of every layer, mean over timesteps, with paired intervals over sources and clips.
 
     Parameters
     ----------
@@ -57,21 +58,16 @@ def compare(supervised: pd.DataFrame, unsupervised: pd.DataFrame) -> pd.DataFram
     both = supervised.merge(unsupervised, on=KEY, suffixes=("_with", "_without"), validate="one_to_one")
     both = both[both["timestep"].isna()].dropna(subset=["auc_with", "auc_without"])
     both["gain"] = both["auc_with"] - both["auc_without"]
-    rng = np.random.default_rng(0)
     rows = []
     for layer, part in both.groupby("layer", sort=False):
+        sources, clips = (part[name].factorize()[0] for name in ("source", "clip"))
+        values = part[["auc_with", "auc_without", "gain"]].to_numpy()
+        bootstrap = Bootstrap(sources, RESAMPLES, seed=0, clips=clips)
+        low, high = interval(bootstrap.means(values), bootstrap.clusters(values))
         row = {"layer": layer, "phrases": len(part), "sources": part["source"].nunique()}
-        sums = part.groupby("source")[["auc_with", "auc_without", "gain"]].sum().to_numpy()
-        counts = part.groupby("source").size().to_numpy()
-        drawn = rng.integers(len(sums), size=(DRAWS, len(sums)))
-        means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1, keepdims=True)
-        low, high = np.quantile(means, [0.025, 0.975], axis=0)
         for column, name in enumerate((*NAMES, "gain")):
-            row |= {
-                name: sums[:, column].sum() / counts.sum(),
-                f"{name} low": low[column],
-                f"{name} high": high[column],
-            }
+            mean = values[:, column].mean()
+            row |= {name: mean, f"{name} low": low[column], f"{name} high": high[column]}
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -93,8 +89,8 @@ def page(table: pd.DataFrame, settings: dict, steps: int) -> str:
         "",
         f"Frame ROC-AUC of the maps of {settings['scenes']} real scenes of fold {settings['fold']} "
         f"(`attnviz.explain`, mean over timesteps {', '.join(map(str, settings['timesteps']))}). Fold "
-        f"{settings['fold']} was seen by earlier choices. Intervals are 95 %, over source recordings; gains are "
-        "paired by phrase. Written by `python benchmarks/activity_probe.py`.",
+        f"{settings['fold']} was seen by earlier choices. Intervals are 95 %, over source recordings and "
+        "clips; gains are paired by phrase. Written by `python benchmarks/activity_probe.py`.",
         "",
         "| readout | with | without | gain |",
         "|---|---|---|---|",

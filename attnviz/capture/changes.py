@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, Self
 
@@ -81,6 +82,37 @@ def held(manager: Changes) -> Iterator[None]:
             yield
     finally:
         manager.close()
+
+
+def observed(
+    function: Callable[..., Any],
+    *,
+    before: Callable[[Mapping[str, Any]], None] | None = None,
+    after: Callable[[Mapping[str, Any], Any], None] | None = None,
+) -> Callable[..., Any]:
+    """Return a function that does the same as another, and reports its arguments by name, and its result.
+
+    Parameters
+    ----------
+    function : callable
+    before : callable, optional
+        Called with the given arguments by name, before the function.
+    after : callable, optional
+        Called with the given arguments by name and the result.
+    """
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        arguments = dict(signature.bind(*args, **kwargs).arguments)
+        if before is not None:
+            before(arguments)
+        result = function(*args, **kwargs)
+        if after is not None:
+            after(arguments, result)
+        return result
+
+    return call
 
 
 def _remove_hook(module: nn.Module, hook: Callable[..., Any]) -> None:
