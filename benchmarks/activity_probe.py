@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def compare(supervised: pd.DataFrame, unsupervised: pd.DataFrame) -> pd.DataFrame:
-    """Return the mean frame ROC-AUC of every layer, mean over timesteps, with paired intervals over sources and clips.
+    """Return the mean frame ROC-AUC of every layer, with paired intervals over sources and clips.
 
     Parameters
     ----------
