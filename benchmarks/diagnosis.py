@@ -74,7 +74,7 @@ def prompts() -> list[str]:
 
 
 def measure(
-    pipe: AuffusionPipeline, prompt: str, seed: int, *, steps: int, guidance: float
+    pipe: AuffusionPipeline, prompt: str, seed: int, *, steps: int | None, guidance: float | None
 ) -> Iterator[pd.DataFrame]:
     """Generate a prompt with original and shuffled weights, and return the values of every sign."""
 
@@ -93,7 +93,7 @@ def measure(
 
 
 def generate(
-    pipe: AuffusionPipeline, prompt: str, seed: int, *, steps: int, guidance: float
+    pipe: AuffusionPipeline, prompt: str, seed: int, *, steps: int | None, guidance: float | None
 ) -> tuple[AttentionMaps, dict[str, Any]]:
     """Generate a prompt; return its maps, and further arguments of `attnviz.diagnose`.
 
@@ -169,8 +169,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="checkpoint folder or hub name (default: the bundled model)")
     parser.add_argument("--prompts", type=int, default=20, help="number of prompts, at most 20")
-    parser.add_argument("--steps", type=int, default=50)
-    parser.add_argument("--guidance", type=float, default=7.5)
+    parser.add_argument("--steps", type=int, help="denoising steps (default: those that the model recommends)")
+    parser.add_argument("--guidance", type=float, help="guidance scale (default: that which the model recommends)")
     parser.add_argument("--tiny", action="store_true", help="smoke test with a tiny random checkpoint")
     parser.add_argument("--out", type=Path, default=HERE.parent / "results" / "diagnosis")
     return parser

@@ -20,8 +20,8 @@ FULL_SCALE = 1 - 2**-15
 """Largest sample of a 16-bit file. A file does not hold larger ones, and the vocoder saturates there."""
 
 CLIPPED_MS = 10.0
-"""Audio counts as clipped if more than this is at full scale, in ms. With the bundled model, barks at recommended
-settings have up to 4 ms in 10 s and its other sounds none; barks at a guidance scale of 15 have 25 to 310 ms."""
+"""Audio counts as clipped if more than this is at full scale, in ms. Generations of the bundled model at its
+recommended settings have at most 8 ms in 10 s (`benchmarks/diagnosis.py`)."""
 
 
 def levels(samples: np.ndarray, hop_length: int = MEL.hop_length) -> np.ndarray:

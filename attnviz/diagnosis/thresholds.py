@@ -79,7 +79,7 @@ THRESHOLDS: Mapping[str, Threshold] = MappingProxyType(
             "spatial autocorrelation of the median word's map (Moran's I), finest layers",
             "Adjacent cells are almost uncorrelated, so the maps are noise. Average it out with more denoising "
             "steps, more images, or the mean over layers.",
-            "bundled model: at least 0.33 for good maps, at most 0.03 for noise (benchmarks/diagnosis.py)",
+            "bundled model: at least 0.20 for good maps, at most 0.03 for noise (benchmarks/diagnosis.py)",
         ),
         ALIKE: Threshold(
             0.995, 0.0, 1.0,
@@ -134,7 +134,7 @@ THRESHOLDS: Mapping[str, Threshold] = MappingProxyType(
             "audio at full scale (ms)",
             "The loudest parts of the audio are clipped, so they are distorted. Lower the guidance scale or the "
             "weight of a loud word, or try another seed; real audio may have been recorded too loud.",
-            "attnviz.audio.levels; bundled model: at most 4 ms, and up to 310 ms at a guidance scale of 15",
+            "attnviz.audio.levels; bundled model: at most 8 ms in 10 s (benchmarks/diagnosis.py)",
         ),
         ARTEFACTS: Threshold(
             6.0, 0.0, 20.0,

@@ -156,9 +156,12 @@ def evaluate(
     -----
     InaudibleWarning
         If clips are silent.
+    AttnVizWarning
+        If evaluated clips are also in the reference.
     """
     n_resamples, seed = checked_resamples(n_resamples, seed)
     clips, others = _clips(evaluated), [] if reference is None else _clips(reference)
+    _warn_of_shared(clips, others)
     loaded = [load_embedder(one) if isinstance(one, str) else checked_embedder(one) for one in embedders]
     if not loaded:
         raise EvaluationError("embedders is empty; at least one is needed.")
@@ -196,6 +199,18 @@ def _clips(given: Any) -> list[Clip]:
     if isinstance(given, Sequence) and not isinstance(given, str) and given and isinstance(given[0], Clip):
         return list(given)
     return read_clips(given)
+
+
+def _warn_of_shared(clips: Sequence[Clip], others: Sequence[Clip]) -> None:
+    there = {other.path.resolve() for other in others}
+    shared = [clip.name for clip in clips if clip.path.resolve() in there]
+    if shared:
+        more = ", ..." if len(shared) > _MOST_NAMED else ""
+        warn(
+            f"{len(shared)} of {counted(len(clips), 'evaluated clip')} are also in the reference: "
+            f"{', '.join(shared[:_MOST_NAMED])}{more}. Their distance from themselves is 0, so every distance is "
+            "too low. Give a reference of other clips."
+        )
 
 
 def _embedded(clip: Clip, embedder: Embedder, cache: EmbeddingCache | None) -> dict[str, np.ndarray]:
