@@ -14,10 +14,10 @@ import transformers
 from attnviz import __version__, bundled
 from attnviz.alignment import align
 from attnviz.arguments import public
+from attnviz.attribution import explain
 from attnviz.audio import SpectrogramGrid
 from attnviz.capture import DEFAULT_MAX_BYTES
 from attnviz.events import read_events
-from attnviz.explaining import explain
 from attnviz.generation import GenerationTrace
 from attnviz.keys import Tokens
 from attnviz.models.families import Family, family_of, model_inside

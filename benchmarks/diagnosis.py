@@ -28,9 +28,9 @@ sys.path.insert(0, str(HERE))
 from diagnosis_parts.planting import planted  # noqa: E402
 
 import attnviz  # noqa: E402
+from attnviz.attribution.randomizing import cascade, randomized  # noqa: E402
 from attnviz.audio import image_to_mel, mel_to_image  # noqa: E402
 from attnviz.diagnosis import THRESHOLDS, Diagnosis  # noqa: E402
-from attnviz.explaining.randomizing import cascade, randomized  # noqa: E402
 from attnviz.maps import AttentionMaps  # noqa: E402
 from attnviz.pipelines import AuffusionPipeline  # noqa: E402
 from attnviz.testing import write_adapter_checkpoint  # noqa: E402

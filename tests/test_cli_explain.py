@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from explaining.small_model import small_pipeline
+from attribution.small_model import small_pipeline
 from typer.testing import CliRunner
 
 import attnviz

@@ -63,7 +63,7 @@ from attnviz.testing import example_events, example_maps, make_tokenizer
 from attnviz.text import Adapter, ConditionSpec, TokenTable, clip_token_table
 
 ROOMS = (
-    "", "alignment", "audio", "capture", "diagnosis", "editing", "evaluation", "events", "explaining", "maps",
+    "", "alignment", "audio", "capture", "diagnosis", "editing", "evaluation", "events", "attribution", "maps",
     "pipelines", "plots", "report", "sounds", "text", "testing",
 )  # fmt: skip
 #: Public names that are not given odd things, and why.

@@ -13,13 +13,13 @@ import xarray as xr
 from attnviz import provenance
 from attnviz.alignment import Alignment, align
 from attnviz.alignment.phrases import phrase_events
+from attnviz.attribution.explanation import explain
 from attnviz.audio import MEL, load_audio
 from attnviz.capture import find_cross_attention
 from attnviz.choices import check_axes
 from attnviz.cli.jobs import ModelChoice, RunPlace, Written, check_mappable, check_prompt
 from attnviz.errors import MapsError
 from attnviz.events import events_of, read_events
-from attnviz.explaining.explanation import explain
 from attnviz.identity import Digests, weights_digest
 from attnviz.maps.readouts import find_layer
 from attnviz.maps.settling import FITTED, settled

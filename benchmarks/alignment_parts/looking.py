@@ -14,8 +14,8 @@ from alignment_parts.material import Item, Prompt, heard_events
 from alignment_parts.pieces import Piece, picture_of
 from alignment_parts.settings import Settings
 from attnviz.alignment import profile
+from attnviz.attribution import cascade
 from attnviz.errors import MapsError
-from attnviz.explaining import cascade
 from attnviz.maps import AttentionMaps, FittedReadout, Readout
 from attnviz.maps.layer import short_name
 from attnviz.sounds.listener_folder import TrainedListener

@@ -14,10 +14,10 @@ from capture.conftest import KEYS
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 
 import attnviz
+from attnviz.attribution.randomizing import randomized, randomized_blocks
 from attnviz.audio import SpectrogramGrid
 from attnviz.capture import AttentionRecorder, Conditioning, EditedRow, held, is_traced
 from attnviz.capture.kernel import tap_depth
-from attnviz.explaining.randomizing import randomized, randomized_blocks
 
 PACKAGE = str(Path(attnviz.__file__).parent)
 SAMPLE = torch.randn(2, 4, 4, 6, generator=torch.Generator().manual_seed(2))

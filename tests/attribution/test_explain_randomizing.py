@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from explaining.small_model import small_pipeline
+from attribution.small_model import small_pipeline
 from torch import nn
 
 import attnviz
+from attnviz.attribution import cascade
+from attnviz.attribution.randomizing import randomized, randomized_blocks
 from attnviz.errors import CaptureError
-from attnviz.explaining import cascade
-from attnviz.explaining.randomizing import randomized, randomized_blocks
 from attnviz.testing.models import make_unet
 
 CAPTION = "a dog barks, then rain falls"

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from attribution.small_model import small_pipeline
 from capture.literal import literal_attention
-from explaining.small_model import small_pipeline
 from test_pulse import WORD, lies_at_the_pulse, plant
 
 import attnviz

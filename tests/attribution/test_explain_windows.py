@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from attribution.small_model import small_pipeline
 from capture.literal import literal_attention
-from explaining.small_model import small_pipeline
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -9,10 +9,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from attnviz.attribution.settings import settled_method
 from attnviz.diffusion.noising import Inversion, Noising, Predicted, draw_noise, fewest_steps
 from attnviz.diffusion.schedule import PREDICTIONS, TrainingSchedule
 from attnviz.errors import CaptureError
-from attnviz.explaining.settings import settled_method
 from attnviz.testing.checkpoints import SCHEDULER_CONFIG
 from attnviz.testing.models import make_unet
 

@@ -11,6 +11,9 @@ import torch
 
 from attnviz import provenance
 from attnviz.arguments import public
+from attnviz.attribution.looking import look_at_windows
+from attnviz.attribution.randomizing import randomized, randomized_blocks
+from attnviz.attribution.settings import MethodName, checked_whole, settled_method
 from attnviz.audio import MEL, load_audio
 from attnviz.audio.files import AudioSource
 from attnviz.capture import (
@@ -25,9 +28,6 @@ from attnviz.diffusion.clip import read_clip, warn_of_level
 from attnviz.diffusion.schedule import TrainingSchedule
 from attnviz.diffusion.windows import WIDTH, join_windows
 from attnviz.errors import CaptureError, PromptError
-from attnviz.explaining.looking import look_at_windows
-from attnviz.explaining.randomizing import randomized, randomized_blocks
-from attnviz.explaining.settings import MethodName, checked_whole, settled_method
 from attnviz.keys import Tokens, check_pipeline, check_tokens, kept_positions, on_spectrogram, token_table
 from attnviz.maps import AttentionMaps
 from attnviz.pipelines import inputs
@@ -100,7 +100,7 @@ def explain(
     randomize : int or str
         Number of U-Net blocks, counted from the output, with weights that are shuffled temporarily, or the name of
         the last such block (``"conv_in"`` randomises all). The result is a control; see
-        `attnviz.explaining.cascade`.
+        `attnviz.attribution.cascade`.
     randomize_seed : int, optional
         Seed of the shuffle. By default, 0.
     keep : collection of {"step", "head"}
@@ -155,7 +155,7 @@ def explain(
 
     Differences from the originals: TimeSteer records during generation; here a noisy clip replaces the
     intermediate latents, and `look_timestep` is a parameter. `randomize` shuffles weights instead of
-    reinitialising them; `attnviz.explaining.randomizing` explains why. Unlike the audio-to-audio pipeline, the
+    reinitialising them; `attnviz.attribution.randomizing` explains why. Unlike the audio-to-audio pipeline, the
     latents of the clip are the mean of the VAE posterior instead of a sample, so that they contain no other noise
     than that of `draws`.
     """
