@@ -17,6 +17,7 @@ from attnviz.maps import AttentionMaps, ReadoutPart
 from attnviz.maps.fitted import Range
 from attnviz.maps.layer import cells_of
 from attnviz.maps.weighing import part_curves
+from attnviz.wording import counted
 
 Unit = tuple[str, str]
 """Unit that is held out as a whole: ("source", name), or ("clip", name) if the events have no source."""
@@ -211,8 +212,9 @@ def _check_single(number: int, maps: AttentionMaps) -> None:
         raise MapsError(f"Clip {number} is a {type(maps).__name__}; give a pair (AttentionMaps, events).")
     if len(maps.prompts) != 1 or maps.images != 1:
         raise MapsError(
-            f"The maps of clip {number} have {len(maps.prompts)} prompts and {maps.images} images; give one of "
-            "each, with the events of its audio. Trace one call per clip."
+            f"The maps of clip {number} have {counted(len(maps.prompts), 'prompt')} and "
+            f"{counted(maps.images, 'image')}; give one of each, with the events of its audio. "
+            "Trace one call per clip."
         )
 
 

@@ -21,7 +21,7 @@ from attnviz.arguments import public
 from attnviz.errors import MapsError
 from attnviz.maps import AttentionMaps, FittedReadout, ReadoutPart
 from attnviz.maps.fitted import Range, checked_range
-from attnviz.wording import short_repr
+from attnviz.wording import counted, short_repr
 
 METHODS = ("fitted", "mean", "best layer")
 
@@ -79,8 +79,8 @@ class ReadoutFit:
     def summary(self) -> str:
         """Return the held-out scores of each readout and the weights as text."""
         lines = [
-            f"Held-out ROC-AUC of {len(self.table)} phrases from {self.scores['sources'].iloc[0]} recordings "
-            f"({self.table['fold'].nunique()} folds):"
+            f"Held-out ROC-AUC of {counted(len(self.table), 'phrase')} from "
+            f"{counted(int(self.scores['sources'].iloc[0]), 'recording')} ({self.table['fold'].nunique()} folds):"
         ]
         for row in self.scores.itertuples():
             lines.append(f"  {row.method:<12}{row.value:.3f}  [{row.low:.3f}, {row.high:.3f}]")
@@ -88,8 +88,8 @@ class ReadoutFit:
             lines.append(
                 f"  gain over {row.over}: {row.value:+.3f}  [{row.low:+.3f}, {row.high:+.3f}]  {row.verdict}"
             )
-        lines.append(f"  {len(self.gains)} comparisons tested together (Benjamini-Hochberg, 5 %)")
-        lines += [f"Excluded: {number} phrases {reason}." for reason, number in self.undefined.items()]
+        lines.append(f"  {counted(len(self.gains), 'comparison')} tested together (Benjamini-Hochberg, 5 %)")
+        lines += [f"Excluded: {counted(number, 'phrase')} {reason}." for reason, number in self.undefined.items()]
         lines.append(f"{self.readout.name}, weights:")
         for part in sorted(self.readout.parts, key=lambda part: -part.weight):
             head = "" if part.head is None else f", head {part.head}"

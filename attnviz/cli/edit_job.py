@@ -44,7 +44,7 @@ def edit_to_run(
         write_wav(folder / "source.wav", made.before[0])
         if made.source_maps is not None:
             made.source_maps.save(folder / "source.zarr")
-        figure = edit_comparison(made.before[1], made.after[1], made.maps.grid, words=made.words)
+        figure = edit_comparison(made.before[1], made.after[1], made.maps.grid, words=made.words, **made.region)
         figure.savefig(folder / "edit.png", dpi=150)
 
     return place.write(*made.after, made.maps, request.record, model=model, warned=warned, beside=write_source)

@@ -50,6 +50,8 @@ class Edited:
         Maps of the source, if it was generated.
     words : list of EditedWord
         Edited words.
+    region : mapping
+        ``span`` and ``band`` of the regenerated part, if it is not the whole clip.
     """
 
     before: tuple[np.ndarray, np.ndarray]
@@ -57,6 +59,7 @@ class Edited:
     maps: AttentionMaps
     source_maps: AttentionMaps | None = None
     words: list[EditedWord] = field(default_factory=list)
+    region: Mapping[str, Any] = field(default_factory=dict)
 
 
 class EditRequest(Protocol):
@@ -239,7 +242,8 @@ class ClipEditRequest:
             waveform[: WIDTH * MEL.hop_length], normalize=self.normalize is not False, overlap=0.0, column=1
         )
         before = waveform[: len(audios[0])]
-        return Edited((before, seen.log_mel), (audios[0], log_mels[0]), traced.maps)
+        region = {"span": self.span, "band": self.band} if self.inpaint else {}
+        return Edited((before, seen.log_mel), (audios[0], log_mels[0]), traced.maps, region=region)
 
     def _arguments(self, waveform: np.ndarray) -> dict[str, Any]:
         """Return the pipeline's arguments, except prompt and clip."""

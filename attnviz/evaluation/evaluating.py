@@ -338,4 +338,5 @@ def _notes(
         yield f"pairs by {by}: {sides}"
     units = set(_units(clips) or ())
     if 1 < len(units) < len(clips):
-        yield f"intervals draw clips with the same caption together: {len(units)} captions of {len(clips)} clips"
+        captions = f"{counted(len(units), 'caption')} of {counted(len(clips), 'clip')}"
+        yield f"intervals draw clips with the same caption together: {captions}"

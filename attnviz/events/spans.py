@@ -10,6 +10,7 @@ import pandas as pd
 from attnviz.arguments import public
 from attnviz.errors import EventsError
 from attnviz.events.table import event_table
+from attnviz.wording import counted
 
 
 @runtime_checkable
@@ -54,8 +55,8 @@ def events_of(events: pd.DataFrame | Heard, caption: str) -> pd.DataFrame:
     if len(table) and not own.any():
         captions = list(dict.fromkeys(table["caption"]))
         raise EventsError(
-            f"the events belong to {len(captions)} captions, {quoted(captions)}, and none of these is the prompt "
-            f"of the maps, {caption!r}. Use a caption of the events as the prompt, word for word."
+            f"the events belong to {counted(len(captions), 'caption')}, {quoted(captions)}, and none of these is "
+            f"the prompt of the maps, {caption!r}. Use a caption of the events as the prompt, word for word."
         )
     return table[own].reset_index(drop=True)
 

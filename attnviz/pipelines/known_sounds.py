@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from attnviz.errors import CheckpointError, UnknownSoundWarning, warn
 from attnviz.io.json_files import as_json, read_json
 from attnviz.text.sounds import ENDINGS
+from attnviz.text.words import split_words
 
 FILE_NAME = "sounds.json"
 
@@ -57,7 +59,7 @@ def warn_of_unknown_sounds(prompts: Sequence[str], sounds: KnownSounds | None) -
         if not sounds_named(prompt, sounds):
             warn(
                 f"the prompt {prompt!r} names no sound that this model was trained on. "
-                f"It knows {len(sounds)}: {', '.join(sounds)}.",
+                f"It knows {len(sounds)}: {', '.join(sounds)}.{_meant(prompt, sounds)}",
                 UnknownSoundWarning,
             )
 
@@ -75,6 +77,15 @@ def sounds_named(text: str, sounds: KnownSounds) -> list[str]:
         for name, stems in sounds.items()
         if re.search(rf"\b(?:{'|'.join(map(re.escape, stems))}){ENDINGS}\b", text.lower())
     ]
+
+
+def _meant(prompt: str, sounds: KnownSounds) -> str:
+    """Return a hint at the word that a misspelt one could be."""
+    stems = [stem for several in sounds.values() for stem in several]
+    for word in split_words(prompt):
+        if close := difflib.get_close_matches(word.text.lower(), stems, n=1, cutoff=0.8):
+            return f" Did you mean {close[0]!r} by {word.text!r}?"
+    return ""
 
 
 def _are_words(stems: object) -> bool:

@@ -10,6 +10,7 @@ import torch
 from attnviz.audio import MEL, fit_width, load_audio, log_mel, mel_to_image, peak_normalize
 from attnviz.audio.files import AudioSource
 from attnviz.errors import AudioError
+from attnviz.wording import counted
 
 
 def read_sources(
@@ -50,7 +51,9 @@ def read_sources(
     """
     clips = list(audio) if isinstance(audio, list | tuple) else [audio]
     if len(clips) not in (1, prompts):
-        raise AudioError(f"{len(clips)} clips for {prompts} prompts; give one for all, or one for each.")
+        raise AudioError(
+            f"{counted(len(clips), 'clip')} for {counted(prompts, 'prompt')}; give one for all, or one for each."
+        )
     waveforms = [load_audio(clip) for clip in clips]
     images = torch.stack([_image(peak_normalize(each) if normalize else each, width) for each in waveforms])
     most = width * MEL.hop_length / MEL.sample_rate

@@ -31,6 +31,7 @@ from attnviz.plots.style import (
     wrapped,
 )
 from attnviz.text.sounds import find_label
+from attnviz.wording import counted
 
 _LANE = 0.86  # fraction of the height between two phrases
 
@@ -152,7 +153,8 @@ def _lanes(
 ) -> list[_Lane]:
     if not 0 <= prompt_index < len(maps.prompts):
         raise MapsError(
-            f"There is no prompt {prompt_index}; there are {len(maps.prompts)} prompts, indexed from 0."
+            f"There is no prompt {prompt_index}; the maps have "
+            f"{counted(len(maps.prompts), 'prompt')}, indexed from 0."
         )
     text, table = maps.prompts[prompt_index], maps.tokens[prompt_index]
     labelled = event_places(events, text)

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.patches import Rectangle
 
 from attnviz.arguments import public
 from attnviz.audio.grid import CellGrid, SpectrogramGrid
@@ -18,7 +19,16 @@ from attnviz.errors import MapsError
 from attnviz.maps.layer import cells_of
 from attnviz.plots.heat import SIGNED, ground_halves, heatmap
 from attnviz.plots.spectrogram import DECIBEL, label_decibels, spectrogram
-from attnviz.plots.style import FONTSIZE, extent, hatch_padding, label_axes, readable, text_style, wrapped
+from attnviz.plots.style import (
+    FONTSIZE,
+    extent,
+    hatch_padding,
+    label_axes,
+    mel_position,
+    readable,
+    text_style,
+    wrapped,
+)
 from attnviz.wording import short_repr
 
 _WIDTH, _HEIGHT = 3.9, 1.75  # size of a panel in inches
@@ -52,6 +62,8 @@ def edit_comparison(
     *,
     words: Sequence[EditedWord] = (),
     titles: tuple[str, str] = ("source", "edit"),
+    span: tuple[float, float] | None = None,
+    band: tuple[float, float] | None = None,
 ) -> Figure:
     """Draw an edit and its source.
 
@@ -69,6 +81,8 @@ def edit_comparison(
         Words to draw.
     titles : (str, str)
         Titles of source and edit.
+    span, band : (float, float), optional
+        Seconds and Hz of a regenerated part, framed on the spectrograms.
 
     Returns
     -------
@@ -101,6 +115,9 @@ def edit_comparison(
     label_decibels(_bar(images[1], "log-mel (dB)"))
     decibels = (after - before) / DECIBEL
     _difference(axes[0, 2], decibels, grid.cells(*before.shape), grid, "log-mel difference (dB)")
+    if span is not None or band is not None:
+        for ax in axes[0]:
+            _frame(ax, span, band, grid)
     for row, word in zip(axes[1:], words, strict=True):
         _word(row, word, (before, after), grid)
     for ax, title in zip(axes[0], (*titles, f"{titles[1]} minus {titles[0]}"), strict=True):
@@ -156,6 +173,20 @@ def _word(
         row[2], maps[1].to_numpy() - maps[0].to_numpy(), cells_of(maps[0], grid), grid, "attention difference"
     )
     _title(row[2], "difference")
+
+
+def _frame(
+    ax: Axes, span: tuple[float, float] | None, band: tuple[float, float] | None, grid: SpectrogramGrid
+) -> None:
+    """Frame a part of a spectrogram: white over black, which is seen on every colour."""
+    left, right = (0.0, grid.seconds) if span is None else span
+    low, high = (0.0, 1.0) if band is None else (float(mel_position(grid, hz)) for hz in band)
+    for width, colour in ((2.4, "black"), (1.0, "white")):
+        ax.add_patch(
+            Rectangle(
+                (left, low), right - left, high - low, fill=False, edgecolor=colour, linewidth=width, zorder=6
+            )
+        )
 
 
 def _difference(ax: Axes, values: np.ndarray, cells: CellGrid, grid: SpectrogramGrid, label: str) -> None:

@@ -47,7 +47,7 @@ function attnvizReport(root, payload) {
   stepSaid.style.setProperty("--widest", `${widest}ch`); // so that its neighbours do not move with the label
   const step = make("input", {
     type: "range", min: "0", max: String(steps), step: "1", value: "0",
-    "aria-label": "Denoising step; 0 is the average of all steps", oninput: () => set("step", Number(step.value)),
+    "aria-label": "Denoising step; 0 is the average of all timesteps", oninput: () => set("step", Number(step.value)),
   });
   const overlay = make("button", { type: "button", class: "toggle", "aria-pressed": "false", onclick: () => {
     overlay.setAttribute("aria-pressed", String(!choice.over));

@@ -22,6 +22,7 @@ from attnviz.plots.style import ATTENTION, attention_colours, hertz_ticks, mel_p
 from attnviz.report.items import Item, Span, event_spans, first_item, items_of
 from attnviz.report.quantised import LEVELS, array_text, audio_text, quantise
 from attnviz.report.readings import read_all, readout_label, shown_name
+from attnviz.wording import counted
 
 LIMIT = 10_000_000
 """Maximum size of a page in bytes."""
@@ -95,7 +96,8 @@ def payload_of(
         raise MapsError(f"There is no sample {sample}; each prompt has {maps.images} samples, indexed from 0.")
     if not 0 <= prompt_index < len(maps.prompts):
         raise MapsError(
-            f"There is no prompt {prompt_index}; there are {len(maps.prompts)} prompts, indexed from 0."
+            f"There is no prompt {prompt_index}; the maps have "
+            f"{counted(len(maps.prompts), 'prompt')}, indexed from 0."
         )
     if events is not None:
         _check_columns("events", events, ("label", "onset", "offset"))
@@ -198,8 +200,8 @@ def _spectrogram(log_mel: np.ndarray, grid: SpectrogramGrid) -> dict[str, Any] |
 
 
 def _average(maps: AttentionMaps) -> dict[str, Any]:
-    calls = len(maps.timesteps)
-    return {"label": f"average of {calls} steps" if calls > 1 else "the only step", "step": None}
+    number = len(set(maps.timesteps))
+    return {"label": f"average of {number} timesteps" if number > 1 else "the only timestep", "step": None}
 
 
 def _view(maps: AttentionMaps, step: int) -> dict[str, Any]:
@@ -314,7 +316,7 @@ def _notices(
     elif spectrogram["missing"]:
         notices.append(f"{spectrogram['missing']} values of the spectrogram are not finite and are left blank.")
     if events is not None and (short := int((~scorable(events)).sum())):
-        notices.append(f"{short} of {len(events)} events have zero length and are not drawn.")
+        notices.append(f"Not drawn: {short} of {counted(len(events), 'event')}, of zero length.")
     return notices
 
 

@@ -244,7 +244,10 @@ class TokenTable:
         return start, end
 
     def _refuse_unknown(self, phrase: str) -> NoReturn:
-        near = {fold(word)[0]: word for word in self.words}
+        words = split_words(self.prompt)
+        length = min(max(len(split_words(phrase)), 1), max(len(words), 1))
+        runs = (self.prompt[one.start : other.end] for one, other in zip(words, words[length - 1 :], strict=False))
+        near = {fold(run)[0]: run for run in runs}
         close = difflib.get_close_matches(fold(phrase)[0], near, n=1)
         hint = f" Did you mean {near[close[0]]!r}?" if close else ""
         raise PromptError(

@@ -54,3 +54,14 @@ def test_what_cannot_be_drawn(maps):
         edit_comparison(mel, mel[:, :100], maps.grid)
     with pytest.raises(MapsError, match="'dog' has 0 maps"):
         edit_comparison(mel, mel, maps.grid, words=[EditedWord(None, None, "", "dog")])
+
+
+def test_the_regenerated_part_is_framed_on_the_three_spectrograms(maps):
+    mel = maps.spectrogram[0, 0].to_numpy()
+    figure = edit_comparison(mel, mel, maps.grid, span=(2.0, 4.5), band=(0.0, 1000.0))
+    for ax in drawn(figure)[:3]:
+        (frame,) = {patch.get_bbox().bounds for patch in ax.patches if not patch.get_fill()}
+        assert frame[0] == 2.0 and frame[2] == 2.5 and frame[1] == 0.0
+        assert frame[3] == pytest.approx(1 / 3, abs=0.03)  # 1 kHz is 1 000 of 2 840 mel below 8 kHz
+    whole = edit_comparison(mel, mel, maps.grid)
+    assert all(patch.get_fill() for ax in drawn(whole) for patch in ax.patches)

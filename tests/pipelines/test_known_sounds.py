@@ -26,6 +26,14 @@ def test_a_prompt_with_none_of_the_sounds_warns_and_names_them(prompt):
     assert prompt in str(caught[0].message)
 
 
+def test_a_misspelt_sound_is_guessed():
+    with pytest.warns(UnknownSoundWarning, match="Did you mean 'rooster' by 'roster'"):
+        warn_of_unknown_sounds(["a roster"], KNOWN)
+    with pytest.warns(UnknownSoundWarning) as caught:
+        warn_of_unknown_sounds(["a violin"], KNOWN)
+    assert "Did you mean" not in str(caught[0].message)
+
+
 @pytest.mark.parametrize("sound", PHRASES)
 def test_every_phrase_of_every_sound_is_known(sound):
     with warnings.catch_warnings():

@@ -142,7 +142,9 @@ def test_clicking_a_word_changes_the_picture(browser, report_run, size):
         after = page.evaluate(PIXELS)
         assert after != before
         assert pressed(page) == ["barks"]
-        assert "Map of barks. mean of all layers, average of 3 steps." in page.get_by_role("status").inner_text()
+        assert (
+            "Map of barks. mean of all layers, average of 3 timesteps." in page.get_by_role("status").inner_text()
+        )
         assert page.locator(".shown").inner_text() == "“barks”"
         page.locator(".word").first.click()
         assert page.evaluate(PIXELS) == before
@@ -507,10 +509,10 @@ def test_a_page_of_scores_opens_on_their_readout_and_each_run_names_its_steps(br
         assert f"Readout of the scores: {short_name(layer)}, in columns of " in page.locator("main").inner_text()
     with opened(browser, write_report(tmp_path / "one", tmp_path / "two")) as page:
         assert page.get_by_label("Readout").evaluate("e => e.selectedOptions[0].textContent") == shown
-        assert page.locator(".step-said").inner_text() == "average of 3 steps / average of 2 steps"
+        assert page.locator(".step-said").inner_text() == "average of 3 timesteps / average of 2 timesteps"
         captions = page.locator(".caption").all_inner_texts()
         assert [text.split(".")[0] for text in captions] == [
-            "Shown: average of 3 steps", "Shown: average of 2 steps",
+            "Shown: average of 3 timesteps", "Shown: average of 2 timesteps",
         ]  # fmt: skip
         assert page.evaluate("document.documentElement.scrollWidth") <= SIZES[0][0]
 

@@ -74,7 +74,8 @@ def test_every_map_is_the_readout_s_own(maps, whole):
 
 def test_steps_are_named_by_their_timestep(whole):
     assert [view["label"] for view in whole["views"]] == [
-        "average of 3 steps", "step 1 of 3, timestep 981", "step 2 of 3, timestep 501", "step 3 of 3, timestep 1",
+        "average of 3 timesteps",
+        "step 1 of 3, timestep 981", "step 2 of 3, timestep 501", "step 3 of 3, timestep 1",
     ]  # fmt: skip
 
 
@@ -121,7 +122,7 @@ def test_fewer_steps_where_there_is_less_room():
 
 def test_maps_without_steps():
     found = payload_of(small_maps("a dog barks"))
-    assert [view["label"] for view in found["views"]] == ["average of 3 steps"]
+    assert [view["label"] for view in found["views"]] == ["average of 3 timesteps"]
     assert not any(one["stepped"] for one in found["readouts"])
 
 
@@ -186,7 +187,7 @@ def test_events_stand_beside_the_words_that_name_them(maps, whole):
         "onset": 0.5, "offset": 1.25, "low": 500.0, "high": 4000.0,
     }  # fmt: skip
     assert whole["events"][1]["low"] is None
-    assert "1 of 4 events have zero length and are not drawn." in whole["notices"]
+    assert "Not drawn: 1 of 4 events, of zero length." in whole["notices"]
 
 
 def test_scores_are_means_over_draws():

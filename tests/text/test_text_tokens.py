@@ -305,6 +305,7 @@ def table(tokenizers):
     ("phrase", "occurrence", "message"),
     [
         ("brks", None, r"not in the prompt.*'a', 'dog', 'barks'.*Did you mean 'barks'"),
+        ("another dg", None, r"not in the prompt.*Did you mean 'another dog'"),
         ("dog", None, r"2 times.*occurrence=0: characters 2 to 5, occurrence=1: characters 24 to 27"),
         ("dog", 2, r"no occurrence 2.*2 times.*allowed: 0 to 1"),
         ("another", 1, r"no occurrence 1.*once"),

@@ -12,6 +12,7 @@ from attnviz.cli.commands.options import Readout
 from attnviz.cli.terminal import DoneInPartError, announce, check_out, command, in_options, say
 from attnviz.errors import AttnVizError, OutputError
 from attnviz.io.ownership import Kind
+from attnviz.wording import counted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -79,7 +80,7 @@ def figures(
     if left_out:
         reasons = "\n".join(f"no figure {name}: {reason}" for name, reason in left_out.items())
         raise DoneInPartError(
-            f"{len(drawn)} figures were drawn, {len(left_out)} were left out.\n{reasons}", result
+            f"{counted(len(drawn), 'figure')} drawn, {len(left_out)} left out.\n{reasons}", result
         )
     return result
 
