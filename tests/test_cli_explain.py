@@ -87,7 +87,7 @@ def test_run_folder_is_whole(run, folder, checkpoint):
     assert [path.name for path in run.parent.iterdir()] == ["run"]  # no temporary folder is left
     record = json.loads((run / "run.json").read_text("utf-8"))
     assert (record["prompt"], record["clip"]) == (CAPTION, str(folder / "clip.wav"))
-    assert (record["method"], record["timesteps"], record["draws"], record["seed"]) == ("noising", [50], 1, 3)
+    assert (record["latents"], record["timesteps"], record["draws"], record["seed"]) == ("noising", [50], 1, 3)
     assert (record["randomize"], record["randomize_seed"]) == (2, 7)
     said = record["provenance"]
     assert said["randomized"] == {"blocks": ["conv_out", "up_blocks.2"], "seed": 7}
@@ -123,7 +123,7 @@ def test_events_and_scores_are_those_of_the_maps(run, folder):
 
 def test_other_methods_and_no_events(explain, folder, tmp_path):
     result = explain(
-        *(folder / "short.flac", "rain", "--out", tmp_path / "run", "--method", "predicted"),
+        *(folder / "short.flac", "rain", "--out", tmp_path / "run", "--latents", "predicted"),
         *(*QUICK, "--look-timestep", 5, "--own-level", "--special-tokens", "--json", "--quiet"),
     )
     assert result.exit_code == 0, result.output
@@ -131,7 +131,7 @@ def test_other_methods_and_no_events(explain, folder, tmp_path):
     assert "1/1" not in result.stderr  # no progress
     assert not (tmp_path / "run" / "events.tsv").exists()
     said = json.loads((tmp_path / "run" / "run.json").read_text("utf-8"))["provenance"]
-    assert (said["method"], said["look_timestep"], said["normalize"]) == ("predicted", 5, False)
+    assert (said["latents"], said["look_timestep"], said["normalize"]) == ("predicted", 5, False)
     assert (said["randomized"], said["overlap"]) == (None, 2.56)
     audio, _ = soundfile.read(tmp_path / "run" / "audio.wav")
     np.testing.assert_allclose(audio, load_audio(folder / "short.flac"), atol=1e-4)
@@ -188,8 +188,8 @@ def test_the_fitted_readout_is_available_for_the_bundled_model(folder, tmp_path)
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--method", "inversion", "--draws", "2"], "draws=2 does not belong"),
-        (["--method", "inversion", "--timestep", "55"], "inversion_steps=200 includes"),
+        (["--latents", "inversion", "--draws", "2"], "draws=2 does not belong"),
+        (["--latents", "inversion", "--timestep", "55"], "inversion_steps=200 includes"),
         (["--timestep", "1000"], "1000"),
         (["--overlap", "10"], "overlap=10"),
         (["--randomize", "attn"], "randomize='attn'"),

@@ -41,7 +41,7 @@ CALLS = {
     "explain": (
         attnviz.explain,
         {"audio": NOISE, "caption": "a dog barks", "timesteps": (50,), "draws": 1},
-        ("pipe", "audio", "caption", "method", "timesteps", "draws", "overlap", "randomize", "keep", "tokens"),
+        ("pipe", "audio", "caption", "latents", "timesteps", "draws", "overlap", "randomize", "keep", "tokens"),
     ),
     "swap": (
         swap,

@@ -13,7 +13,7 @@ from attnviz import provenance
 from attnviz.arguments import public
 from attnviz.attribution.looking import look_at_windows
 from attnviz.attribution.randomizing import randomized, randomized_blocks
-from attnviz.attribution.settings import MethodName, checked_whole, settled_method
+from attnviz.attribution.settings import LatentsName, checked_whole, settled_latents
 from attnviz.audio import MEL, load_audio
 from attnviz.audio.files import AudioSource
 from attnviz.capture import (
@@ -43,7 +43,7 @@ def explain(
     caption: str,
     *,
     sampling_rate: int | None = None,
-    method: MethodName = "noising",
+    latents: LatentsName = "noising",
     timesteps: Sequence[int] = (50, 150, 250, 400),
     draws: int | None = None,
     seed: int | None = None,
@@ -59,9 +59,9 @@ def explain(
 ) -> AttentionMaps:
     """Compute attention maps of a real clip for the words of a caption.
 
-    The VAE encodes the clip, `method` computes latents at the given timesteps, and the U-Net processes them with
-    the caption (conditional branch only, without guidance) while its cross-attention is recorded. No audio is
-    generated, so the ground truth of each word is exact if the clip is annotated.
+    The VAE encodes the clip, its latents at the given timesteps are computed as `latents` says, and the U-Net
+    processes them with the caption (conditional branch only, without guidance) while its cross-attention is
+    recorded. No audio is generated, so the ground truth of each word is exact if the clip is annotated.
 
     Parameters
     ----------
@@ -73,8 +73,8 @@ def explain(
         Description of the audio.
     sampling_rate : int, optional
         Sampling rate of an array in Hz. By default, 16 000. Not allowed for files.
-    method : {"noising", "inversion", "predicted"}
-        Method that computes the latents:
+    latents : {"noising", "inversion", "predicted"}
+        How the latents are computed:
 
         - ``"noising"``: add noise to the clip and average over several draws.
         - ``"inversion"``: use the latents of the DDIM trajectory that leads to the clip with this caption.
@@ -124,7 +124,7 @@ def explain(
         If the caption is not a string or is empty.
     CaptureError
         If `pipe` is not supported, is being traced, or has a layer that cannot be observed faithfully; if a
-        setting is invalid or does not belong to `method`; if attention is NaN; or if the maps exceed `max_bytes`
+        setting is invalid or does not belong to `latents`; if attention is NaN; or if the maps exceed `max_bytes`
         (`MemoryBudgetError`).
 
     Warns
@@ -163,8 +163,8 @@ def explain(
     check_pipeline(pipe, "explained")
     _check_caption(caption)
     schedule = TrainingSchedule.of(pipe.scheduler)
-    chosen = settled_method(
-        method,
+    chosen = settled_latents(
+        latents,
         timesteps,
         draws=draws,
         seed=seed,
@@ -179,7 +179,7 @@ def explain(
     clip = read_clip(waveform, normalize=normalize, overlap=overlap, column=_coarsest_column(pipe))
     warn_of_level(waveform)
     _logger.info(
-        "explaining a clip in %d windows of %d looks each (%s)", len(clip.starts), len(chosen.timesteps), method
+        "explaining a clip in %d windows of %d looks each (%s)", len(clip.starts), len(chosen.timesteps), latents
     )
     recorder = AttentionRecorder(pipe.unet, keep=keep, max_bytes=max_bytes * WIDTH // clip.grid.width)
     try:

@@ -10,7 +10,7 @@ from diffusers.utils import logging
 
 from attnviz.capture import AttentionRecorder, CapturedLayer, Conditioning, held
 from attnviz.diffusion.clip import Clip, encode
-from attnviz.diffusion.noising import Method, View
+from attnviz.diffusion.noising import Latents, View
 from attnviz.diffusion.schedule import TrainingSchedule
 from attnviz.errors import CaptureError, MemoryBudgetError
 
@@ -18,7 +18,7 @@ from attnviz.errors import CaptureError, MemoryBudgetError
 def look_at_windows(
     pipe: Any,
     clip: Clip,
-    method: Method,
+    looks: Latents,
     schedule: TrainingSchedule,
     recorder: AttentionRecorder,
     conditioning: Conditioning,
@@ -31,12 +31,12 @@ def look_at_windows(
         Pipeline with the U-Net.
     clip : Clip
         Prepared clip.
-    method : Method
-        Method that computes the inputs of the U-Net.
+    looks : Noising, Predicted or Inversion
+        How the inputs of the U-Net are computed.
     schedule : TrainingSchedule
         Noise schedule of the model.
     recorder : AttentionRecorder
-        Recorder of the U-Net. It is active only for the calls that are explained, not for the calls that `method`
+        Recorder of the U-Net. It is active only for the calls that are explained, not for the calls that `looks`
         makes to compute their inputs.
     conditioning : Conditioning
         Text embeddings of the caption.
@@ -51,7 +51,7 @@ def look_at_windows(
     CaptureError
         As for `attnviz.explain`.
     """
-    calls = method.predictions(schedule) + len(method.timesteps)
+    calls = looks.predictions(schedule) + len(looks.timesteps)
     # Respect `pipe.set_progress_bar_config(disable=True)`, as the loop of the pipeline does.
     how = getattr(pipe, "_progress_bar_config", {})
     with logging.tqdm(total=len(clip.starts) * calls, **how) as progress:
@@ -65,10 +65,10 @@ def look_at_windows(
             return prediction[0].float()
 
         for pixels in clip.windows:
-            views = method.views(encode(pipe, pixels), schedule, predict)
+            views = looks.views(encode(pipe, pixels), schedule, predict)
             _check_finite(views)
             with held(recorder):
-                recording = recorder.begin(conditioning, lambda: len(method.timesteps))
+                recording = recorder.begin(conditioning, lambda: len(looks.timesteps))
                 try:
                     for samples, timestep in views:
                         predict(samples, timestep)

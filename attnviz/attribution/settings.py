@@ -1,4 +1,4 @@
-"""Check the settings of the methods of `attnviz.explain`."""
+"""Check the settings of the latents of `attnviz.explain`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from numbers import Integral
 from typing import Any, Literal, get_args
 
 from attnviz.arguments import whole_number
-from attnviz.diffusion.noising import Inversion, Method, Noising, Predicted, fewest_steps
+from attnviz.diffusion.noising import Inversion, Latents, Noising, Predicted, fewest_steps
 from attnviz.errors import CaptureError
 
-MethodName = Literal["noising", "inversion", "predicted"]
+LatentsName = Literal["noising", "inversion", "predicted"]
 
 _BELONGS = {
     "draws": ("noising", "predicted"),
@@ -18,11 +18,11 @@ _BELONGS = {
     "inversion_steps": ("inversion",),
     "look_timestep": ("predicted",),
 }
-"""Settings that apply to some methods only."""
+"""Settings that apply to some latents only."""
 
 
-def settled_method(
-    method: MethodName,
+def settled_latents(
+    latents: LatentsName,
     timesteps: Sequence[int],
     *,
     draws: int | None,
@@ -30,12 +30,12 @@ def settled_method(
     inversion_steps: int | None,
     look_timestep: int | None,
     schedule: int,
-) -> Method:
-    """Return the method with checked settings; see `attnviz.explain`.
+) -> Latents:
+    """Return how the latents are computed, with checked settings; see `attnviz.explain`.
 
     Parameters
     ----------
-    method, timesteps, draws, seed, inversion_steps, look_timestep
+    latents, timesteps, draws, seed, inversion_steps, look_timestep
         As for `attnviz.explain`; None selects the default.
     schedule : int
         Number of timesteps of the training schedule.
@@ -43,10 +43,10 @@ def settled_method(
     Raises
     ------
     CaptureError
-        If the method is unknown, or a setting is invalid or does not belong to the method.
+        If the name is unknown, or a setting is invalid or does not belong to these latents.
     """
-    if method not in get_args(MethodName):
-        raise CaptureError(f"method={method!r} is unknown; expected one of {', '.join(get_args(MethodName))}.")
+    if latents not in get_args(LatentsName):
+        raise CaptureError(f"latents={latents!r} is unknown; expected one of {', '.join(get_args(LatentsName))}.")
     given = {
         "draws": draws,
         "seed": seed,
@@ -54,13 +54,13 @@ def settled_method(
         "look_timestep": look_timestep,
     }
     for name, value in given.items():
-        if value is not None and method not in _BELONGS[name]:
+        if value is not None and latents not in _BELONGS[name]:
             raise CaptureError(
-                f"{name}={value!r} does not belong to method={method!r}; it is a setting of "
+                f"{name}={value!r} does not belong to latents={latents!r}; it is a setting of "
                 f"{' and '.join(_BELONGS[name])}."
             )
     steps = _checked_timesteps(timesteps, schedule)
-    if method == "inversion":
+    if latents == "inversion":
         return Inversion(
             steps, _checked_inversion(20 if inversion_steps is None else inversion_steps, steps, schedule)
         )
@@ -69,7 +69,7 @@ def settled_method(
         checked_whole("draws", 4 if draws is None else draws, least=1, most=1000),
         checked_whole("seed", 0 if seed is None else seed, least=0),
     )
-    if method == "noising":
+    if latents == "noising":
         return noised
     look = checked_whole("look_timestep", 0 if look_timestep is None else look_timestep, least=0)
     if look >= schedule:

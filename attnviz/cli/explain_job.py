@@ -33,7 +33,7 @@ class Explanation:
     clip: Path
     prompt: str
     events: Path | None = None
-    method: str = "noising"
+    latents: str = "noising"
     timesteps: tuple[int, ...] = ()
     draws: int | None = None
     seed: int | None = None

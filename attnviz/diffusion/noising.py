@@ -1,4 +1,4 @@
-"""Methods that compute U-Net inputs from real audio: noising, DDIM inversion, and predicted clean latents."""
+"""Compute U-Net inputs from real audio: noising, DDIM inversion, and predicted clean latents."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Noising:
     @property
     def settings(self) -> dict[str, Any]:
         """Settings for the provenance of the maps."""
-        return {"method": "noising", "timesteps": self.timesteps, "draws": self.draws, "seed": self.seed}
+        return {"latents": "noising", "timesteps": self.timesteps, "draws": self.draws, "seed": self.seed}
 
     def views(self, latents: torch.Tensor, schedule: TrainingSchedule, predict: Predict) -> list[View]:
         """Return one view per timestep: the latents (1, ...) of the clip with noise."""
@@ -93,7 +93,7 @@ class Predicted:
     def settings(self) -> dict[str, Any]:
         """Settings for the provenance of the maps."""
         noised = Noising(self.timesteps, self.draws, self.seed).settings
-        return {**noised, "method": "predicted", "look_timestep": self.look_timestep}
+        return {**noised, "latents": "predicted", "look_timestep": self.look_timestep}
 
     def views(self, latents: torch.Tensor, schedule: TrainingSchedule, predict: Predict) -> list[View]:
         """Return one view per timestep: the clean latents predicted from the noisy clip."""
@@ -136,7 +136,7 @@ class Inversion:
     @property
     def settings(self) -> dict[str, Any]:
         """Settings for the provenance of the maps."""
-        return {"method": "inversion", "timesteps": self.timesteps, "inversion_steps": self.steps}
+        return {"latents": "inversion", "timesteps": self.timesteps, "inversion_steps": self.steps}
 
     def views(self, latents: torch.Tensor, schedule: TrainingSchedule, predict: Predict) -> list[View]:
         """Return one view per timestep: the latents (1, ...) of the clip, inverted to the timestep."""
@@ -148,7 +148,7 @@ class Inversion:
         return [(passed[timestep], timestep) for timestep in self.timesteps]
 
 
-Method = Noising | Predicted | Inversion
+Latents = Noising | Predicted | Inversion
 
 
 def draw_noise(latents: torch.Tensor, timestep: int, draws: int, seed: int) -> torch.Tensor:

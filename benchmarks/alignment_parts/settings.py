@@ -68,8 +68,8 @@ class Settings:
     def of_way(self, way: str) -> dict[str, Any]:
         """Return the arguments of `attnviz.explain` for one method."""
         if way == "inversion":
-            return {"method": way, "timesteps": self.timesteps, "inversion_steps": self.inversion_steps}
-        return {"method": way, "timesteps": self.timesteps, "draws": self.draws}
+            return {"latents": way, "timesteps": self.timesteps, "inversion_steps": self.inversion_steps}
+        return {"latents": way, "timesteps": self.timesteps, "draws": self.draws}
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings that are saved with the results."""

@@ -181,15 +181,15 @@ def test_what_inversion_and_prediction_look_at_vs_formulas_written_out(adapter_c
 
     pipe.unet.register_forward_pre_hook(lambda unet, args: calls.append(args))
     given = {"timesteps": (100,), "keep": ("step",)}
-    by_inversion = attnviz.explain(pipe, clip, CAPTION, method="inversion", inversion_steps=10, **given)
-    by_prediction = attnviz.explain(pipe, clip, CAPTION, method="predicted", draws=1, look_timestep=9, **given)
+    by_inversion = attnviz.explain(pipe, clip, CAPTION, latents="inversion", inversion_steps=10, **given)
+    by_prediction = attnviz.explain(pipe, clip, CAPTION, latents="predicted", draws=1, look_timestep=9, **given)
     expected = [(latents, 0), (latents, 100), (inverted, 100), (noised, 100), (predicted, 9)]
     assert [timestep for _, timestep in calls] == [timestep for _, timestep in expected]
     for (looked, timestep), (literal, _) in zip(calls, expected, strict=True):
         torch.testing.assert_close(looked, literal.float(), atol=1e-5, rtol=1e-5, msg=str(timestep))
     for maps, method in ((by_inversion, "inversion"), (by_prediction, "predicted")):
         assert (maps.timesteps, maps["mid.0"].sizes["step"]) == ([100.0], 1)
-        assert (maps.provenance["method"], maps.provenance["steps"]) == (method, 1)
+        assert (maps.provenance["latents"], maps.provenance["steps"]) == (method, 1)
     assert not np.array_equal(by_inversion["mid.0"], by_prediction["mid.0"])
 
 
@@ -215,7 +215,7 @@ def test_an_array_at_another_rate_is_the_file_of_that_rate(shared_pipe, clip, on
 
 def test_provenance_and_round_trip(kept, adapter_checkpoint, tmp_path):
     said = kept.provenance
-    assert (said["method"], said["timesteps"], said["draws"], said["seed"]) == ("noising", [400, 50], 2, 3)
+    assert (said["latents"], said["timesteps"], said["draws"], said["seed"]) == ("noising", [400, 50], 2, 3)
     assert (said["model"], said["dtype"], said["normalize"]) == (str(adapter_checkpoint), "float32", True)
     assert (said["keep"], said["tokens"], said["branch"], said["steps"]) == (
         ["head", "step"],
@@ -257,9 +257,9 @@ def test_every_layout_encoder_and_precision(two_encoder_checkpoint, plain_checkp
         ({"draws": 1}, None),
         ({"draws": 1}, ZeroDivisionError),
         ({"draws": 1}, KeyboardInterrupt),
-        ({"method": "predicted", "draws": 1, "randomize": 2}, None),
-        ({"method": "inversion", "randomize": "conv_in"}, None),
-        ({"method": "inversion"}, KeyboardInterrupt),
+        ({"latents": "predicted", "draws": 1, "randomize": 2}, None),
+        ({"latents": "inversion", "randomize": "conv_in"}, None),
+        ({"latents": "inversion"}, KeyboardInterrupt),
     ],
 )
 def test_everything_is_as_it_was(adapter_checkpoint, method, error):
@@ -343,22 +343,22 @@ def unrun(shared_pipe):
         ({"overlap": -1}, AudioError, "overlap=-1 is not .* 0 to 9.6"),
         ({"overlap": 9.61}, AudioError, "overlap=9.61"),
         ({"overlap": "half"}, AudioError, "overlap is 'half'"),
-        ({"method": "denoising"}, CaptureError, "noising, inversion, predicted"),
-        ({"method": "inversion", "draws": 4}, CaptureError, "draws=4 does not belong.*noising and predicted"),
-        ({"method": "inversion", "seed": 0}, CaptureError, "seed=0 does not belong"),
-        ({"inversion_steps": 20}, CaptureError, "inversion_steps=20 does not belong to method='noising'"),
+        ({"latents": "denoising"}, CaptureError, "noising, inversion, predicted"),
+        ({"latents": "inversion", "draws": 4}, CaptureError, "draws=4 does not belong.*noising and predicted"),
+        ({"latents": "inversion", "seed": 0}, CaptureError, "seed=0 does not belong"),
+        ({"inversion_steps": 20}, CaptureError, "inversion_steps=20 does not belong to latents='noising'"),
         ({"look_timestep": 0}, CaptureError, "look_timestep=0 does not belong"),
-        ({"method": "predicted", "look_timestep": 1000}, CaptureError, "look_timestep=1000.* 999"),
-        ({"method": "predicted", "look_timestep": -1}, CaptureError, "look_timestep is -1"),
-        ({"method": "inversion", "inversion_steps": 0}, CaptureError, "inversion_steps is 0"),
-        ({"method": "inversion", "inversion_steps": 1001}, CaptureError, "more than the 1000 timesteps"),
+        ({"latents": "predicted", "look_timestep": 1000}, CaptureError, "look_timestep=1000.* 999"),
+        ({"latents": "predicted", "look_timestep": -1}, CaptureError, "look_timestep is -1"),
+        ({"latents": "inversion", "inversion_steps": 0}, CaptureError, "inversion_steps is 0"),
+        ({"latents": "inversion", "inversion_steps": 1001}, CaptureError, "more than the 1000 timesteps"),
         (
-            {"method": "inversion", "inversion_steps": 50},
+            {"latents": "inversion", "inversion_steps": 50},
             CaptureError,
             "50, .*every 20th.*inversion_steps=20 includes",
         ),
         (
-            {"method": "inversion", "timesteps": (990,), "inversion_steps": 3},
+            {"latents": "inversion", "timesteps": (990,), "inversion_steps": 3},
             CaptureError,
             "990.*inversion_steps=100",
         ),
@@ -403,7 +403,7 @@ def test_models_that_do_not_fit(pipe):
     with torch.no_grad():
         pipe.unet.conv_out.bias[0] = float("inf")
     with pytest.raises(CaptureError, match="latents for timestep 0 are NaN or infinite.*predictions"):
-        attnviz.explain(pipe, noise_bursts(), CAPTION, **ONE_LOOK, method="predicted")
+        attnviz.explain(pipe, noise_bursts(), CAPTION, **ONE_LOOK, latents="predicted")
     pipe.unet.register_to_config(in_channels=9)
     with pytest.raises(CaptureError, match="9 channels.*inpainting"):
         attnviz.explain(pipe, noise_bursts(), CAPTION)

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attnviz.attribution.settings import settled_method
+from attnviz.attribution.settings import settled_latents
 from attnviz.diffusion.noising import Inversion, Noising, Predicted, draw_noise, fewest_steps
 from attnviz.diffusion.schedule import PREDICTIONS, TrainingSchedule
 from attnviz.errors import CaptureError
@@ -158,7 +158,7 @@ def test_sampling_from_the_inversion_returns_to_the_clip(prediction):
 
 def settled(method, **given):
     left_out = dict.fromkeys(["draws", "seed", "inversion_steps", "look_timestep"])
-    return settled_method(method, (50, 400), **{**left_out, **given}, schedule=1000)
+    return settled_latents(method, (50, 400), **{**left_out, **given}, schedule=1000)
 
 
 def test_what_is_left_out():
@@ -170,14 +170,14 @@ def test_what_is_left_out():
 
 def test_what_provenance_says():
     assert settled("predicted").settings == {
-        "method": "predicted",
+        "latents": "predicted",
         "timesteps": (50, 400),
         "draws": 4,
         "seed": 0,
         "look_timestep": 0,
     }
     assert settled("inversion").settings == {
-        "method": "inversion",
+        "latents": "inversion",
         "timesteps": (50, 400),
         "inversion_steps": 20,
     }
@@ -190,7 +190,7 @@ def test_the_steps_that_are_advised_pass_every_timestep(timesteps, size):
     passed = {number * (size // steps) for number in range(steps)}
     assert passed.issuperset(timesteps)
     left_out = dict.fromkeys(["draws", "seed", "look_timestep"])
-    method = settled_method("inversion", timesteps, **left_out, inversion_steps=steps, schedule=size)
+    method = settled_latents("inversion", timesteps, **left_out, inversion_steps=steps, schedule=size)
     assert method == Inversion(timesteps, steps)
 
 
@@ -198,7 +198,7 @@ def test_the_steps_that_are_advised_pass_every_timestep(timesteps, size):
 def test_an_inversion_is_refused_or_passes_every_timestep(timesteps, steps):
     left_out = dict.fromkeys(["draws", "seed", "look_timestep"])
     try:
-        method = settled_method("inversion", timesteps, **left_out, inversion_steps=steps, schedule=1000)
+        method = settled_latents("inversion", timesteps, **left_out, inversion_steps=steps, schedule=1000)
     except CaptureError:
         return
     inverse = schedule().inverse(steps)

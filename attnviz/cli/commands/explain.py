@@ -24,7 +24,7 @@ from attnviz.cli.commands.running import begun, written
 from attnviz.cli.terminal import command, rows, say, talk
 
 
-class Method(StrEnum):
+class Latents(StrEnum):
     """The input of the model."""
 
     NOISING = "noising"
@@ -43,10 +43,12 @@ def explain(
     ] = None,
     readout: Readout = "mean",
     model: Model = None,
-    method: Annotated[
-        Method,
-        typer.Option(help="Input of the model: the noised clip, its DDIM inversion, or its predicted clean clip."),
-    ] = Method.NOISING,
+    latents: Annotated[
+        Latents,
+        typer.Option(
+            help="Latents of the model: the noised clip, its DDIM inversion, or its predicted clean clip."
+        ),
+    ] = Latents.NOISING,
     timestep: Annotated[
         list[int] | None,
         typer.Option(min=0, help="Timestep at which maps are read, repeatable; default: 50, 150, 250, 400."),
@@ -99,7 +101,7 @@ def explain(
         clip=clip,
         prompt=caption,
         events=events,
-        method=method.value,
+        latents=latents.value,
         timesteps=tuple(timestep or ()),
         draws=draws,
         seed=seed,
