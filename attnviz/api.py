@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Collection
-from typing import Literal
+from typing import Any, Literal, overload
 
 import diffusers
 import torch
@@ -22,12 +22,35 @@ from attnviz.generation import GenerationTrace
 from attnviz.keys import Tokens
 from attnviz.models.families import Family, family_of, model_inside
 from attnviz.pipelines import AuffusionPipeline
+from attnviz.pipelines.published import ModelWithProcessor, find_published
 from attnviz.sounds.listening import listen
 from attnviz.tracing import Trace
 
 __all__ = ["align", "explain", "listen", "load", "read_events", "trace"]
 
 _logger = logging.getLogger(__name__)
+
+
+@overload
+def load(
+    model: None = None,
+    *,
+    revision: str | None = None,
+    torch_dtype: torch.dtype | None = None,
+    local_files_only: bool = False,
+    cache_dir: str | os.PathLike[str] | None = None,
+) -> AuffusionPipeline: ...
+
+
+@overload
+def load(
+    model: str | os.PathLike[str],
+    *,
+    revision: str | None = None,
+    torch_dtype: torch.dtype | None = None,
+    local_files_only: bool = False,
+    cache_dir: str | os.PathLike[str] | None = None,
+) -> Any: ...  # which class depends on the checkpoint
 
 
 @public
@@ -38,15 +61,16 @@ def load(
     torch_dtype: torch.dtype | None = None,
     local_files_only: bool = False,
     cache_dir: str | os.PathLike[str] | None = None,
-) -> AuffusionPipeline:
-    """Load an Auffusion checkpoint as a text-to-audio pipeline.
+) -> Any:
+    """Load a published checkpoint of a text-to-audio model.
 
     Parameters
     ----------
     model : str or path-like, optional
         Default: the bundled model, which knows ten sounds. Otherwise a folder in one of the
         published layouts, or the name of a repository on the Hugging Face hub:
-        ``"auffusion/auffusion"``, ``"auffusion/auffusion-full"``, ``"auffusion/auffusion-full-no-adapter"``.
+        ``"auffusion/auffusion"``, ``"auffusion/auffusion-full"``, ``"auffusion/auffusion-full-no-adapter"``, or of
+        another family: ``"cvssp/audioldm2"``, ``"facebook/musicgen-small"``, ...
     revision : str, optional
         Branch, tag or commit of the hub repository.
     torch_dtype : torch.dtype, optional
@@ -58,14 +82,24 @@ def load(
 
     Returns
     -------
-    AuffusionPipeline
-        A diffusers pipeline; ``pipe.to("cuda")`` and other methods are those of diffusers.
+    AuffusionPipeline, diffusers.DiffusionPipeline or ModelWithProcessor
+        A diffusers pipeline, of the class that the checkpoint names; ``pipe.to("cuda")`` and other methods are
+        those of diffusers. Of MusicGen, the pair of the model and its processor.
 
     Raises
     ------
     CheckpointError
-        If a file is missing or malformed. The message names the file and what was expected.
+        If a file is missing or malformed, or the model belongs to no family. The message names the file or class
+        and what was expected.
+    CaptureError
+        If no module of the model sees words (AudioLDM, MusicLDM).
     """
+    if model is not None:
+        published = find_published(
+            model, revision=revision, local_files_only=local_files_only, cache_dir=cache_dir
+        )
+        if published is not None:
+            return published.load(torch_dtype)
     pipe = AuffusionPipeline.from_pretrained(
         bundled.FOLDER if model is None else model,
         revision=revision,
@@ -81,7 +115,7 @@ def load(
 
 @public
 def trace(
-    pipe: diffusers.DiffusionPipeline | transformers.PreTrainedModel,
+    pipe: diffusers.DiffusionPipeline | transformers.PreTrainedModel | ModelWithProcessor,
     *,
     processor: object = None,
     keep: Collection[Literal["step", "head"]] = (),
@@ -99,12 +133,13 @@ def trace(
 
     Parameters
     ----------
-    pipe : diffusers.DiffusionPipeline or transformers.PreTrainedModel
+    pipe : diffusers.DiffusionPipeline, transformers.PreTrainedModel or ModelWithProcessor
         An Auffusion pipeline, a plain ``StableDiffusionPipeline``, or a model of one of
         `attnviz.models.families.FAMILIES`: AudioLDM2, Stable Audio, Stable Audio 3, LongCat-AudioDiT, ACE-Step,
         MusicGen, MusicGen Melody, and Tango and TangoFlux in their published code.
     processor : object, optional
-        Processor or tokenizer of a model of transformers, which is given token ids instead of words.
+        Processor or tokenizer of a model of transformers, which is given token ids instead of words. Default: that
+        of the pair that `attnviz.load` returns.
     keep : collection of {"step", "head"}
         Axes to keep; the others are averaged during the call.
     tokens : {"text", "all"}
@@ -136,6 +171,8 @@ def trace(
     -----
     After an interrupt or error inside the block, the completed steps are kept, and ``t.maps.complete`` is False.
     """
+    if isinstance(pipe, ModelWithProcessor):
+        pipe, processor = pipe.model, pipe.processor if processor is None else processor
     pipe = model_inside(pipe)
     found = family_of(pipe) if family is None else family
     if found is not None and found.codebooks is not None:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from attnviz.audio import write_wav
+from attnviz.audio import MEL, write_wav
 from attnviz.errors import AttnVizError, OutputError
 from attnviz.events import write_tsv
 from attnviz.io.json_files import as_json, read_json
@@ -35,10 +35,11 @@ _FILES = (
 def save_run(
     folder: str | os.PathLike[str],
     audio: np.ndarray,
-    log_mel: np.ndarray,
+    log_mel: np.ndarray | None,
     maps: AttentionMaps,
     record: Mapping[str, Any],
     *,
+    sample_rate: int = MEL.sample_rate,
     events: pd.DataFrame | None = None,
     alignment: pd.DataFrame | None = None,
     beside: Callable[[Path], object] | None = None,
@@ -48,23 +49,25 @@ def save_run(
 ) -> Path:
     """Write a run folder.
 
-    The folder contains ``run.json`` (settings and provenance), ``audio.wav`` (16 kHz, 16 bits),
-    ``spectrogram.npz`` (natural-log mel, time in s, frequency in Hz), ``spectrogram.png``, ``maps.zarr``,
-    ``tokens.csv`` and ``words.png``. With events it also contains ``events.tsv`` and ``activations.png`` (each
-    phrase's curve over its events); with scores, ``alignment.csv``.
+    The folder contains ``run.json`` (settings and provenance), ``audio.wav`` (16 bits), ``maps.zarr``,
+    ``tokens.csv`` and ``words.png``; with a spectrogram, also ``spectrogram.npz`` (natural-log mel, time in s,
+    frequency in Hz) and ``spectrogram.png``; with events, ``events.tsv`` and ``activations.png`` (each phrase's
+    curve over its events); with scores, ``alignment.csv``.
 
     Parameters
     ----------
     folder : path-like
         Run folder to write.
-    audio : numpy.ndarray, shape (samples,)
-        The clip at 16 kHz, in [-1, 1].
-    log_mel : numpy.ndarray, shape (bands, frames)
-        Natural-log mel spectrogram of the clip, lowest band first.
+    audio : numpy.ndarray, shape (samples,) or (samples, channels)
+        The clip, in [-1, 1].
+    log_mel : numpy.ndarray or None, shape (bands, frames)
+        Natural-log mel spectrogram of the clip, lowest band first; None for a model without one.
     maps : AttentionMaps
         Maps of the clip.
     record : mapping
         Content of ``run.json`` beside the maps' provenance: prompt, settings, seed, warnings.
+    sample_rate : int
+        Sample rate of the clip, in Hz.
     events : pandas.DataFrame, optional
         Event table of the clip.
     alignment : pandas.DataFrame, optional
@@ -93,17 +96,9 @@ def save_run(
     with whole_folder(folder, overwrite=overwrite, kind=RUN) as temporary, without_tex():
         run = {**record, "provenance": maps.provenance, "complete": maps.complete}
         (temporary / "run.json").write_bytes(as_json(run, "run.json", error=OutputError))
-        write_wav(temporary / "audio.wav", audio)
-        np.savez_compressed(
-            temporary / "spectrogram.npz",
-            log_mel=log_mel,
-            time=maps.grid.time(log_mel.shape[1]),
-            freq=maps.grid.freq(log_mel.shape[0]),
-            padding=maps.grid.padding(log_mel.shape[1]),
-        )
-        figure = Figure(figsize=(9, 3.5), layout="constrained")
-        spectrogram(log_mel, maps.grid, ax=figure.subplots(), colorbar=True)
-        figure.savefig(temporary / "spectrogram.png", dpi=150)
+        write_wav(temporary / "audio.wav", audio, sample_rate)
+        if log_mel is not None:
+            _write_spectrogram(temporary, log_mel, maps)
         maps.save(temporary / "maps.zarr")
         token_rows(maps).to_csv(temporary / "tokens.csv", index=False)
         word_maps(maps, special_tokens=special_tokens, readout=readout).savefig(temporary / "words.png", dpi=150)
@@ -118,6 +113,19 @@ def save_run(
             beside(temporary)
     _logger.info("wrote the run %s", folder)
     return Path(folder)
+
+
+def _write_spectrogram(folder: Path, log_mel: np.ndarray, maps: AttentionMaps) -> None:
+    np.savez_compressed(
+        folder / "spectrogram.npz",
+        log_mel=log_mel,
+        time=maps.grid.time(log_mel.shape[1]),
+        freq=maps.grid.freq(log_mel.shape[0]),
+        padding=maps.grid.padding(log_mel.shape[1]),
+    )
+    figure = Figure(figsize=(9, 3.5), layout="constrained")
+    spectrogram(log_mel, maps.grid, ax=figure.subplots(), colorbar=True)
+    figure.savefig(folder / "spectrogram.png", dpi=150)
 
 
 def is_run(folder: Path) -> bool:

@@ -196,29 +196,38 @@ def to_int16(audio: np.ndarray) -> np.ndarray:
 
 @public
 def write_wav(path: str | os.PathLike[str], audio: np.ndarray, sample_rate: int = MEL.sample_rate) -> None:
-    """Write one channel of audio as a 16-bit WAV file, completely or not at all.
+    """Write audio as a 16-bit WAV file, completely or not at all.
 
     Parameters
     ----------
     path : path
         The file; an existing one is replaced. Its folder must exist.
     audio : numpy.ndarray
-        ``(samples,)`` floating point in [-1, 1]; values outside are clipped (:func:`to_int16`).
+        ``(samples,)`` or ``(samples, channels)`` floating point in [-1, 1]; values outside are clipped
+        (:func:`to_int16`).
     sample_rate : int
         Sample rate in Hz.
 
     Raises
     ------
     AudioError
-        If `audio` is not one channel of finite floating-point samples, or `sample_rate` is not a positive int.
+        If `audio` is not of finite floating-point samples in at most 64 channels, or `sample_rate` is not a
+        positive int.
     OutputError
         If the file cannot be written: no such folder, no permission, no space. An existing file is then unchanged.
     """
     sample_rate = whole_number("sample_rate", sample_rate)
+    channels = audio.shape[1] if np.ndim(audio) == 2 else 1
+    if not 1 <= channels <= _MOST_CHANNELS:
+        raise AudioError(
+            f"audio has the shape {np.shape(audio)}; expected (samples,) or (samples, channels). If the channels "
+            "come first, transpose it."
+        )
+    samples = np.ravel(audio) if np.ndim(audio) == 2 else audio  # a WAV file interleaves its channels
     buffer = io.BytesIO()
     with wave.open(buffer, "wb") as file:
-        file.setnchannels(1)
+        file.setnchannels(channels)
         file.setsampwidth(2)
         file.setframerate(sample_rate)
-        file.writeframes(to_int16(audio).astype("<i2").tobytes())
+        file.writeframes(to_int16(samples).astype("<i2").tobytes())
     write_whole(path, buffer.getvalue())

@@ -1,4 +1,4 @@
-"""Check a checkpoint: its files, its licence, and two steps of generation with capture."""
+"""Check a checkpoint: its files, its licence, and a short generation with capture."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 import yaml
 
 from attnviz import bundled
+from attnviz.cli import family_job
 from attnviz.cli.jobs import Generation, ModelChoice
 from attnviz.errors import AttnVizError
 from attnviz.io.json_files import parse_json
@@ -35,6 +36,13 @@ def examine(choice: ModelChoice) -> Iterator[tuple[str, str]]:
         At the first problem.
     """
     choice.settle()
+    if (other := choice.published()) is not None:
+        yield "folder", str(other.folder)
+        yield "commit", other.commit or "a local folder"
+        yield "layout", f"{other.kind.__module__.partition('.')[0]}, {other.class_name}"
+        yield "licence", licence(other.folder)
+        yield from family_job.examine(other, choice)
+        return
     model = bundled.FOLDER if choice.model is None else choice.model
     folder, commit = checkpoints.locate(model, revision=choice.revision, local_files_only=choice.offline)
     yield "folder", str(folder)

@@ -13,12 +13,13 @@ import torch
 import attnviz
 from attnviz.api import load, trace
 from attnviz.choices import PRECISIONS, check_axes, check_precision
-from attnviz.errors import AttnVizError, PromptError
+from attnviz.errors import AttnVizError, CheckpointError, PromptError
 from attnviz.io.storage import check_free
 from attnviz.keys import token_table
 from attnviz.maps import AttentionMaps
 from attnviz.pipelines import AuffusionPipeline, calls, inputs
 from attnviz.pipelines.mixin import DEFAULT_SECONDS
+from attnviz.pipelines.published import Published, find_published
 from attnviz.pipelines.recommended import RecommendedSettings
 from attnviz.pipelines.sampling import Sampling
 from attnviz.runs import RUN, save_run
@@ -73,17 +74,28 @@ class ModelChoice:
             raise AttnVizError(f"device {self.device!r} computes 1 + 1 = {computed[0]}; it cannot be used.")
         return device, dtype
 
+    def published(self) -> Published | None:
+        """Find a checkpoint of a family other than Auffusion's, as `find_published` does."""
+        if self.model is None:
+            return None
+        return find_published(self.model, revision=self.revision, local_files_only=self.offline)
+
     def load(self) -> AuffusionPipeline:
-        """Load the checkpoint onto its device.
+        """Load an Auffusion checkpoint onto its device.
 
         Raises
         ------
         CheckpointError
-            If the checkpoint cannot be loaded.
+            If the checkpoint cannot be loaded, or is of another family.
         AttnVizError
             If the precision or device is unknown.
         """
         device, dtype = self.settle()
+        if (other := self.published()) is not None:
+            raise CheckpointError(
+                f"{self.model} names the class {other.class_name}, which only attnviz generate and attnviz doctor "
+                "take; this command needs an Auffusion checkpoint."
+            )
         pipe = load(self.model, revision=self.revision, torch_dtype=dtype, local_files_only=self.offline)
         pipe.set_progress_bar_config(disable=not self.progress)
         return pipe.to(device)
@@ -181,7 +193,7 @@ class RunPlace:
     def write(
         self,
         audio: np.ndarray,
-        log_mel: np.ndarray,
+        log_mel: np.ndarray | None,
         maps: AttentionMaps,
         record: Mapping[str, Any],
         *,

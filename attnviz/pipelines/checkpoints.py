@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,16 @@ def locate(
     revision: str | None = None,
     local_files_only: bool = False,
     cache_dir: str | os.PathLike[str] | None = None,
+    files: Sequence[str] = _HUB_FILES,
 ) -> tuple[Path, str | None]:
     """Find a checkpoint's folder; download it from the Hugging Face hub if a repository name is given.
+
+    Parameters
+    ----------
+    model, revision, local_files_only, cache_dir
+        As in `attnviz.load`.
+    files : sequence of str
+        Patterns of the files to download.
 
     Returns
     -------
@@ -67,7 +76,7 @@ def locate(
             revision=revision,
             local_files_only=local_files_only,
             cache_dir=None if cache_dir is None else _as_path(cache_dir, "cache_dir"),
-            allow_patterns=_HUB_FILES,
+            allow_patterns=list(files),
         )
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
         where = "the local cache" if local_files_only else "the Hugging Face hub"

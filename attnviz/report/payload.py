@@ -89,8 +89,8 @@ def payload_of(
     """
     if not maps.grid.has_freq:
         raise MapsError(
-            "The page shows time and frequency, and these maps have no frequency axis. plots.activations and "
-            "plots.word_maps draw them over time."
+            "The page shows time and frequency, and these maps have no frequency axis. attnviz figures, "
+            "plots.activations and plots.word_maps draw them over time."
         )
     if not 0 <= sample < maps.images:
         raise MapsError(f"There is no sample {sample}; each prompt has {maps.images} samples, indexed from 0.")

@@ -69,6 +69,16 @@ def test_write_wav_gives_a_file_others_can_read(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [target.name]
 
 
+def test_write_wav_keeps_channels_apart(tmp_path: Path) -> None:
+    audio = np.stack([tone(440, 0.1, 16_000), -0.5 * tone(220, 0.1, 16_000)], axis=1)
+    write_wav(tmp_path / "a.wav", audio)
+    samples, _ = soundfile.read(tmp_path / "a.wav", dtype="int16")
+    np.testing.assert_array_equal(samples, np.stack([to_int16(channel) for channel in audio.T], axis=1))
+    for wrong in (audio.T, np.zeros((3, 0), np.float32), np.zeros((2, 2, 2), np.float32)):
+        with pytest.raises(AudioError, match="shape"):
+            write_wav(tmp_path / "b.wav", wrong)
+
+
 def test_the_file_has_the_permissions_of_any_new_file(tmp_path: Path) -> None:
     (tmp_path / "plain").write_bytes(b"")
     write_wav(tmp_path / "a.wav", np.zeros(4, np.float32))
@@ -139,7 +149,7 @@ def test_a_rename_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_audio_that_is_none_is_refused_before_anything_is_written(tmp_path: Path) -> None:
-    for audio, rate in ((np.array([0.0, np.nan]), 16_000), (np.zeros(3), 0), (np.zeros((3, 2)), 16_000)):
+    for audio, rate in ((np.array([0.0, np.nan]), 16_000), (np.zeros(3), 0), (np.zeros((3, 2, 2)), 16_000)):
         with pytest.raises(AudioError):
             write_wav(tmp_path / "a.wav", audio, rate)
     assert not list(tmp_path.iterdir())

@@ -36,7 +36,12 @@ def generate(
     guidance: Guidance = None,
     guidance_interval: GuidanceInterval = None,
     negative: Negative = None,
-    duration: Annotated[float, typer.Option(help="Duration in seconds, at most 10.24.")] = 10.0,
+    duration: Annotated[
+        float | None,
+        typer.Option(
+            help="Duration in seconds; Auffusion: at most 10.24, default: 10; other models: their own default."
+        ),
+    ] = None,
     keep: Keep = None,
     special_tokens: SpecialTokens = False,
     revision: Revision = None,
@@ -47,14 +52,16 @@ def generate(
 ) -> dict[str, Any]:
     """Generate audio from a prompt, with a map of every word on the spectrogram."""
     begun(out, overwrite=overwrite, precision=precision, keep=keep or ())
-    from attnviz.cli import jobs
+    from attnviz.cli import family_job, jobs
 
     sampling = jobs.Sampling(num_inference_steps, seed, guidance, negative, guidance_interval)
-    request = jobs.Generation(prompt, sampling, duration, tuple(keep or ()))
-    run = jobs.generate(
-        request,
-        model=jobs.ModelChoice(model, revision, offline, device, precision, progress=not talk().quiet),
-        place=jobs.RunPlace(out, overwrite=overwrite, special_tokens=special_tokens),
-        warned=talk().warned,
-    )
-    return written(run)
+    choice = jobs.ModelChoice(model, revision, offline, device, precision, progress=not talk().quiet)
+    place = jobs.RunPlace(out, overwrite=overwrite, special_tokens=special_tokens)
+    axes = tuple(keep or ())
+    published = choice.published()
+    if published is not None:
+        asked = family_job.FamilyGeneration(prompt, sampling, duration, axes)
+        return written(family_job.generate(asked, published, model=choice, place=place, warned=talk().warned))
+    length = {} if duration is None else {"duration": duration}
+    request = jobs.Generation(prompt, sampling, keep=axes, **length)
+    return written(jobs.generate(request, model=choice, place=place, warned=talk().warned))

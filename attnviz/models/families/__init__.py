@@ -82,13 +82,29 @@ def family_of(model: object) -> Family | None:
         In this model no attention module sees a word.
     """
     for kind in type(model).__mro__:
-        if reason := WITHOUT_WORDS.get(kind.__name__):
-            raise CaptureError(
-                f"{type(model).__name__} cannot be traced: {reason}, so no attention module sees words and there "
-                "are no maps to read. What a word does there shows when it is left out: generate with and without "
-                "it, from the same seed, and compare."
-            )
+        _check_words(kind.__name__, type(model).__name__)
     return next((family for family in FAMILIES if family.is_of(model)), None)
+
+
+def family_named(name: str) -> Family | None:
+    """Return the family of a class of pipelines, by the name of the class; None where it is none of `FAMILIES`.
+
+    Raises
+    ------
+    CaptureError
+        In such a model no attention module sees a word.
+    """
+    _check_words(name, name)
+    return next((family for family in FAMILIES if name in family.pipelines), None)
+
+
+def _check_words(name: str, shown: str) -> None:
+    if reason := WITHOUT_WORDS.get(name):
+        raise CaptureError(
+            f"{shown} cannot be traced: {reason}, so no attention module sees words and there are no maps to "
+            "read. What a word does there shows when it is left out: generate with and without it, from the same "
+            "seed, and compare."
+        )
 
 
 __all__ = [
@@ -100,6 +116,7 @@ __all__ = [
     "Seconds",
     "Segment",
     "example_family",
+    "family_named",
     "family_of",
     "model_inside",
     "setting",
