@@ -348,6 +348,7 @@ def test_warnings_are_shown_when_an_error_follows(asked_for, attnviz_command, tm
 
     monkeypatch.setattr(sys, "warnoptions", ["default"] if asked_for else [])
     monkeypatch.setattr(jobs, "load", load)
+    monkeypatch.setattr(jobs, "find_published", lambda *_, **__: None)
     for command in (["generate", "dog", "--model", "m", "--out", tmp_path / "run"], ["doctor", tmp_path]):
         (tmp_path / "condition_config.json").touch()
         result = attnviz_command(*command)

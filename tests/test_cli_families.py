@@ -115,7 +115,7 @@ def test_melody_is_loaded_with_its_tokenizer_where_the_processor_is_not_whole(tm
             "FluxPipeline, which belongs to no",
         ),
         ("config.json", {"model_type": "bark"}, CheckpointError, "is a bark, which belongs to no family"),
-        ("model_index.json", ["AudioLDM2Pipeline"], CheckpointError, "holds a list"),
+        ("model_index.json", ["AudioLDM2Pipeline"], CheckpointError, "not an Auffusion checkpoint"),
         ("main_config.json", {}, CheckpointError, "Tango's own layout"),
         (
             "config.json",
@@ -214,7 +214,7 @@ def test_the_seed_alone_decides_what_a_model_without_generator_writes(runs, chec
         ("audioldm2", ["--guidance-interval", 0, 0.8], "AudioLDM2Pipeline has no setting for --guidance-interval"),
         ("musicgen", ["--negative", "noise", "--steps", 3], "no setting for --num-inference-steps, --negative"),
         ("musicgen", ["--keep", "step"], "no steps to keep"),
-        ("stable-audio", ["--duration", -1], "above 0"),
+        ("stable-audio", ["--duration", -1], "seconds in"),
         ("stable-audio", ["--guidance", "nan"], "guidance_scale"),
     ],
 )

@@ -17,12 +17,13 @@ from attnviz.audio import MEL
 from attnviz.audio.levels import loudest_level, warn_if_clipped, warn_if_inaudible
 from attnviz.choices import check_axes
 from attnviz.cli.jobs import ModelChoice, RunPlace, Written, check_prompt
-from attnviz.errors import AttnVizError
+from attnviz.errors import AttnVizError, AudioError
 from attnviz.maps import AttentionMaps
 from attnviz.models.families import Family, setting
 from attnviz.pipelines.published import ModelWithProcessor, Published
 from attnviz.pipelines.sampling import Sampling
 
+_LONGEST = 3600.0
 _BRIEF = 2.0
 """Seconds of audio that `examine` generates."""
 
@@ -58,19 +59,31 @@ class FamilyGeneration:
             "keep": self.keep,
         }
 
-    def check(self, published: Published) -> None:
-        """Check the settings before the model is loaded.
+    def check(self) -> None:
+        """Check the settings that need no model.
 
         Raises
         ------
         AttnVizError
-            If a value is out of range, or the model has no use for a setting that was given.
+            With the value and the allowed values.
         """
         check_prompt(self.prompt, self.sampling.negative_prompt)
         self.sampling.check()
         check_axes(self.keep)
-        if self.duration is not None and not (math.isfinite(self.duration) and self.duration > 0):
-            raise AttnVizError(f"The duration is {self.duration:g} s; a number above 0 is needed.")
+        if self.duration is not None and not 0 < self.duration <= _LONGEST:
+            raise AudioError(
+                f"duration={self.duration!r} is not a number of seconds in (0, {_LONGEST:g}]. Was it given in "
+                "milliseconds or samples?"
+            )
+
+    def check_fit(self, published: Published) -> None:
+        """Check whether a model has the settings that were given, before it is loaded.
+
+        Raises
+        ------
+        AttnVizError
+            With those that it does not have.
+        """
         arguments = arguments_of(published)
         if unknown := [option for option in self._given if option not in arguments]:
             raise AttnVizError(
@@ -178,7 +191,8 @@ def generate(
     AttnVizError
         If the request, checkpoint or output folder is invalid; nothing is written then.
     """
-    request.check(published)
+    request.check()
+    request.check_fit(published)
     place.check()
     audio, rate, maps = request.run(load(published, model), published)
     log_mel = None if maps.spectrogram is None else maps.spectrogram[0, 0].to_numpy()

@@ -203,7 +203,10 @@ def _stated(folder: Path) -> str | None:
     if (folder / "condition_config.json").is_file():
         return None
     if (folder / "model_index.json").is_file():
-        index = _object(folder / "model_index.json")
+        try:
+            index = _object(folder / "model_index.json")
+        except CheckpointError:  # Auffusion's plain layout is read without it
+            return None
         name = index.get("_class_name")
         if not isinstance(name, str):
             return None

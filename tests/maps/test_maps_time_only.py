@@ -89,7 +89,7 @@ def test_what_reads_maps_works_on_time_alone(maps):
     assert plots.heatmap(maps.heatmap("dog"), maps.grid).get_ylabel() == ""
     plots.activations(maps)
     plots.piano_roll(maps)
-    with pytest.raises(MapsError, match="no frequency axis. plots.activations"):
+    with pytest.raises(MapsError, match="no frequency axis. .*plots.activations"):
         attnviz.explore(maps)
 
 

@@ -53,15 +53,18 @@ def generate(
     """Generate audio from a prompt, with a map of every word on the spectrogram."""
     begun(out, overwrite=overwrite, precision=precision, keep=keep or ())
     from attnviz.cli import family_job, jobs
+    from attnviz.pipelines.mixin import DEFAULT_SECONDS
 
     sampling = jobs.Sampling(num_inference_steps, seed, guidance, negative, guidance_interval)
     choice = jobs.ModelChoice(model, revision, offline, device, precision, progress=not talk().quiet)
     place = jobs.RunPlace(out, overwrite=overwrite, special_tokens=special_tokens)
     axes = tuple(keep or ())
+    asked = family_job.FamilyGeneration(prompt, sampling, duration, axes)
+    asked.check()
+    choice.settle()
+    place.check()
     published = choice.published()
     if published is not None:
-        asked = family_job.FamilyGeneration(prompt, sampling, duration, axes)
         return written(family_job.generate(asked, published, model=choice, place=place, warned=talk().warned))
-    length = {} if duration is None else {"duration": duration}
-    request = jobs.Generation(prompt, sampling, keep=axes, **length)
+    request = jobs.Generation(prompt, sampling, DEFAULT_SECONDS if duration is None else duration, axes)
     return written(jobs.generate(request, model=choice, place=place, warned=talk().warned))
