@@ -11,6 +11,7 @@ from typing import Any
 import librosa
 import numpy as np
 import torch
+from diffusers.utils import logging as diffusers_logging
 
 from attnviz.api import trace
 from attnviz.audio import MEL
@@ -211,7 +212,11 @@ def load(published: Published, choice: ModelChoice) -> Any:
         If the precision or device is unknown.
     """
     device, dtype = choice.settle()
-    loaded = published.load(dtype)
+    diffusers_logging.disable_progress_bar()  # of the parts; steps keep theirs
+    try:
+        loaded = published.load(dtype)
+    finally:
+        diffusers_logging.enable_progress_bar()
     if isinstance(loaded, ModelWithProcessor):
         loaded.model.to(device)
         return loaded

@@ -224,7 +224,7 @@ def quieten_libraries() -> None:
 
     for logging in (diffusers_logging, transformers_logging):
         logging.set_verbosity_error()
-        logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
 
 
 def check_out(out: Path, *, overwrite: bool) -> None:
