@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from pathlib import Path
 
-from attnviz.errors import AttnVizError, CaptureError
+from attnviz.errors import AttnVizError, CaptureError, CheckpointError
 from attnviz.io.paths import FilePath, checked_path
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 AXES = ("step", "head")
+_HUB_NAME = re.compile(r"[\w][\w.-]*/[\w.-]+")
 
 
 def check_precision(precision: str) -> None:
@@ -34,6 +36,20 @@ def check_axes(keep: Collection[str]) -> None:
     """
     if unknown := sorted(set(keep) - set(AXES)):
         raise CaptureError(f"keep={', '.join(unknown)} is not an axis of the maps; keep step, head, or both.")
+
+
+def check_model(model: FilePath) -> None:
+    """Raise if a checkpoint is neither a folder that exists nor the name of a repository of the hub.
+
+    Raises
+    ------
+    CheckpointError
+        With the name.
+    """
+    if not checked_path(model, "model", CheckpointError).is_dir() and not _HUB_NAME.fullmatch(str(model)):
+        raise CheckpointError(
+            f"There is no folder '{model}', and it is not the name of a hub repository ('owner/name')."
+        )
 
 
 def check_exists(path: FilePath, what: str, error: type[AttnVizError] = AttnVizError) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from transformers import CLIPTextModel
 
+from attnviz.choices import check_model
 from attnviz.errors import CheckpointError
 from attnviz.io.json_files import as_json
 from attnviz.io.ownership import Kind
@@ -25,7 +25,6 @@ from attnviz.pipelines.known_sounds import write_known_sounds
 from attnviz.pipelines.recommended import RecommendedSettings, write_recommended
 from attnviz.text import TextConditioner
 
-_HUB_NAME = re.compile(r"[\w][\w.-]*/[\w.-]+")
 _HUB_FILES = ["*.json", "*.txt", "*.model", "*.md", "LICENSE*", "*.safetensors", "*.bin", "*.pt"]
 
 CHECKPOINT = Kind("checkpoint")
@@ -65,11 +64,8 @@ def locate(
         if revision is not None:
             raise CheckpointError(f"revision={revision!r} is for hub repositories, but {folder} is a folder.")
         return folder, None
+    check_model(model)
     name = os.fspath(model)
-    if not _HUB_NAME.fullmatch(name):
-        raise CheckpointError(
-            f"There is no folder {name!r}, and it is not the name of a hub repository ('owner/name')."
-        )
     try:
         snapshot = snapshot_download(
             name,

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from attnviz.choices import check_precision
+from attnviz.choices import check_model, check_precision
 from attnviz.cli.commands.options import Device, Offline, Precision, Revision
 from attnviz.cli.terminal import announce, command, quieten_libraries, say, show, talk
 
@@ -20,6 +20,8 @@ def doctor(
     precision: Precision = "float32",
 ) -> dict[str, Any]:
     """Check a checkpoint: its files, its licence, and two steps of generation with capture."""
+    if model is not None:
+        check_model(model)
     check_precision(precision)
     announce("Loading PyTorch")
     quieten_libraries()

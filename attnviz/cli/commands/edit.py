@@ -299,7 +299,7 @@ def _run(
     overwrite: bool,
     clip: Path | None,
 ) -> dict[str, Any]:
-    begun(out, overwrite=overwrite, precision=model[-1], clip=clip)
+    begun(out, overwrite=overwrite, precision=model[-1], model=model[0], clip=clip)
     from attnviz.cli import jobs
     from attnviz.cli.edit_job import edit_to_run
 

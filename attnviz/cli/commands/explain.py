@@ -93,7 +93,7 @@ def explain(
     overwrite: ReplaceRun = False,
 ) -> dict[str, Any]:
     """Map every word of a caption on a real clip, and score the maps if the clip's events are given."""
-    begun(out, overwrite=overwrite, precision=precision, keep=keep or (), clip=clip, events=events)
+    begun(out, overwrite=overwrite, precision=precision, model=model, keep=keep or (), clip=clip, events=events)
     from attnviz.cli import jobs
     from attnviz.cli.explain_job import Explanation, explain_to_run
 

@@ -51,7 +51,7 @@ def generate(
     overwrite: ReplaceRun = False,
 ) -> dict[str, Any]:
     """Generate audio from a prompt, with a map of every word on the spectrogram."""
-    begun(out, overwrite=overwrite, precision=precision, keep=keep or ())
+    begun(out, overwrite=overwrite, precision=precision, model=model, keep=keep or ())
     from attnviz.cli import family_job, jobs
     from attnviz.pipelines.mixin import DEFAULT_SECONDS
 

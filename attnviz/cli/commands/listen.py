@@ -12,7 +12,7 @@ from rich.table import Table
 
 from attnviz.choices import check_exists
 from attnviz.cli.terminal import announce, check_out, command, printable, rows, say, show
-from attnviz.errors import AudioError, OutputError
+from attnviz.errors import AudioError, CheckpointError, OutputError
 
 if TYPE_CHECKING:
     from attnviz.sounds.hearing import Hearing
@@ -38,6 +38,8 @@ def listen(
         if not out.expanduser().parent.is_dir():
             raise OutputError(f"Cannot write {out}: there is no folder {out.parent}. Create it first.")
     check_exists(clip, "audio file", AudioError)
+    if model is not None:
+        check_exists(model, "folder of the listener", CheckpointError)
     announce("Loading PyTorch and the listener")
     from attnviz.events import is_tsv, write_tsv
     from attnviz.io.storage import whole_or_nothing

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attnviz.choices import check_axes, check_exists, check_precision
+from attnviz.choices import check_axes, check_exists, check_model, check_precision
 from attnviz.cli.terminal import announce, check_out, quieten_libraries, say
 from attnviz.errors import AudioError, EventsError
 
@@ -19,6 +19,7 @@ def begun(
     *,
     overwrite: bool,
     precision: str,
+    model: str | None = None,
     keep: Collection[str] = (),
     clip: Path | None = None,
     events: Path | None = None,
@@ -29,6 +30,8 @@ def begun(
         check_exists(clip, "audio file", AudioError)
     if events is not None:
         check_exists(events, "file of events", EventsError)
+    if model is not None:
+        check_model(model)
     check_precision(precision)
     check_axes(keep)
     announce("Loading PyTorch and the model")
