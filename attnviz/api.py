@@ -124,6 +124,7 @@ def trace(
     max_bytes: int = DEFAULT_MAX_BYTES,
     family: Family | None = None,
     grid: SpectrogramGrid | None = None,
+    method: Literal["attention", "value", "rollout"] = "attention",
 ) -> Trace | GenerationTrace:
     """Observe the attention of a pipeline's calls to the text; a context manager.
 
@@ -153,6 +154,14 @@ def trace(
     grid : SpectrogramGrid, optional
         Seconds and hertz of the image of a plain pipeline, such as Riffusion's, whose highest frequency is on top.
         By default, those of Auffusion, which are known for images of 256 rows.
+    method : {"attention", "value", "rollout"}
+        What is recorded, the same in all layers:
+
+        - ``"attention"``: how much each position attends to a word, a probability.
+        - ``"value"``: what the word adds there, the norm of ``A V W_o``.
+        - ``"rollout"``: attention, mixed over positions as the self-attention of the same block mixes them.
+
+        The other methods of `attnviz.attribution` run the denoiser more than once; `attnviz.explain` takes them.
 
     Returns
     -------
@@ -177,6 +186,15 @@ def trace(
     found = family_of(pipe) if family is None else family
     if found is not None and found.codebooks is not None:
         return GenerationTrace(
-            pipe, found, processor, keep=keep, tokens=tokens, branch=branch, max_bytes=max_bytes
+            pipe, found, processor, keep=keep, tokens=tokens, branch=branch, max_bytes=max_bytes, method=method
         )
-    return Trace(pipe, keep=keep, tokens=tokens, branch=branch, max_bytes=max_bytes, family=family, grid=grid)
+    return Trace(
+        pipe,
+        keep=keep,
+        tokens=tokens,
+        branch=branch,
+        max_bytes=max_bytes,
+        family=family,
+        grid=grid,
+        method=method,
+    )

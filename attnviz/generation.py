@@ -13,7 +13,7 @@ import transformers
 from attnviz import provenance
 from attnviz.arguments import whole_number
 from attnviz.audio import SpectrogramGrid
-from attnviz.capture import DEFAULT_MAX_BYTES, SequenceRecorder, SequenceRecording
+from attnviz.capture import DEFAULT_MAX_BYTES, SequenceRecorder, SequenceRecording, measure_of
 from attnviz.errors import CaptureError, MapsError, PromptError
 from attnviz.identity import Digests, state_digest, weights_digest
 from attnviz.keys import Tokens, check_tokens, kept_positions, on_spectrogram
@@ -50,7 +50,7 @@ class GenerationTrace(SeenCalls[_Call]):
         With `codebooks`.
     processor : object
         The model's processor, or the tokenizer of its text encoder.
-    keep, tokens, branch, max_bytes
+    keep, tokens, branch, max_bytes, method
         As in `attnviz.trace`. There are no steps to keep, and unguided rows attend to nothing.
 
     Attributes
@@ -74,6 +74,7 @@ class GenerationTrace(SeenCalls[_Call]):
         tokens: Tokens = "text",
         branch: Literal["conditional", "both"] = "conditional",
         max_bytes: int = DEFAULT_MAX_BYTES,
+        method: str = "attention",
     ) -> None:
         super().__init__()
         check_tokens(tokens)
@@ -97,7 +98,11 @@ class GenerationTrace(SeenCalls[_Call]):
         self.pipe = model
         self._family, self._tokens = family, tokens
         self._recorder = SequenceRecorder(
-            getattr(model, family.denoiser), family, keep_heads="head" in axes, max_bytes=max_bytes
+            getattr(model, family.denoiser),
+            family,
+            keep_heads="head" in axes,
+            max_bytes=max_bytes,
+            measure=measure_of(method),
         )
         self._calls: list[_Call] = []
         self._current: _Call | None = None
@@ -233,7 +238,11 @@ class GenerationTrace(SeenCalls[_Call]):
             ),
             provenance=call.settings,
             complete=recording.complete,
-            content={"family": self._family.name},
+            content={
+                "family": self._family.name,
+                "method": self._recorder.measure.name,
+                "quantity": self._recorder.measure.quantity,
+            },
         )
         if call is not self._current:
             call.maps = maps

@@ -19,6 +19,7 @@ from attnviz.capture import (
     CapturedLayer,
     Conditioning,
     Recording,
+    measure_of,
 )
 from attnviz.capture.changes import observed
 from attnviz.errors import CaptureError, PromptError
@@ -33,7 +34,7 @@ from attnviz.keys import (
     token_table,
 )
 from attnviz.maps import AttentionMaps
-from attnviz.maps.layer import PROBABILITY, SIGNED_PROBABILITY
+from attnviz.maps.layer import SIGNED_PROBABILITY
 from attnviz.models.families import STABLE_DIFFUSION, Family, family_of
 from attnviz.pipelines.mixin import AuffusionMixin
 from attnviz.seen_calls import SeenCalls
@@ -87,6 +88,7 @@ class Trace(SeenCalls[_Run]):
         edit: AttentionEdit | None = None,
         family: Family | None = None,
         grid: SpectrogramGrid | None = None,
+        method: str = "attention",
     ) -> None:
         super().__init__()
         check_tokens(tokens)
@@ -112,6 +114,7 @@ class Trace(SeenCalls[_Run]):
             max_bytes=max_bytes,
             edit=edit,
             family=self._family,
+            measure=measure_of(method),
         )
         self._acting = provenance.acting(pipe, found)
         self._runs: list[_Run] = []
@@ -321,8 +324,9 @@ class Trace(SeenCalls[_Run]):
             complete=recording.complete,
             content={
                 "family": self._family.name,
-                "quantity": SIGNED_PROBABILITY if self._recorder.signed else PROBABILITY,
+                "quantity": SIGNED_PROBABILITY if self._recorder.signed else self._recorder.measure.quantity,
                 "signed": int(self._recorder.signed),
+                "method": self._recorder.measure.name,
             },
         )
 

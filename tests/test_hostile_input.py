@@ -36,7 +36,7 @@ CALLS = {
     "trace": (
         attnviz.trace,
         {},
-        ("pipe", "keep", "tokens", "branch", "max_bytes"),
+        ("pipe", "keep", "tokens", "branch", "max_bytes", "method"),
     ),
     "explain": (
         attnviz.explain,

@@ -75,7 +75,7 @@ EXCLUDED = {
         ("AttentionRecorder", "AttentionStore", "Branches", "CapturedLayer", "Changes", "Conditioning",
          "CrossAttentionLayer", "EditedRow", "PromptConditioning", "Recording", "SequenceRecorder",
          "SequenceRecording", "TracingProcessor", "attention_probabilities", "held",
-         "held_processor"),
+         "held_processor", "Measure", "measure_of"),
         "capture's own parts: a trace makes and calls them, with arguments of its own",
     ),
     **dict.fromkeys(

@@ -557,3 +557,19 @@ def test_several_text_encoders_of_sdxl_are_refused():
 def test_not_a_pipeline():
     with pytest.raises(CaptureError, match="cannot be traced"):
         attnviz.trace(object())
+
+
+@pytest.mark.parametrize("method", ["value", "rollout"])
+def test_another_method_is_recorded_along_and_named(pipe, method):
+    plain = pipe(PROMPT, generator=seeded(), **SMALL).latents
+    with attnviz.trace(pipe, method=method) as traced:
+        observed = pipe(PROMPT, generator=seeded(), **SMALL).latents
+    assert torch.equal(plain, observed)
+    content = traced.maps.content
+    assert (content["method"], content["signed"]) == (method, 0)
+    assert traced.maps.heatmap("dog").attrs["long_name"] == content["quantity"] != "attention probability"
+
+
+def test_a_method_that_cannot_run_along_is_refused(pipe):
+    with pytest.raises(CaptureError, match=r"shapley.*attention, value, rollout"):
+        attnviz.trace(pipe, method="shapley")

@@ -23,6 +23,7 @@ from attnviz.capture import (
     find_cross_attention,
     held,
     is_traced,
+    measure_of,
 )
 from attnviz.diffusion.clip import read_clip, warn_of_level
 from attnviz.diffusion.schedule import TrainingSchedule
@@ -43,6 +44,7 @@ def explain(
     caption: str,
     *,
     sampling_rate: int | None = None,
+    method: str = "attention",
     latents: LatentsName = "noising",
     timesteps: Sequence[int] = (50, 150, 250, 400),
     draws: int | None = None,
@@ -73,6 +75,8 @@ def explain(
         Description of the audio.
     sampling_rate : int, optional
         Sampling rate of an array in Hz. By default, 16 000. Not allowed for files.
+    method : {"attention", "value", "rollout"}
+        What the maps hold; see `attnviz.attribution`.
     latents : {"noising", "inversion", "predicted"}
         How the latents are computed:
 
@@ -181,7 +185,9 @@ def explain(
     _logger.info(
         "explaining a clip in %d windows of %d looks each (%s)", len(clip.starts), len(chosen.timesteps), latents
     )
-    recorder = AttentionRecorder(pipe.unet, keep=keep, max_bytes=max_bytes * WIDTH // clip.grid.width)
+    recorder = AttentionRecorder(
+        pipe.unet, keep=keep, max_bytes=max_bytes * WIDTH // clip.grid.width, measure=measure_of(method)
+    )
     try:
         keys, _ = pipe.encode_prompt(caption, pipe._execution_device, chosen.rows, False)
         table = token_table(pipe, caption)
@@ -216,6 +222,7 @@ def explain(
             },
             acted,
         ),
+        content={"method": method, "quantity": recorder.measure.quantity},
     )
 
 

@@ -11,6 +11,7 @@ from attnviz.capture.changes import Changes, held
 from attnviz.capture.conditioning import Branches, Conditioning, PromptConditioning
 from attnviz.capture.editing import AttentionEdit, EditedRow
 from attnviz.capture.layers import CrossAttentionLayer, find_cross_attention
+from attnviz.capture.measures import Measure, measure_of
 from attnviz.capture.probabilities import attention_probabilities
 from attnviz.capture.processor import TracingProcessor, held_processor, is_traced
 from attnviz.capture.recorder import DEFAULT_MAX_BYTES, AttentionRecorder
@@ -29,6 +30,7 @@ __all__ = [
     "Conditioning",
     "CrossAttentionLayer",
     "EditedRow",
+    "Measure",
     "PromptConditioning",
     "Recording",
     "SequenceRecorder",
@@ -39,4 +41,5 @@ __all__ = [
     "held",
     "held_processor",
     "is_traced",
+    "measure_of",
 ]

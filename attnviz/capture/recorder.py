@@ -16,12 +16,13 @@ from attnviz.capture.changes import Changes
 from attnviz.capture.conditioning import Branches, Conditioning
 from attnviz.capture.editing import AttentionEdit, AttentionEditor
 from attnviz.capture.layers import (
+    AttentionLayer,
     CrossAttentionLayer,
     block_strides,
     find_self_attention,
     find_sites,
 )
-from attnviz.capture.probabilities import reduced
+from attnviz.capture.measures import MEASURES, Block, Measure
 from attnviz.capture.processor import TracingProcessor, is_traced
 from attnviz.capture.recording import Recording
 from attnviz.capture.site import AttentionSite, SeenAttention
@@ -55,6 +56,10 @@ class AttentionRecorder(Changes):
         Budget of the store, in bytes.
     edit : AttentionEdit, optional
         Changes to the attention of some rows. The edited attention is recorded.
+    family : Family
+        Says which modules attend to the text, and what their axes are.
+    measure : Measure
+        What is recorded of each module; by default, its probabilities.
 
     Raises
     ------
@@ -72,6 +77,7 @@ class AttentionRecorder(Changes):
         max_bytes: int = DEFAULT_MAX_BYTES,
         edit: AttentionEdit | None = None,
         family: Family = STABLE_DIFFUSION,
+        measure: Measure = MEASURES["attention"],
     ) -> None:
         if unknown := set([keep] if isinstance(keep, str) else keep) - {"step", "head"}:
             raise CaptureError(
@@ -85,6 +91,9 @@ class AttentionRecorder(Changes):
                 f"branch='both' is not possible: {family.name} calls its denoiser once for each branch, and only "
                 "the conditional calls are recorded."
             )
+        if measure.self_attention and (edit is not None or not family.queries.has_freq):
+            of = "attention that is edited" if edit is not None else f"{family.name}, whose layers have no rows"
+            raise CaptureError(f"method={measure.name!r} is not defined for {of}. Use method='attention'.")
         if max_bytes <= 0:
             raise CaptureError(f"max_bytes={max_bytes} is not positive; expected a number of bytes above 0.")
         super().__init__()
@@ -95,9 +104,11 @@ class AttentionRecorder(Changes):
         self.layers: list[CrossAttentionLayer] = []
         self.recordings: list[Recording] = []
         self.family = family
+        self.measure = measure
         self._names = list(inspect.signature(type(unet).forward).parameters)[1:]
         self._editor = AttentionEditor(edit)
         self._sites: list[AttentionSite] = []
+        self._own: dict[str, SeenAttention] = {}
         self._current: Recording | None = None
         self._announced: Callable[[], int] = int
         self._branches: Branches | None = None
@@ -112,7 +123,7 @@ class AttentionRecorder(Changes):
                 "another. Pipelines made with from_pipe share one U-Net."
             )
         self.layers = find_sites(self.unet, self.family)
-        edited_too = find_self_attention(self.unet) if self._editor.active else []
+        others = find_self_attention(self.unet) if self._editor.active or self.measure.self_attention else []
         self._finally(self._let_go)
         self._hook(self.unet.register_forward_pre_hook, self._before_unet, with_kwargs=True)
         self._hook(self.unet.register_forward_hook, self._after_unet)
@@ -122,8 +133,9 @@ class AttentionRecorder(Changes):
             if layer.transformer is not None:
                 self._hook(layer.transformer.register_forward_pre_hook, site.before_block, with_kwargs=True)
             self._put_in(site)
-        for other in edited_too:
-            self._put_in(AttentionSite(other, self._editor.self_rows, None))
+        receive = self._note_own if self.measure.self_attention else None
+        for other in others:
+            self._put_in(AttentionSite(other, self._editor.self_rows, receive))
 
     @property
     def signed(self) -> bool:
@@ -253,14 +265,15 @@ class AttentionRecorder(Changes):
             )
         rows = slice(None) if self.branch == "both" else branches.conditional
         recording.grids[layer.name] = grid
-        attention = reduced(
-            seen.chunks(rows),
-            positions=_as_index(recording.conditioning.positions, seen.call.key.device),
-            keep_heads="head" in self.keep,
-        )
+        positions = _as_index(recording.conditioning.positions, seen.call.key.device)
+        block = Block(layer, seen, self._own.pop(_block(layer), None))
+        attention = self.measure.compute(block, rows, positions, "head" in self.keep)
         if recording.conditioning.draws > 1:
             attention = attention.unflatten(0, (-1, recording.conditioning.draws)).mean(dim=1)
         recording.store.add(layer.name, attention)
+
+    def _note_own(self, site: AttentionSite, seen: SeenAttention) -> None:
+        self._own[_block(site.layer)] = seen
 
     def _on_its_grid(
         self, recording: Recording, store: AttentionStore, layer: CrossAttentionLayer
@@ -329,6 +342,7 @@ class AttentionRecorder(Changes):
         """Release the tensors of an unfinished call."""
         self.end()
         self._sites.clear()
+        self._own.clear()
         self._branches = None
 
 
@@ -349,6 +363,11 @@ class _CapturedLayers(Mapping[str, CapturedLayer]):
 
     def __len__(self) -> int:
         return len(self._layers)
+
+
+def _block(layer: AttentionLayer) -> str:
+    """Return the path of the transformer block of a layer."""
+    return layer.path.rpartition(".")[0]
 
 
 def _put_back(attention: Attention, processor: TracingProcessor) -> None:

@@ -13,7 +13,7 @@ from torch import nn
 
 from attnviz.capture.changes import Changes
 from attnviz.capture.layers import CrossAttentionLayer, find_sites
-from attnviz.capture.probabilities import reduced
+from attnviz.capture.measures import MEASURES, Block, Measure
 from attnviz.capture.site import AttentionSite, SeenAttention
 from attnviz.capture.store import CapturedLayer
 from attnviz.errors import CaptureError, MemoryBudgetError
@@ -81,10 +81,26 @@ class SequenceRecorder(Changes):
         Whether to keep heads apart instead of averaging them.
     max_bytes : int
         Budget of what is kept, in bytes.
+    measure : Measure
+        What is recorded of each module; by default, its probabilities.
     """
 
-    def __init__(self, decoder: nn.Module, family: Family, *, keep_heads: bool, max_bytes: int) -> None:
+    def __init__(
+        self,
+        decoder: nn.Module,
+        family: Family,
+        *,
+        keep_heads: bool,
+        max_bytes: int,
+        measure: Measure = MEASURES["attention"],
+    ) -> None:
+        if measure.self_attention:
+            raise CaptureError(
+                f"method={measure.name!r} is not defined for {family.name}, which writes one position after the "
+                "other. Use method='attention'."
+            )
         super().__init__()
+        self.measure = measure
         self.decoder, self.family = decoder, family
         self.keep_heads, self.max_bytes = keep_heads, max_bytes
         self.layers: list[CrossAttentionLayer] = []
@@ -160,7 +176,7 @@ class SequenceRecorder(Changes):
             )
         keys = torch.as_tensor(recording.keys, device=seen.call.key.device)
         some = seen.columns(slice(self._skipped, queries))
-        attention = reduced(some.chunks(self._rows), positions=keys, keep_heads=self.keep_heads)
+        attention = self.measure.compute(Block(site.layer, some), self._rows, keys, self.keep_heads)
         if site.layer.name not in recording.seen:
             recording.seen[site.layer.name] = self._room(recording, attention)
         recording.seen[site.layer.name][..., self._first : self._first + new, :] = attention
