@@ -16,6 +16,7 @@ __version__ = "0.1.0.dev0"
 
 if TYPE_CHECKING:
     from attnviz.api import align, explain, listen, load, read_events, trace
+    from attnviz.corpus import Corpus
     from attnviz.diagnosis import diagnose
     from attnviz.errors import AttnVizError, AttnVizWarning
     from attnviz.maps import AttentionMaps
@@ -44,6 +45,7 @@ _HOMES = {
     "read_events": "attnviz.events",
     "trace": "attnviz.api",
     "AttentionMaps": "attnviz.maps",
+    "Corpus": "attnviz.corpus",
     "AttnVizError": "attnviz.errors",
     "AttnVizWarning": "attnviz.errors",
     "AuffusionAudioToAudioPipeline": "attnviz.pipelines",
@@ -60,6 +62,7 @@ __all__ = [
     "AuffusionInpaintPipeline",
     "AuffusionOutput",
     "AuffusionPipeline",
+    "Corpus",
     "align",
     "diagnose",
     "explain",

@@ -52,6 +52,10 @@ class EvaluationError(AttnVizError):
     """A metric that cannot be computed: embeddings of another shape, NaN, too few clips, clips without a pair."""
 
 
+class CorpusError(AttnVizError):
+    """A corpus that cannot be run or read: an invalid plan, another plan's folder, missing or damaged shards."""
+
+
 class OutputError(AttnVizError):
     """An output that exists already, or a path that cannot be written."""
 

@@ -30,6 +30,18 @@ from attnviz.alignment import (
     align,
 )
 from attnviz.audio import CellGrid, HifiGan, HifiGanConfig, MelConfig, SpectrogramGrid
+from attnviz.corpus import (
+    ClipResult,
+    ClipSource,
+    CorpusStatus,
+    ExplainSettings,
+    GenerateSettings,
+    KeepSettings,
+    ModelSettings,
+    Plan,
+    PlannedClip,
+    ScoreSettings,
+)
 from attnviz.diagnosis import THRESHOLDS, Diagnosis, Finding, Threshold, diagnose
 from attnviz.editing import LocalBlend, PromptEdit
 from attnviz.errors import AttnVizError
@@ -63,8 +75,8 @@ from attnviz.testing import example_events, example_maps, make_tokenizer
 from attnviz.text import Adapter, ConditionSpec, TokenTable, clip_token_table
 
 ROOMS = (
-    "", "alignment", "audio", "capture", "diagnosis", "editing", "evaluation", "events", "attribution", "maps",
-    "pipelines", "plots", "report", "sounds", "text", "testing",
+    "", "alignment", "audio", "capture", "corpus", "diagnosis", "editing", "evaluation", "events", "attribution",
+    "maps", "pipelines", "plots", "report", "sounds", "text", "testing",
 )  # fmt: skip
 #: Public names that are not given odd things, and why.
 EXCLUDED = {
@@ -87,6 +99,7 @@ EXCLUDED = {
         "needs a checkpoint: test_hostile_input",
     ),
     **dict.fromkeys(("embed_clips", "evaluate"), "needs clips: test_cli_evaluate"),
+    **dict.fromkeys(("Corpus", "run_corpus"), "needs the folder of a run, or starts workers: tests/corpus"),
     "TextConditioner": "needs a checkpoint: test_hostile_input",
     "EditedAudio": "a record of arrays and maps that `apply_edit` makes",
     "InvertedClip": "a record that `invert` makes, whose methods `apply_edit` calls",
@@ -237,6 +250,16 @@ OBJECTS: dict[type, Callable[[], Any]] = {
         pd.DataFrame({"metric": ["FD-rms"], "better": "lower", "undefined": "too few clips"}), ("rms: an example",)
     ),
     Moments: lambda: Moments.of(_EMBEDDINGS[0]),
+    ClipResult: lambda: ClipResult((), False),
+    ClipSource: lambda: ClipSource("list.csv"),
+    CorpusStatus: lambda: CorpusStatus("c", "ab", 2, 1, 2, 1, 0, {}, (), 0.1, 9.0),
+    ExplainSettings: ExplainSettings,
+    GenerateSettings: GenerateSettings,
+    KeepSettings: KeepSettings,
+    ModelSettings: ModelSettings,
+    Plan: lambda: Plan("generate", ClipSource("list.csv")),
+    PlannedClip: lambda: PlannedClip(0, "a.wav", "a dog barks", 1),
+    ScoreSettings: ScoreSettings,
     ClipFiles: lambda: ClipFiles({}, (), {}, ()),
     FittedReadout: lambda: _FIT,
     LayerAttention: lambda: LayerAttention(

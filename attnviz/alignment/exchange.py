@@ -17,7 +17,7 @@ flipped. This tests the mean over seeds on these clips only.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,20 +48,31 @@ def draw_exchanges(clips: Sequence[str], n_permutations: int, seed: int) -> np.n
     number of its phrases.
     """
     _, codes = np.unique(np.asarray(clips), return_inverse=True)
+    rows = list(exchange_rows(codes, n_permutations, seed))
+    return np.stack(rows) if rows else np.empty((0, len(codes)), dtype=np.int32)
+
+
+def exchange_rows(codes: np.ndarray, n_permutations: int, seed: int) -> Iterator[np.ndarray]:
+    """Yield the donor of each phrase, ``(phrases,)`` int32, for one permutation after the other.
+
+    Parameters
+    ----------
+    codes : numpy.ndarray of int, shape (phrases,)
+        Number of the clip of each phrase, from 0, in the order of their names.
+    n_permutations, seed : int
+    """
     count = int(codes.max()) + 1 if len(codes) else 0
     if count < FEWEST_CLIPS:
-        return np.empty((0, len(codes)), dtype=np.int32)
+        return
     order = np.argsort(codes, kind="stable")
     starts = np.searchsorted(codes[order], np.arange(count))
     sizes = np.bincount(codes)
     place = np.empty(len(codes), dtype=np.int64)
     place[order] = np.arange(len(codes)) - starts[codes[order]]
     rng = np.random.default_rng(seed)
-    donors = np.empty((n_permutations, len(codes)), dtype=np.int32)
-    for row in donors:
+    for _ in range(n_permutations):
         donor = rng.permutation(count)[codes]
-        row[:] = order[starts[donor] + place % sizes[donor]]
-    return donors
+        yield order[starts[donor] + place % sizes[donor]].astype(np.int32)
 
 
 def exchanged_means(phrases: Sequence[AlignedPhrase], curves: Sequence[Draws], donors: np.ndarray) -> np.ndarray:

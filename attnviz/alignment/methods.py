@@ -34,6 +34,8 @@ from attnviz.maps import resize
 CONSTANT, REVERSED, OTHER_CLIP, ORDER = "constant", "reversed", "other_clip", "order"
 BUILT_IN = (MAP, CONSTANT, ENERGY, REVERSED, OTHER_CLIP, ORDER)
 _OF_POOLS = (OTHER_CLIP, ORDER)
+MEAN_DECIMALS = 12
+"""Decimals of mean activities: columns that are equal up to rounding are ties."""
 
 
 def method_names(phrases: Sequence[AlignedPhrase]) -> list[str]:
@@ -48,11 +50,22 @@ def other_phrases(phrases: Sequence[AlignedPhrase], seed: int) -> np.ndarray:
 
     At least two clips are needed.
     """
-    clips = np.array([phrase.events.clip for phrase in phrases])
+    return other_rows(np.array([phrase.events.clip for phrase in phrases]), seed)
+
+
+def other_rows(clips: np.ndarray, seed: int) -> np.ndarray:
+    """Draw a random row of another clip for each row; see `other_phrases`.
+
+    Parameters
+    ----------
+    clips : numpy.ndarray, shape (rows,)
+        Clip of each row: its name, or a number that sorts like its name.
+    seed : int
+    """
     order = np.argsort(clips, kind="stable")
     starts = np.searchsorted(clips[order], clips, side="left")
     own = np.searchsorted(clips[order], clips, side="right") - starts
-    drawn = np.random.default_rng(seed).integers(len(phrases) - own)
+    drawn = np.random.default_rng(seed).integers(len(clips) - own)
     return np.asarray(order[np.where(drawn >= starts, drawn + own, drawn)])  # skips phrases of the own clip
 
 
@@ -92,7 +105,7 @@ def order_curves(phrases: Sequence[AlignedPhrase]) -> list[Draws]:
             alike = others & (places[:, 1] == places[index, 1])
             chosen = alike if alike.any() else others
             if chosen.any():
-                found[index] = (shares[chosen].mean(axis=0),)
+                found[index] = (np.round(shares[chosen].mean(axis=0), MEAN_DECIMALS),)
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -102,28 +102,70 @@ def pool(
     scored = np.array([not phrase.undefined for phrase in phrases], dtype=bool)
     own_units, own_clips = (np.unique(codes[scored], return_inverse=True)[1] for codes in (units, clips))
     bootstrap = Bootstrap(own_units, n_resamples, seed, own_clips)
-    values = {method: _phrase_means(table, method, len(phrases))[scored] for method in methods}
     kept = [phrase for phrase, one in zip(phrases, scored, strict=True) if one]
     others = other_phrases(phrases, seed) if OTHER_CLIP in methods else np.empty(0, dtype=int)
     donors = draw_exchanges([phrase.events.clip for phrase in kept], n_permutations, seed)
-    rows, differences = [], []
-    detections: dict[str, DetectionScores] = {}
+    found = {}
     for method in methods:
         curves = [draws for draws, one in zip(curves_of(phrases, method, others), scored, strict=True) if one]
-        detections[method] = detection_scores(kept, curves, bootstrap)
-        means = _method_rows(method, values[method], bootstrap)
         flipped = np.empty((0, len(EXCHANGED)))
         if any(method in phrase.seeds for phrase in kept) or not len(donors):
             flipped = flipped_means(_seed_means(table, method, phrases), n_permutations, seed)
-        if len(flipped):  # seeds differ, not clips: one network is used for all clips
-            _add_permutation(means, flipped, "seeds")
-        elif len(donors):
-            _add_permutation(means, exchanged_means(kept, curves, donors), "clips")
+        # Seeds differ, not clips, where one network is used for all clips.
+        permuted, what = (flipped, "seeds") if len(flipped) else (flipped, "clips")
+        if not len(flipped) and len(donors):
+            permuted = exchanged_means(kept, curves, donors)
+        values = _phrase_means(table, method, len(phrases))[scored]
+        found[method] = MethodScores(values, detection_scores(kept, curves, bootstrap), permuted, what)
+    return pooled_scores(found, bootstrap)
+
+
+@dataclass(frozen=True, eq=False)
+class MethodScores:
+    """What is known of one method before its scores are pooled.
+
+    Attributes
+    ----------
+    values : numpy.ndarray, shape (phrases, scores)
+        Scores of the phrases, in the order of `SCORES`.
+    detection : DetectionScores
+    permuted : numpy.ndarray, shape (n_permutations, 4)
+        Permuted pooled scores, in the order of `EXCHANGED`; no rows if there are none.
+    what : str
+        What was permuted: "clips" or "seeds".
+    """
+
+    values: np.ndarray
+    detection: DetectionScores
+    permuted: np.ndarray
+    what: str = "clips"
+
+
+def pooled_scores(found: Mapping[str, MethodScores], bootstrap: Bootstrap) -> Pooled:
+    """Pool the scores of methods, of which the first is the map.
+
+    Parameters
+    ----------
+    found : mapping of str to MethodScores
+    bootstrap : Bootstrap
+        Resamples of the phrases.
+    """
+    rows, differences = [], []
+    own = found[MAP]
+    for method, scores in found.items():
+        # Both together: each look at the resamples costs.
+        both = scores.values if method == MAP else np.hstack([scores.values, own.values - scores.values])
+        replicates = bootstrap.means(both)
+        means = _method_rows(method, scores.values, replicates[:, : len(SCORES)], bootstrap)
+        if len(scores.permuted):
+            _add_permutation(means, scores.permuted, scores.what)
         rows += means
-        rows += _detection_rows(method, detections[method], bootstrap)
+        rows += _detection_rows(method, scores.detection, bootstrap)
         if method != MAP:
-            differences += _difference_rows(method, values[MAP] - values[method], bootstrap)
-            differences += _detection_differences(method, detections[MAP], detections[method], bootstrap)
+            differences += _difference_rows(
+                method, own.values - scores.values, replicates[:, len(SCORES) :], bootstrap
+            )
+            differences += _detection_differences(method, own.detection, scores.detection, bootstrap)
     return Pooled(_with_chance(pd.DataFrame(rows)), _judged(pd.DataFrame(differences)))
 
 
@@ -154,9 +196,11 @@ def _add_permutation(rows: list[dict[str, object]], replicates: np.ndarray, what
             row["exchanged"] = float(known.mean()) if known.size and what == "clips" else float("nan")
 
 
-def _method_rows(method: str, values: np.ndarray, bootstrap: Bootstrap) -> list[dict[str, object]]:
+def _method_rows(
+    method: str, values: np.ndarray, replicates: np.ndarray, bootstrap: Bootstrap
+) -> list[dict[str, object]]:
     means, units = known_means(values), defined_units(values, bootstrap.units)
-    low, high = interval(bootstrap.means(values), bootstrap.clusters(values))
+    low, high = interval(replicates, bootstrap.clusters(values))
     rows: list[dict[str, object]] = []
     for column, score in enumerate(SCORES):
         row = _row(method, score, means[column], low[column], high[column])
@@ -182,9 +226,10 @@ def _row(method: str, score: str, value: float, low: float, high: float) -> dict
     return row | {"permuted": ""}
 
 
-def _difference_rows(control: str, values: np.ndarray, bootstrap: Bootstrap) -> list[dict[str, object]]:
+def _difference_rows(
+    control: str, values: np.ndarray, replicates: np.ndarray, bootstrap: Bootstrap
+) -> list[dict[str, object]]:
     units, clusters = defined_units(values, bootstrap.units), bootstrap.clusters(values)
-    replicates = bootstrap.means(values)
     low, high = interval(replicates, clusters)
     means, number = known_means(values), (~np.isnan(values)).sum(axis=0)
     p = p_values(means, replicates, clusters)

@@ -11,7 +11,7 @@ import pandas as pd
 from attnviz.alignment.correlation import product, standardized, unexplained
 from attnviz.alignment.localization import mask_iou, onset_error_of, pointing_of
 from attnviz.alignment.methods import OTHER_CLIP, curves_of, heats_of, method_names, other_phrases
-from attnviz.alignment.phrases import AlignedPhrase, Draws
+from attnviz.alignment.phrases import ACTIVE_SHARE, AlignedPhrase, Draws
 from attnviz.alignment.ranking import auc_of, precision_of, rank
 
 _ROWS = 2048  # number of curves scored together, so that their arrays fit into the processor's cache
@@ -107,13 +107,35 @@ def _scores(phrases: Sequence[AlignedPhrase], curves: Sequence[Draws], owner: np
 
 
 def _block(curves: np.ndarray, phrases: Sequence[AlignedPhrase]) -> np.ndarray:
-    shares = np.stack([phrase.share for phrase in phrases])
-    silence = np.zeros_like(shares[0])  # no effect; curves without energy are set to NaN below
-    known = np.array([phrase.energy is not None for phrase in phrases])
-    energy = np.stack([silence if phrase.energy is None else phrase.energy for phrase in phrases])
-    active = np.stack([phrase.active for phrase in phrases])
-    onsets = np.array([phrase.onset for phrase in phrases])
-    widths = np.array([phrase.column_seconds for phrase in phrases])
+    unknown = np.full(curves.shape[1], np.nan)
+    return curve_scores(
+        curves,
+        np.stack([phrase.share for phrase in phrases]),
+        np.stack([unknown if phrase.energy is None else phrase.energy for phrase in phrases]),
+        np.array([phrase.onset for phrase in phrases]),
+        np.array([phrase.column_seconds for phrase in phrases]),
+    )
+
+
+def curve_scores(
+    curves: np.ndarray, shares: np.ndarray, energy: np.ndarray, onsets: np.ndarray, widths: np.ndarray
+) -> np.ndarray:
+    """Compute all scores except IoU of curves of one length.
+
+    Parameters
+    ----------
+    curves, shares, energy : numpy.ndarray, float64, shape (curves, columns)
+        Curves, fractions of each column that events cover, and energy envelopes, NaN if unknown.
+    onsets, widths : numpy.ndarray, shape (curves,)
+        Onset of the first event, and width of a column, in seconds.
+
+    Returns
+    -------
+    numpy.ndarray, shape (curves, scores)
+    """
+    known = ~np.isnan(energy).any(axis=1)
+    energy = np.where(known[:, None], energy, 0.0)  # no effect; scores without energy are NaN below
+    active = shares >= ACTIVE_SHARE
     ranking = rank(curves)
     curve, share, level = standardized(curves), standardized(shares), standardized(energy)
     partial = product(unexplained(curve, level), unexplained(share, level))

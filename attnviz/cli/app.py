@@ -9,6 +9,7 @@ import typer
 from attnviz.cli.commands.align import align
 from attnviz.cli.commands.bundle import bundle
 from attnviz.cli.commands.clean import clean
+from attnviz.cli.commands.corpus import corpus
 from attnviz.cli.commands.data import data
 from attnviz.cli.commands.diagnose import diagnose
 from attnviz.cli.commands.doctor import doctor
@@ -48,6 +49,7 @@ def main(
 for _command in (generate, listen, align, explain, report, figures, evaluate, diagnose, doctor):
     app.command()(_command)
 app.add_typer(edit, name="edit")
+app.add_typer(corpus, name="corpus")
 app.command()(train)
 app.command()(bundle)
 app.command()(clean)

@@ -1,0 +1,328 @@
+"""`Corpus`: the results of a corpus run, opened lazily."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import xarray as xr
+
+from attnviz.arguments import public
+from attnviz.corpus.arrays import checksum
+from attnviz.corpus.clips import read_clips
+from attnviz.corpus.folder import CorpusFolder, open_folder
+from attnviz.corpus.plan import Plan
+from attnviz.corpus.results import FAILED
+from attnviz.errors import AttnVizError, CorpusError
+from attnviz.io.json_files import read_json
+from attnviz.io.paths import FilePath, checked_path
+from attnviz.io.storage import whole_or_nothing
+from attnviz.maps import AttentionMaps
+from attnviz.wording import counted
+
+
+@dataclass(frozen=True)
+class CorpusStatus:
+    """How far a corpus is.
+
+    Attributes
+    ----------
+    folder : str
+    digest : str
+    clips, shards : int
+        Of the plan.
+    clips_done, shards_done : int
+        Finished; clips that failed are among them.
+    clips_failed : int
+    reasons : dict of str to int
+        Reasons of failed clips, with their numbers.
+    shards_with_failures : tuple of int
+    seconds_per_clip : float
+        Mean cost of a clip, without loading the model; NaN if unknown.
+    bytes_per_clip : float
+        Size of tables, activations and samples, by finished clip; NaN without one.
+    """
+
+    folder: str
+    digest: str
+    clips: int
+    shards: int
+    clips_done: int
+    shards_done: int
+    clips_failed: int
+    reasons: dict[str, int]
+    shards_with_failures: tuple[int, ...]
+    seconds_per_clip: float
+    bytes_per_clip: float
+
+    @property
+    def complete(self) -> bool:
+        """Whether every shard is finished."""
+        return self.shards_done == self.shards
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.folder} (plan {self.digest[:12]}): {self.clips_done} of {counted(self.clips, 'clip')} in "
+            f"{self.shards_done} of {counted(self.shards, 'shard')}"
+        ]
+        if self.clips_failed:
+            lines.append(f"{counted(self.clips_failed, 'clip')} failed:")
+            lines += [f"  {count} x {reason}" for reason, count in self.reasons.items()]
+        if self.clips_done:
+            lines.append(f"{self.seconds_per_clip:.3g} s and {self.bytes_per_clip / 1024:.3g} KiB per clip")
+        return "\n".join(lines)
+
+
+class Corpus:
+    """The results of a corpus run.
+
+    Nothing is read until it is asked for. `files` are Parquet files with one schema, which pandas, pyarrow and
+    DuckDB read as one table; `activations` is one zarr array.
+
+    Parameters
+    ----------
+    folder : path-like
+        Folder of `attnviz corpus run`. It may be incomplete: what is finished is read.
+
+    Raises
+    ------
+    CorpusError
+        If the folder is no corpus, or of another version.
+    """
+
+    @public
+    def __init__(self, folder: FilePath) -> None:
+        self._folder: CorpusFolder = open_folder(checked_path(folder, "the corpus folder", CorpusError))
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the corpus."""
+        return self._folder.path
+
+    @property
+    def plan(self) -> Plan:
+        """Its plan."""
+        return self._folder.plan
+
+    @property
+    def digest(self) -> str:
+        """Digest of its plan, 64 hexadecimal digits."""
+        return self._folder.digest
+
+    def __len__(self) -> int:
+        return self._folder.n_clips
+
+    def __repr__(self) -> str:
+        return f"<Corpus {self.digest[:12]} of {counted(len(self), 'clip')} in {self.folder}>"
+
+    @cached_property
+    def _done(self) -> list[int]:
+        return self._folder.done()
+
+    @property
+    def files(self) -> list[Path]:
+        """Parquet files of the finished shards, in order."""
+        return [self._folder.shard_path(shard) for shard in self._done]
+
+    @property
+    def clips(self) -> pd.DataFrame:
+        """Clips of the plan: ``index``, ``clip``, ``caption``, ``seed``, ``sha256``, ``events``."""
+        return pd.DataFrame([vars(clip) for clip in read_clips(self._folder.clips_path)])
+
+    @public
+    def table(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """Return the table of all finished shards.
+
+        Parameters
+        ----------
+        columns : sequence of str, optional
+            Columns to read. By default, all.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per phrase, and one row for a clip without phrases or that failed. ``index``, ``clip``,
+            ``caption`` and ``seed`` are those of the plan; ``status`` is "done" or "failed", with its ``reason``;
+            ``phrase`` is its number in the caption (-1 without one) and its place in `activations`; ``label``,
+            ``start``, ``end``, ``source``, ``origin``, ``sound_class``, ``onsets`` and ``offsets`` are those of
+            its events; then scores of the map (``roc_auc``, ...) and of the controls of one clip
+            (``energy_roc_auc``, ...), see `Alignment.table`; NaN is undefined.
+
+        Raises
+        ------
+        CorpusError
+            If a column is unknown, or a shard is damaged or of another plan.
+        """
+        return self._table(self._done, columns).to_pandas()
+
+    def _table(self, shards: Iterable[int], columns: Sequence[str] | None = None) -> pa.Table:
+        tables = [self._shard_table(shard, columns) for shard in shards]
+        if not tables:
+            raise CorpusError(f"{self.folder} has no finished shard yet.")
+        return pa.concat_tables(tables, promote_options="default").replace_schema_metadata(None)
+
+    def _shard_table(self, shard: int, columns: Sequence[str] | None = None) -> pa.Table:
+        path = self._folder.shard_path(shard)
+        try:
+            with pq.ParquetFile(path) as file:
+                if unknown := sorted(set(columns or ()) - set(file.schema_arrow.names)):
+                    raise CorpusError(
+                        f"{path} has no column {unknown}; it has {', '.join(file.schema_arrow.names)}."
+                    )
+                return file.read(None if columns is None else list(columns))
+        except (OSError, pa.ArrowException) as damage:
+            raise CorpusError(
+                f"shard {path} is damaged: {str(damage).splitlines()[0]}. Remove it, and run the plan again."
+            ) from damage
+
+    @cached_property
+    def activations(self) -> xr.Dataset:
+        """Activations, opened lazily.
+
+        ``activation`` and ``share`` (clip, phrase, column), ``energy`` (clip, column). The coordinate ``clip`` has
+        the names of the clips. NaN where a clip has fewer phrases or columns, failed, or is not finished. The
+        times of columns are ``(column + 0.5) * column_seconds`` of the table.
+
+        Raises
+        ------
+        CorpusError
+            If the plan keeps none.
+        """
+        store = self._folder.activations
+        if store is None:
+            raise CorpusError(f"The plan of {self.folder} keeps no activations (keep.activations = false).")
+        return store.dataset().assign_coords(clip=self.clips["clip"].to_numpy(dtype=object))
+
+    @public
+    def maps(self, clip: str) -> AttentionMaps:
+        """Load the full maps of a clip of the sample.
+
+        Raises
+        ------
+        CorpusError
+            If the clip is unknown, or its maps were not kept.
+        """
+        names = self.clips["clip"].tolist()
+        if clip not in names:
+            raise CorpusError(f"{self.folder} has no clip {clip!r}; its first ones are {names[:5]}.")
+        path = self._folder.sample_path(names.index(clip)) / "maps.zarr"
+        if not path.exists():
+            every = self.plan.keep.sample_every
+            kept = f"every {every}th clip has" if every > 1 else "every clip has" if every else "no clip has"
+            raise CorpusError(
+                f"The maps of {clip!r} were not kept: {kept} them (keep.sample_every), if it did not fail."
+            )
+        return AttentionMaps.load(path)
+
+    @public
+    def status(self) -> CorpusStatus:
+        """Return what is finished, what failed and why, and what a clip costs.
+
+        Raises
+        ------
+        CorpusError
+            If a shard is damaged or of another plan.
+        """
+        done = self._folder.done()
+        self.__dict__.pop("_done", None)
+        clips = failed = 0
+        reasons: dict[str, int] = {}
+        with_failures = []
+        for shard in done:
+            rows = self._shard_table(shard, ["index", "status", "reason"])
+            clips += pc.count_distinct(rows["index"]).as_py()
+            wrong = rows.filter(pc.equal(rows["status"], FAILED))["reason"].to_pylist()
+            failed += len(wrong)
+            if wrong:
+                with_failures.append(shard)
+            for reason in wrong:
+                reasons[reason] = reasons.get(reason, 0) + 1
+        return CorpusStatus(
+            folder=str(self.folder), digest=self.digest, clips=len(self), shards=self._folder.n_shards,
+            clips_done=clips, shards_done=len(done), clips_failed=failed,
+            reasons=dict(sorted(reasons.items(), key=lambda item: -item[1])),
+            shards_with_failures=tuple(with_failures), seconds_per_clip=self._seconds(done),
+            bytes_per_clip=self._bytes() / clips if clips else float("nan"),
+        )  # fmt: skip
+
+    def _seconds(self, done: Sequence[int]) -> float:
+        seconds = clips = 0.0
+        for shard in done:
+            try:
+                costs: dict[str, Any] = read_json(self._folder.log_path(shard))
+            except AttnVizError:  # killed between the table and its costs, which are no results
+                continue
+            seconds, clips = seconds + float(costs["seconds"]), clips + int(costs["clips"])
+        return seconds / clips if clips else float("nan")
+
+    def _bytes(self) -> int:
+        kept = [self.folder / name for name in ("shards", "activations.zarr", "samples")]
+        return sum(path.stat().st_size for root in kept for path in root.rglob("*") if path.is_file())
+
+    @public
+    def collect(self, path: FilePath, *, overwrite: bool = False, verify: bool = True) -> int:
+        """Write the tables of all shards to one Parquet file.
+
+        Parameters
+        ----------
+        path : path-like
+            File to write.
+        overwrite : bool
+            Replace an existing file.
+        verify : bool
+            Compare the activations of every shard with their checksum. Tables are always compared.
+
+        Returns
+        -------
+        int
+            Number of rows.
+
+        Raises
+        ------
+        CorpusError
+            If a shard is missing, damaged or of another plan.
+        OutputError
+            If the file exists and may not be replaced, or cannot be written.
+        """
+        if missing := self._folder.missing():
+            raise CorpusError(
+                f"{counted(len(missing), 'shard')} of {self._folder.n_shards} missing, first {missing[:5]}. Run "
+                "the plan again: it computes what is missing."
+            )
+        if verify:
+            for shard in range(self._folder.n_shards):
+                self._verify(shard)
+        schema = pa.unify_schemas(
+            [pq.read_schema(file).remove_metadata() for file in self.files], promote_options="default"
+        ).with_metadata({"attnviz.digest": self.digest})
+        rows = 0
+        with whole_or_nothing(path, overwrite=overwrite) as partial, pq.ParquetWriter(partial, schema) as writer:
+            for shard in range(self._folder.n_shards):
+                table = self._table([shard])
+                missing_columns = [name for name in schema.names if name not in table.column_names]
+                for name in missing_columns:
+                    table = table.append_column(name, pa.nulls(len(table), schema.field(name).type))
+                writer.write_table(table.select(schema.names).cast(schema))
+                rows += len(table)
+        return rows
+
+    def _verify(self, shard: int) -> None:
+        metadata = self._folder.shard_metadata(shard)
+        store = self._folder.activations
+        if store is None:
+            return
+        for name, expected in json.loads(metadata.get("attnviz.arrays", "{}")).items():
+            values = store.read_region(name, shard * self.plan.clips_per_shard)
+            if checksum(values) != expected:
+                raise CorpusError(
+                    f"{name} of shard {shard} in {store.path} differs from its checksum: a lost or altered file. "
+                    f"Remove {self._folder.shard_path(shard)}, and run the plan again: only this one is computed."
+                )

@@ -1,0 +1,304 @@
+"""The folder of a corpus: what belongs to which plan, which shards are done, and who may write."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import filelock
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from attnviz.corpus import clips as clip_files
+from attnviz.corpus.arrays import ActivationStore
+from attnviz.corpus.digests import FORMAT, described, digest_of
+from attnviz.corpus.plan import Plan, without_none
+from attnviz.errors import AttnVizError, CorpusError, OutputError
+from attnviz.io.json_files import as_json, read_json
+from attnviz.io.settings import read_settings
+from attnviz.io.storage import make_parents, write_whole
+
+PLAN, CLIPS, AUDIO, ARRAYS = "corpus.json", "clips.parquet", "audio.json", "activations.zarr"
+LOCK, OWNER = "run.lock", "run.json"
+_BEGUN = {CLIPS, AUDIO, ARRAYS, LOCK, OWNER, "shards", "log"}  # before corpus.json is written
+_KIND = "attnviz corpus"
+_DIGITS = 6
+
+
+@dataclass(frozen=True)
+class CorpusFolder:
+    """A corpus on disk.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+    digest : str
+        Digest of its plan.
+    plan : Plan
+    n_clips : int
+    slots : int
+        Phrases per clip in the stored activations.
+    description : mapping
+        What the digest is of.
+    """
+
+    path: Path
+    digest: str
+    plan: Plan
+    n_clips: int
+    slots: int
+    description: Mapping[str, Any]
+
+    @property
+    def n_shards(self) -> int:
+        """Number of shards."""
+        return -(-self.n_clips // self.plan.clips_per_shard)
+
+    @property
+    def clips_path(self) -> Path:
+        """Table of the clips."""
+        return self.path / CLIPS
+
+    @cached_property
+    def activations(self) -> ActivationStore | None:
+        """Stored activations, or None if the plan keeps none."""
+        if not self.plan.keep.activations:
+            return None
+        return ActivationStore(
+            self.path / "activations.zarr",
+            self.n_clips,
+            self.plan.clips_per_shard,
+            self.slots,
+            self.plan.keep.columns,
+        )
+
+    def shard_path(self, shard: int) -> Path:
+        """Path of the table of a shard."""
+        return self.path / "shards" / f"{shard:0{_DIGITS}d}.parquet"
+
+    def sample_path(self, index: int) -> Path:
+        """Folder of a clip whose maps are kept."""
+        return self.path / "samples" / f"{index:0{_DIGITS + 2}d}"
+
+    def log_path(self, shard: int) -> Path:
+        """Path of the costs of a shard, which are no results."""
+        return self.path / "log" / f"{shard:0{_DIGITS}d}.json"
+
+    def shard_metadata(self, shard: int) -> dict[str, str]:
+        """Return the metadata of a finished shard.
+
+        Raises
+        ------
+        CorpusError
+            If it is damaged, or of another plan or version.
+        """
+        path = self.shard_path(shard)
+        try:
+            metadata = pq.read_schema(path).metadata or {}
+        except (OSError, pa.ArrowException) as damage:
+            raise CorpusError(
+                f"shard {path} is damaged: {str(damage).splitlines()[0]}. Remove it, and run the plan again: only "
+                "this shard is computed."
+            ) from damage
+        found = {key.decode(): value.decode() for key, value in metadata.items()}
+        version, digest = found.get("attnviz.format"), found.get("attnviz.digest")
+        if version != str(FORMAT):
+            raise CorpusError(
+                f"shard {path} has format version {version}; this attnviz reads version {FORMAT}. Was it written "
+                "by another version? Remove it to compute it again."
+            )
+        if digest != self.digest:
+            raise CorpusError(
+                f"shard {path} belongs to the plan {str(digest)[:12]}, and the corpus to {self.digest[:12]}. Was "
+                "it copied from another corpus?"
+            )
+        return found
+
+    def done(self) -> list[int]:
+        """Return the numbers of finished shards, ascending.
+
+        Raises
+        ------
+        CorpusError
+            See `shard_metadata`.
+        """
+        there = [shard for shard in range(self.n_shards) if self.shard_path(shard).exists()]
+        for shard in there:
+            self.shard_metadata(shard)
+        return there
+
+    def missing(self) -> list[int]:
+        """Return the numbers of shards to compute, ascending."""
+        done = set(self.done())
+        return [shard for shard in range(self.n_shards) if shard not in done]
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keep other coordinators out of a folder until the block ends, or the process dies.
+
+    Raises
+    ------
+    CorpusError
+        If another process holds it.
+    """
+    lock = filelock.FileLock(path / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout as held:
+        raise CorpusError(
+            f"{path} is being run{_who(path / OWNER)}. Wait for that run, or stop it; what it finished is kept."
+        ) from held
+    try:
+        write_whole(path / OWNER, as_json({"pid": os.getpid(), "host": platform.node()}, OWNER))
+        yield
+    finally:
+        lock.release()
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A plan with its clips read and its digest computed, before anything is written."""
+
+    plan: Plan
+    clips: list[clip_files.PlannedClip]
+    description: dict[str, Any]
+    path: Path
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[CorpusFolder]:
+        """Create the folder, or open the one that was begun, and keep other coordinators out.
+
+        Raises
+        ------
+        CorpusError
+            If the folder has another plan, or something else, or another process runs it.
+        OutputError
+            If it cannot be written.
+        """
+        path = self.path
+        if path.exists() and not (path / PLAN).exists():
+            names = {one.name for one in path.iterdir()} if path.is_dir() else {path.name}
+            if strange := sorted(name for name in names - _BEGUN if not name.startswith(".")):
+                raise CorpusError(
+                    f"{path} exists and is no corpus (it has {strange[0]!r}), so nothing is written there. Give "
+                    "another folder."
+                )
+        make_parents(path / LOCK)
+        with locked(path):
+            yield self._opened() if (path / PLAN).exists() else self._created()
+
+    def _opened(self) -> CorpusFolder:
+        there, digest = open_folder(self.path), digest_of(self.description)
+        if there.digest != digest:
+            raise CorpusError(
+                f"{self.path} holds the corpus of another plan ({there.digest[:12]}, not {digest[:12]}): they "
+                f"differ in {', '.join(_differences(there.description, self.description))}. Give another folder, "
+                "or run the plan that it was begun with."
+            )
+        return there
+
+    def _created(self) -> CorpusFolder:
+        plan, path = self.plan, self.path
+        digest, slots = digest_of(self.description), clip_files.slots(self.clips)
+        found = CorpusFolder(path, digest, plan, len(self.clips), slots, self.description)
+        try:
+            for name in ("shards", "log"):
+                (path / name).mkdir(exist_ok=True)
+            clip_files.write_clips(self.clips, path / CLIPS, plan.clips_per_shard)
+        except OSError as error:
+            raise OutputError(f"Cannot write {path}: {error.strerror or error}. Is the disk full?") from error
+        if plan.clips.audio is not None:
+            folder = plan.path(plan.clips.audio)
+            stats = {clip.clip: [*clip_files.stat_of(folder / clip.clip), clip.sha256] for clip in self.clips}
+            write_whole(path / AUDIO, as_json(stats, AUDIO, indent=None))
+        if found.activations is not None:
+            found.activations.create()
+        content = {"kind": _KIND, "digest": digest, "clips": len(self.clips), "slots": slots, **self.description}
+        paths = {"folder": plan.folder, "clips": without_none(vars(plan.clips))}
+        # Last, because it marks the folder as a corpus.
+        write_whole(path / PLAN, as_json({**content, "paths": paths}, PLAN, error=CorpusError))
+        return found
+
+
+def prepare(plan: Plan, path: Path | None) -> Prepared:
+    """Read the clips of a plan and compute its digest.
+
+    Parameters
+    ----------
+    plan : Plan
+    path : pathlib.Path or None
+        By default, a folder named by the plan's digest, beside the plan.
+
+    Raises
+    ------
+    CorpusError
+        If clips, audio, events or model are missing.
+    """
+    listed = clip_files.planned_clips(plan, {} if path is None else _known_audio(path))
+    description = described(plan, listed)
+    if path is None:
+        path = Path(plan.folder) / f"corpus-{digest_of(description)[:12]}"
+    return Prepared(plan, listed, description, path)
+
+
+def open_folder(path: Path) -> CorpusFolder:
+    """Open the folder of a corpus.
+
+    Raises
+    ------
+    CorpusError
+        If it is none, damaged, or of another version.
+    """
+    if not (path / PLAN).is_file():
+        state = "there is no corpus.json in it" if path.is_dir() else "there is no such folder"
+        raise CorpusError(f"{path} is not a corpus: {state}. Corpora are written by attnviz corpus run.")
+    content = read_json(path / PLAN, error=CorpusError)
+    if not isinstance(content, dict) or content.get("kind") != _KIND:
+        raise CorpusError(f"{path / PLAN} was not written by attnviz corpus run.")
+    if content.get("format") != FORMAT:
+        raise CorpusError(
+            f"{path} has format version {content.get('format')!r}; this attnviz reads version {FORMAT}. Was it "
+            "written by another version? Run its plan again in a new folder."
+        )
+    try:
+        plan = read_settings(Plan, {**content["plan"], **content["paths"]}, "", error=CorpusError)
+        description = {name: content[name] for name in ("format", "plan", "model", "clips_digest", "versions")}
+        return CorpusFolder(
+            path, str(content["digest"]), plan, int(content["clips"]), int(content["slots"]), description
+        )
+    except (AttnVizError, KeyError, TypeError, ValueError) as damage:
+        raise CorpusError(f"{path / PLAN} is damaged: {damage}.") from damage
+
+
+def _known_audio(path: Path) -> dict[str, tuple[int, int, str]]:
+    if not (path / AUDIO).is_file():
+        return {}
+    content = read_json(path / AUDIO, error=CorpusError)
+    return {name: (int(size), int(changed), str(digest)) for name, (size, changed, digest) in content.items()}
+
+
+def _differences(first: Any, second: Any, name: str = "") -> list[str]:
+    """Return the names of settings that differ."""
+    if not (isinstance(first, Mapping) and isinstance(second, Mapping)):
+        return [] if first == second else [name]
+    names = dict.fromkeys([*first, *second])
+    return [
+        found
+        for key in names
+        for found in _differences(first.get(key), second.get(key), f"{name}.{key}".removeprefix("."))
+    ]
+
+
+def _who(path: Path) -> str:
+    try:
+        content = read_json(path)
+    except AttnVizError:
+        return " by another process"
+    return f" by process {content.get('pid')} on {content.get('host')}"
