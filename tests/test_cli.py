@@ -206,7 +206,7 @@ def test_doctor_shows_what_was_found_before_the_fault(attnviz_command, tmp_path)
 
 @pytest.mark.parametrize("option", ["--device=meta", "--device=", "--device=privateuseone", "--precision=int3"])
 def test_doctor_refuses_a_place_to_compute_first(option, attnviz_command):
-    result = attnviz_command("doctor", "nosuch", option)
+    result = attnviz_command("doctor", "nobody/nosuch", option)
     assert isinstance(result.exception, SystemExit)
     assert option.split("=")[0].strip("-") in result.stderr
     assert "nosuch" not in result.stderr
@@ -236,7 +236,7 @@ def test_doctor_refuses_a_place_to_compute_first(option, attnviz_command):
     ],
 )
 def test_refused_before_a_model_is_looked_for(arguments, message, attnviz_command, tmp_path):
-    result = attnviz_command("generate", *arguments, "--model", "nosuch", "--out", tmp_path / "run")
+    result = attnviz_command("generate", *arguments, "--model", "nobody/nosuch", "--out", tmp_path / "run")
     assert result.exit_code != 0
     assert isinstance(result.exception, SystemExit)
     assert message in result.stderr
@@ -247,7 +247,7 @@ def test_refused_before_a_model_is_looked_for(arguments, message, attnviz_comman
 def test_out_folder_is_refused_before_a_model_is_looked_for(attnviz_command, tmp_path):
     (tmp_path / "file").write_text("here")
     for out in (tmp_path, tmp_path / "file", tmp_path / "file" / "run", "", "~nobodyx/run"):
-        result = attnviz_command("generate", "dog", "--model", "nosuch", "--out", out, "--overwrite")
+        result = attnviz_command("generate", "dog", "--model", "nobody/nosuch", "--out", out, "--overwrite")
         assert isinstance(result.exception, SystemExit)
         assert "OutputError" in result.stderr
         assert "nosuch" not in result.stderr
@@ -349,7 +349,7 @@ def test_warnings_are_shown_when_an_error_follows(asked_for, attnviz_command, tm
     monkeypatch.setattr(sys, "warnoptions", ["default"] if asked_for else [])
     monkeypatch.setattr(jobs, "load", load)
     monkeypatch.setattr(jobs, "find_published", lambda *_, **__: None)
-    for command in (["generate", "dog", "--model", "m", "--out", tmp_path / "run"], ["doctor", tmp_path]):
+    for command in (["generate", "dog", "--model", "some/model", "--out", tmp_path / "run"], ["doctor", tmp_path]):
         (tmp_path / "condition_config.json").touch()
         result = attnviz_command(*command)
         assert result.exit_code == 1

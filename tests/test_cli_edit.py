@@ -169,7 +169,7 @@ def test_style(adapter_checkpoint, clip, tmp_path):
 def test_bad_requests_are_refused_before_a_model_is_loaded(arguments, message, clip, long_clip, tmp_path):
     clips = {"CLIP": clip, "LONG": long_clip}
     arguments = [clips.get(argument, argument) for argument in arguments]
-    result = call("edit", *arguments, "--model", "no such model", "--out", tmp_path / "run")
+    result = call("edit", *arguments, "--model", "nobody/nosuch", "--out", tmp_path / "run")
     assert result.exit_code == 1
     assert message in result.stderr
     assert not list(tmp_path.iterdir())

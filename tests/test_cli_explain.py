@@ -172,7 +172,7 @@ def test_existing_runs_are_kept(explain, folder, run):
 def test_bad_requests_write_nothing_and_load_no_model(arguments, message, explain, folder, tmp_path):
     places = {"CLIP": folder / "clip.wav", "EVENTS": folder / "events.tsv"}
     arguments = [places.get(argument, argument) for argument in arguments]
-    result = explain(*arguments, "--out", tmp_path / "run", model=tmp_path / "no such model")
+    result = explain(*arguments, "--out", tmp_path / "run", model="nobody/nosuch")
     assert result.exit_code == 1
     assert message in result.stderr
     assert "Traceback" not in result.stderr
