@@ -49,6 +49,8 @@ class _Text(nn.Module):
 class AudioDiffusion(_Text):
     """Tango: the U-Net of Stable Diffusion over latents of (time, frequency), published as 8 x 256 x 16."""
 
+    frames = 64
+
     def __init__(self):
         super().__init__()
         self.unet = UNet2DConditionModel(
@@ -74,7 +76,7 @@ class AudioDiffusion(_Text):
             embeds = embeds.repeat_interleave(num_samples_per_prompt, 0)
             mask = mask.repeat_interleave(num_samples_per_prompt, 0)
         inference_scheduler.set_timesteps(num_steps)
-        latents = torch.randn(len(prompt) * num_samples_per_prompt, 8, 64, 16)
+        latents = torch.randn(len(prompt) * num_samples_per_prompt, 8, self.frames, 16)
         for t in inference_scheduler.timesteps:
             given = torch.cat([latents] * 2) if guided else latents
             noise = self.unet(given, t, encoder_hidden_states=embeds, encoder_attention_mask=mask).sample
@@ -136,7 +138,7 @@ class TangoFlux(_Text):
         self.noise_scheduler.set_timesteps(
             sigmas=[1 - i / num_inference_steps for i in range(num_inference_steps)]
         )
-        latents = torch.randn(num_samples_per_prompt, self.audio_seq_len, 64)
+        latents = torch.randn(num_samples_per_prompt, self.audio_seq_len, self.transformer.config.in_channels)
         places = torch.arange(self.audio_seq_len)[:, None].repeat(1, 3)
         for t in self.noise_scheduler.timesteps:
             noise = self.transformer(

@@ -116,12 +116,12 @@ def test_melody_is_loaded_with_its_tokenizer_where_the_processor_is_not_whole(tm
         ),
         ("config.json", {"model_type": "bark"}, CheckpointError, "is a bark, which belongs to no family"),
         ("model_index.json", ["AudioLDM2Pipeline"], CheckpointError, "not an Auffusion checkpoint"),
-        ("main_config.json", {}, CheckpointError, "Tango's own layout"),
+        ("main_config.json", {}, CheckpointError, "states no unet_model_config_path"),
         (
             "config.json",
             {"joint_attention_dim": 1024, "num_single_layers": 18, "audio_seq_len": 645},
             CheckpointError,
-            "TangoFlux's own layout",
+            "tangoflux.safetensors is missing",
         ),
         (
             "model_index.json",
@@ -250,28 +250,39 @@ def test_commands_that_need_auffusion_say_so(checkpoints, runs, tmp_path):
 # Doctor --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("name", "sites", "grids", "seconds"),
-    [
-        (
-            "audioldm2",
-            "10 modules",
-            "8 x 25, 4 x 13, 2 x 7 (frequency x time), of 2 s",
-            "0.08, 0.16, 0.32 a column",
-        ),
-        ("stable-audio", "2 modules", "40 (time), of 2 s", "0.05 a column"),
-        ("musicgen", "2 modules", "100 (time), of 2 s", "0.02 a column"),
-    ],
-)
-def test_doctor_knows_the_families(name, sites, grids, seconds, checkpoints):
-    (checkpoints[name] / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n")
-    result = command("--json", "doctor", checkpoints[name])
+FOUND = {
+    # Sites, grids, seconds a column, settings.
+    "audioldm2": (10, "8 x 25, 4 x 13, 2 x 7 (frequency x time), of 2 s", "0.08, 0.16, 0.32", "--negative"),
+    "stable-audio": (2, "40 (time), of 2 s", "0.05", "--negative"),
+    "stable-audio-3": (2, "8 (time), of 2 s", "0.25", "--negative"),
+    "longcat-audio-dit": (2, "24 (time), of 2 s", "0.08333", "--negative"),
+    "ace-step": (2, "25 (time), of 2 s", "0.08", "--duration"),
+    "musicgen": (2, "100 (time), of 2 s", "0.02", "--duration"),
+    "musicgen-melody": (2, "100 (time), of 2 s", "0.02", "--duration"),
+    "tango": (
+        10,
+        "16 x 256, 8 x 128, 4 x 64, 2 x 32 (frequency x time), of 10.24 s",
+        "0.04, 0.08, 0.16, 0.32",
+        "--num-inference-steps",
+    ),
+    "tango-flux": (3, "40 (time), of 2 s", "0.05", "--duration"),
+}
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_doctor_knows_the_families(name, checkpoints, tmp_path):
+    assert set(FOUND) == set(attnviz.testing.FAMILIES)
+    folder = checkpoints[name] if name in NAMES else write_family_checkpoint(tmp_path / name, name)
+    sites, grids, seconds, option = FOUND[name]
+    (folder / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n")
+    result = command("--json", "doctor", folder)
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)["found"]
-    assert (found["family"], found["grids"], found["seconds"]) == (name, grids, seconds)
-    assert found["sites"].startswith(f"{sites} attend to the text")
+    assert (found["family"], found["grids"], found["seconds"]) == (name, grids, f"{seconds} a column")
+    assert found["sites"].startswith(f"{sites} modules attend to the text")
     assert found["licence"] == "cc-by-nc-4.0 (from README.md)"
     assert found["layers"].count(".") >= 2
+    assert option in found["settings"].split(", ")
 
 
 def test_doctor_refuses_models_without_words(tmp_path):

@@ -26,7 +26,7 @@ from attnviz.pipelines.sampling import Sampling
 
 _LONGEST = 3600.0
 _BRIEF = 2.0
-"""Seconds of audio that `examine` generates."""
+"""Seconds of audio that `examine` generates, where the model can be asked."""
 
 
 @dataclass(frozen=True)
@@ -239,7 +239,8 @@ def examine(published: Published, choice: ModelChoice) -> Iterator[tuple[str, st
         yield "scheduler", type(getattr(owner, family.scheduler)).__name__
     yield "settings", ", ".join(arguments_of(published))
     steps = 2 if "--num-inference-steps" in arguments_of(published) else None
-    audio, rate, maps = FamilyGeneration("a dog barks", Sampling(steps), _BRIEF).run(loaded, published)
+    brief = _BRIEF if "--duration" in arguments_of(published) else None
+    audio, rate, maps = FamilyGeneration("a dog barks", Sampling(steps), brief).run(loaded, published)
     channels = 1 if audio.ndim == 1 else audio.shape[1]
     yield (
         "audio",

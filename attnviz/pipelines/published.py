@@ -1,4 +1,4 @@
-"""Load published checkpoints of other families: pipelines of diffusers, and MusicGen through transformers."""
+"""Load published checkpoints of other families: pipelines of diffusers, MusicGen, and Tango and TangoFlux."""
 
 from __future__ import annotations
 
@@ -17,12 +17,17 @@ from attnviz.io.json_files import read_json
 from attnviz.models.families import FAMILIES, Family, family_named
 from attnviz.pipelines.checkpoints import check_dtype, locate
 from attnviz.pipelines.parts import DAMAGE, reason
+from attnviz.pipelines.tango import TangoFluxPipeline, TangoPipeline
+from attnviz.pipelines.tango_files import FLUX_NAMES, TANGO_CONFIG, load_tango, load_tango_flux
 
 _STATING = ["model_index.json", "config.json", "condition_config.json", "main_config.json", "*.md", "LICENSE*"]
 _OF_TRANSFORMERS = {
     "musicgen": "MusicgenForConditionalGeneration",
     "musicgen_melody": "MusicgenMelodyForConditionalGeneration",
 }
+_OWN_LAYOUTS = {"TangoPipeline": load_tango, "TangoFluxPipeline": load_tango_flux}
+_OWN = {kind.__name__: kind for kind in (TangoPipeline, TangoFluxPipeline)}
+"""Pipelines that diffusers does not have."""
 _COMPUTED = ("embed_positions.weights",)  # sinusoids: they need not be in a checkpoint
 
 
@@ -72,6 +77,8 @@ class Published:
         CheckpointError
             If the installed library does not have it.
         """
+        if self.class_name in _OWN:
+            return _OWN[self.class_name]
         library = transformers if self.class_name in _OF_TRANSFORMERS.values() else diffusers
         kind = getattr(library, self.class_name, None)
         if kind is None:
@@ -101,6 +108,8 @@ class Published:
         check_dtype(torch_dtype)
         kind, dtype = self.kind, torch_dtype or torch.float32
         try:
+            if self.class_name in _OWN_LAYOUTS and not (self.folder / "model_index.json").is_file():
+                return self._of_own_layout(dtype)
             if issubclass(kind, diffusers.DiffusionPipeline):
                 return self._pipeline(kind, dtype)
             return self._model(kind, dtype)
@@ -135,6 +144,13 @@ class Published:
                 raise CheckpointError(
                     f"{self.source}: the {name} lacks weights, first {missing!r}. Is a file cut off, or missing?"
                 )
+        pipe.register_to_config(_name_or_path=self.source, _revision=self.commit)
+        return pipe
+
+    def _of_own_layout(self, dtype: torch.dtype) -> Any:
+        hub = {"local_files_only": self.local_files_only, "cache_dir": self.cache_dir}
+        folder, _ = locate(self.source, revision=self.commit, **hub)
+        pipe = _OWN_LAYOUTS[self.class_name](folder, dtype, hub)
         pipe.register_to_config(_name_or_path=self.source, _revision=self.commit)
         return pipe
 
@@ -213,19 +229,13 @@ def _stated(folder: Path) -> str | None:
         # Auffusion's plain layout is Stable Diffusion's.
         plain = index.get("unet") == ["diffusers", "UNet2DConditionModel"] and family_named(name) is None
         return None if plain else name
-    if (folder / "main_config.json").is_file():
-        raise CheckpointError(
-            f"{folder} is in Tango's own layout, which its authors' code reads (declare-lab/tango on GitHub). "
-            "attnviz.trace takes the Tango object that it makes."
-        )
+    if (folder / TANGO_CONFIG).is_file():
+        return TangoPipeline.__name__
     if not (folder / "config.json").is_file():
         return None
     config = _object(folder / "config.json")
-    if {"joint_attention_dim", "num_single_layers", "audio_seq_len"} <= config.keys():
-        raise CheckpointError(
-            f"{folder} is in TangoFlux's own layout, which the package tangoflux reads. attnviz.trace takes the "
-            "TangoFluxInference object that it makes."
-        )
+    if config.keys() >= FLUX_NAMES:
+        return TangoFluxPipeline.__name__
     kind = config.get("model_type")
     return _OF_TRANSFORMERS.get(kind, kind) if isinstance(kind, str) else None
 
@@ -241,7 +251,8 @@ def _check_libraries(source: str, index: Mapping[str, Any]) -> None:
     """Raise if a part would be loaded by code that the checkpoint brings."""
     for name, stated in index.items():
         library = stated[0] if isinstance(stated, list) and len(stated) == 2 else None
-        if library in (None, "diffusers", "transformers") or hasattr(diffusers.pipelines, str(library)):
+        known = (None, "diffusers", "transformers", TangoFluxPipeline.__module__)
+        if library in known or hasattr(diffusers.pipelines, str(library)):
             continue
         raise CheckpointError(
             f"{source} names {stated} for its {name}. Only classes of diffusers and transformers are loaded: code "

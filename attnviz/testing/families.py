@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from attnviz.arguments import public
 from attnviz.errors import CheckpointError
 from attnviz.io.paths import checked_path
+from attnviz.testing.tango import write_tango, write_tango_flux
 from attnviz.testing.tokenizer_files import make_tokenizer
 
 
@@ -36,8 +37,8 @@ def write_family_checkpoint(folder: str | Path, family: str, *, seed: int = 0) -
     Returns
     -------
     Path
-        `folder`. Load diffusers families with ``DiffusionPipeline.from_pretrained(folder)``, and the others with
-        ``MusicgenForConditionalGeneration.from_pretrained(folder)`` and its processor.
+        `folder`. `attnviz.load` loads it; most also load with ``DiffusionPipeline.from_pretrained(folder)`` or
+        ``MusicgenForConditionalGeneration.from_pretrained(folder)``.
 
     Raises
     ------
@@ -514,6 +515,8 @@ _WRITERS: dict[str, Callable[[Path], None]] = {
     "ace-step": _ace_step,
     "musicgen": _musicgen,
     "musicgen-melody": _musicgen_melody,
+    "tango": write_tango,
+    "tango-flux": write_tango_flux,
 }
 #: Families supported by `write_family_checkpoint`.
 FAMILIES: tuple[str, ...] = tuple(_WRITERS)

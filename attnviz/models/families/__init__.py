@@ -32,7 +32,9 @@ FAMILIES: tuple[Family, ...] = (
     musicgen.FAMILY,
     musicgen.MELODY,
     tango.FAMILY,
+    tango.PUBLISHED,
     tango_flux.FAMILY,
+    tango_flux.PUBLISHED,
 )
 """Families of models whose layout is not Stable Diffusion's."""
 

@@ -1,14 +1,27 @@
-"""Tango and Tango 2, in their published code: a U-Net over (time, frequency), the lowest band first."""
+"""Tango and Tango 2: a U-Net over (time, frequency), the lowest band first."""
+
+import dataclasses
 
 from attnviz.models.families.family import Family, Queries, Seconds
 
+# As `attnviz.load` gives it.
 FAMILY = Family(
     name="tango",
-    pipelines=("AudioDiffusion",),
+    pipelines=("TangoPipeline",),
     denoiser="unet",
     sites=r"(?:down_blocks\.\d+|mid_block|up_blocks\.\d+)\.attentions\.\d+\.transformer_blocks\.\d+\.attn2",
     latents="sample",
     queries=Queries(("time", "freq"), first_row="lowest"),
+    seconds=Seconds(
+        rate="vocoder.config.sampling_rate",
+        samples="vocoder.config.upsample_rates",
+        bands="vocoder.config.model_in_dim",
+    ),
+)
+# As its authors' package gives it.
+PUBLISHED = dataclasses.replace(
+    FAMILY,
+    pipelines=("AudioDiffusion",),
     encoded=("encode_text_classifier_free", "encode_text"),
     call="inference",
     scheduler="inference_scheduler",

@@ -1,13 +1,22 @@
-"""TangoFlux, in its published code: one joint sequence of text, duration and 645 columns of audio."""
+"""TangoFlux: one joint sequence of text, duration and 645 columns of audio."""
+
+import dataclasses
 
 from attnviz.models.families.family import Family, Queries, Seconds, Segment
 
+# As `attnviz.load` gives it.
 FAMILY = Family(
     name="tango-flux",
-    pipelines=("TangoFlux",),
+    pipelines=("TangoFluxPipeline",),
     sites=r"(?:single_)?transformer_blocks\.\d+\.attn",
     queries=Queries(("time",), prefix="keys", axis=1),
     keys=(Segment("text"), Segment("duration", 1)),
+    seconds=Seconds(rate="vae.config.sampling_rate", samples="vae.hop_length", asked="duration"),
+)
+# As its authors' package gives it.
+PUBLISHED = dataclasses.replace(
+    FAMILY,
+    pipelines=("TangoFlux",),
     encoded=("encode_text_classifier_free", "encode_text"),
     call="inference_flow",
     scheduler="noise_scheduler",
