@@ -148,7 +148,7 @@ class Published:
         return pipe
 
     def _of_own_layout(self, dtype: torch.dtype) -> Any:
-        hub = {"local_files_only": self.local_files_only, "cache_dir": self.cache_dir}
+        hub: dict[str, Any] = {"local_files_only": self.local_files_only, "cache_dir": self.cache_dir}
         folder, _ = locate(self.source, revision=self.commit, **hub)
         pipe = _OWN_LAYOUTS[self.class_name](folder, dtype, hub)
         pipe.register_to_config(_name_or_path=self.source, _revision=self.commit)

@@ -74,4 +74,4 @@ def test_the_seed_fixes_the_weights(tmp_path, family):
 def test_an_unknown_family_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match="audioldm2, stable-audio"):
         write_family_checkpoint(tmp_path / "x", "musiclm")
-    assert len(FAMILIES) == 7
+    assert len(FAMILIES) == 9
