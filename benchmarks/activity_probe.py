@@ -19,10 +19,10 @@ import json
 from pathlib import Path
 
 import pandas as pd
+from harness.command import RESULTS
 
 from attnviz.alignment.bootstrap import Bootstrap, interval
 
-HERE = Path(__file__).resolve().parent
 KEY = ["clip", "sound", "source", "layer", "timestep"]
 RESAMPLES = 2000
 NAMES = ("with", "without")
@@ -30,11 +30,11 @@ NAMES = ("with", "without")
 
 def main(arguments: list[str] | None = None) -> int:
     """Write the comparison."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folders", nargs=2, type=Path, metavar="FOLDER", help="results with and without the probe")
-    parser.add_argument("--steps", type=int, required=True, help="training steps of both denoisers")
-    parser.add_argument("--out", type=Path, default=HERE.parent / "results" / "activity_probe")
-    options = parser.parse_args(arguments)
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("folders", nargs=2, type=Path, metavar="FOLDER", help="results with and without the probe")
+    made.add_argument("--steps", type=int, required=True, help="training steps of both denoisers")
+    made.add_argument("--out", type=Path, default=RESULTS / "activity_probe")
+    options = made.parse_args(arguments)
     studies = [json.loads((folder / "study.json").read_text("utf-8"))["settings"] for folder in options.folders]
     differing = {name for name in studies[0] if studies[0][name] != studies[1][name]} - {"model"}
     if differing:

@@ -11,19 +11,17 @@ summary.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import platform
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from time import perf_counter, process_time
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import scipy
 import sklearn
+from harness import environment, parser
 from scipy import stats
 from sklearn.metrics import average_precision_score, roc_auc_score
 
@@ -32,7 +30,6 @@ from attnviz.alignment.phrases import AlignedPhrase, PhraseEvents
 from attnviz.audio import SpectrogramGrid
 from attnviz.events import column_activity
 
-HERE = Path(__file__).resolve().parent
 LIMIT = 5.0  # seconds for 10 000 phrases of 128 columns
 POOLED = 500
 SINGLE = 200
@@ -41,6 +38,8 @@ SINGLE = 200
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print and write the results; return 0 if the limit is met or does not apply."""
     options = _parser().parse_args(arguments)
+    if options.tiny:
+        options.phrases, options.columns, options.rounds = 30, 24, 1
     phrases = make_phrases(options.phrases, options.columns, options.seed)
     parts: dict[str, Callable[[], object]] = {
         "score": lambda: Alignment(phrases, "mean").table,
@@ -55,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     ]
     table = pd.DataFrame(rows)
     summary = summarize(table, options.phrases, options.columns, worst)
-    folder = options.out or HERE.parent / "results" / "alignment_speed"
+    folder = options.out
     folder.mkdir(parents=True, exist_ok=True)
     table.to_csv(folder / "rounds.csv", index=False, float_format="%.6g")
     (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
@@ -124,8 +123,7 @@ def summarize(table: pd.DataFrame, phrases: int, columns: int, worst: float) -> 
         "ratio": float((single / together).median()),
         "largest_difference": worst,
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "machine": platform.machine(),
-        "python": platform.python_version(),
+        **environment(),
         "numpy": np.__version__,
         "pandas": pd.__version__,
         "scikit-learn": sklearn.__version__,
@@ -139,16 +137,15 @@ def _timed(work: Callable[[], object]) -> dict[str, float]:
     return {"seconds": perf_counter() - wall, "cpu_seconds": process_time() - cpu}
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = parser.add_argument
+def _parser() -> Any:
+    options = parser(__doc__, "alignment_speed", model=False)
+    add = options.add_argument
     add("--phrases", type=int, default=10_000, help="number of phrases (default: 10000)")
     add("--columns", type=int, default=128, help="columns per phrase (default: 128)")
     add("--rounds", type=int, default=3, help="number of rounds (default: 3)")
     add("--seed", type=int, default=0, help="seed of the phrases (default: 0)")
-    add("--out", type=Path, help="output folder (default: results/alignment_speed)")
-    return parser
+    return options
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

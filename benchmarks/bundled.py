@@ -15,41 +15,26 @@ unless --fresh is given. See benchmarks/README.md.
 
 from __future__ import annotations
 
-import argparse
-import hashlib
-import json
-import platform
-import sys
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
-import pandas as pd
-import torch
+from bundled_parts.alignment import scene_rows
+from bundled_parts.bars import judge
+from bundled_parts.checkpoint import size_rows, speed_rows
+from bundled_parts.generation import generated, heard_rows, map_rows
+from bundled_parts.levels import level_rows, scene_level_rows
+from bundled_parts.reconstruction import listener_rows, vae_rows, vocoder_rows
+from bundled_parts.report import write_curves, write_figures, write_quality, write_summary
+from bundled_parts.settings import PARTS, TABLES, Settings
+from harness import Model, Study, bar_lines, parser
+from harness.material import clips, prompts, recordings
+from harness.study import timed
+from second_judge import FOLDS, SecondJudge
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
-
-from bundled_parts.alignment import scene_rows  # noqa: E402
-from bundled_parts.bars import judge  # noqa: E402
-from bundled_parts.generation import generated  # noqa: E402
-from bundled_parts.levels import level_rows, scene_level_rows  # noqa: E402
-from bundled_parts.material import clips, prompts, recordings  # noqa: E402
-from bundled_parts.reconstruction import listener_rows, vae_rows, vocoder_rows  # noqa: E402
-from bundled_parts.report import table_lines, write_curves, write_figures, write_quality, write_summary  # noqa: E402
-from bundled_parts.settings import PARTS, TABLES, Settings  # noqa: E402
-from bundled_parts.size import size_rows  # noqa: E402
-from bundled_parts.speed import speed_rows  # noqa: E402
-from second_judge import FOLDS, SecondJudge  # noqa: E402
-
-import attnviz  # noqa: E402
-from attnviz import bundled  # noqa: E402
-from attnviz.io.storage import write_whole  # noqa: E402
-from attnviz.pipelines.recommended import read_recommended  # noqa: E402
-from attnviz.sounds import read_esc10  # noqa: E402
-from attnviz.sounds.listener_folder import trained_listener  # noqa: E402
-from attnviz.sounds.recordings import list_recordings  # noqa: E402
+from attnviz.sounds import read_esc10
+from attnviz.sounds.recordings import list_recordings
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -59,65 +44,37 @@ def main(arguments: list[str] | None = None) -> int:
         raise SystemExit(
             f"--fold and --choosing-fold are both {options.fold}; choose and report on different folds."
         )
-    checkpoint = Path(options.model) if options.model else bundled.FOLDER
+    model = Model(options.model, Path(options.model) / "listener" if options.model else None)
     settings = Settings(
-        **sampling(checkpoint),
+        **model.sampling,
         esc10=options.data,
-        model=fingerprint(checkpoint),
+        model=model.fingerprint,
         fold=options.fold,
         choosing_fold=options.choosing_fold,
     )
     settings = settings.as_tiny() if options.tiny else settings
-    folder: Path = options.out
-    folder.mkdir(parents=True, exist_ok=True)
-    study = json.loads(json.dumps({"settings": settings.to_dict(), "environment": _environment()}))
-    _check_same(folder, study, options.parts if options.fresh else [])
-    (folder / "study.json").write_text(json.dumps(study, indent=2) + "\n", encoding="utf-8")
-    tables = _Study(settings, options.model, folder).run(options.parts)
+    study = Study(options.out, settings, TABLES, fresh=options.parts if options.fresh else ())
+    measures = _Measures(study, model, settings)
+    for part in PARTS:
+        if part in options.parts and not all(map(study.has, TABLES[part])):
+            with timed(part):
+                getattr(measures, part)()
+    tables = study.tables()
     bars = judge(tables)
-    write_summary(folder, study, bars, tables)
-    write_quality(folder, tables, settings.fold)
-    write_figures(folder, tables)
-    write_curves(folder, (Path(options.model) if options.model else bundled.FOLDER) / "training")
-    print("\n".join(table_lines(bars)))
+    write_summary(study, bars, tables)
+    write_quality(study.folder, tables, settings.fold)
+    write_figures(study.folder, tables)
+    write_curves(study.folder, model.folder / "training")
+    print("\n".join(bar_lines(bars)))
     return 0
 
 
-class _Study:
-    """Measure the requested parts that are missing."""
+class _Measures:
+    """The parts of the study; each writes its tables."""
 
-    def __init__(self, settings: Settings, model: str | None, folder: Path) -> None:
-        self.settings, self.model, self.folder = settings, model, folder
-        self.pipe: Any = None
-        self.trained = trained_listener(Path(model) / "listener" if model else None)
+    def __init__(self, study: Study, model: Model, settings: Settings) -> None:
+        self.study, self.model, self.settings = study, model, settings
         self._clips: dict[tuple[int, int], Any] = {}
-
-    def run(self, parts: list[str]) -> dict[str, pd.DataFrame]:
-        """Measure missing parts, and read the tables of all parts."""
-        work = {
-            "listener": self._listener,
-            "vae": self._vae,
-            "vocoder": self._vocoder,
-            "generation": self._generation,
-            "scenes": self._scenes,
-            "levels": self._levels,
-            "speed": self._speed,
-            "size": self._size,
-        }
-        for part, measure in work.items():
-            if part not in parts or self._is_there(part):
-                continue
-            start = perf_counter()
-            measure()
-            print(f"{part}: {perf_counter() - start:.0f} s", flush=True)
-        return {path.stem: pd.read_csv(path) for path in sorted(self.folder.glob("*.csv")) if path.stem != "bars"}
-
-    def loaded(self) -> Any:
-        """Return the pipeline, which is loaded on first use."""
-        if self.pipe is None:
-            self.pipe = attnviz.load(self.model) if self.model else attnviz.load()
-            self.pipe.set_progress_bar_config(disable=True)
-        return self.pipe
 
     def clips(self, fold: int, count: int) -> Any:
         """Return the scenes of a fold, composed once."""
@@ -125,129 +82,89 @@ class _Study:
             self._clips[fold, count] = clips(self.settings.esc10, fold, count, self.settings.seed)
         return self._clips[fold, count]
 
-    def _listener(self) -> None:
-        self._write("listener", listener_rows(self._reported(), self.trained.listener))
+    def listener(self) -> None:
+        """Measure the listener."""
+        self.study.write("listener", listener_rows(self._reported, self.model.listener.listener))
 
-    def _vae(self) -> None:
-        self._write("vae", vae_rows(self._reported(), self.trained.listener, self.loaded()))
+    def vae(self) -> None:
+        """Measure the auto-encoder."""
+        self.study.write("vae", vae_rows(self._reported, self.model.listener.listener, self.model.pipe))
 
-    def _vocoder(self) -> None:
-        pipe = self.loaded()
-        if pipe.vocoder is None:
+    def vocoder(self) -> None:
+        """Measure the vocoder."""
+        if self.model.pipe.vocoder is None:
             print("vocoder: this checkpoint has none")
             return
-        rows = vocoder_rows(self._reported(), self.trained.listener, pipe, self.settings.griffin_lim_clips)
-        self._write("vocoder", rows)
+        count = self.settings.griffin_lim_clips
+        self.study.write(
+            "vocoder", vocoder_rows(self._reported, self.model.listener.listener, self.model.pipe, count)
+        )
 
-    def _generation(self) -> None:
+    def generation(self) -> None:
+        """Generate every prompt, and measure what is heard and the maps."""
         s = self.settings
         for fold, count, suffix in ((s.choosing_fold, s.choosing_prompts, "_choosing"), (s.fold, s.prompts, "")):
-            if self._is_there(f"generation{suffix}"):
-                continue
             asked = prompts(s.esc10, fold, count, s.seed)
-            heard, scores = [], []
-            for row, found in generated(self.loaded(), self.trained, self._judge, asked, s, fold):
-                heard.append(row)
-                scores += found
-                print(f"\r{len(heard)} of {count * s.seeds}", end="", file=sys.stderr, flush=True)
-            self._write(f"generated{suffix}", scores)
-            self._write(f"generation{suffix}", heard)  # last, since it marks both as complete
+            cases = [(number, prompt, seed) for number, prompt in enumerate(asked) for seed in range(s.seeds)]
+            # Of each case, one row of what is heard and rows of the maps, which are two tables.
+            both = f"generation{suffix}", f"generated{suffix}"
+            self.study.measure(both[0], cases, self._generated(fold))
+            rows = self.study.rows(both[0])
+            for table, wanted in zip(both[::-1], (map_rows, heard_rows), strict=True):
+                self.study.write(table, wanted(rows))
 
-    def _scenes(self) -> None:
+    def _generated(self, fold: int) -> Callable[[Any, int], list[dict[str, Any]]]:
+        def measure(case: Any, _: int) -> list[dict[str, Any]]:
+            number, prompt, seed = case
+            noise = self.settings.seed_of(fold, number, seed)
+            return generated(self.model, self._judge, prompt, seed, noise, self.settings)
+
+        return measure
+
+    def scenes(self) -> None:
+        """Explain real scenes."""
         s = self.settings
-        for fold, count, name in (
+        for fold, count, table in (
             (s.choosing_fold, s.choosing_scenes, "scenes_choosing"),
             (s.fold, s.scenes, "scenes"),
         ):
-            if not self._is_there(name):
-                self._write(name, scene_rows(self.loaded(), self.clips(fold, count), s, fold))
+            if not self.study.has(table):
+                self.study.cases(table, self.clips(fold, count), self._explained(fold))
+
+    def _explained(self, fold: int) -> Callable[[Any, int], list[dict[str, Any]]]:
+        s = self.settings
+        return lambda clip, number: scene_rows(self.model.pipe, clip, s, s.seed_of(fold, number))
+
+    def levels(self) -> None:
+        """Measure levels of generations and of scenes."""
+        s = self.settings
+        self.study.write("scene_levels", scene_level_rows(recordings(s.esc10, s.fold), s.scene_levels, s.seed))
+        self.study.write("levels", level_rows(self.model.pipe, s))
+
+    def size(self) -> None:
+        """Measure the size of the checkpoint."""
+        self.study.write("size", size_rows(self.model.folder))
+
+    def speed(self) -> None:
+        """Measure the time of a generation."""
+        self.study.write("speed", speed_rows(self.model, self.settings))
 
     @cached_property
     def _judge(self) -> SecondJudge:
-        """Return the second judge, trained on all available folds except the one kept for an independent check."""
-        there = {recording.fold for recording in list_recordings(Path(self.settings.esc10))[0]}
+        """The second judge, trained on all available folds except the one kept for an independent check."""
+        there = {recording.fold for recording in list_recordings(self.settings.esc10)[0]}
         return SecondJudge(read_esc10(self.settings.esc10, folds=sorted(there & set(FOLDS))))
 
-    def _levels(self) -> None:
-        s = self.settings
-        self._write("scene_levels", scene_level_rows(recordings(s.esc10, s.fold), s.scene_levels, s.seed))
-        self._write("levels", list(level_rows(self.loaded(), s)))
-
-    def _size(self) -> None:
-        self._write("size", size_rows(Path(self.model) if self.model else bundled.FOLDER))
-
-    def _speed(self) -> None:
-        self._write("speed", speed_rows(self.loaded(), self.settings, self.model or ""))
-
+    @property
     def _reported(self) -> Any:
         return self.clips(self.settings.fold, self.settings.scenes)
 
-    def _is_there(self, table: str) -> bool:
-        return (self.folder / f"{table}.csv").exists()
 
-    def _write(self, table: str, rows: list[dict[str, Any]]) -> None:
-        write_whole(self.folder / f"{table}.csv", pd.DataFrame(rows).to_csv(index=False).encode())
-
-
-def sampling(model: Path) -> dict[str, Any]:
-    """Return the recommended steps and guidance of a checkpoint, by their names in studies."""
-    names = {
-        "steps": "num_inference_steps",
-        "guidance": "guidance_scale",
-        "guidance_interval": "guidance_interval",
-    }
-    recommended = read_recommended(model)
-    return {short: recommended.value(name) for short, name in names.items()}
-
-
-_MEASURED = ("quality.json", "readout.json")
-"""Output of the studies that is shipped with the weights."""
-
-
-def fingerprint(model: Path) -> str:
-    """Return a digest of the weights and settings of a checkpoint, which identifies a study."""
-    known = hashlib.sha256()
-    for path in sorted([*model.rglob("*.safetensors"), *model.rglob("*.json")]):
-        if path.name not in _MEASURED:
-            known.update(path.relative_to(model).as_posix().encode() + path.read_bytes())
-    return known.hexdigest()[:16]
-
-
-def _check_same(folder: Path, study: dict[str, Any], fresh: list[str]) -> None:
-    """Check that the tables are of the same study, and remove those to be measured again."""
-    removed = {f"{name}.csv" for part in fresh for name in TABLES[part]}
-    kept = [path.name for path in folder.glob("*.csv") if path.name not in {"bars.csv", *removed}]
-    there = folder / "study.json"
-    if kept and there.exists() and json.loads(there.read_text(encoding="utf-8"))["settings"] != study["settings"]:
-        raise SystemExit(
-            f"{folder} contains a study with other settings ({', '.join(sorted(kept))}); use --fresh with all "
-            "parts, or another --out."
-        )
-    for name in removed:
-        (folder / name).unlink(missing_ok=True)
-
-
-def _environment() -> dict[str, Any]:
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-        "machine": platform.machine(),
-        "attnviz": attnviz.__version__,
-    }
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="folder of ESC-10 from `attnviz data esc10`")
-    parser.add_argument("--model", help="checkpoint folder with a listener/ (default: the bundled model)")
-    parser.add_argument("--out", type=Path, default=HERE.parent / "results" / "bundled")
-    parser.add_argument("--fold", type=int, default=4, help="fold for reporting; tune on another one")
-    parser.add_argument("--choosing-fold", type=int, default=3, help="fold for choosing layers and timesteps")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--fresh", action="store_true", help="measure the parts again")
-    parser.add_argument("--tiny", action="store_true", help="smoke test")
-    return parser
+def _parser() -> Any:
+    options = parser(__doc__, "bundled", PARTS, data=True)
+    options.add_argument("--fold", type=int, default=4, help="fold for reporting; tune on another one")
+    options.add_argument("--choosing-fold", type=int, default=3, help="fold for choosing layers and timesteps")
+    return options
 
 
 if __name__ == "__main__":

@@ -10,36 +10,43 @@ benchmarks/README.md.
 
 from __future__ import annotations
 
-import argparse
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from diagnosis_parts.planting import planted
+from harness import Model, Study, parser
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
+import attnviz
+from attnviz.attribution.randomizing import cascade, randomized
+from attnviz.audio import image_to_mel, mel_to_image
+from attnviz.diagnosis import THRESHOLDS, Diagnosis
+from attnviz.maps import AttentionMaps
+from attnviz.pipelines import AuffusionPipeline
+from attnviz.testing import write_adapter_checkpoint
+from attnviz.text.sounds import PHRASES
+from attnviz.training.vae import reconstruct
 
-from diagnosis_parts.planting import planted  # noqa: E402
-
-import attnviz  # noqa: E402
-from attnviz.attribution.randomizing import cascade, randomized  # noqa: E402
-from attnviz.audio import image_to_mel, mel_to_image  # noqa: E402
-from attnviz.diagnosis import THRESHOLDS, Diagnosis  # noqa: E402
-from attnviz.maps import AttentionMaps  # noqa: E402
-from attnviz.pipelines import AuffusionPipeline  # noqa: E402
-from attnviz.testing import write_adapter_checkpoint  # noqa: E402
-from attnviz.text.sounds import PHRASES  # noqa: E402
-from attnviz.training.vae import reconstruct  # noqa: E402
-
+OUTPUTS = {"values": ("values", "summary")}
 OWN, PLANTED, SHUFFLED = KINDS = ("own", "planted", "shuffled")
 SPARED = 0.05
 """Maximum share of good maps beyond a threshold, and of planted faults that are not."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of the study; steps and guidance are None where the model recommends them."""
+
+    model: str
+    prompts: int
+    steps: int | None
+    guidance: float | None
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -47,22 +54,19 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     texts = prompts()[: options.prompts]
     with tempfile.TemporaryDirectory() as scratch:
-        model = write_adapter_checkpoint(Path(scratch) / "tiny") if options.tiny else options.model
-        pipe = attnviz.load(model)
-        pipe.set_progress_bar_config(disable=True)
-        tables = []
-        for seed, text in enumerate(texts):
-            tables += measure(pipe, text, seed, steps=options.steps, guidance=options.guidance)
-            print(f"\r{seed + 1} of {len(texts)}", end="", file=sys.stderr, flush=True)
-    values = pd.concat(tables, ignore_index=True)
-    summary = summarize(values)
-    folder: Path = options.out
-    folder.mkdir(parents=True, exist_ok=True)
-    values.to_csv(folder / "values.csv", index=False, float_format="%.6g")
-    summary.to_csv(folder / "summary.csv", float_format="%.6g")
-    print()
+        model = Model(str(write_adapter_checkpoint(Path(scratch) / "tiny")) if options.tiny else options.model)
+        settings = Settings(model.fingerprint, len(texts), options.steps, options.guidance)
+        study = Study(options.out, settings, OUTPUTS, fresh=OUTPUTS if options.fresh else ())
+
+        def measured(text: str, seed: int) -> list[dict[str, Any]]:
+            tables = measure(model.pipe, text, seed, steps=settings.steps, guidance=settings.guidance)
+            return pd.concat(list(tables), ignore_index=True).to_dict("records")
+
+        study.cases("values", texts, measured, digits=6)
+    summary = summarize(study.tables()["values"].fillna({"unjudged": ""}))
+    study.write("summary", summary.reset_index(), digits=6)
     print(summary.to_string(float_format=lambda value: f"{value:.4g}"))
-    print(f"{len(texts)} prompts. Results: {folder}")
+    print(f"{len(texts)} prompts. Results: {study.folder}")
     return 0 if (summary["state"] == "apart").all() else 1
 
 
@@ -165,16 +169,13 @@ def _predictions(unet: torch.nn.Module) -> Iterator[list[torch.Tensor]]:
         handle.remove()
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", help="checkpoint folder or hub name (default: the bundled model)")
-    parser.add_argument("--prompts", type=int, default=20, help="number of prompts, at most 20")
-    parser.add_argument("--steps", type=int, help="denoising steps (default: those that the model recommends)")
-    parser.add_argument("--guidance", type=float, help="guidance scale (default: that which the model recommends)")
-    parser.add_argument("--tiny", action="store_true", help="smoke test with a tiny random checkpoint")
-    parser.add_argument("--out", type=Path, default=HERE.parent / "results" / "diagnosis")
-    return parser
+def _parser() -> Any:
+    options = parser(__doc__, "diagnosis")
+    options.add_argument("--prompts", type=int, default=20, help="number of prompts, at most 20")
+    options.add_argument("--steps", type=int, help="denoising steps (default: those of the model)")
+    options.add_argument("--guidance", type=float, help="guidance scale (default: that of the model)")
+    return options
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

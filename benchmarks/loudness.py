@@ -5,36 +5,28 @@ forced      error of the spatial mean of the clean latents predicted from noised
 trajectory  brightness of the predictions during generations, unguided and guided
 guidance    levels of generations, and sounds heard in them, by kind of guidance and scale
 
-All data are of folds 1 to 3, on which choices may be made. Existing rows are not measured again. See
-benchmarks/README.md.
+All data are of folds 1 to 3, on which choices may be made. Measured cases are kept. See benchmarks/README.md.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
+from bundled_parts.levels import level
 from diffusers import DDPMScheduler
+from harness import Model, Study, parser
+from loudness_parts.guidance import GUIDES, plain
+from loudness_parts.report import write_report
+from loudness_parts.sampling import brightness, sample, vocoded
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
-
-from bundled_parts.levels import level  # noqa: E402
-from loudness_parts.guidance import GUIDES, plain  # noqa: E402
-from loudness_parts.report import write_report  # noqa: E402
-from loudness_parts.sampling import brightness, sample, vocoded  # noqa: E402
-
-import attnviz  # noqa: E402
-from attnviz.audio import log_mel, mel_to_image  # noqa: E402
-from attnviz.sounds import CLASSES, PHRASES, ComposerConfig, Recording, Scene, read_esc10, scenes  # noqa: E402
-from attnviz.sounds.listener_folder import trained_listener  # noqa: E402
-from attnviz.training.vae import reconstruct, to_vae  # noqa: E402
+from attnviz.audio import log_mel, mel_to_image
+from attnviz.sounds import CLASSES, PHRASES, ComposerConfig, Recording, Scene, read_esc10, scenes
+from attnviz.training.vae import reconstruct, to_vae
 
 PROMPTS = {name: PHRASES[name].clauses[0] for name in CLASSES}
 FOLDS = (1, 2, 3)
@@ -43,23 +35,46 @@ TIMESTEPS = (999, 960, 920, 880, 840, 800, 700, 500, 300, 100)
 PARTS = ("scenes", "guidance", "trajectory", "forced")
 
 
+@dataclass(frozen=True)
+class Settings:
+    """Settings of the study: numbers of seeds, of scenes per class, and of those that are noised."""
+
+    model: str
+    steps: int = 25
+    seeds: int = 2
+    scenes: int = 12
+    forced: int = 4
+    scales: tuple[float, ...] = SCALES
+    timesteps: tuple[int, ...] = TIMESTEPS
+
+    def as_tiny(self) -> Settings:
+        """Return settings for a smoke test."""
+        return replace(self, steps=2, seeds=1, scenes=1, forced=1, scales=(1.0, 4.0), timesteps=(999, 300))
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Measure missing rows, and write the report."""
-    options = _parser().parse_args(arguments)
-    options.out.mkdir(parents=True, exist_ok=True)
-    study = _Study(options)
+    """Measure missing cases, and write the report."""
+    options = parser(__doc__, "loudness", PARTS, data=True).parse_args(arguments)
+    model = Model(options.model)
+    settings = Settings(model.fingerprint)
+    settings = settings.as_tiny() if options.tiny else settings
+    study = Study(options.out, settings, {part: (part,) for part in PARTS}, fresh=options.parts * options.fresh)
+    measures = _Measures(study, model, settings, options.data)
     for part in options.parts:
-        getattr(study, part)()
-    write_report(options.out, options.steps)
+        getattr(measures, part)()
+    write_report(study, settings.steps)
     return 0
 
 
-class _Study:
-    def __init__(self, options: argparse.Namespace) -> None:
-        self.options = options
-        self.pipe = attnviz.load(options.model) if options.model else attnviz.load()
-        self.pipe.set_progress_bar_config(disable=True)
-        self.listener = trained_listener(Path(options.model) / "listener" if options.model else None)
+class _Measures:
+    """The parts of the study."""
+
+    def __init__(self, study: Study, model: Model, settings: Settings, data: Path) -> None:
+        self.study, self.model, self.settings, self.data = study, model, settings, data
+
+    @property
+    def pipe(self) -> Any:
+        return self.model.pipe
 
     def scenes(self) -> None:
         """Measure scenes of one sound, also after vocoder and auto-encoder."""
@@ -76,17 +91,17 @@ class _Study:
                 "brightness_autoencoder": float(again.mean()),
             }
 
-        cases = [(sound, number) for number in range(self.options.scenes) for sound in CLASSES]
+        cases = [(sound, number) for number in range(self.settings.scenes) for sound in CLASSES]
         self._fill("scenes", ("class", "scene"), cases, lambda sound, number: [measure(sound, number)])
 
     def forced(self) -> None:
         """Measure the error of the mean for noised latents of real scenes."""
         images = [
             mel_to_image(log_mel(self._scene(sound, n).mixture))
-            for n in range(self.options.forced)
+            for n in range(self.settings.forced)
             for sound in CLASSES
         ]
-        captions = [self._scene(sound, n).caption for n in range(self.options.forced) for sound in CLASSES]
+        captions = [self._scene(sound, n).caption for n in range(self.settings.forced) for sound in CLASSES]
         scheduler = DDPMScheduler.from_config(self.pipe.scheduler.config)
         with torch.no_grad():
             encoded = [self.pipe.vae.encode(to_vae(image[None])).latent_dist.mean for image in images]
@@ -111,7 +126,7 @@ class _Study:
                 }
             ]
 
-        cases = [(timestep, conditional) for timestep in TIMESTEPS for conditional in (True, False)]
+        cases = [(timestep, conditional) for timestep in self.settings.timesteps for conditional in (True, False)]
         self._fill("forced", ("timestep", "conditional"), cases, measure)
 
     def trajectory(self) -> None:
@@ -123,10 +138,10 @@ class _Study:
                 list(PROMPTS.values()),
                 plain,
                 scale,
-                steps=self.options.steps,
+                steps=self.settings.steps,
                 seeds=range(len(CLASSES)),
             )
-            kept = {min(found, key=lambda have: abs(have - wanted)) for wanted in (*TIMESTEPS, 0)}
+            kept = {min(found, key=lambda have: abs(have - wanted)) for wanted in (*self.settings.timesteps, 0)}
             return [
                 {"timestep": timestep, "class": sound, "brightness": value}
                 for timestep in sorted(kept, reverse=True)
@@ -141,27 +156,27 @@ class _Study:
         def measure(guide: str, scale: float, seed: int) -> list[dict[str, Any]]:
             seeds = [1000 * seed + number for number in range(len(CLASSES))]
             latents, _ = sample(
-                self.pipe, list(PROMPTS.values()), GUIDES[guide], scale, steps=self.options.steps, seeds=seeds
+                self.pipe, list(PROMPTS.values()), GUIDES[guide], scale, steps=self.settings.steps, seeds=seeds
             )
             audios = self.pipe.decode_audio(latents, 10.24).audios
             rows = []
             for sound, audio in zip(CLASSES, audios, strict=True):
-                hearing = attnviz.listen(audio, model=self.listener.listener, decoding=self.listener.decoding)
+                hearing = self.model.listen(audio)
                 rows.append({"class": sound, "level": level(audio), "heard": hearing.strongest()[0]})
             return rows
 
         # Without guidance, all kinds are identical.
         cases = [
             (guide, scale, seed)
-            for seed in range(self.options.seeds)
-            for scale in SCALES
+            for seed in range(self.settings.seeds)
+            for scale in self.settings.scales
             for guide in (GUIDES if scale != 1 else ("plain",))
         ]
         self._fill("guidance", ("guide", "scale", "seed"), cases, measure)
 
     @cached_property
     def _recordings(self) -> list[Recording]:
-        return read_esc10(self.options.data, folds=FOLDS)
+        return read_esc10(self.data, folds=FOLDS)
 
     def _scene(self, sound: str, number: int) -> Scene:
         recordings = [each for each in self._recordings if each.sound == sound]
@@ -174,33 +189,14 @@ class _Study:
         table: str,
         names: tuple[str, ...],
         cases: Iterable[tuple[Any, ...]],
-        measure: Callable[..., list[dict[str, Any]]],
+        measure: Any,
     ) -> None:
-        """Add the rows of missing cases to a table, one case after another."""
-        path = self.options.out / f"{table}.csv"
-        known = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=list(names))
-        done = set(known[list(names)].itertuples(index=False, name=None))
-        for case in cases:
-            if case in done:
-                continue
-            rows = pd.DataFrame([dict(zip(names, case, strict=True)) | row for row in measure(*case)])
-            rows.to_csv(path, mode="a", header=not path.exists(), index=False, float_format="%.5g")
-            print(f"{table}: {case}", file=sys.stderr, flush=True)
+        """Measure a table, whose first columns name the case."""
 
+        def rows(case: tuple[Any, ...], number: int) -> list[dict[str, Any]]:
+            return [dict(zip(names, case, strict=True)) | row for row in measure(*case)]
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="folder of ESC-10 from `attnviz data esc10`")
-    parser.add_argument("--model", help="checkpoint folder with a listener/ (default: the bundled model)")
-    parser.add_argument("--out", type=Path, default=HERE.parent / "results" / "loudness")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--steps", type=int, default=25, help="number of denoising steps")
-    parser.add_argument("--seeds", type=int, default=2, help="number of generations per prompt")
-    parser.add_argument("--scenes", type=int, default=12, help="number of one-sound scenes per class")
-    parser.add_argument(
-        "--forced", type=int, default=4, help="number of those scenes that are noised and predicted"
-    )
-    return parser
+        self.study.cases(table, cases, rows, digits=5)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,17 @@
 """Cost of capturing cross-attention with attnviz, daam and attention-map-diffusers.
 
-The study has the size of Auffusion (the 860 million weights of Stable Diffusion 1.5's U-Net, random here; latents
-32 x 128; guidance; all 16 layers; every step). It measures, without capture and for each tool:
+The study has the size of a published model (--model), with random weights, guidance, all layers and every step:
+sd15 is Auffusion's size, audioldm2 and stable-audio are those of AudioLDM2 and Stable Audio Open. It measures,
+without capture and for each tool:
 
-own     milliseconds per U-Net call, in a U-Net in which only the 16 cross-attention modules compute;
+own     milliseconds per denoiser call, in a denoiser in which only the modules that attend to text compute;
         number of captured layers, and their grids
 memory  peak memory of a generation, for several step counts, with each tool in its own process
 time    whole generations, alternating, as ratios to no capture
 
-The other tools are installed into a separate environment (benchmarks/.envs/peers), in which all tools, including
-attnviz, are measured. An interrupted study continues where it stopped. See benchmarks/README.md.
+The other tools know sd15 alone. They are installed into a separate environment (benchmarks/.envs/peers), in which
+all tools, including attnviz, are measured. An interrupted study continues where it stopped. See
+benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -19,22 +21,21 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from time import perf_counter
+
+from harness import Study, bar_lines, parser
+from harness.command import RESULTS
+from overhead_parts.analysis import analyse
+from overhead_parts.bars import judge
+from overhead_parts.models import SUBJECTS
+from overhead_parts.peers import peers_python
+from overhead_parts.plot import write_plot
+from overhead_parts.report import write_summary, write_tables
+from overhead_parts.settings import PARTS, Settings
+from overhead_parts.tools import TOOLS, with_extras
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
-
-from overhead_parts.analysis import analyse  # noqa: E402
-from overhead_parts.bars import judge  # noqa: E402
-from overhead_parts.peers import peers_python  # noqa: E402
-from overhead_parts.plot import write_plot  # noqa: E402
-from overhead_parts.report import write_summary, write_tables  # noqa: E402
-from overhead_parts.settings import PARTS, Settings  # noqa: E402
-from overhead_parts.store import RunStore  # noqa: E402
-from overhead_parts.tools import TOOLS, with_extras  # noqa: E402
-
 # By default, glibc keeps freed blocks by adaptive rules, which adds 40 MiB of noise. If it returns every larger
 # block immediately, resident memory equals the memory in use, to a fraction of a MiB.
 STEADY_MALLOC = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
@@ -52,41 +53,43 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _study(options: argparse.Namespace, settings: Settings) -> None:
-    started = perf_counter()
     python = _python(settings)
     if options.setup_only:
         return
-    folder = options.out or _default_folder(settings)
-    environment = json.loads(_worker(python, "environment", settings, capture=True))
-    store = RunStore(folder / "runs.jsonl")
-    study = {"settings": settings.to_dict(), "environment": environment}
-    kept = store.start(json.loads(json.dumps(study)), fresh=options.fresh)
-    print(f"{kept} runs exist already" if kept else "Measuring", flush=True)
+    study = Study(
+        options.out or _default_folder(settings),
+        settings,
+        {
+            "all": (
+                "grids",
+                "own",
+                "time",
+                *(f"memory-{name}" for name in with_extras(tuple(TOOLS))),
+                "runs",
+                "tools",
+            )
+        },
+        fresh=["all"] if options.fresh else (),
+        environment=json.loads(_worker(python, "environment", json.dumps(asdict(settings)), capture=True)),
+        same=("settings", "environment"),
+    )
     for jobs in _processes(settings):
-        _worker(python, jobs, settings, store.path)
-    results = analyse(store, settings)
-    bars = judge(results)
-    write_tables(folder, store, results, bars)
-    write_summary(folder / "README.md", settings, environment, results, bars)
-    write_plot(folder / "overhead.png", settings, results)
-    (folder / "environment.json").write_text(json.dumps(study, indent=2) + "\n", encoding="utf-8")
-    for bar in bars:
-        print(f"{bar.state.upper():<13} {bar.what}: {bar.measured} (wanted: {bar.wanted})")
-    print(f"{perf_counter() - started:.0f} s. Results: {folder}")
+        _worker(python, jobs, str(study.folder.resolve()))
+    results = analyse(study, settings)
+    bars = judge(results, settings)
+    write_tables(study, settings, results)
+    write_summary(study, settings, results, bars)
+    write_plot(study.folder / "overhead.png", settings, results)
+    print("\n".join(bar_lines(bars)))
 
 
 def _parser() -> argparse.ArgumentParser:
     defaults = Settings()
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = parser.add_argument
-    main_tools = [name for name, tool in TOOLS.items() if not tool.extra]
-    add("--tiny", action="store_true", help="smoke test with a narrow U-Net, in seconds")
-    add(
-        "--tools",
-        default=",".join(defaults.tools),
-        help=f"some of {', '.join(main_tools)}; none is always included",
-    )
-    add("--parts", default=",".join(PARTS), help="some of own, memory, time (default: all)")
+    options = parser(__doc__, "overhead", PARTS, model=False)
+    add = options.add_argument
+    options.set_defaults(out=None)
+    add("--model", choices=SUBJECTS, default=defaults.model, help="measured model (default: sd15)")
+    add("--tools", help=f"some of {', '.join(_main_tools())}; none is always included (default: all that work)")
     add("--steps", type=int, help=f"number of steps of a whole generation (default: {defaults.steps})")
     add("--rounds", type=int, help=f"number of rounds of whole generations (default: {defaults.rounds})")
     add("--own-calls", type=int, help=f"number of hollow calls per run (default: {defaults.own_calls})")
@@ -96,10 +99,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: CUDA if available")
     add("--dtype", choices=("float32", "float16", "bfloat16"), default="float32", help="(default: float32)")
     add("--threads", type=int, default=0, help="CPU threads (default: torch's choice)")
-    add("--out", type=Path, help="results folder (default: results/overhead/cpu or cuda; runs/overhead-tiny)")
-    add("--fresh", action="store_true", help="repeat all measurements")
     add("--setup-only", action="store_true", help="only install the peers")
-    return parser
+    return options
+
+
+def _main_tools() -> list[str]:
+    return [name for name, tool in TOOLS.items() if not tool.extra]
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -107,17 +112,24 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 def _settings(options: argparse.Namespace) -> Settings:
-    tools = tuple(dict.fromkeys(["none", *options.tools.split(",")]))
-    parts = tuple(options.parts.split(","))
-    unknown = [t for t in tools if t not in TOOLS or TOOLS[t].extra] + [p for p in parts if p not in PARTS]
+    able = SUBJECTS[options.model].tools
+    tools = tuple(dict.fromkeys(["none", *(options.tools.split(",") if options.tools else able)]))
+    unknown = [name for name in tools if name not in able]
     if unknown:
-        _parser().error(f"unknown: {', '.join(unknown)}")
+        _parser().error(f"{', '.join(unknown)}: not a tool for {options.model}; choose from {', '.join(able)}")
     device = options.device
     if device == "auto":
         import torch
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    settings = Settings(tools=tools, parts=parts, device=device, dtype=options.dtype, threads=options.threads)
+    settings = Settings(
+        model=options.model,
+        tools=tools,
+        parts=tuple(options.parts),
+        device=device,
+        dtype=options.dtype,
+        threads=options.threads,
+    )
     settings = settings.as_tiny() if options.tiny else settings
     counts = ("steps", "rounds", "own_calls", "own_rounds", "memory_steps", "hollow_memory_steps")
     given = {name: getattr(options, name) for name in counts if getattr(options, name) is not None}
@@ -131,9 +143,8 @@ def _python(settings: Settings) -> Path:
 
 
 def _default_folder(settings: Settings) -> Path:
-    if settings.tiny:
-        return HERE.parent / "runs" / "overhead-tiny"
-    return HERE.parent / "results" / "overhead" / settings.device
+    name = settings.device if settings.model == "sd15" else f"{settings.device}-{settings.model}"
+    return HERE.parent / "runs" / f"overhead-tiny-{name}" if settings.tiny else RESULTS / "overhead" / name
 
 
 def _processes(settings: Settings) -> list[str]:
@@ -144,14 +155,11 @@ def _processes(settings: Settings) -> list[str]:
     return [",".join(wanted)] if settings.tiny else wanted
 
 
-def _worker(
-    python: Path, jobs: str, settings: Settings, store: Path | None = None, *, capture: bool = False
-) -> str:
+def _worker(python: Path, jobs: str, where: str, *, capture: bool = False) -> str:
     # Import attnviz from the checkout by path.
     paths = os.pathsep.join([str(HERE), str(HERE.parent)])
-    command = [str(python), "-m", "overhead_parts.worker", jobs, json.dumps(settings.to_dict())]
     done = subprocess.run(
-        [*command, *([str(store.resolve())] if store else [])],
+        [str(python), "-m", "overhead_parts.worker", jobs, where],
         env={**os.environ, "PYTHONPATH": paths, **(STEADY_MALLOC if jobs.startswith("memory") else {})},
         stdout=subprocess.PIPE if capture else None,
         text=True,
@@ -161,4 +169,4 @@ def _worker(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

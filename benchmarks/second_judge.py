@@ -16,13 +16,13 @@ Run this file for a cross-validation over ESC-10's folds, which share no source 
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import librosa
 import numpy as np
@@ -31,12 +31,11 @@ import scipy.fft
 import scipy.ndimage
 import scipy.signal
 import torch
+from harness import Model, Study, parser
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-import attnviz
-from attnviz import bundled
 from attnviz.audio import image_to_mel, log_mel, mel_to_image
 from attnviz.io.storage import whole_or_nothing
 from attnviz.pipelines import AuffusionPipeline
@@ -44,7 +43,6 @@ from attnviz.sounds import CLASSES, ComposerConfig, Recording, compose, read_esc
 from attnviz.sounds.recordings import RECORDING_RATE
 from attnviz.training.vae import reconstruct
 
-HERE = Path(__file__).resolve().parent
 FOLDS = (1, 2, 3, 4)
 CHOICE_FOLDS = (1, 2, 3)
 """Folds of the cross-validation by which features and classifier were chosen."""
@@ -187,10 +185,10 @@ def separated(audio: np.ndarray) -> Sound:
     )
 
 
-def cross_validated(
-    recordings: Sequence[Recording], forms: Mapping[str, Callable[[Recording], Iterable[np.ndarray]]]
-) -> pd.DataFrame:
-    """Classify the clips of each fold with a classifier trained on other folds.
+def judged_rows(
+    recordings: Sequence[Recording], forms: Mapping[str, Callable[[Recording], Iterable[np.ndarray]]], fold: int
+) -> list[dict[str, Any]]:
+    """Classify the clips of a fold with a classifier trained on other folds.
 
     Recordings of `SEEN_FOLD` are never trained on.
 
@@ -200,29 +198,27 @@ def cross_validated(
         Recordings of at least two folds.
     forms : mapping from str to callable
         For each form, a function that makes the clips at 16 kHz of a recording.
+    fold : int
 
     Returns
     -------
-    pandas.DataFrame
+    list of dict
         One row per clip: ``form``, ``recording``, ``fold``, ``class``, ``heard``.
     """
-    rows = []
-    for fold in sorted({recording.fold for recording in recordings}):
-        judge = SecondJudge([known for known in recordings if known.fold not in (fold, SEEN_FOLD)])
-        rows += [
-            {
-                "form": form,
-                "recording": recording.name,
-                "fold": fold,
-                "class": recording.sound,
-                "heard": judge.name(clip),
-            }
-            for recording in recordings
-            if recording.fold == fold
-            for form, clips in forms.items()
-            for clip in clips(recording)
-        ]
-    return pd.DataFrame(rows)
+    judge = SecondJudge([known for known in recordings if known.fold not in (fold, SEEN_FOLD)])
+    return [
+        {
+            "form": form,
+            "recording": recording.name,
+            "fold": fold,
+            "class": recording.sound,
+            "heard": judge.name(clip),
+        }
+        for recording in recordings
+        if recording.fold == fold
+        for form, clips in forms.items()
+        for clip in clips(recording)
+    ]
 
 
 def resampled(recording: Recording) -> np.ndarray:
@@ -243,30 +239,43 @@ def copied(pipe: AuffusionPipeline, audio: np.ndarray) -> np.ndarray:
         return pipe.vocoder(torch.from_numpy(image_to_mel(image))[None]).numpy()[0]
 
 
+@dataclass(frozen=True)
+class Settings:
+    """Settings of the cross-validation; ``each``: number of recordings of a class and fold, or None for all."""
+
+    data: Path
+    model: str
+    each: int | None = None
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Cross-validate, and write the accuracies."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="folder of ESC-10 from `attnviz data esc10`")
-    parser.add_argument(
-        "--model", help="checkpoint folder of auto-encoder and vocoder (default: the bundled model)"
-    )
-    parser.add_argument("--cache", type=Path, help="folder in which copies by the model are kept (200 MB)")
-    parser.add_argument("--out", type=Path, default=HERE.parent / "results" / "second_judge")
-    options = parser.parse_args(arguments)
-    pipe = attnviz.load(options.model) if options.model else attnviz.load()
-    copies = _Copies(pipe, Path(options.model) if options.model else bundled.FOLDER, options.cache)
+    options = parser(__doc__, "second_judge", data=True)
+    options.add_argument("--cache", type=Path, help="folder in which copies by the model are kept (200 MB)")
+    given = options.parse_args(arguments)
+    model = Model(given.model)
+    settings = Settings(given.data, model.fingerprint, 1 if given.tiny else None)
+    study = Study(given.out, settings, {"judged": ("judged",)}, fresh=["judged"] if given.fresh else ())
+    copies = _Copies(model, given.cache)
     forms = {
         "recording": lambda recording: [resampled(recording)],
         "scene": lambda recording: one_sound_scenes(recording, TEST_SCENES, TEST_SEED),
         "copy": lambda recording: map(copies, one_sound_scenes(recording, 1, TEST_SEED)),
     }
-    judged = cross_validated(read_esc10(options.data, folds=FOLDS), forms)
-    options.out.mkdir(parents=True, exist_ok=True)
-    judged.to_csv(options.out / "judged.csv", index=False)
-    lines = _report(judged)
-    (options.out / "README.md").write_text("\n".join([*lines, ""]), encoding="utf-8")
-    print("\n".join(lines))
+    recordings = _first(read_esc10(given.data, folds=FOLDS), settings.each)
+    study.cases("judged", FOLDS, lambda fold, _: judged_rows(recordings, forms, fold))
+    text, *sections = _report(study.tables()["judged"])
+    study.page("The second judge, cross-validated", [text], sections=[*sections, ""])
+    print("\n".join(sections))
     return 0
+
+
+def _first(recordings: Sequence[Recording], each: int | None) -> list[Recording]:
+    """Return the first recordings of each class and fold."""
+    groups: dict[tuple[int, str], list[Recording]] = {}
+    for recording in recordings:
+        groups.setdefault((recording.fold, recording.sound), []).append(recording)
+    return [recording for group in groups.values() for recording in group[:each]]
 
 
 @cache
@@ -279,10 +288,10 @@ def _training_features(recording: Recording, scenes: int) -> np.ndarray:
 class _Copies:
     """Copies of clips by a model, kept in a folder if there is one."""
 
-    def __init__(self, pipe: AuffusionPipeline, model: Path, folder: Path | None) -> None:
-        self.pipe, self.folder = pipe, folder
+    def __init__(self, model: Model, folder: Path | None) -> None:
+        self.pipe, self.folder = model.pipe, folder
         known = hashlib.sha256()
-        for path in sorted(file for part in ("vae", "vocoder") for file in (model / part).glob("*")):
+        for path in sorted(file for part in ("vae", "vocoder") for file in (model.folder / part).glob("*")):
             known.update(path.read_bytes())
         self.weights = known.digest()
 
@@ -304,8 +313,6 @@ def _report(judged: pd.DataFrame) -> list[str]:
     right = judged["class"] == judged["heard"]
     chosen = judged["fold"].isin(CHOICE_FOLDS)
     lines = [
-        "# The second judge, cross-validated",
-        "",
         "Written by `python benchmarks/second_judge.py --data data/esc10`. Recordings are whole recordings of "
         "ESC-10. "
         f"Scenes are clips of 10.24 s of the form of one-sound generations: {TEST_SCENES} of each recording, an "
@@ -313,7 +320,6 @@ def _report(judged: pd.DataFrame) -> list[str]:
         "auto-encoder and vocoder, one of each recording: what a perfect denoiser could reach. "
         "No copy is trained on. Features and the smoothing of training clips were chosen with the copies of folds "
         "1 to 3 by the shipped auto-encoder and vocoder in view.",
-        "",
         f"| right | {' | '.join(_FORMS.values())} |",
         "|---|---|---|---|",
     ]

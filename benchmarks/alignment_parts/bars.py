@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import pandas as pd
+from harness import Bar
 
 from alignment_parts.looking import BEST, FITTED, RANDOM
 from alignment_parts.settings import GENERATION, WAYS, WEIGHTS
@@ -13,16 +13,6 @@ from attnviz.alignment.pooling import BETTER
 from attnviz.alignment.report import estimate
 
 LookTables = Mapping[str, Mapping[str, pd.DataFrame]]
-
-
-@dataclass(frozen=True)
-class Bar:
-    """A target with its measured value and ``"reached"``, ``"missed"`` or ``"not measured"``."""
-
-    what: str
-    wanted: str
-    measured: str
-    state: str
 
 
 def best_way(tables: LookTables) -> str | None:
@@ -60,21 +50,19 @@ def judge(tables: LookTables) -> list[Bar]:
     known = tables.get("", {}).get("known")
     right = pd.Series(dtype=bool) if known is None else known["given"].dropna().astype(bool)
     if right.empty:
-        return [*bars, Bar("synthetic maps: the known answers", "all", "", "not measured")]
-    return [
-        *bars,
-        Bar("synthetic maps: the known answers", "all", f"{right.sum()} of {len(right)}", _state(right.all())),
-    ]
+        return [*bars, Bar.of("synthetic maps: the known answers", "all")]
+    measured = f"{right.sum()} of {len(right)}"
+    return [*bars, Bar.of("synthetic maps: the known answers", "all", measured, right.all())]
 
 
 def _value(what: str, bar: float, tables: Mapping[str, pd.DataFrame]) -> Bar:
     rows = tables.get("readouts")
     rows = None if rows is None else rows[rows["readout"] == FITTED]
     if rows is None or rows.empty or rows["value"].isna().all():
-        return Bar(what, f">= {bar:g}", "", "not measured")
+        return Bar.of(what, f">= {bar:g}")
     row = rows.iloc[0]
     measured = f"{estimate(row['value'], row['low'], row['high'])} ({row['phrases']} phrases)"
-    return Bar(what, f">= {bar:g}", measured, _state(row["value"] >= bar))
+    return Bar.of(what, f">= {bar:g}", measured, row["value"] >= bar)
 
 
 def _difference(what: str, rows: pd.DataFrame | None, column: str, name: str) -> Bar:
@@ -82,10 +70,10 @@ def _difference(what: str, rows: pd.DataFrame | None, column: str, name: str) ->
         rows = rows[(rows["readout"] == FITTED) & (rows[column] == name)]
         rows = rows[rows["score"] == "roc_auc"] if "score" in rows.columns else rows
     if rows is None or rows.empty or rows["value"].isna().all():
-        return Bar(what, "above 0, 0 excluded", "", "not measured")
+        return Bar.of(what, "above 0, 0 excluded")
     row = rows.iloc[0]
     measured = f"{estimate(row['value'], row['low'], row['high'], sign=True)}"
-    return Bar(what, "above 0, 0 excluded", measured, _state(row["verdict"] == BETTER))
+    return Bar.of(what, "above 0, 0 excluded", measured, row["verdict"] == BETTER)
 
 
 def _chance(what: str, rows: pd.DataFrame | None, control: str) -> Bar:
@@ -95,11 +83,7 @@ def _chance(what: str, rows: pd.DataFrame | None, control: str) -> Bar:
         rows = rows[(rows["readout"] == main) & (rows["method"] == control) & (rows["score"] == "roc_auc")]
         rows = rows[rows["at_chance"].notna()]
     if rows is None or rows.empty:
-        return Bar(what, wanted, "", "not measured")
+        return Bar.of(what, wanted)
     row = rows.iloc[0]
     measured = estimate(row["value"], row["permutation_low"], row["permutation_high"])
-    return Bar(what, wanted, f"{measured} by {row['permuted']}", _state(str(row["at_chance"]) == "True"))
-
-
-def _state(reached: object) -> str:
-    return "reached" if bool(reached) else "missed"
+    return Bar.of(what, wanted, f"{measured} by {row['permuted']}", str(row["at_chance"]) == "True")

@@ -8,6 +8,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from harness import save_figure
 from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
 
@@ -31,25 +32,20 @@ def write_figures(folder: Path, tables: Looks) -> None:
     shown = [look for look in (*WAYS, GENERATION) if _scored(tables.get(look, {}))]
     ways = [look for look in shown if look in WAYS]
     if ways:
-        _save(_timesteps(ways, tables), folder / "timesteps.png")
+        save_figure(_timesteps(ways, tables), folder / "timesteps.png")
     if GENERATION in shown:
-        _save(_generation(tables[GENERATION]["profile"]), folder / "generation.png")
+        save_figure(_generation(tables[GENERATION]["profile"]), folder / "generation.png")
     if shown:
-        _save(_violins(shown, tables), folder / "controls.png")
-        _save(_reliability(shown, tables), folder / "reliability.png")
+        save_figure(_violins(shown, tables), folder / "controls.png")
+        save_figure(_reliability(shown, tables), folder / "reliability.png")
     for look in shown:
         found = _examples(folder, look, tables[look]["phrases"])
         if found is not None:
-            _save(found, folder / f"examples-{look}.png")
+            save_figure(found, folder / f"examples-{look}.png")
 
 
 def _scored(tables: Mapping[str, pd.DataFrame]) -> bool:
     return "readouts" in tables and bool(tables["readouts"]["value"].notna().any())
-
-
-def _save(figure: plt.Figure, path: Path) -> None:
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
 
 
 def _grid(profile: pd.DataFrame, columns: str) -> pd.DataFrame:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from harness import Model
 
 import attnviz
 from alignment_parts.material import Item, Prompt, heard_events
@@ -18,7 +19,6 @@ from attnviz.attribution import cascade
 from attnviz.errors import MapsError
 from attnviz.maps import AttentionMaps, FittedReadout, Readout
 from attnviz.maps.layer import short_name
-from attnviz.sounds.listener_folder import TrainedListener
 
 RANDOM = "random weights"
 OTHER_CAPTION = "another caption"
@@ -76,18 +76,12 @@ def cascaded(count: int, blocks: int) -> str:
 
 
 def generation_piece(
-    pipe: Any,
-    trained: TrainedListener,
-    prompt: Prompt,
-    number: int,
-    repeat: int,
-    settings: Settings,
-    chosen: Chosen,
+    model: Model, prompt: Prompt, number: int, repeat: int, settings: Settings, chosen: Chosen
 ) -> Piece:
     """Generate a prompt with one seed; the ground truth is the result of the listener."""
     generator = torch.Generator().manual_seed(settings.seed_of(settings.fold, number, repeat))
-    with attnviz.trace(pipe, keep=KEEP) as trace:
-        out = pipe(
+    with attnviz.trace(model.pipe, keep=KEEP) as trace:
+        out = model.pipe(
             prompt.text,
             num_inference_steps=settings.steps,
             guidance_scale=settings.guidance,
@@ -95,7 +89,7 @@ def generation_piece(
             generator=generator,
             duration=10.24,
         )
-    hearing = attnviz.listen(out.audios[0], model=trained.listener, decoding=trained.decoding)
+    hearing = model.listen(out.audios[0])
     maps = trace.maps
     readouts = {**named_readouts(maps, chosen), **{short_name(layer): layer for layer in maps.layers}}
     piece = _piece(maps, heard_events(hearing, prompt, f"prompt {number}"), readouts)

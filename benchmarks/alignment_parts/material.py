@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import xarray as xr
-from bundled_parts.material import Prompt, recordings
+from harness.material import Prompt, recordings
 
 import attnviz
 from alignment_parts.settings import Settings
@@ -46,7 +46,7 @@ class Item:
         return None if self.scene is None else self.scene.masks()
 
 
-def scene_items(esc10: str, fold: int, count: int, settings: Settings) -> Iterator[Item]:
+def scene_items(esc10: Path, fold: int, count: int, settings: Settings) -> Iterator[Item]:
     """Compose the scenes of a fold that are used in the study of the bundled model."""
     for number, scene in enumerate(scenes(recordings(esc10, fold), count, (settings.seed, fold))):
         seed = settings.seed_of(fold, number)

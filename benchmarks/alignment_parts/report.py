@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from harness import Bar, Study
 
-from alignment_parts.bars import Bar, LookTables
+from alignment_parts.bars import LookTables
 from alignment_parts.settings import GENERATION, WAYS, WEIGHTS
 from attnviz.alignment.report import NAMES, estimate, method_name
 from attnviz.maps.layer import short_name
@@ -17,35 +17,23 @@ _SHOWN = ("roc_auc", "average_precision", "pearson", "spearman", "partial", "poi
           "psds1", "segment_f1")  # fmt: skip
 
 
-def bar_lines(bars: Sequence[Bar]) -> list[str]:
-    """Return the targets as a Markdown table."""
-    lines = ["| what | bar | measured | |", "|---|---|---|---|"]
-    return lines + [f"| {bar.what} | {bar.wanted} | {bar.measured} | **{bar.state}** |" for bar in bars]
-
-
 def write_summary(
-    folder: Path,
-    study: Mapping[str, Any],
-    bars: Sequence[Bar],
-    tables: LookTables,
-    quality: Mapping[str, Any] | None,
+    study: Study, bars: Sequence[Bar], tables: LookTables, quality: Mapping[str, Any] | None
 ) -> None:
     """Write ``README.md`` and ``bars.csv``."""
-    lines = ["# Does a word's attention fall where its sound is?", "", _what(study["settings"]), ""]
-    lines += [*bar_lines(bars), ""]
+    lines: list[str] = []
     for look in (*WAYS, GENERATION, WEIGHTS):
         if "readouts" in tables.get(look, {}):
             lines += _look(look, tables[look], quality)
     lines += _known(tables.get("", {}).get("known"))
     lines += _refused(tables.get("", {}).get("refused"))
-    lines += [
+    end = (
         "Intervals are 95 %, by bootstrap over source recordings (over prompts, in generation; over clips, where "
         "events name no source). Readouts are compared on the columns of the one that is held against the others, "
-        "resampled where a layer's are wider. Machine and versions: `study.json`.",
-        "",
-    ]
-    (folder / "README.md").write_text("\n".join(lines), encoding="utf-8")
-    pd.DataFrame([vars(bar) for bar in bars]).to_csv(folder / "bars.csv", index=False)
+        "resampled where a layer's are wider."
+    )
+    text = _what(study.content["settings"])
+    study.page("Does a word's attention fall where its sound is?", [text], bars, lines, end)
 
 
 def _what(s: Mapping[str, Any]) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
+from harness import seed_of
 
 WAYS = ("noising", "inversion", "predicted")
 GENERATION = "generation"
@@ -63,14 +63,10 @@ class Settings:
 
     def seed_of(self, fold: int, number: int, repeat: int = 0) -> int:
         """Return the noise seed of a scene or prompt, derived from everything that identifies it."""
-        return int(np.random.SeedSequence((self.seed, fold, number, repeat)).generate_state(1)[0])
+        return seed_of(self.seed, fold, number, repeat)
 
     def of_way(self, way: str) -> dict[str, Any]:
         """Return the arguments of `attnviz.explain` for one method."""
         if way == "inversion":
             return {"latents": way, "timesteps": self.timesteps, "inversion_steps": self.inversion_steps}
         return {"latents": way, "timesteps": self.timesteps, "draws": self.draws}
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the settings that are saved with the results."""
-        return asdict(self)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from bundled_parts.material import prompts
+from harness import Model, Progress, Study
+from harness.material import prompts
+from harness.study import PIECES, timed
 
 import attnviz
 from alignment_parts.calibration import calibrate, chosen_by
@@ -21,15 +21,20 @@ from alignment_parts.pieces import Piece, is_there, load_pieces, save_piece
 from alignment_parts.settings import GENERATION, WAYS, WEIGHTS, Settings
 from alignment_parts.tables import Tables, alignments, look_tables
 from attnviz.errors import AttnVizError
-from attnviz.io.storage import write_whole
 from attnviz.maps import FittedReadout
-from attnviz.sounds.listener_folder import TrainedListener
 
 Make = Callable[[Any, Item, str, Settings, Chosen], Piece]
 """Create a piece from pipeline, clip, method, settings, and the readouts fitted for the method."""
 
 PARTS = ("readouts", "explain", WEIGHTS, GENERATION)
-PIECES = "pieces"
+OUTPUTS = {
+    "readouts": ("calibration", *WAYS, WEIGHTS, GENERATION, "known", "refused"),
+    "explain": (*WAYS, "known", "refused"),
+    WEIGHTS: (WEIGHTS,),
+    GENERATION: (GENERATION,),
+}
+"""Tables and folders that each part writes, or that depend on it."""
+DIGITS = 5
 ALL = "all"
 """Name of the file that marks all pieces of a part as complete."""
 
@@ -38,7 +43,7 @@ ALL = "all"
 class Source:
     """Origin of clips: a folder of ESC-10, from which scenes are composed, or events and a folder of audio."""
 
-    esc10: str | None = None
+    esc10: Path | None = None
     events: Path | None = None
     audio: Path | None = None
 
@@ -48,43 +53,30 @@ class Source:
         return self.events is not None
 
 
-class Study:
-    """A study in a folder.
+class AlignmentStudy:
+    """The parts of the study.
 
     Parameters
     ----------
-    folder : pathlib.Path
+    study : Study
+        Folder of the results.
     settings : Settings
     source : Source
-    load : callable
-        Function that loads the pipeline on first use.
-    trained : TrainedListener
-        Listener for generated audio.
+    model : Model
     readout : FittedReadout, optional
         Readout to score instead of a fitted one.
-        Scored in place of one that is fitted here.
     """
 
     def __init__(
-        self,
-        folder: Path,
-        settings: Settings,
-        source: Source,
-        load: Callable[[], Any],
-        trained: TrainedListener,
-        readout: FittedReadout | None = None,
+        self, study: Study, settings: Settings, source: Source, model: Model, readout: FittedReadout | None = None
     ) -> None:
-        self.folder, self.settings, self.source = folder, settings, source
-        self.trained, self.readout = trained, readout
-        self._load, self._pipe = load, None
+        self.study, self.folder, self.settings, self.source = study, study.folder, settings, source
+        self.model, self.readout = model, readout
         self._chosen: dict[str, Chosen] = {}
 
     def run(self, parts: Sequence[str], ways: Sequence[str]) -> None:
         """Run the requested parts that are missing."""
         s = self.settings
-        (self.folder / PIECES).mkdir(exist_ok=True)
-        # Large and reproducible from the settings, so excluded from git.
-        (self.folder / PIECES / ".gitignore").write_text("*\n", encoding="utf-8")
         if "readouts" in parts:
             for way in ways:
                 self.chosen(way)
@@ -98,13 +90,6 @@ class Study:
             self.tabulate(look)
         self.known()
 
-    @property
-    def pipe(self) -> Any:
-        """The pipeline."""
-        if self._pipe is None:
-            self._pipe = self._load()
-        return self._pipe
-
     def chosen(self, way: str) -> Chosen:
         """Return the readout and layer of one method, either given, or fitted and chosen on another fold."""
         if self.readout is not None or self.source.real:
@@ -112,10 +97,10 @@ class Study:
         if way not in self._chosen:
             place = self.folder / "calibration" / way
             if not (place / "readouts.csv").exists():
-                s, start = self.settings, time.perf_counter()
-                found = list(scene_items(str(self.source.esc10), s.choosing_fold, s.choosing_scenes, s))
-                calibrate(self.pipe, found, way, s, place)
-                print(f"readouts, {way}: {time.perf_counter() - start:.0f} s", flush=True)
+                s = self.settings
+                with timed(f"readouts, {way}"):
+                    found = list(scene_items(self._esc10, s.choosing_fold, s.choosing_scenes, s))
+                    calibrate(self.model.pipe, found, way, s, place)
             self._chosen[way] = chosen_by(place)
         return self._chosen[way]
 
@@ -125,10 +110,10 @@ class Study:
         if not open_looks:
             return
         ways = {look: look if look in WAYS else WAYS[0] for look in open_looks}
-        progress = _Progress(", ".join(open_looks), count)
+        progress = Progress(", ".join(open_looks), count)
         for item in self._items(count):
             for look, way in ways.items():
-                path = self._place(look, item.name)
+                path = self.study.piece(look, item.name)
                 if not is_there(path):
                     self._make(path, item, look, way, make)
             progress.step()
@@ -140,12 +125,12 @@ class Study:
         if self._place(GENERATION, ALL).exists():
             return
         s, chosen = self.settings, self.chosen(WAYS[0])
-        progress = _Progress(GENERATION, s.prompts * s.seeds)
-        for number, prompt in enumerate(prompts(str(self.source.esc10), s.fold, s.prompts, s.seed)):
+        progress = Progress(GENERATION, s.prompts * s.seeds)
+        for number, prompt in enumerate(prompts(self._esc10, s.fold, s.prompts, s.seed)):
             for repeat in range(s.seeds):
-                path = self._place(GENERATION, f"{number:04d}-{repeat}")
+                path = self.study.piece(GENERATION, f"{number:04d}-{repeat}")
                 if not is_there(path):
-                    save_piece(path, generation_piece(self.pipe, self.trained, prompt, number, repeat, s, chosen))
+                    save_piece(path, generation_piece(self.model, prompt, number, repeat, s, chosen))
                 progress.step()
         self._ready(GENERATION)
 
@@ -154,35 +139,33 @@ class Study:
         place = self.folder / look
         if not self._place(look, ALL).exists() or (place / "readouts.csv").exists():
             return
-        start = time.perf_counter()
         found = list(load_pieces(self._place(look)))
         if not found:
             print(f"{look}: no clip could be scored; see refused.csv")
             return
-        place.mkdir(parents=True, exist_ok=True)
-        exact = not self.source.real and look in WAYS
-        for name, table in reversed(look_tables(found, self.settings, exact=exact).items()):
-            write_table(place / f"{name}.csv", table)  # the first table last, since it marks all as complete
-        print(f"{look}, tables: {time.perf_counter() - start:.0f} s", flush=True)
+        with timed(f"{look}, tables"):
+            exact = not self.source.real and look in WAYS
+            for name, table in reversed(look_tables(found, self.settings, exact=exact).items()):
+                # The first table last, since it marks all as complete.
+                self.study.write(f"{look}/{name}", table, DIGITS)
 
     def known(self) -> None:
         """Score maps with known answers on the phrases of the first available part."""
-        place = self.folder / "known.csv"
         way = next((way for way in WAYS if (self.folder / way / "readouts.csv").exists()), None)
-        if way is not None and not place.exists():
+        if way is not None and not self.study.has("known"):
             result = alignments(list(load_pieces(self._place(way))))["mean"]
-            write_table(place, known_answers(result, self.settings.resamples))
+            self.study.write("known", known_answers(result, self.settings.resamples), DIGITS)
 
     def _items(self, count: int) -> Any:
         if self.source.events is None or self.source.audio is None:
-            return scene_items(str(self.source.esc10), self.settings.fold, count, self.settings)
+            return scene_items(self._esc10, self.settings.fold, count, self.settings)
         events = attnviz.read_events(self.source.events)
         return clip_items(events, self.source.audio, self.settings)[:count]
 
     def _make(self, path: Path, item: Item, look: str, way: str, make: Make) -> None:
         """Create one piece; a real clip that cannot be scored is listed with the reason."""
         try:
-            save_piece(path, make(self.pipe, item, way, self.settings, self.chosen(way)))
+            save_piece(path, make(self.model.pipe, item, way, self.settings, self.chosen(way)))
         except AttnVizError as error:
             if not self.source.real:
                 raise
@@ -192,40 +175,25 @@ class Study:
             # Refused clips are tried again when the study continues.
             before = pd.read_csv(listed) if listed.exists() else pd.DataFrame()
             rows = pd.concat([before, pd.DataFrame([row])], ignore_index=True)
-            write_table(listed, rows.drop_duplicates(["look", "clip", "caption"], keep="last"))
+            self.study.write("refused", rows.drop_duplicates(["look", "clip", "caption"], keep="last"))
+
+    @property
+    def _esc10(self) -> Path:
+        if self.source.esc10 is None:
+            raise SystemExit("Scenes and prompts are composed of ESC-10; give --data.")
+        return self.source.esc10
 
     def _place(self, look: str, name: str = "") -> Path:
         return self.folder / PIECES / look / name
 
     def _ready(self, look: str) -> None:
-        self._place(look).mkdir(parents=True, exist_ok=True)
-        self._place(look, ALL).touch()
+        self.study.piece(look, ALL).touch()
 
 
-class _Progress:
-    """Show the progress of a part and the remaining time."""
-
-    def __init__(self, what: str, count: int) -> None:
-        self.what, self.count, self.done, self.start = what, count, 0, time.perf_counter()
-
-    def step(self) -> None:
-        self.done += 1
-        passed = time.perf_counter() - self.start
-        left = max(passed / self.done * (self.count - self.done), 0.0)
-        line = f"\r{self.what}: {self.done} of {self.count}, {passed:.0f} s, about {left:.0f} s left   "
-        print(line, end="" if self.done < self.count else "\n", file=sys.stderr, flush=True)
-
-
-def read_tables(folder: Path) -> dict[str, Tables]:
-    """Read all tables by part (or ``calibration/WAY``, or empty for the whole study) and name."""
-    tables: dict[str, Tables] = {}
-    for path in sorted(folder.rglob("*.csv")):
-        place = path.parent.relative_to(folder).as_posix()
-        if path.relative_to(folder).parts[0] != PIECES:
-            tables.setdefault("" if place == "." else place, {})[path.stem] = pd.read_csv(path)
-    return tables
-
-
-def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Write a table atomically, with five digits per number."""
-    write_whole(path, table.to_csv(index=False, float_format="%.5g").encode())
+def by_part(tables: Tables) -> dict[str, Tables]:
+    """Return tables by part (or ``calibration/WAY``, or empty for the whole study) and name."""
+    found: dict[str, Tables] = {}
+    for place, table in tables.items():
+        part, _, name = place.rpartition("/")
+        found.setdefault(part, {})[name] = table
+    return found

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from harness.material import Clip
 from sklearn.metrics import roc_auc_score
 
 import attnviz
 from attnviz.maps import AttentionMaps
 from attnviz.pipelines import AuffusionPipeline
-from bundled_parts.material import Clip
 from bundled_parts.settings import Settings
 
 MEAN = "mean"
@@ -46,23 +46,22 @@ def auc_rows(maps: AttentionMaps, span: tuple[int, int], active: np.ndarray) -> 
     return rows
 
 
-def scene_rows(pipe: AuffusionPipeline, clips: list[Clip], settings: Settings, fold: int) -> list[dict[str, Any]]:
-    """Score every phrase of every scene of a fold, noised to every timestep, with different noise per scene."""
+def scene_rows(pipe: AuffusionPipeline, clip: Clip, settings: Settings, seed: int) -> list[dict[str, Any]]:
+    """Score every phrase of a scene, noised to every timestep."""
+    maps = attnviz.explain(
+        pipe,
+        clip.scene.mixture,
+        clip.scene.caption,
+        timesteps=settings.timesteps,
+        draws=settings.draws,
+        seed=seed,
+        keep=("step",),
+        normalize=False,
+    )
     rows = []
-    for number, clip in enumerate(clips):
-        maps = attnviz.explain(
-            pipe,
-            clip.scene.mixture,
-            clip.scene.caption,
-            timesteps=settings.timesteps,
-            draws=settings.draws,
-            seed=settings.seed_of(fold, number),
-            keep=("step",),
-            normalize=False,
-        )
-        for sound, activity in zip(clip.scene.sounds, clip.scene.activity(256).values, strict=True):
-            named = {"clip": clip.scene.name, "sound": sound.sound, "source": sound.source}
-            rows += [{**named, **score} for score in auc_rows(maps, sound.span, activity >= 0.5)]
+    for sound, activity in zip(clip.scene.sounds, clip.scene.activity(256).values, strict=True):
+        named = {"clip": clip.scene.name, "sound": sound.sound, "source": sound.source}
+        rows += [{**named, **score} for score in auc_rows(maps, sound.span, activity >= 0.5)]
     return rows
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pandas as pd
+from harness import Bar
+from harness.results import NOT_MEASURED
 
 from bundled_parts.alignment import MEAN, chosen, mean_auc
 from bundled_parts.levels import OWN
@@ -13,16 +15,6 @@ from bundled_parts.levels import OWN
 _QUIET_DB = -50.0
 
 Tables = Mapping[str, pd.DataFrame]
-
-
-@dataclass(frozen=True)
-class Bar:
-    """One bar: what was wanted, what was measured, and ``"reached"``, ``"missed"`` or ``"not measured"``."""
-
-    what: str
-    wanted: str
-    measured: str
-    state: str
 
 
 def judge(tables: Tables) -> list[Bar]:
@@ -66,14 +58,9 @@ def _values(tables: Tables, part: str, *bars: tuple[str, str, str, float | None]
     found = {} if table is None else dict(zip(table["name"], table["value"], strict=True))
     made = []
     for name, what, sign, bar in bars:
-        wanted = "reported" if bar is None else f"{sign} {bar:g}"
-        value = found.get(name)
-        if value is None:
-            made.append(Bar(what, wanted, "", "not measured"))
-            continue
-        reached = bar is None or (value >= bar if sign == ">=" else value <= bar)
-        state = "reported" if bar is None else "reached" if reached else "missed"
-        made.append(Bar(what, wanted, f"{value:.3g}", state))
+        value, wanted = found.get(name), "" if bar is None else f"{sign} {bar:g}"
+        reached = value is not None and bar is not None and (value >= bar if sign == ">=" else value <= bar)
+        made.append(Bar.of(what, wanted, None if value is None else f"{value:.3g}", reached))
     return made
 
 
@@ -84,24 +71,20 @@ def _levels(table: pd.DataFrame | None, scenes: pd.DataFrame | None) -> list[Bar
         "the same level at other guidance scales, dB: the scale whose median is furthest off",
     )
     if table is None or scenes is None:
-        return [
-            Bar(what, bar, "", "not measured")
-            for what, bar in ((own, "within 6"), (quiet, "none"), (other, "within 10"))
-        ]
+        return [Bar.of(what, bar) for what, bar in ((own, "within 6"), (quiet, "none"), (other, "within 10"))]
     gaps = table.assign(gap=table["level"] - table["class"].map(scenes.groupby("class")["level"].median()))
     at_own, elsewhere = gaps[gaps["scale"] == OWN], gaps[gaps["scale"] != OWN]
     below = int((at_own["level"] < _QUIET_DB).sum())
     return [
         _furthest(own, 6.0, at_own.groupby("class")["gap"].median()),
-        Bar(quiet, "none", f"{below} of {len(at_own)}", "missed" if below else "reached"),
+        Bar.of(quiet, "none", f"{below} of {len(at_own)}", not below),
         _furthest(other, 10.0, elsewhere.groupby("scale")["gap"].median()),
     ]
 
 
 def _furthest(what: str, bar: float, gaps: pd.Series) -> Bar:
     name = gaps.abs().idxmax()
-    reached = "reached" if abs(gaps[name]) <= bar else "missed"
-    return Bar(what, f"within {bar:g}", f"{gaps[name]:+.1f} ({name})", reached)
+    return Bar.of(what, f"within {bar:g}", f"{gaps[name]:+.1f} ({name})", abs(gaps[name]) <= bar)
 
 
 def _generation(table: pd.DataFrame | None) -> list[Bar]:
@@ -113,7 +96,7 @@ def _generation(table: pd.DataFrame | None) -> list[Bar]:
         'generation, "X, then Y": X first, where both are heard',
     )
     if table is None:
-        return [Bar(what, "", "", "not measured") for what in (one, judged, least, two, order)]
+        return [Bar.of(what, "") for what in (one, judged, least, two, order)]
     pairs = table["classes"].str.contains(r" \+ ")
     placed = table.loc[pairs, "in order"].dropna().astype(str) == "True"
     alone = table[~pairs]
@@ -129,7 +112,7 @@ def _generation(table: pd.DataFrame | None) -> list[Bar]:
 def _least(what: str, bar: float, alone: pd.DataFrame) -> Bar:
     shares = alone["right"].astype(bool).groupby(alone["classes"]).mean()
     if shares.empty:
-        return Bar(what, f">= {bar:.0%}", "no case", "not measured")
+        return Bar(what, f">= {bar:.0%}", "no case", NOT_MEASURED)
     sound = shares.idxmin()
     worst = _share(what, bar, alone.loc[alone["classes"] == sound, "right"].astype(bool))
     return replace(worst, measured=f"{sound}: {worst.measured}")
@@ -137,21 +120,21 @@ def _least(what: str, bar: float, alone: pd.DataFrame) -> Bar:
 
 def _share(what: str, bar: float, right: pd.Series) -> Bar:
     if right.empty:
-        return Bar(what, f">= {bar:.0%}", "no case", "not measured")
+        return Bar(what, f">= {bar:.0%}", "no case", NOT_MEASURED)
     share = float(right.mean())
     measured = f"{share:.0%} ({int(right.sum())} of {len(right)})"
-    return Bar(what, f">= {bar:.0%}", measured, "reached" if share >= bar else "missed")
+    return Bar.of(what, f">= {bar:.0%}", measured, share >= bar)
 
 
 def _maps(what: str, bar: float, part: str, tables: Tables) -> Bar:
     table, choosing = tables.get(part), tables.get(f"{part}_choosing")
     if table is None or choosing is None:
-        return Bar(what, f">= {bar:g}", "", "not measured")
+        return Bar.of(what, f">= {bar:g}")
     if choosing["auc"].isna().all():  # no asked sound was heard, or each one all the time
-        return Bar(what, f">= {bar:g}", "undefined for every phrase to choose by", "not measured")
+        return Bar(what, f">= {bar:g}", "undefined for every phrase to choose by", NOT_MEASURED)
     layer, timestep = chosen(choosing)
     value, defined, undefined = mean_auc(table, layer, timestep)
     mean, _, _ = mean_auc(table, MEAN, timestep)
     when = "all steps" if timestep is None else f"t = {timestep:g}"
     measured = f"{value:.3f} ({layer}, {when}; {defined} phrases, {undefined} undefined); mean readout {mean:.3f}"
-    return Bar(what, f">= {bar:g}", measured, "reached" if value >= bar else "missed")
+    return Bar.of(what, f">= {bar:g}", measured, value >= bar)

@@ -2,57 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
+from harness import Model
+from harness.material import Prompt
 from second_judge import SecondJudge
 
 import attnviz
-from attnviz.pipelines import AuffusionPipeline
 from attnviz.sounds import CLASSES
-from attnviz.sounds.listener_folder import TrainedListener
 from bundled_parts.alignment import auc_rows
-from bundled_parts.material import Prompt
 from bundled_parts.settings import Settings
 
 
 def generated(
-    pipe: AuffusionPipeline,
-    trained: TrainedListener,
-    judge: SecondJudge,
-    prompts: list[Prompt],
-    settings: Settings,
-    fold: int,
-) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
-    """Generate every prompt with every seed; yield detected sounds and the scores of the maps against them."""
-    for number, prompt in enumerate(prompts):
-        for seed in range(settings.seeds):
-            generator = torch.Generator().manual_seed(settings.seed_of(fold, number, seed))
-            with attnviz.trace(pipe) as trace:
-                out = pipe(
-                    prompt.text,
-                    num_inference_steps=settings.steps,
-                    guidance_scale=settings.guidance,
-                    guidance_interval=settings.guidance_interval,
-                    generator=generator,
-                    duration=10.24,
-                )
-            hearing = attnviz.listen(out.audios[0], model=trained.listener, decoding=trained.decoding)
-            named = {"prompt": prompt.text, "seed": seed}
-            row = {**named, **_heard(hearing, prompt), "judged": None}
-            if len(prompt.classes) == 1:
-                row["judged"] = judge.name(out.audios[0])
-            scores = []
-            probabilities = hearing.probabilities.values
-            for sound, span in zip(prompt.classes, prompt.spans, strict=True):
-                active = probabilities[CLASSES.index(sound)]
-                scores += [
-                    {**named, "sound": sound, **score}
-                    for score in auc_rows(trace.maps, span, _binary(hearing, sound, active))
-                ]
-            yield row, scores
+    model: Model, judge: SecondJudge, prompt: Prompt, seed: int, noise_seed: int, settings: Settings
+) -> list[dict[str, Any]]:
+    """Generate a prompt once; return a row of what is heard, then rows of the scores of the maps against it."""
+    with attnviz.trace(model.pipe) as trace:
+        out = model.pipe(
+            prompt.text,
+            num_inference_steps=settings.steps,
+            guidance_scale=settings.guidance,
+            guidance_interval=settings.guidance_interval,
+            generator=torch.Generator().manual_seed(noise_seed),
+            duration=10.24,
+        )
+    hearing = model.listen(out.audios[0])
+    named = {"prompt": prompt.text, "seed": seed}
+    judged = judge.name(out.audios[0]) if len(prompt.classes) == 1 else None
+    rows = [{**named, **_heard(hearing, prompt), "judged": judged}]
+    for sound, span in zip(prompt.classes, prompt.spans, strict=True):
+        active = hearing.probabilities.values[CLASSES.index(sound)]
+        scores = auc_rows(trace.maps, span, _binary(hearing, sound, active))
+        rows += [{**named, "sound": sound, **score} for score in scores]
+    return rows
+
+
+def heard_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows of what is heard, of the rows of several generations."""
+    return [row for row in rows if "heard" in row]
+
+
+def map_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows of the maps."""
+    return [row for row in rows if "auc" in row]
 
 
 def _binary(hearing: attnviz.Hearing, sound: str, active: np.ndarray) -> np.ndarray:

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from harness.material import Clip
 from sklearn.metrics import average_precision_score
 
 from attnviz.sounds import CLASSES
 from attnviz.sounds.listener_model import Listener
-from bundled_parts.material import Clip
 
 
 def hear(listener: Listener, images: Sequence[np.ndarray]) -> np.ndarray:

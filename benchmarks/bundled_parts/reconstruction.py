@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from harness.material import Clip
 
 from attnviz.alignment import psds
 from attnviz.audio import griffin_lim, image_to_mel, log_mel, mel_to_image
@@ -16,7 +17,6 @@ from attnviz.sounds import CLASSES
 from attnviz.sounds.listener_model import Listener
 from attnviz.training.vae import psnr, reconstruct
 from bundled_parts.hearing import average_precisions, hear
-from bundled_parts.material import Clip
 
 AUDIBLE_DB = 60.0
 """Range of audible cells below the loudest cell of the clip in dB."""

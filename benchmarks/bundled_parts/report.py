@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
-
-from bundled_parts.bars import Bar
+from harness import Bar, Study, save_figure
 
 _CURVES_BESIDE = 3
 _SEEN = (
@@ -19,30 +17,17 @@ _SEEN = (
 )
 
 
-def table_lines(bars: Sequence[Bar]) -> list[str]:
-    """Return the targets as a Markdown table."""
-    lines = ["| what | bar | measured | |", "|---|---|---|---|"]
-    return lines + [f"| {bar.what} | {bar.wanted} | {bar.measured} | **{bar.state}** |" for bar in bars]
-
-
-def write_summary(
-    folder: Path, study: Mapping[str, Any], bars: Sequence[Bar], tables: Mapping[str, pd.DataFrame]
-) -> None:
-    """Write ``README.md``, ``bars.csv`` and ``study.json``."""
-    settings = study["settings"]
-    lines = [
-        "# The bundled model, measured",
-        "",
+def write_summary(study: Study, bars: Sequence[Bar], tables: Mapping[str, pd.DataFrame]) -> None:
+    """Write ``README.md`` and ``bars.csv``."""
+    settings = study.content["settings"]
+    text = (
         f"Scenes and prompts of ESC-10's fold {settings['fold']}, seed {settings['seed']}: "
         f"{settings['scenes']} scenes, "
         f"{settings['prompts']} prompts x {settings['seeds']} seeds, {settings['steps']} steps, guidance "
         f"{settings['guidance']:g} within {settings['guidance_interval']} of the timesteps. "
-        f"Layers and timesteps are chosen on fold {settings['choosing_fold']}.",
-        *(["", _SEEN] if settings["fold"] == 4 else []),
-        "",
-        *table_lines(bars),
-        "",
-    ]
+        f"Layers and timesteps are chosen on fold {settings['choosing_fold']}."
+    )
+    lines = []
     for part in ("listener", "vae", "vocoder"):
         if part in tables:
             lines += [f"## {part}", "", "| | |", "|---|---|"]
@@ -52,10 +37,7 @@ def write_summary(
         lines += _by_level(tables["levels"], tables["scene_levels"])
     if "generation" in tables:
         lines += _by_class(tables["generation"])
-    lines += ["Machine and versions: `study.json`.", ""]
-    (folder / "README.md").write_text("\n".join(lines), encoding="utf-8")
-    (folder / "study.json").write_text(json.dumps(study, indent=2) + "\n", encoding="utf-8")
-    pd.DataFrame([vars(bar) for bar in bars]).to_csv(folder / "bars.csv", index=False)
+    study.page("The bundled model, measured", [text, *([_SEEN] if settings["fold"] == 4 else [])], bars, lines)
 
 
 def _by_level(levels: pd.DataFrame, scenes: pd.DataFrame) -> list[str]:
@@ -109,8 +91,7 @@ def write_figures(folder: Path, tables: Mapping[str, pd.DataFrame]) -> None:
             for j, value in enumerate(values):
                 axes.text(j, i, f"{value:.2f}", ha="center", va="center", color="w" if value < 0.75 else "k")
         figure.colorbar(image, label="ROC-AUC")
-        figure.savefig(folder / f"{part}.png", dpi=150)
-        plt.close(figure)
+        save_figure(figure, folder / f"{part}.png")
 
 
 def write_quality(folder: Path, tables: Mapping[str, pd.DataFrame], fold: int) -> None:
@@ -148,5 +129,4 @@ def write_curves(folder: Path, training: Path) -> None:
         axes.set_xlabel("step")
         axes.set_ylabel("running mean")
         axes.legend()
-    figure.savefig(folder / "curves.png", dpi=150)
-    plt.close(figure)
+    save_figure(figure, folder / "curves.png")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
+from harness import seed_of
 
 #: Tables written by each part.
 TABLES = {
@@ -32,7 +31,7 @@ class Settings:
     measured at ``scales``.
     """
 
-    esc10: str
+    esc10: Path
     model: str
     fold: int = 4
     choosing_fold: int = 3
@@ -65,8 +64,4 @@ class Settings:
 
     def seed_of(self, fold: int, number: int, repeat: int = 0) -> int:
         """Return the noise seed of a scene or prompt, derived from everything that identifies it."""
-        return int(np.random.SeedSequence((self.seed, fold, number, repeat)).generate_state(1)[0])
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the settings that are saved with the results, without local paths."""
-        return {**asdict(self), "esc10": Path(self.esc10).name}
+        return seed_of(self.seed, fold, number, repeat)

@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from bundled_parts.material import recordings
+from harness import Model
+from harness.material import recordings
 
-import attnviz
 from attnviz.audio import log_mel, peak_normalize
 from attnviz.editing.measures import mel_distance, seam_click
-from attnviz.pipelines import AuffusionAudioToAudioPipeline, AuffusionInpaintPipeline, AuffusionPipeline
+from attnviz.pipelines import AuffusionAudioToAudioPipeline, AuffusionInpaintPipeline
 from attnviz.sounds import ComposerConfig, scenes
-from attnviz.sounds.listener_folder import TrainedListener
 from attnviz.text.sounds import PHRASES
 from editing_parts.settings import PARTS, Settings
 from editing_parts.tasks import other_class
@@ -51,11 +50,9 @@ def scenes_of(part: str, settings: Settings) -> Iterator[Scene]:
         yield Scene(scene.mixture.astype(np.float32), [sound.sound for sound in scene.sounds], rng)
 
 
-def inpaint_rows(
-    pipe: AuffusionPipeline, trained: TrainedListener, scene: Scene, settings: Settings, number: int
-) -> list[dict[str, Any]]:
+def inpaint_rows(model: Model, scene: Scene, settings: Settings, number: int) -> list[dict[str, Any]]:
     """Regenerate a span of a scene with a sound that is not in it."""
-    inpaint = AuffusionInpaintPipeline.from_pipe(pipe)
+    inpaint = AuffusionInpaintPipeline.from_pipe(model.pipe)
     inpaint.set_progress_bar_config(disable=True)
     clip, rng = scene.clip, scene.rng
     new = other_class(scene.classes, rng)
@@ -63,7 +60,7 @@ def inpaint_rows(
     start = float(np.round(rng.uniform(0.5, seconds - settings.span_seconds - 0.5), 2))
     end = start + settings.span_seconds
     made = inpaint(_prompt(new, rng), clip, span=(start, end), **_call(settings, "inpaint", number)).audios[0]
-    heard = attnviz.listen(made, model=trained.listener, decoding=trained.decoding)
+    heard = model.listen(made)
     inside = heard.events.query("label == @new and onset < @end and offset > @start")
     first, last = (round(each * _RATE) for each in (start, end))
     kept = np.r_[0 : first - 160, last + 160 : len(clip)]
@@ -82,11 +79,9 @@ def inpaint_rows(
     ]
 
 
-def style_rows(
-    pipe: AuffusionPipeline, trained: TrainedListener, scene: Scene, settings: Settings, number: int
-) -> list[dict[str, Any]]:
+def style_rows(model: Model, scene: Scene, settings: Settings, number: int) -> list[dict[str, Any]]:
     """Edit a scene of one sound towards another with every strength."""
-    style = AuffusionAudioToAudioPipeline.from_pipe(pipe)
+    style = AuffusionAudioToAudioPipeline.from_pipe(model.pipe)
     style.set_progress_bar_config(disable=True)
     old, new = scene.classes[0], other_class(scene.classes, scene.rng)
     prompt = _prompt(new, scene.rng)
@@ -94,7 +89,7 @@ def style_rows(
     rows = []
     for strength in settings.strengths:
         made = style(prompt, scene.clip, strength=strength, **_call(settings, "style", number))
-        heard = attnviz.listen(made.audios[0], model=trained.listener, decoding=trained.decoding)
+        heard = model.listen(made.audios[0])
         frames = min(source.shape[1], made.spectrograms.shape[2])
         rows.append(
             {

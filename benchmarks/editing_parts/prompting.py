@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from harness import Model
 
-import attnviz
 from attnviz.editing import PromptEdit
 from attnviz.editing.generating import apply_edit
 from attnviz.editing.measures import (
@@ -21,7 +21,6 @@ from attnviz.editing.measures import (
 from attnviz.maps import AttentionMaps
 from attnviz.pipelines import AuffusionAudioToAudioPipeline, AuffusionPipeline
 from attnviz.sounds.hearing import Hearing
-from attnviz.sounds.listener_folder import TrainedListener
 from editing_parts.settings import Settings
 from editing_parts.tasks import Task, Weighing
 from editing_parts.together import generate_together
@@ -34,10 +33,9 @@ Sound = tuple[np.ndarray, np.ndarray]
 """Waveform (samples,) and natural-log mel spectrogram (bands, frames)."""
 
 
-def edit_rows(
-    pipe: AuffusionPipeline, trained: TrainedListener, task: Task, settings: Settings, part: str, number: int
-) -> list[dict[str, Any]]:
+def edit_rows(model: Model, task: Task, settings: Settings, *, part: str, number: int) -> list[dict[str, Any]]:
     """Make one edit with three methods, and compare each with the source."""
+    pipe = model.pipe
     seed = settings.seed_of(part, number)
     generator = torch.Generator().manual_seed(seed)
     both = apply_edit(pipe, task.edit, generator=generator, output_type="latent", **_call(pipe, settings, part))
@@ -46,8 +44,8 @@ def edit_rows(
     regenerated = _regenerated(pipe, task.edit.target, seed, _call(pipe, settings, part))
     sdedit = _sdedit(pipe, source[0], task.edit.target, settings, seed)
     made = {EDIT: edited, REGENERATE: regenerated, SDEDIT: sdedit}
-    heard = {name: _listen(sound[0], trained) for name, sound in made.items()}
-    before = _listen(source[0], trained)
+    heard = {name: model.listen(sound[0]) for name, sound in made.items()}
+    before = model.listen(source[0])
     sounds = [name for name in (task.old, task.new) if name]
     # Exclude frames edited by any method, so that all are compared on the same frames.
     events = [each.events for each in (before, *heard.values())]
@@ -73,10 +71,9 @@ def edit_rows(
     ]
 
 
-def weight_rows(
-    pipe: AuffusionPipeline, trained: TrainedListener, task: Weighing, settings: Settings, number: int
-) -> list[dict[str, Any]]:
+def weight_rows(model: Model, task: Weighing, settings: Settings, number: int) -> list[dict[str, Any]]:
     """Re-weight a phrase with every weight, from the same noise."""
+    pipe = model.pipe
     span, sound, text = task.prompt.spans[task.place], task.prompt.classes[task.place], task.prompt.text
     changing = [
         weight for weight in settings.weights if weight != 1
@@ -89,7 +86,7 @@ def weight_rows(
     rows = []
     for weight in settings.weights:
         audio, spectrogram = made[weight]
-        hearing = _listen(audio, trained)
+        hearing = model.listen(audio)
         probability = hearing.probabilities.sel(sound=sound).to_numpy()
         rows.append(
             {
@@ -146,10 +143,6 @@ def _call(pipe: AuffusionPipeline, settings: Settings, kind: str) -> dict[str, A
     names = ("num_inference_steps", "guidance_scale", "guidance_interval")
     sampling = {**dict.fromkeys(names), "num_inference_steps": settings.steps}
     return {**pipe.recommended.settle(sampling, kind), "duration": _SECONDS}
-
-
-def _listen(audio: np.ndarray, trained: TrainedListener) -> Hearing:
-    return attnviz.listen(audio, model=trained.listener, decoding=trained.decoding)
 
 
 def _of_word(which: str, sound: str | None, before: Hearing, after: Hearing) -> dict[str, Any]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
+from harness import seed_of
 
 PARTS = ("swap", "refine", "reweight", "inpaint", "style", "command")
 
@@ -19,7 +18,7 @@ class Settings:
     ``recommended_settings.json``. Only `steps` can be changed, for a faster run.
     """
 
-    esc10: str
+    esc10: Path
     model: str
     fold: int = 4
     prompts: int = 50
@@ -37,8 +36,4 @@ class Settings:
 
     def seed_of(self, part: str, number: int) -> int:
         """Return the seed of a case, derived from everything that identifies it."""
-        return int(np.random.SeedSequence((self.seed, PARTS.index(part), number)).generate_state(1)[0])
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the settings that are saved with the results, without local paths."""
-        return {**asdict(self), "esc10": Path(self.esc10).name}
+        return seed_of(self.seed, PARTS.index(part), number)

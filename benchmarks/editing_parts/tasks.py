@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from bundled_parts.material import Prompt, prompts
+from harness.material import Prompt, prompts
 
 from attnviz.editing.prompt_edit import PromptEdit
 from attnviz.errors import PromptError

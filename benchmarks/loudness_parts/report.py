@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from harness import Study, save_figure
 
 _QUIET_DB = -50.0
 
 
-def write_report(folder: Path, steps: int) -> None:
+def write_report(study: Study, steps: int) -> None:
     """Write ``README.md`` and ``loudness.png`` from the available tables."""
-    tables = {path.stem: pd.read_csv(path) for path in sorted(folder.glob("*.csv"))}
-    lines = [
-        "# How loud the bundled model is, and why",
-        "",
+    tables = study.tables()
+    text = (
         f"Levels are RMS of 10.24 s in dB relative to full scale; {steps} DDIM steps. Scenes and choices are of "
-        "folds 1 to 3. Written by `python benchmarks/loudness.py --data data/esc10`.",
-        "",
-    ]
+        "folds 1 to 3. Written by `python benchmarks/loudness.py --data data/esc10`."
+    )
     sections = {"scenes": _scenes, "trajectory": _trajectory, "forced": _forced, "guidance": _guidance}
-    for name, write in sections.items():
-        if name in tables:
-            lines += [*write(tables), ""]
-    (folder / "README.md").write_text("\n".join(lines), encoding="utf-8")
+    lines = [line for name, write in sections.items() if name in tables for line in (*write(tables), "")]
+    study.page("How loud the bundled model is, and why", [text], sections=lines)
     if {"scenes", "guidance"} <= tables.keys():
-        _draw(folder / "loudness.png", tables)
+        save_figure(_drawn(tables), study.folder / "loudness.png")
 
 
 def summary(guidance: pd.DataFrame, scenes: pd.DataFrame) -> pd.DataFrame:
@@ -138,7 +132,7 @@ def _guidance(tables: dict[str, pd.DataFrame]) -> list[str]:
     return lines
 
 
-def _draw(path: Path, tables: dict[str, pd.DataFrame]) -> None:
+def _drawn(tables: dict[str, pd.DataFrame]) -> plt.Figure:
     found = summary(tables["guidance"], tables["scenes"]).reset_index()
     unguided = found[found["scale"] == 1]
     figure, panels = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
@@ -156,5 +150,4 @@ def _draw(path: Path, tables: dict[str, pd.DataFrame]) -> None:
         axes.minorticks_off()
         axes.set_xlabel("guidance scale")
     panels[0].legend(frameon=False)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    return figure

@@ -2,36 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 from dataclasses import dataclass, field, fields
 from statistics import median
 from typing import Any
 
 import numpy as np
+from harness import Estimate, Study
 
 from overhead_parts.settings import Settings
-from overhead_parts.store import Record, RunStore
 from overhead_parts.tools import with_extras
 
 MIB = 2**20
-_RESAMPLES = 10_000
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A median over rounds with its 95 % bootstrap interval."""
-
-    value: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Estimate:
-        """Resample the rounds (seeded)."""
-        array = np.asarray(values, dtype=float)
-        draws = np.random.default_rng(0).integers(0, len(array), (_RESAMPLES, len(array)))
-        low, high = np.percentile(np.median(array[draws], axis=1), [2.5, 97.5])
-        return cls(float(np.median(array)), float(low), float(high))
+Record = dict[str, Any]
 
 
 @dataclass
@@ -41,7 +24,7 @@ class ToolResult:
     name: str
     layers: int | None = None
     true_layers: int | None = None
-    believed_grid: tuple[int, int] | None = None
+    believed_grid: tuple[int, ...] | None = None
     latents_unchanged: bool | None = None
     own_ms: Estimate | None = None
     maps_ms_per_step: float | None = None
@@ -77,19 +60,19 @@ class Results:
 
     tools: dict[str, ToolResult]
     total_layers: int | None = None
-    finest: tuple[int, int] | None = None
+    finest: tuple[int, ...] | None = None
     call_ms: float | None = None
     modules_ms: float | None = None
     noise_ms: Estimate | None = None
 
 
-def analyse(store: RunStore, settings: Settings) -> Results:
+def analyse(study: Study, settings: Settings) -> Results:
     """Compare every tool with no capture, round by round.
 
     Parameters
     ----------
-    store : RunStore
-        Runs; parts may be missing.
+    study : Study
+        Measured runs; parts may be missing.
     settings : Settings
         Settings of the study.
 
@@ -99,19 +82,24 @@ def analyse(store: RunStore, settings: Settings) -> Results:
         Everything that can be computed from the available runs.
     """
     results = Results({name: ToolResult(name) for name in with_extras(settings.tools)})
-    own = _by_round(store.records("own"))
+    own = _by_round(study.rows("own"))
     if own:
-        _own_cost(results, own, {k: tuple(v) for k, v in store.records("grids")[0]["grids"].items()})
-    memory = store.records("memory")
+        _own_cost(results, own, {k: tuple(v) for k, v in study.rows("grids")[0]["grids"].items()})
+    memory = memory_rows(study, settings)
     if memory:
         _memory(results, memory, settings)
-    rounds = _by_round(store.records("time"))
+    rounds = _by_round(study.rows("time"))
     if rounds:
         _whole_generation(results, rounds)
     whole = [r for rounds_ in rounds.values() for r in rounds_.values()] or [r for r in memory if not r["hollow"]]
     calls = [seconds for r in whole if r["tool"] == "none" for seconds in r["call_seconds"]]
     results.call_ms = 1e3 * median(calls) if calls else None
     return results
+
+
+def memory_rows(study: Study, settings: Settings) -> list[Record]:
+    """Return the measured runs of the memory part."""
+    return [row for name in with_extras(settings.tools) for row in study.rows(f"memory-{name}")]
 
 
 def _by_round(records: list[Record]) -> dict[int, dict[str, Record]]:
@@ -129,16 +117,16 @@ def _own_cost(results: Results, rounds: dict[int, dict[str, Record]], grids: dic
         return [milliseconds(runs[tool]) - milliseconds(runs[other]) for runs in rounds.values()]
 
     results.total_layers = len(grids)
-    results.finest = max(grids.values(), key=lambda grid: grid[0] * grid[1])  # type: ignore[assignment]
+    results.finest = max(grids.values(), key=math.prod)
     results.modules_ms = median(more_than_none("none", "empty"))
-    results.noise_ms = Estimate.of(more_than_none("again"))
+    results.noise_ms = Estimate.median(more_than_none("again"))
     finest = [layer for layer, grid in grids.items() if grid == results.finest]
     first = next(iter(rounds.values()))
     for name, tool in results.tools.items():
         tool.latents_unchanged = all(r[name]["latents"] == r["none"]["latents"] for r in rounds.values())
         if name == "none":
             continue
-        tool.own_ms = Estimate.of(more_than_none(name))
+        tool.own_ms = Estimate.median(more_than_none(name))
         believed = {layer: tuple(grid) for layer, grid in first[name]["grids"].items()}
         tool.layers = len(believed)
         tool.true_layers = sum(believed.get(layer) == grid for layer, grid in grids.items())
@@ -153,7 +141,7 @@ def _whole_generation(results: Results, rounds: dict[int, dict[str, Record]]) ->
         tool.seconds = median(seconds)
         if name != "none":
             tool.ratios = [runs[name]["seconds"] / runs["none"]["seconds"] for runs in rounds.values()]
-            tool.ratio = Estimate.of(tool.ratios)
+            tool.ratio = Estimate.median(tool.ratios)
 
 
 def _memory(results: Results, records: list[Record], settings: Settings) -> None:

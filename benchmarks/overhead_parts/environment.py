@@ -37,7 +37,7 @@ def describe(settings: Settings) -> dict[str, Any]:
 def code_digest() -> str:
     """Return a short digest of the source of attnviz and the benchmark, so that runs are not mixed."""
     digest = hashlib.sha256()
-    for folder in (ROOT / "attnviz", Path(__file__).parent):
+    for folder in (ROOT / "attnviz", ROOT / "benchmarks" / "harness", Path(__file__).parent):
         for file in sorted(folder.rglob("*.py")):
             digest.update(file.relative_to(ROOT).as_posix().encode())
             digest.update(file.read_bytes())

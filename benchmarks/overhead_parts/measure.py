@@ -10,22 +10,9 @@ from typing import Any
 import torch
 
 from overhead_parts.memory import PeakMemory
-from overhead_parts.model import synchronize
+from overhead_parts.models import denoiser_of, generate, synchronize
 from overhead_parts.settings import Settings
 from overhead_parts.tools import Tool
-
-
-def generate(pipe: Any, settings: Settings, steps: int) -> torch.Tensor:
-    """Run the pipeline to latents, with guidance and always the same noise."""
-    return pipe(
-        settings.prompt,
-        height=settings.height,
-        width=settings.width,
-        num_inference_steps=steps,
-        guidance_scale=7.5,
-        generator=torch.Generator(settings.device).manual_seed(0),
-        output_type="latent",
-    ).images
 
 
 def run_once(
@@ -35,12 +22,12 @@ def run_once(
 
     Parameters
     ----------
-    pipe : diffusers.StableDiffusionPipeline
-        Pipeline from `overhead_parts.model.build_pipeline`.
+    pipe : diffusers.DiffusionPipeline
+        Pipeline from `overhead_parts.models.build_pipeline`.
     tool : Tool
         Tool that is installed before the run and removed afterwards.
     settings : Settings
-        Prompt and size.
+        Model and prompt.
     steps : int
         Number of denoiser calls.
     memory : PeakMemory, optional
@@ -87,7 +74,7 @@ def run_once(
         "around_seconds": seconds - sum(calls),
         "held_bytes": tool.held_bytes(capture) if held is None else held,
         "map_bytes": tool.held_bytes(capture),
-        "grids": tool.grids(capture, pipe.unet),
+        "grids": tool.grids(capture, denoiser_of(pipe, settings)),
         "latents": hashlib.sha256(latents.float().cpu().numpy().tobytes()).hexdigest()[:16],
     }
     del capture, maps, latents

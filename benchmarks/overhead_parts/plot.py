@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from harness import save_figure
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, ScalarFormatter
 
 from overhead_parts.analysis import Results, ToolResult
-from overhead_parts.bars import MORE_MEMORY, OWN_PERCENT
+from overhead_parts.bars import OWN_PERCENT
+from overhead_parts.models import SUBJECTS
 from overhead_parts.settings import Settings
 
 _COLOURS = ("#0072B2", "#56B4E9", "#D55E00", "#009E73", "#8FD3BF", "#CC79A7")  # colour-blind safe
@@ -23,10 +25,10 @@ def write_plot(path: Path, settings: Settings, results: Results) -> None:
     own, whole, memory = figure.subplots(1, 3)
     _own(own, results, tools, colours)
     _whole(whole, tools, colours)
-    _memory(memory, tools, colours)
-    title = f"latents {settings.height // 8} x {settings.width // 8}, guidance on, {settings.dtype}"
+    _memory(memory, tools, colours, SUBJECTS[settings.model].more_memory)
+    title = f"{SUBJECTS[settings.model].title}, guidance on, {settings.dtype}"
     figure.suptitle(title + (" (tiny mode: the numbers mean nothing)" if settings.tiny else ""))
-    figure.savefig(path, dpi=150)
+    save_figure(figure, path)
 
 
 def _own(axes: Axes, results: Results, tools: list[ToolResult], colours: dict[str, str]) -> None:
@@ -43,7 +45,7 @@ def _own(axes: Axes, results: Results, tools: list[ToolResult], colours: dict[st
         axes.axvline(results.call_ms * OWN_PERCENT / 100, color="0.2", linestyle="--")
         axes.set_title(f"own cost\n(dashed: {OWN_PERCENT:g} % of a full-size call)")
     axes.invert_yaxis()
-    axes.set_xlabel("ms per U-Net call\n(hatched: making the maps afterwards)")
+    axes.set_xlabel("ms per denoiser call\n(hatched: making the maps afterwards)")
 
 
 def _whole(axes: Axes, tools: list[ToolResult], colours: dict[str, str]) -> None:
@@ -59,7 +61,7 @@ def _whole(axes: Axes, tools: list[ToolResult], colours: dict[str, str]) -> None
     axes.set_xlabel("time, ratio to no capture\n(ticks: rounds)")
 
 
-def _memory(axes: Axes, tools: list[ToolResult], colours: dict[str, str]) -> None:
+def _memory(axes: Axes, tools: list[ToolResult], colours: dict[str, str], limit: float) -> None:
     for tool in tools:
         if tool.more_memory_hollow:
             steps, mib = zip(*sorted(tool.more_memory_hollow.items()), strict=True)
@@ -67,14 +69,14 @@ def _memory(axes: Axes, tools: list[ToolResult], colours: dict[str, str]) -> Non
         if tool.more_memory:
             steps, mib = zip(*sorted(tool.more_memory.items()), strict=True)
             axes.plot(steps, mib, "s-", color=colours[tool.name], label=tool.name)
-    axes.axhline(MORE_MEMORY, color="0.2", linestyle="--")
+    axes.axhline(limit, color="0.2", linestyle="--")
     axes.set_yscale("symlog", linthresh=1)
     axes.yaxis.set_major_locator(FixedLocator([0, 1, 3, 10, 30, 100, 300, 1000]))
     axes.yaxis.set_major_formatter(ScalarFormatter())
     values = [mib for tool in tools for mib in (*tool.more_memory.values(), *tool.more_memory_hollow.values())]
     axes.set_ylim(bottom=min([0.0, *values]))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_title(f"peak memory over no capture\n(dashed: {MORE_MEMORY:g} MiB)")
+    axes.set_title(f"peak memory over no capture\n(dashed: {limit:g} MiB)")
     axes.set_xlabel("steps")
     axes.set_ylabel("MiB")
     if axes.get_legend_handles_labels()[0]:

@@ -12,8 +12,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from overhead_parts import shims
+from overhead_parts.hollow import layer_name
 
-Grids = dict[str, tuple[int, int]]
+Grids = dict[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ class Tool:
     finish : callable
         Function of the value of that context manager, called after its exit, that computes the maps.
     grids : callable
-        Function of the same value and the U-Net that returns rows and columns of each layer as assumed by the
-        tool.
+        Function of the same value and the denoiser that returns the grid of each layer as assumed by the tool,
+        frequency before time.
     held_bytes : callable
         Function of the same value that returns the number of stored bytes.
     streams : bool
@@ -41,7 +42,7 @@ class Tool:
     peer : bool
         Whether it needs the environment of the other tools.
     extra : bool
-        Whether it is another mode of a tool, which is measured only on the hollow U-Net.
+        Whether it is another mode of a tool, which is measured only on the hollow model.
     shims : tuple of str
         Shims needed to run it.
     """
@@ -72,11 +73,6 @@ def _nothing(pipe: Any) -> Iterator[None]:
     yield
 
 
-def _layer_name(path: str) -> str:
-    # "unet.down_blocks.0.attentions.1.transformer_blocks.0.attn2" -> "down_blocks.0.attentions.1"
-    return path.removeprefix("unet.").split(".transformer_blocks.")[0]
-
-
 def _attnviz(pipe: Any, **options: Any) -> AbstractContextManager[Any]:
     import attnviz
 
@@ -84,7 +80,11 @@ def _attnviz(pipe: Any, **options: Any) -> AbstractContextManager[Any]:
 
 
 def _attnviz_grids(trace: Any, unet: nn.Module) -> Grids:
-    return {_layer_name(name): tuple(trace.maps[name].shape[-2:]) for name in trace.maps.layers}
+    grids = {name: trace.maps[name].sizes for name in trace.maps.layers}
+    return {
+        layer_name(name): tuple(sizes[axis] for axis in ("freq", "time") if axis in sizes)
+        for name, sizes in grids.items()
+    }
 
 
 def _attnviz_bytes(trace: Any) -> int:
@@ -110,7 +110,7 @@ def _daam_finish(capture: Any) -> Any:
 
 def _daam_grids(capture: Any, unet: nn.Module) -> Grids:
     paths = {id(module): path for path, module in unet.named_modules()}
-    hooked = {h.layer_idx: _layer_name(paths[id(h.module)]) for h in capture.module if hasattr(h, "layer_idx")}
+    hooked = {h.layer_idx: layer_name(paths[id(h.module)]) for h in capture.module if hasattr(h, "layer_idx")}
     maps = capture.all_heat_maps  # ((factor, layer, head), (tokens, rows, columns))
     return {hooked[layer]: tuple(heat.shape[-2:]) for (_, layer, _), heat in maps}
 
@@ -126,7 +126,7 @@ def _amd(pipe: Any, **options: Any) -> AbstractContextManager[Any]:
 
 
 def _amd_grids(capture: Any, unet: nn.Module) -> Grids:
-    return {_layer_name(r.layer_id): (r.q_shape.height, r.q_shape.width) for r in capture.records}
+    return {layer_name(r.layer_id): (r.q_shape.height, r.q_shape.width) for r in capture.records}
 
 
 def _amd_bytes(capture: Any) -> int:
@@ -166,7 +166,7 @@ _ALL = (
 )
 TOOLS: dict[str, Tool] = {tool.name: tool for tool in _ALL}
 EXTRAS = {"attnviz": "attnviz-steps", "attention-map-diffusers": "attention-map-diffusers-exact"}
-"""Further modes of tools, measured only on the hollow U-Net."""
+"""Further modes of tools, measured only on the hollow model."""
 
 
 def with_extras(names: tuple[str, ...]) -> list[str]:

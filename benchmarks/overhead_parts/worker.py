@@ -1,7 +1,7 @@
 """The measuring process, started by overhead.py in the environment of the tools.
 
-Usage: ``python -m overhead_parts.worker JOBS SETTINGS_JSON [STORE]``, where JOBS is ``environment``, or some of
-``own``, ``time`` and ``memory:TOOL``, separated by commas.
+Usage: ``python -m overhead_parts.worker environment SETTINGS_JSON``, or ``... JOBS FOLDER`` with the folder of a
+study, where JOBS is some of ``own``, ``time`` and ``memory:TOOL``, separated by commas.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ import logging
 import os
 import sys
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 from overhead_parts.settings import Settings
-from overhead_parts.store import Record, RunStore
+
+Record = dict[str, Any]
 
 
 def main(arguments: list[str]) -> None:
@@ -25,24 +27,27 @@ def main(arguments: list[str]) -> None:
     logging.disable(logging.WARNING)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    jobs, settings = arguments[0], Settings.from_dict(json.loads(arguments[1]))
     import torch
 
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
+    jobs, where = arguments
     if jobs == "environment":
         from overhead_parts.environment import describe
 
+        settings = Settings.from_dict(json.loads(where))
+        torch.set_num_threads(settings.threads or torch.get_num_threads())
         print(json.dumps(describe(settings)))
         return
-    store = RunStore(Path(arguments[2]))
+    from harness import Study
+
+    study = Study.opened(Path(where))
+    settings = Settings.from_dict(study.content["settings"])
+    torch.set_num_threads(settings.threads or torch.get_num_threads())
     for job in jobs.split(","):
-        if job == "own":
-            _own(settings, store)
-        elif job == "time":
-            _time(settings, store)
+        part, _, tool = job.partition(":")
+        if part == "memory":
+            memory(settings, study, tool)
         else:
-            _memory(settings, store, job.removeprefix("memory:"))
+            {"own": own, "time": whole}[part](settings, study)
 
 
 def alternated(tools: Iterable[str], round_: int) -> list[str]:
@@ -56,113 +61,118 @@ def alternated(tools: Iterable[str], round_: int) -> list[str]:
     return order[::-1] if round_ % 2 else order
 
 
-def _own(settings: Settings, store: RunStore) -> None:
-    from overhead_parts.hollow import hollowed, true_grids
-    from overhead_parts.measure import generate, run_once
-    from overhead_parts.model import build_pipeline
+class _Bench:
+    """The measured pipeline, built and settled before the first measurement."""
+
+    def __init__(self, settings: Settings, warmed: Iterable[str] = ()) -> None:
+        self.settings, self.warmed = settings, list(warmed)
+
+    @cached_property
+    def pipe(self) -> Any:
+        """The pipeline; tools have been run once on a narrow one, so that lazy imports count nowhere."""
+        from overhead_parts.measure import run_once
+        from overhead_parts.models import build_pipeline
+        from overhead_parts.tools import TOOLS
+
+        tiny = self.settings.as_tiny()
+        small = build_pipeline(tiny)
+        for name in self.warmed:
+            run_once(small, TOOLS[name], tiny, 1)
+        pipe = build_pipeline(self.settings)
+        # The libraries have half a million objects. Without this, each garbage collection takes longer than the
+        # measurements, and affects whichever tool runs at that time.
+        gc.collect()
+        gc.freeze()
+        return pipe
+
+    def hollow(self, *, text_attention: bool = True) -> AbstractContextManager[None]:
+        """Empty the denoiser within the context."""
+        from overhead_parts.hollow import hollowed
+        from overhead_parts.models import denoiser_of, subject_of
+
+        denoiser = denoiser_of(self.pipe, self.settings)
+        return hollowed(denoiser, subject_of(self.settings).sites, text_attention=text_attention)
+
+
+def own(settings: Settings, study: Any) -> None:
+    """Measure the cost of each tool alone, round by round, on the hollow model."""
+    from overhead_parts.hollow import true_grids
+    from overhead_parts.measure import run_once
+    from overhead_parts.models import denoiser_of, generate, subject_of
     from overhead_parts.tools import TOOLS, with_extras
 
-    done = {record["round"] for record in store.records("own")}
-    missing = [round_ for round_ in range(settings.own_rounds) if round_ not in done]
-    if not missing:
-        return
-    pipe = build_pipeline(settings)
     names = with_extras(settings.tools)
-    with hollowed(pipe.unet):
-        grids = true_grids(pipe.unet, lambda: generate(pipe, settings, 1))
-        if not store.records("grids"):
-            store.append([{"part": "grids", "grids": grids}])
-        for name in names:  # exclude lazy imports and first allocations from the cost per call
-            run_once(pipe, TOOLS[name], settings, 1)
-    _settle()
-    # "again" and "empty" also capture nothing: the first measures the noise, the second the harness.
-    for round_ in missing:
-        records: list[Record] = []
+    bench = _Bench(settings, names)
+
+    def grids(*_: int) -> list[Record]:
+        denoiser = denoiser_of(bench.pipe, settings)
+        with bench.hollow():
+            found = true_grids(denoiser, subject_of(settings), lambda: generate(bench.pipe, settings, 1))
+        return [{"part": "grids", "grids": found}]
+
+    def measure(round_: int, _: int) -> list[Record]:
+        if round_ == 0:
+            with bench.hollow():  # first allocations
+                generate(bench.pipe, settings, 1)
+        records = []
+        # "again" and "empty" also capture nothing: the first measures the noise, the second the harness.
         for name in alternated([*names, "again", "empty"], round_):
-            tool = TOOLS.get(name, TOOLS["none"])
-            with hollowed(pipe.unet, cross_attention=name != "empty"):
-                record = run_once(pipe, tool, settings, settings.own_calls)
+            with bench.hollow(text_attention=name != "empty"):
+                record = run_once(bench.pipe, TOOLS.get(name, TOOLS["none"]), settings, settings.own_calls)
             records.append(record | {"part": "own", "round": round_, "tool": name})
-            _say(f"own    round {round_ + 1}/{settings.own_rounds}  {name}", record["seconds"])
-        store.append(records)
+        return records
+
+    study.measure("grids", [0], grids)
+    study.measure("own", range(settings.own_rounds), measure)
 
 
-def _time(settings: Settings, store: RunStore) -> None:
-    from overhead_parts.measure import generate, run_once
-    from overhead_parts.model import build_pipeline
+def whole(settings: Settings, study: Any) -> None:
+    """Measure the time of whole generations, round by round."""
+    from overhead_parts.measure import run_once
+    from overhead_parts.models import generate
     from overhead_parts.tools import TOOLS
 
-    done = {record["round"] for record in store.records("time")}
-    missing = [round_ for round_ in range(settings.rounds) if round_ not in done]
-    if not missing:
-        return
-    pipe = build_pipeline(settings)
-    _warm_up(settings, list(settings.tools))
-    start = perf_counter()
-    generate(pipe, settings, 1)
-    _settle()
-    _say("time   warm-up", perf_counter() - start)
-    for round_ in missing:
-        records: list[Record] = []
-        for position, name in enumerate(alternated(settings.tools, round_)):
-            record = run_once(pipe, TOOLS[name], settings, settings.steps)
-            records.append(record | {"part": "time", "round": round_, "position": position})
-            _say(f"time   round {round_ + 1}/{settings.rounds}  {name}", record["seconds"])
-        store.append(records)
+    bench = _Bench(settings, settings.tools)
+    warm: list[bool] = []
+
+    def measure(round_: int, _: int) -> list[Record]:
+        if not warm:
+            generate(bench.pipe, settings, 1)
+            warm.append(True)
+        return [
+            run_once(bench.pipe, TOOLS[name], settings, settings.steps)
+            | {"part": "time", "round": round_, "position": position}
+            for position, name in enumerate(alternated(settings.tools, round_))
+        ]
+
+    study.measure("time", range(settings.rounds), measure)
 
 
-def _memory(settings: Settings, store: RunStore, name: str) -> None:
-    from contextlib import nullcontext
-
-    from overhead_parts.hollow import hollowed
+def memory(settings: Settings, study: Any, name: str) -> None:
+    """Measure the peak memory of a tool in this process, on the hollow model and in whole generations."""
     from overhead_parts.measure import run_once
     from overhead_parts.memory import PeakMemory
-    from overhead_parts.model import build_pipeline
     from overhead_parts.tools import TOOLS
 
     tool = TOOLS[name]
-    whole = () if tool.extra else settings.memory_steps
-    plan = [(True, steps) for steps in settings.hollow_memory_steps] + [(False, steps) for steps in whole]
-    done = {(r["hollow"], r["steps"]) for r in store.records("memory") if r["tool"] == name}
-    if all(item in done for item in plan):
-        return
-    _warm_up(settings, [name])
-    pipe = build_pipeline(settings)
-    memory = PeakMemory()
-    with hollowed(pipe.unet):
-        run_once(pipe, TOOLS["none"], settings, 1)
-    _settle()
-    for hollow, steps in plan:
-        if (hollow, steps) in done:
-            continue
-        with hollowed(pipe.unet) if hollow else nullcontext():
-            record = run_once(pipe, tool, settings, steps, memory=memory)
-        store.append([record | {"part": "memory", "hollow": hollow, "method": memory.method}])
-        _say(f"memory {name}, {steps} {'hollow ' if hollow else ''}steps", record["seconds"])
+    plan = [(True, steps) for steps in settings.hollow_memory_steps]
+    plan += [] if tool.extra else [(False, steps) for steps in settings.memory_steps]
+    bench = _Bench(settings, [name])
+    peak: list[PeakMemory] = []
 
+    def measure(case: tuple[bool, int], _: int) -> list[Record]:
+        hollow, steps = case
+        if not peak:
+            with bench.hollow():
+                run_once(bench.pipe, TOOLS["none"], settings, 1)
+            gc.collect()
+            gc.freeze()
+            peak.append(PeakMemory())
+        with bench.hollow() if hollow else nullcontext():
+            record = run_once(bench.pipe, tool, settings, steps, memory=peak[0])
+        return [record | {"part": "memory", "hollow": hollow, "method": peak[0].method}]
 
-def _settle() -> None:
-    # The libraries have half a million objects. Without this, each garbage collection takes longer than the
-    # measurements, and affects whichever tool runs at that time.
-    gc.collect()
-    gc.freeze()
-
-
-def _warm_up(settings: Settings, names: list[str]) -> None:
-    # Use a narrow U-Net first, so that one-time imports and setup do not count as memory or time.
-    from overhead_parts.measure import run_once
-    from overhead_parts.model import build_pipeline
-    from overhead_parts.tools import TOOLS
-
-    tiny = settings.as_tiny()
-    pipe: Any = build_pipeline(tiny)
-    _settle()
-    for name in names:
-        run_once(pipe, TOOLS[name], tiny, 1)
-
-
-def _say(what: str, seconds: float) -> None:
-    print(f"  {what:<52} {seconds:8.2f} s", flush=True)
+    study.measure(f"memory-{name}", plan, measure)
 
 
 if __name__ == "__main__":

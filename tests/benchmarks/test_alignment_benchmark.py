@@ -7,6 +7,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -25,11 +26,13 @@ from alignment_parts.looking import Chosen
 from alignment_parts.material import Item, class_of, heard_events
 from alignment_parts.pieces import Piece, load_piece, picture_of, save_piece
 from alignment_parts.settings import Settings
-from alignment_parts.study import Source, Study
+from alignment_parts.study import OUTPUTS, AlignmentStudy, Source
 from alignment_parts.tables import gains, look_tables, mean_rows, phrase_scores
-from bundled_parts.material import Prompt
+from harness import Study
+from harness.material import Prompt
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+NO_MODEL = SimpleNamespace(pipe=None)
 TINY = Settings(audio="planted", model="planted", resamples=60)
 TABLES = {"readouts", "gains", "controls", "differences", "phrases", "undefined", "profile", "reliability"}
 
@@ -301,7 +304,7 @@ def test_refused_clips_of_an_earlier_run_stay_listed(tmp_path):
 
     def run(*refused):
         real = Source(events=tmp_path / "events.json", audio=tmp_path)
-        running = Study(tmp_path, TINY, real, load=lambda: None, trained=None)
+        running = AlignmentStudy(Study(tmp_path, TINY, OUTPUTS), TINY, real, NO_MODEL)
         for clip, reason in refused:
             running._make(tmp_path / clip, item(clip), "noising", "noising", refusal(reason))
 
@@ -314,7 +317,7 @@ def test_refused_clips_of_an_earlier_run_stay_listed(tmp_path):
         "c.wav": "too long",
     }
     assert len(listed) == 3
-    scenes = Study(tmp_path, TINY, Source(esc10="esc10"), load=lambda: None, trained=None)
+    scenes = AlignmentStudy(Study(tmp_path, TINY, OUTPUTS), TINY, Source(esc10=Path("esc10")), NO_MODEL)
     scenes._chosen["noising"] = Chosen()
     with pytest.raises(AttnVizError, match="too short"):  # a composed scene that cannot be scored is our fault
         scenes._make(tmp_path / "x", item("x"), "noising", "noising", refusal("too short"))

@@ -25,9 +25,9 @@ from bundled_parts.bars import judge
 from bundled_parts.generation import _heard
 from bundled_parts.hearing import average_precisions
 from bundled_parts.levels import FLOOR_DB, level
-from bundled_parts.material import ORDER, Prompt
 from bundled_parts.reconstruction import mel_distance
 from bundled_parts.settings import PARTS, TABLES
+from harness.material import ORDER, Prompt
 
 
 def test_auc_is_1_for_the_truth_0_for_its_opposite_and_undefined_without_a_change():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -43,18 +44,18 @@ class Prompt:
     ordered: bool
 
 
-def recordings(esc10: str, fold: int) -> list[Recording]:
+def recordings(esc10: str | Path, fold: int) -> list[Recording]:
     """Read the recordings of one fold."""
     return read_esc10(esc10, folds=[fold])
 
 
-def clips(esc10: str, fold: int, count: int, seed: int) -> list[Clip]:
+def clips(esc10: str | Path, fold: int, count: int, seed: int) -> list[Clip]:
     """Compose scenes of one to four sounds."""
     composed = scenes(recordings(esc10, fold), count, (seed, fold))
     return [Clip(scene, mel_to_image(log_mel(scene.mixture))) for scene in composed]
 
 
-def prompts(esc10: str, fold: int, count: int, seed: int) -> list[Prompt]:
+def prompts(esc10: str | Path, fold: int, count: int, seed: int) -> list[Prompt]:
     """Compose prompts: two of five name one sound (each class in turn), the others two.
 
     They are captions of scenes, so words of order are only used if they are correct for the scene. The class that
