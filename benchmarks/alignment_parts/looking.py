@@ -9,9 +9,10 @@ from typing import Any
 import pandas as pd
 import torch
 from harness import Model
+from harness.material import Prompt, heard_events
 
 import attnviz
-from alignment_parts.material import Item, Prompt, heard_events
+from alignment_parts.material import Item
 from alignment_parts.pieces import Piece, picture_of
 from alignment_parts.settings import Settings
 from attnviz.alignment import profile

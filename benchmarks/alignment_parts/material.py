@@ -10,14 +10,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import xarray as xr
-from harness.material import Prompt, recordings
+from harness.material import recordings
 
-import attnviz
 from alignment_parts.settings import Settings
-from attnviz.events import event_table, match_clips
+from attnviz.events import match_clips
 from attnviz.sounds import CLASSES, PHRASES, Scene, scenes
-
-__all__ = ["Item", "Prompt", "class_of", "clip_items", "heard_events", "scene_items"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,22 +82,6 @@ def clip_items(events: pd.DataFrame, audio: Path, settings: Settings) -> list[It
         replace(item, other_caption=after) if after != item.caption else item
         for item, after in zip(items, captions[1:] + captions[:1], strict=True)
     ]
-
-
-def heard_events(hearing: attnviz.Hearing, prompt: Prompt, clip: str) -> pd.DataFrame:
-    """Return the events of a prompt in generated audio: the detected events of the class of each phrase.
-
-    A phrase whose class was not detected is a row without times, which means silent.
-    """
-    rows = []
-    for sound, span in zip(prompt.classes, prompt.spans, strict=True):
-        heard = hearing.events.loc[hearing.events["label"] == sound, ["onset", "offset"]].to_numpy()
-        label = prompt.text[slice(*span)]
-        rows += [
-            {"clip": clip, "label": label, "onset": onset, "offset": offset, "span": span}
-            for onset, offset in (heard if len(heard) else [(np.nan, np.nan)])
-        ]
-    return event_table(rows)
 
 
 def class_of(label: str) -> str:

@@ -32,7 +32,7 @@ def generated(
     hearing = model.listen(out.audios[0])
     named = {"prompt": prompt.text, "seed": seed}
     judged = judge.name(out.audios[0]) if len(prompt.classes) == 1 else None
-    rows = [{**named, **_heard(hearing, prompt), "judged": judged}]
+    rows = [{**named, **heard_row(hearing, prompt), "judged": judged}]
     for sound, span in zip(prompt.classes, prompt.spans, strict=True):
         active = hearing.probabilities.values[CLASSES.index(sound)]
         scores = auc_rows(trace.maps, span, _binary(hearing, sound, active))
@@ -59,7 +59,8 @@ def _binary(hearing: attnviz.Hearing, sound: str, active: np.ndarray) -> np.ndar
     return inside
 
 
-def _heard(hearing: attnviz.Hearing, prompt: Prompt) -> dict[str, Any]:
+def heard_row(hearing: attnviz.Hearing, prompt: Prompt) -> dict[str, Any]:
+    """Return which classes were heard of a prompt, and whether they are right and in order."""
     wanted = list(prompt.classes)
     top = hearing.strongest(len(wanted))
     onsets = [hearing.onset(sound) for sound in wanted]

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
+import attnviz
 from attnviz.audio import log_mel, mel_to_image
+from attnviz.events import event_table
 from attnviz.sounds import CLASSES, ComposerConfig, Recording, Scene, read_esc10, scenes
 
 ORDER = re.compile(r"\b(then|followed by|before)\b")
@@ -56,27 +59,47 @@ def clips(esc10: str | Path, fold: int, count: int, seed: int) -> list[Clip]:
 
 
 def prompts(esc10: str | Path, fold: int, count: int, seed: int) -> list[Prompt]:
-    """Compose prompts: two of five name one sound (each class in turn), the others two.
+    """Return the captions of `prompted_scenes`."""
+    return [prompt_of(scene) for scene in prompted_scenes(esc10, fold, count, seed)]
 
-    They are captions of scenes, so words of order are only used if they are correct for the scene. The class that
-    comes first is random.
+
+def prompted_scenes(esc10: str | Path, fold: int, count: int, seed: int) -> list[Scene]:
+    """Compose scenes whose captions are prompts: two of five have one sound (each class in turn), the others two.
+
+    Words of order are only used if they are correct for the scene. The class that comes first is random.
     """
     found = recordings(esc10, fold)
     one = ComposerConfig(events=(1, 1))
     two = ComposerConfig(events=(2, 2), sequences=0.6)
     singles = count * 2 // 5
-    texts: list[Prompt] = []
+    composed: list[Scene] = []
     for i in range(singles):
         only = [recording for recording in found if recording.sound == CLASSES[i % len(CLASSES)]]
-        texts.append(_prompt(next(scenes(only, 1, (seed, fold, 1), one, start=i))))
-    texts += [_prompt(scene) for scene in scenes(found, count - singles, (seed, fold, 2), two)]
-    return texts
+        composed.append(next(scenes(only, 1, (seed, fold, 1), one, start=i)))
+    return [*composed, *scenes(found, count - singles, (seed, fold, 2), two)]
 
 
-def _prompt(scene: Scene) -> Prompt:
+def prompt_of(scene: Scene) -> Prompt:
+    """Return the caption of a scene with its classes and phrases."""
     return Prompt(
         text=scene.caption,
         classes=tuple(sound.sound for sound in scene.sounds),
         spans=tuple(sound.span for sound in scene.sounds),
         ordered=bool(ORDER.search(scene.caption)),
     )
+
+
+def heard_events(hearing: attnviz.Hearing, prompt: Prompt, clip: str) -> pd.DataFrame:
+    """Return the events of a prompt in generated audio: the detected events of the class of each phrase.
+
+    A phrase whose class was not detected is a row without times, which means silent.
+    """
+    rows = []
+    for sound, span in zip(prompt.classes, prompt.spans, strict=True):
+        heard = hearing.events.loc[hearing.events["label"] == sound, ["onset", "offset"]].to_numpy()
+        label = prompt.text[slice(*span)]
+        rows += [
+            {"clip": clip, "label": label, "onset": onset, "offset": offset, "span": span}
+            for onset, offset in (heard if len(heard) else [(np.nan, np.nan)])
+        ]
+    return event_table(rows)

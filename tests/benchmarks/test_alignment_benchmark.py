@@ -23,13 +23,13 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 from alignment_parts.bars import judge
 from alignment_parts.known import known_answers
 from alignment_parts.looking import Chosen
-from alignment_parts.material import Item, class_of, heard_events
+from alignment_parts.material import Item, class_of
 from alignment_parts.pieces import Piece, load_piece, picture_of, save_piece
 from alignment_parts.settings import Settings
 from alignment_parts.study import OUTPUTS, AlignmentStudy, Source
 from alignment_parts.tables import gains, look_tables, mean_rows, phrase_scores
 from harness import Study
-from harness.material import Prompt
+from harness.material import Prompt, heard_events
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 NO_MODEL = SimpleNamespace(pipe=None)

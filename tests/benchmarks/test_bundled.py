@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import bundled as command
 from bundled_parts.alignment import _auc, chosen, mean_auc
 from bundled_parts.bars import judge
-from bundled_parts.generation import _heard
+from bundled_parts.generation import heard_row
 from bundled_parts.hearing import average_precisions
 from bundled_parts.levels import FLOOR_DB, level
 from bundled_parts.reconstruction import mel_distance
@@ -97,12 +97,12 @@ class _Hearing:
 def test_what_was_heard_is_held_against_what_was_asked():
     pair = Prompt("rain falls, then a dog barks", ("Rain", "Dog bark"), ((0, 10), (17, 28)), True)
     heard = _Hearing(["Dog bark", "Rain"], {"Rain": 1.0, "Dog bark": 4.0})
-    assert _heard(heard, pair)["right"] is True
-    assert _heard(heard, pair)["in order"] is True
-    assert _heard(_Hearing(["Dog bark", "Rain"], {"Rain": 4.0, "Dog bark": 1.0}), pair)["in order"] is False
+    assert heard_row(heard, pair)["right"] is True
+    assert heard_row(heard, pair)["in order"] is True
+    assert heard_row(_Hearing(["Dog bark", "Rain"], {"Rain": 4.0, "Dog bark": 1.0}), pair)["in order"] is False
     # Where one of the two is not heard there is no order to judge.
-    assert _heard(_Hearing(["Rain", "Rooster"], {"Rain": 4.0}), pair)["in order"] is None
-    assert _heard(_Hearing(["Rain", "Rooster"], {"Rain": 4.0}), pair)["right"] is False
+    assert heard_row(_Hearing(["Rain", "Rooster"], {"Rain": 4.0}), pair)["in order"] is None
+    assert heard_row(_Hearing(["Rain", "Rooster"], {"Rain": 4.0}), pair)["right"] is False
 
 
 def test_order_words_are_found_as_words():
