@@ -76,9 +76,9 @@ def plan(model: Model, settings: Settings, options: argparse.Namespace) -> str:
     cases = settings.cases()
     total = sum(max(fixed, 0) + case.steps * a_step * (0.5 if case.scale == 1 else 1) for case in cases)
     return (
-        f"{len(settings.scales)} guidance scales x {len(settings.steps)} numbers of steps x {settings.clips} clips "
-        f"are {len(cases)} clips, {sum(case.steps for case in cases)} denoising steps of {1e3 * a_step:.0f} ms, and "
-        f"{max(fixed, 0):.1f} s for each clip: {total / 3600:.1f} h in one process."
+        f"{len(settings.scales)} guidance scales x {len(settings.steps)} numbers of steps x {settings.clips} "
+        f"clips are {len(cases)} clips, {sum(case.steps for case in cases)} denoising steps of "
+        f"{1e3 * a_step:.0f} ms, and {max(fixed, 0):.1f} s for each clip: {total / 3600:.1f} h in one process."
     )
 
 

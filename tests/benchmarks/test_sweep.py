@@ -1,4 +1,4 @@
-"""benchmarks/sweep.py: what is compared with what, what the correlations say of planted settings, and that it runs."""
+"""benchmarks/sweep.py: what is compared with what, the correlations of planted settings, and that it runs."""
 
 from __future__ import annotations
 
