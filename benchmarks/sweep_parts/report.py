@@ -12,9 +12,9 @@ from sweep_parts.figures import LABELS
 NOTE = (
     "The listener knows ten sounds and was trained by this project: its FD, KAD, IS and KL compare settings with "
     "each other, and do not compare with papers. FD of so few clips is biased upwards, alike at every setting; "
-    "KAD is unbiased. KL is of a generation and the real scene whose caption is its prompt. A phrase is scored if its "
-    "sound is heard, but not all the time; where little is heard, few phrases are scored, and the alignment is of "
-    "those."
+    "KAD is unbiased. KL is of a generation and the real scene whose caption is its prompt. A phrase is scored if "
+    "its sound is heard, but not all the time; where little is heard, few phrases are scored, and the alignment "
+    "is of those."
 )
 
 
@@ -30,8 +30,9 @@ def write_summary(study: Study, cells: pd.DataFrame, correlations: pd.DataFrame,
     lines += ["![quality against alignment](alignment-mean.png)", "", "## Every setting", ""]
     lines += [*_cells(cells), "", "![heat maps](heatmaps.png)", ""]
     end = (
-        "Above 0, settings whose maps align better are better. Intervals are 95 %, over prompts. *Guidance scales* "
-        "is the mean over numbers of steps of the correlation over guidance scales, *steps* the other way round."
+        "Above 0, settings whose maps align better are better. Intervals are 95 %, over prompts. *Guidance "
+        "scales* is the mean over numbers of steps of the correlation over guidance scales, *steps* the other way "
+        "round."
     )
     study.page("Do settings that align better sound better?", [text, NOTE], bars, lines, end)
 
