@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import attnviz
+# Others are imported where they are used: a process that measures starts without them.
 from attnviz import bundled
-from attnviz.pipelines.recommended import read_recommended
-from attnviz.sounds.listener_folder import TrainedListener, trained_listener
+
+if TYPE_CHECKING:
+    from attnviz.sounds.listener_folder import TrainedListener
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
 _SAMPLING = {
@@ -91,6 +92,8 @@ class Model:
 
     def listen(self, audio: Any) -> Any:
         """Return what the listener hears in a clip at 16 kHz."""
+        import attnviz
+
         return attnviz.listen(audio, model=self.listener.listener, decoding=self.listener.decoding)
 
     @property
@@ -98,6 +101,8 @@ class Model:
         """Recommended steps and guidance by their names in studies. Empty if the checkpoint is on the hub."""
         if not self.folder.is_dir():
             return {}
+        from attnviz.pipelines.recommended import read_recommended
+
         recommended = read_recommended(self.folder)
         return {short: recommended.value(name) for short, name in _SAMPLING.items()}
 
@@ -115,6 +120,8 @@ class Model:
 
 @cache
 def _pipe(name: str | None, device: str) -> Any:
+    import attnviz
+
     pipe = (attnviz.load(name) if name else attnviz.load()).to(device)
     pipe.set_progress_bar_config(disable=True)
     return pipe
@@ -122,4 +129,6 @@ def _pipe(name: str | None, device: str) -> Any:
 
 @cache
 def _listener(folder: str | Path | None) -> TrainedListener:
+    from attnviz.sounds.listener_folder import trained_listener
+
     return trained_listener(folder)

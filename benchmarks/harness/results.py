@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from attnviz.alignment.bootstrap import CONFIDENCE, Bootstrap, interval
-
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -68,6 +66,8 @@ class Estimate:
         known = _known(values)
         if not len(known):
             return cls(np.nan, np.nan, np.nan, 0)
+        from attnviz.alignment.bootstrap import Bootstrap, interval
+
         replicates = Bootstrap(np.arange(len(known)), resamples, seed).means(known[:, None])
         low, high = interval(replicates, np.array([len(known)]))
         return cls(float(known.mean()), float(low[0]), float(high[0]), len(known))
@@ -77,7 +77,7 @@ class Estimate:
         """Estimate the median, as for times, of which single ones are far too long."""
         known = _known(values)
         draws = np.random.default_rng(seed).integers(0, len(known), (resamples, len(known)))
-        low, high = np.quantile(np.median(known[draws], axis=1), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+        low, high = np.quantile(np.median(known[draws], axis=1), [0.025, 0.975])
         return cls(float(np.median(known)), float(low), float(high), len(known))
 
     def text(self, form: str) -> str:

@@ -177,7 +177,7 @@ class Study:
             return
         # Spawned, because a forked process would share the locks of torch's threads.
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(processes, context, _one_thread, (processes,)) as pool:
+        with ProcessPoolExecutor(processes, context, _share_cores, (processes,)) as pool:
             for done in as_completed([pool.submit(_measure, *one) for one in left]):
                 done.result()
                 progress.step()
@@ -275,10 +275,9 @@ def _measure(path: Path, measure: Measure[Any], case: Any, number: int) -> None:
     write_whole(path, json.dumps(measure(case, number), default=_plain).encode())
 
 
-def _one_thread(processes: int) -> None:
-    import torch
-
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))
+def _share_cores(processes: int) -> None:
+    # Before torch is imported, which a measuring function does.
+    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // processes))
 
 
 def _plain(value: Any) -> Any:

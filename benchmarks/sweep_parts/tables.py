@@ -121,9 +121,10 @@ def correlations(rows: Rows, reference: Rows, settings: Settings) -> pd.DataFram
     compare = Comparison(reference, settings)
     prompts = sorted({row["prompt"] for row in rows})
     rng = np.random.default_rng(settings.seed)
-    halves = [set(rng.permutation(prompts)[: len(prompts) // 2].tolist()) for _ in range(settings.resamples)]
+    half = max(2, len(prompts) // 2)  # no distance is defined for one clip
+    halves = [set(rng.permutation(prompts)[:half].tolist()) for _ in range(settings.resamples)]
     whole = _correlated(rows, compare)
-    drawn = [_correlated([row for row in rows if row["prompt"] in half], compare) for half in halves]
+    drawn = [_correlated([row for row in rows if row["prompt"] in some], compare) for some in halves]
     found = []
     for key, value in whole.items():
         replicates = np.array([one[key] for one in drawn if not np.isnan(one[key])])

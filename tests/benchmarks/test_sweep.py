@@ -30,7 +30,7 @@ def planted(better_aligned: bool):
     for case in SETTINGS.cases():
         near = case.scale + case.steps / 100
         auc = 0.5 + (near if better_aligned else -near) / 40 + 0.001 * rng.normal()
-        own = np.array(REFERENCE[case.prompt]["embedding"]) + (10 - near) + 0.1 * rng.normal(size=4)
+        own = np.array(REFERENCE[case.prompt]["embedding"]) + 0.2 * (10 - near) + 0.05 * rng.normal(size=4)
         rows.append(
             case._asdict()
             | {"classes": "Rain", "heard": "Rain", "right": case.prompt < near, "in order": None, "level": -20.0}
