@@ -52,10 +52,11 @@ class Settings:
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print and write the results; return 1 if a threshold does not separate good maps and faults."""
     options = _parser().parse_args(arguments)
-    texts = prompts()[: options.prompts]
+    texts = prompts()[: options.prompts if options.prompts is not None else 1 if options.tiny else 20]
+    steps = 2 if options.tiny and options.steps is None else options.steps
     with tempfile.TemporaryDirectory() as scratch:
         model = Model(str(write_adapter_checkpoint(Path(scratch) / "tiny")) if options.tiny else options.model)
-        settings = Settings(model.fingerprint, len(texts), options.steps, options.guidance)
+        settings = Settings(model.fingerprint, len(texts), steps, options.guidance)
         study = Study(options.out, settings, OUTPUTS, fresh=OUTPUTS if options.fresh else ())
 
         def measured(text: str, seed: int) -> list[dict[str, Any]]:
@@ -171,7 +172,7 @@ def _predictions(unet: torch.nn.Module) -> Iterator[list[torch.Tensor]]:
 
 def _parser() -> Any:
     options = parser(__doc__, "diagnosis")
-    options.add_argument("--prompts", type=int, default=20, help="number of prompts, at most 20")
+    options.add_argument("--prompts", type=int, help="number of prompts, at most 20 (default)")
     options.add_argument("--steps", type=int, help="denoising steps (default: those of the model)")
     options.add_argument("--guidance", type=float, help="guidance scale (default: that of the model)")
     return options
