@@ -74,11 +74,13 @@ def _against(cells: pd.DataFrame, correlations: pd.DataFrame, readout: str) -> p
     )
     rows = correlations[(correlations["readout"] == readout) & (correlations["over"] == "all settings")]
     found = rows.set_index("quality")
+    # Of settings without a scored phrase, no point is drawn, and there may be no other.
+    norm = LogNorm(cells["scale"].min(), max(cells["scale"].max(), 1.1 * cells["scale"].min()))
     points = None
     for ax, (name, sign) in zip(panels.flat, QUALITY.items(), strict=False):
         sizes = 20 + 30 * np.argsort(np.argsort(cells["steps"].to_numpy(), kind="stable")) / len(cells)
         points = ax.scatter(
-            cells[f"auc {readout}"], cells[name], c=cells["scale"], s=sizes, norm=LogNorm(), cmap="plasma"
+            cells[f"auc {readout}"], cells[name], c=cells["scale"], s=sizes, norm=norm, cmap="plasma"
         )
         if sign < 0:
             ax.invert_yaxis()
