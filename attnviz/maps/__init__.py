@@ -5,7 +5,13 @@ from attnviz.maps.fitted import FittedReadout, ReadoutPart
 from attnviz.maps.layer import LayerAttention
 from attnviz.maps.readouts import resize
 from attnviz.maps.settling import Readout
-from attnviz.maps.summaries import attention_share, step_activation, token_activation, word_overlap
+from attnviz.maps.summaries import (
+    attention_share,
+    segment_share,
+    step_activation,
+    token_activation,
+    word_overlap,
+)
 from attnviz.maps.words import StoredWord
 
 __all__ = [
@@ -17,6 +23,7 @@ __all__ = [
     "StoredWord",
     "attention_share",
     "resize",
+    "segment_share",
     "step_activation",
     "token_activation",
     "word_overlap",

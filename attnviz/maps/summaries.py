@@ -11,7 +11,7 @@ import xarray as xr
 from attnviz.arguments import public
 from attnviz.errors import MapsError
 from attnviz.maps.attention_maps import AttentionMaps
-from attnviz.maps.layer import short_name
+from attnviz.maps.layer import PROBABILITY, short_name
 from attnviz.maps.phrases import Phrase
 from attnviz.maps.readouts import picked_tokens
 from attnviz.maps.settling import Readout
@@ -147,6 +147,60 @@ def attention_share(
         for head, (share, fraction) in zip(heads, both, strict=True):
             found = {"share": float(share), "of_words": float(fraction)}
             rows.append({"layer": short_name(name), "head": int(head), **found})
+    return pd.DataFrame(rows)
+
+
+@public
+def segment_share(maps: AttentionMaps, *, prompt_index: int = 0, sample: int = 0) -> pd.DataFrame:
+    """Tabulate what the keys of each kind receive together: words, and what stands for no word.
+
+    Keys that stand for no word (start and end tokens, padding that is not masked, a duration, ...) often hold most
+    of the attention: they are sinks, and the probabilities of words depend on them.
+
+    Parameters
+    ----------
+    maps : AttentionMaps
+        Maps. Heads are separate if they were traced with ``keep=("head",)``.
+    prompt_index, sample : int
+        Indices of the prompt and of its sample.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``layer`` (short name), ``head`` (from 0; -1 is the mean of all heads), ``kind`` (as in the token table, in
+        the order of the keys; ``"text"`` are the words), ``keys`` (their number) and ``share``: what they receive
+        together, averaged over stored steps and cells that are not padding. The shares of a layer sum to 1 with
+        the last kind, ``"rest"``: what was not stored, which is padding, and keys of the audio where attention is
+        joint. There is no ``"rest"`` where maps have a sign, or hold another quantity than probabilities.
+
+    Raises
+    ------
+    MapsError
+        If there is no such prompt or sample.
+    """
+    if not 0 <= prompt_index < len(maps.prompts) or not 0 <= sample < maps.images:
+        raise MapsError(
+            f"There is no sample {sample} of prompt {prompt_index}; there are {len(maps.prompts)} prompts of "
+            f"{maps.images} samples, indexed from 0."
+        )
+    table = maps.tokens[prompt_index].rows
+    table = table[table["position"].isin(maps.positions)]
+    kinds = {str(kind): own["position"].to_numpy() for kind, own in table.groupby("kind", sort=False)}
+    rows: list[dict[str, Any]] = []
+    for name in maps.layers:
+        sums = {kind: _mean_sum(maps[name], at, prompt_index, sample) for kind, at in kinds.items()}
+        if maps.content["quantity"] == PROBABILITY:
+            sums["rest"] = 1.0 - sum(sums.values())
+        heads = next(iter(sums.values()))
+        numbers = heads["head"].to_numpy().tolist() if "head" in heads.dims else [-1]
+        for at, head in enumerate(numbers):
+            rows += [
+                {
+                    "layer": short_name(name), "head": int(head), "kind": kind,
+                    "keys": len(kinds[kind]) if kind in kinds else 0, "share": float(np.atleast_1d(share)[at]),
+                }
+                for kind, share in sums.items()
+            ]  # fmt: skip
     return pd.DataFrame(rows)
 
 

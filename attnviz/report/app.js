@@ -53,7 +53,7 @@ function attnvizReport(root, payload) {
     overlay.setAttribute("aria-pressed", String(!choice.over));
     set("over", !choice.over);
   } }, "Over the spectrogram");
-  overlay.hidden = !panels.some(({ spectrogram }) => spectrogram);
+  overlay.hidden = !panels.some(({ spectrogram, axes }) => spectrogram && !axes.flat);
   const sum = "The denoising steps of these maps were not kept. Use attnviz generate --keep step for a slider over the steps.";
   const controls = make("div", { class: "controls" },
     makeChoice("Readout", [group("all layers", false), group("one layer", true)], (at) => set("readout", readouts[at].name)),

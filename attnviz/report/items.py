@@ -14,13 +14,16 @@ from attnviz.errors import EventsError, MapsError
 from attnviz.events import with_spans
 from attnviz.events.table import scorable
 from attnviz.maps import AttentionMaps
+from attnviz.text.tokens import KINDS
 
 Span = tuple[int, int]
 
 MOST_PHRASES = 12
 """Maximum number of phrases found in a prompt, in addition to those given by events or by the user."""
 
-_SPECIAL = ("start", "end")
+_NO_WORDS = {
+    kind: f"{kind} token" if kind in ("start", "end") else f"{kind} keys" for kind in KINDS if kind != "text"
+}
 _DISTINCT = 0.5  # fraction of the highest contrast over time from which a map is taken to show a sound
 
 FUNCTION_WORDS = frozenset({
@@ -51,7 +54,7 @@ class Item:
 
 
 def items_of(maps: AttentionMaps, prompt_index: int, phrases: Sequence[Span] = ()) -> list[Item]:
-    """Return the items of a prompt: words, phrases, and the start and end tokens if they were stored.
+    """Return the items of a prompt: words, phrases, and the kinds of keys that are no words, if they were stored.
 
     Parameters
     ----------
@@ -79,7 +82,7 @@ def items_of(maps: AttentionMaps, prompt_index: int, phrases: Sequence[Span] = (
     return [
         *words,
         *(Item(" ".join(text[slice(*span)].split()), span, "phrase") for span in sorted(found)),
-        *(Item(f"{kind} token", kind=kind) for kind in _SPECIAL if kind in kinds),
+        *(Item(label, kind=kind) for kind, label in _NO_WORDS.items() if kind in kinds),
     ]
 
 

@@ -2,8 +2,9 @@
 // Decode axes, spectrogram and maps from the payload.
 
 class Axes {
-  constructor({ seconds, audio_seconds: audioSeconds, fmin, fmax, hertz, ticks }) {
-    Object.assign(this, { seconds, audioSeconds, fmin, fmax, centres: hertz, ticks });
+  // `flat`: the maps have no frequency axis; the axis is that of the spectrogram, and empty without one.
+  constructor({ seconds, audio_seconds: audioSeconds, flat, fmin, fmax, hertz, ticks }) {
+    Object.assign(this, { seconds, audioSeconds, flat, fmin, fmax, centres: hertz, ticks });
   }
 
   // Frequency at a position (0 to 1) of the mel axis, interpolated between band centres and to the ends.
@@ -164,7 +165,8 @@ class Maps {
     if (this.item === null) return "No word of this prompt corresponds to the word selected in the other.";
     const one = this.measures[this.item];
     if (!one.curve.length) return "No column of this map is within the audio.";
-    const where = `${inSeconds(this.timeOf(one.column))}, ${inHertz(this.hertzOf(one.row))}`;
+    const height = this.axes.flat ? "" : `, ${inHertz(this.hertzOf(one.row))}`;
+    const where = `${inSeconds(this.timeOf(one.column))}${height}`;
     return `Strongest at ${where}: ${asShare(one.peak)}. Mean ${asShare(one.mean)}.`;
   }
 }

@@ -65,6 +65,7 @@ def explore(
     maps: AttentionMaps,
     *,
     audio: str | os.PathLike[str] | np.ndarray | None = None,
+    sampling_rate: int | None = None,
     events: pd.DataFrame | None = None,
     scores: pd.DataFrame | None = None,
     phrases: Sequence[str | Span] = (),
@@ -78,8 +79,10 @@ def explore(
     maps : AttentionMaps
         Maps to show.
     audio : str, path-like, or numpy.ndarray of shape (samples,), optional
-        Audio of the clip: a file, or samples at 16 kHz in [-1, 1] such as ``out.audios[0]``. By default, the page
-        has no player.
+        Audio of the clip: a file, or samples in [-1, 1] such as ``out.audios[0]``; with `sampling_rate`, of the
+        shape ``(samples,)`` or ``(samples, channels)``. By default, the page has no player.
+    sampling_rate : int, optional
+        Sample rate in Hz of samples; default: 16 000. A file states its own.
     events : pandas.DataFrame, optional
         Event table of the clip (`attnviz.read_events`, ``attnviz.listen(...).events``). The page says whether
         events were given or heard by the listener.
@@ -103,11 +106,16 @@ def explore(
         If the prompt, sample or phrase does not exist, no word can be shown, or the page would exceed 10 MB.
     AudioError
         If the audio cannot be read, or is not one channel of finite samples.
+
+    Notes
+    -----
+    Of maps without a frequency axis, the page shows a strip over time, above the spectrogram of `audio`.
     """
     log_mel = None
     if maps.spectrogram is not None and 0 <= prompt_index < len(maps.prompts) and 0 <= sample < maps.images:
         log_mel = maps.spectrogram[prompt_index, sample].to_numpy()
-    sound = load_audio(audio) if isinstance(audio, str | os.PathLike) else audio
+    loaded = isinstance(audio, str | os.PathLike) or (audio is not None and sampling_rate is not None)
+    sound = load_audio(audio, source_rate=sampling_rate) if audio is not None and loaded else audio
     return Explorer(
         payload_of(
             maps, prompt_index=prompt_index, sample=sample, audio=sound, log_mel=log_mel, events=events,

@@ -67,7 +67,8 @@ class Panel {
         this.plots.map.element, this.caption),
       make("section", { class: "section", "aria-label": "Spectrogram" },
         make("div", { class: "heading" }, make("h2", {}, "Spectrogram"), spectrogram ? this.soundBar.element : null),
-        spectrogram ? spectrogram.element : makeSaid("There is no spectrogram to show."), ...hatched),
+        spectrogram ? spectrogram.element : makeSaid("There is no spectrogram to show."), ...hatched,
+        ...(spectrogram && axes.flat ? [makeSaid("Of the audio at 16 kHz. The model itself has no frequency axis.")] : [])),
       this.tracks.element,
       scoreSection(run.scores, this.unlike),
       makeFold("Words in numbers", this.numbers),
@@ -102,8 +103,9 @@ class Panel {
   }
 
   showCursor(time, up, plotWithTip) {
-    const lines = [`${inSeconds(time)}, ${inHertz(this.axes.frequency(up))}`, this.maps.textAt(time, up)];
-    if (this.spectrogram) lines.push(this.spectrogram.textAt(time, up));
+    const height = this.axes.flat && (!this.spectrogram || plotWithTip === this.plots.map) ? "" : `, ${inHertz(this.axes.frequency(up))}`;
+    const lines = [`${inSeconds(time)}${height}`, this.maps.textAt(time, up)];
+    if (this.spectrogram && (height || !this.axes.flat)) lines.push(this.spectrogram.textAt(time, up));
     for (const plot of Object.values(this.plots)) plot.showCursor(time, up, plot === plotWithTip ? lines : null);
   }
 
@@ -126,7 +128,7 @@ class Panel {
     const range = maps.scale;
     const signed = range[0] < 0;
     const table = signed ? colours.signed : colours.map;
-    map.beneath.hidden = !choice.over || !this.spectrogram;
+    map.beneath.hidden = !choice.over || !this.spectrogram || map.flat;
     map.canvas.hidden = maps.item === null;
     if (maps.item === null) return;
     const value = maps.reader(maps.item);
@@ -167,7 +169,7 @@ class Panel {
     this.tracks.draw();
     const named = (run.events || []).filter((event) => event.items.includes(maps.item));
     for (const plot of Object.values(this.plots)) plot.showEvents(named);
-    this.numbers.replaceChildren(wordTable(maps));
+    this.numbers.replaceChildren(wordTable(maps), segmentTable(run.segments));
   }
 
   fit() {

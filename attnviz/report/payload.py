@@ -11,11 +11,12 @@ import pandas as pd
 
 from attnviz.alignment.report import NAMES, method_name, scored_against, scored_maps
 from attnviz.arguments import public
-from attnviz.audio import SpectrogramGrid
+from attnviz.audio import MEL, SpectrogramGrid
+from attnviz.audio import log_mel as compute_log_mel
 from attnviz.errors import MapsError
 from attnviz.events import scorable
 from attnviz.events.origin import heard
-from attnviz.maps import AttentionMaps
+from attnviz.maps import AttentionMaps, segment_share
 from attnviz.plots.heat import SIGNED
 from attnviz.plots.spectrogram import SHOWN_RANGE
 from attnviz.plots.style import ATTENTION, attention_colours, hertz_ticks, mel_position
@@ -26,6 +27,9 @@ from attnviz.wording import counted
 
 LIMIT = 10_000_000
 """Maximum size of a page in bytes."""
+
+_MOST_COLUMNS = 4096
+"""Columns of a spectrogram of the audio; longer ones show the loudest of neighbouring columns."""
 
 _ASIDE = 400_000
 """Bytes reserved for the code of the page, its tables and the record."""
@@ -56,7 +60,7 @@ def payload_of(
     audio : numpy.ndarray, shape (samples,), optional
         The clip at 16 kHz, in [-1, 1].
     log_mel : numpy.ndarray, shape (bands, frames), optional
-        Its natural-log mel spectrogram, lowest band first.
+        Its natural-log mel spectrogram, lowest band first. By default, of maps without frequency, that of `audio`.
     events : pandas.DataFrame, optional
         Event table of the clip.
     scores : pandas.DataFrame, optional
@@ -82,16 +86,10 @@ def payload_of(
     PromptError
         If a phrase is not in the prompt, or is repeated and given without its span.
     MapsError
-        If there is no word, prompt or image to show, if the maps have no frequency axis, or if the clip and maps
-        exceed a page of 10 MB.
+        If there is no word, prompt or image to show, or if the clip and maps exceed a page of 10 MB.
     AudioError
         If the audio is not one channel of finite samples.
     """
-    if not maps.grid.has_freq:
-        raise MapsError(
-            "The page shows time and frequency, and these maps have no frequency axis. attnviz figures, "
-            "plots.activations and plots.word_maps draw them over time."
-        )
     if not 0 <= sample < maps.images:
         raise MapsError(f"There is no sample {sample}; each prompt has {maps.images} samples, indexed from 0.")
     if not 0 <= prompt_index < len(maps.prompts):
@@ -108,7 +106,12 @@ def payload_of(
     asked = [maps.tokens[prompt_index].phrase_span(phrase) for phrase in phrases]
     items = items_of(maps, prompt_index, [*asked, *(span for span in named if span is not None)])
     sound = None if audio is None else audio_text(audio)
-    spectrogram = None if log_mel is None else _spectrogram(log_mel, maps.grid)
+    shown = maps.grid
+    if not maps.grid.has_freq:
+        log_mel, shown = _of_audio(audio, maps.grid)
+    spectrogram = None if log_mel is None else _spectrogram(log_mel)
+    if spectrogram is not None and not maps.grid.has_freq:
+        spectrogram["missing"] = 0  # blank after the end of the audio
     taken = _ASIDE + sum(len(part["data"]) for part in (sound, spectrogram) if part is not None)
     if taken >= limit:
         raise MapsError(
@@ -124,12 +127,13 @@ def payload_of(
             for item in items
         ],
         "first": _first(maps, items, asked[:1] or named, prompt_index, sample),
-        "axes": _axes(maps.grid),
+        "axes": _axes(maps.grid, shown),
         "levels": LEVELS,
         "audio": sound,
         "spectrogram": spectrogram,
         "readouts": readings.readouts,
         "views": [_average(maps), *(_view(maps, step) for step in readings.steps)],
+        "segments": _segments(maps, prompt_index, sample),
         "events": None if events is None else _events(events, named, items),
         "scores": None if scores is None else _scores(scores, sample),
         "record": _sections(_once(record if record is not None else maps.provenance)),
@@ -155,7 +159,7 @@ def _first(
 ) -> int:
     heats = [item.read(maps, prompt_index=prompt_index, sample=sample) for item in items]
     heard = ~heats[0]["padding"].to_numpy()
-    curves = [heat.to_numpy()[:, heard].mean(axis=0) for heat in heats]
+    curves = [np.atleast_2d(heat)[:, heard].mean(axis=0) for heat in heats]
     return first_item(items, named, curves, maps.prompts[prompt_index])
 
 
@@ -174,18 +178,54 @@ def _pieces(prompt: str, items: Sequence[Item]) -> list[dict[str, Any]]:
     return [*pieces, {"text": prompt[at:], "item": None}] if at < len(prompt) else pieces
 
 
-def _axes(grid: SpectrogramGrid) -> dict[str, Any]:
+def _axes(grid: SpectrogramGrid, shown: SpectrogramGrid) -> dict[str, Any]:
+    """Return the axes of the page: seconds of the maps, and hertz of what is shown, if anything has them."""
     return {
         "seconds": grid.seconds,
         "audio_seconds": grid.seconds if grid.audio_seconds is None else grid.audio_seconds,
-        "fmin": grid.fmin,
-        "fmax": grid.fmax,
-        "hertz": [round(float(hz), 2) for hz in grid.freq(grid.bands)],
-        "ticks": [{"hz": hz, "at": float(mel_position(grid, hz))} for hz in hertz_ticks(grid)],
+        "flat": not grid.has_freq,
+        "fmin": shown.fmin,
+        "fmax": shown.fmax,
+        "hertz": [round(float(hz), 2) for hz in shown.freq(shown.bands)] if shown.has_freq else [],
+        "ticks": [{"hz": hz, "at": float(mel_position(shown, hz))} for hz in hertz_ticks(shown)]
+        if shown.has_freq
+        else [],
     }
 
 
-def _spectrogram(log_mel: np.ndarray, grid: SpectrogramGrid) -> dict[str, Any] | None:
+def _of_audio(audio: np.ndarray | None, grid: SpectrogramGrid) -> tuple[np.ndarray | None, SpectrogramGrid]:
+    """Return a spectrogram of the audio over the seconds of maps without frequency, and its grid."""
+    columns = round(grid.seconds * MEL.sample_rate / MEL.hop_length)
+    if audio is None or len(audio) < MEL.shortest or columns < 1:
+        return None, grid
+    found = compute_log_mel(np.asarray(audio, dtype=np.float32))[:, :columns]
+    blank = np.full((found.shape[0], columns), np.nan)  # after the end of the audio
+    blank[:, : found.shape[1]] = found
+    pooled = -(-columns // _MOST_COLUMNS)
+    padded = np.pad(blank, ((0, 0), (0, -columns % pooled)), constant_values=np.nan)
+    loudest = np.fmax.reduce(padded.reshape(len(padded), -1, pooled), axis=2)
+    return loudest, SpectrogramGrid(height=MEL.n_mels, width=columns)
+
+
+def _segments(maps: AttentionMaps, prompt_index: int, sample: int) -> list[dict[str, Any]]:
+    """Return what the keys of each kind receive together, averaged over layers and heads."""
+    table = segment_share(maps, prompt_index=prompt_index, sample=sample)
+    rows = []
+    for kind, own in table.groupby("kind", sort=False):
+        keys = own["keys"].iloc[0]
+        label = {"text": "words", "rest": "keys that were not stored"}.get(str(kind), str(kind))
+        rows.append(
+            {
+                "label": label,
+                "keys": None if kind == "rest" else int(keys),
+                "share": _number(own["share"].mean()),
+                "mark": "first" if kind == "text" else "",
+            }
+        )
+    return rows
+
+
+def _spectrogram(log_mel: np.ndarray) -> dict[str, Any] | None:
     if np.ndim(log_mel) != 2:
         raise MapsError(f"log_mel has the shape {np.shape(log_mel)}; (bands, frames) is needed.")
     if not np.isfinite(log_mel).any():

@@ -110,6 +110,7 @@ class Plot {
   // `seek(time)` on a click, `key(plot, event)` on a key.
   constructor(name, axes, { point, leave, seek, key }) {
     this.axes = axes;
+    this.flat = axes.flat && name === "map";
     this.beneath = make("canvas", { class: "picture", "aria-hidden": "true" });
     this.beneath.hidden = true;
     this.canvas = make("canvas", { class: "picture", "aria-hidden": "true" });
@@ -120,7 +121,7 @@ class Plot {
     this.area = make(
       "div",
       {
-        class: `area area-${name}`, tabindex: "0", role: "application", "aria-roledescription": "picture",
+        class: `area area-${name} ${this.flat ? "area-flat" : ""}`, tabindex: "0", role: "application", "aria-roledescription": "picture",
         onpointermove: over, onpointerdown: over, onpointerleave: leave, onblur: leave,
         onclick: (event) => seek(this.place(event)[0]), onkeydown: (event) => key(this, event),
       },
@@ -129,7 +130,7 @@ class Plot {
     this.vertical = make("div", { class: "axis axis-hz", "aria-hidden": "true" });
     this.horizontal = make("div", { class: "axis axis-s", "aria-hidden": "true" });
     this.element = make(
-      "div", { class: "plot" }, makeAxisName("hz", "frequency (Hz)"), this.vertical, this.area, this.horizontal,
+      "div", { class: "plot" }, this.flat ? null : makeAxisName("hz", "frequency (Hz)"), this.vertical, this.area, this.horizontal,
       makeAxisName("s", "time (s)"),
     );
     this.hideCursor();
@@ -170,7 +171,7 @@ class Plot {
   showEvents(events) {
     const boxes = events.map((event) => {
       const box = makeBar(event, this.axes, "event");
-      if (event.low !== null && event.high !== null) {
+      if (event.low !== null && event.high !== null && !this.flat) {
         box.style.bottom = percent(this.axes.position(event.low));
         box.style.top = percent(1 - this.axes.position(event.high));
       }
@@ -182,6 +183,6 @@ class Plot {
   fit() {
     const { width, height } = this.area.getBoundingClientRect();
     if (width) this.horizontal.replaceChildren(...timeTicks(this.axes, width));
-    if (height) this.vertical.replaceChildren(...hertzTicks(this.axes, height));
+    if (height && !this.flat) this.vertical.replaceChildren(...hertzTicks(this.axes, height));
   }
 }

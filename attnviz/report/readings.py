@@ -119,7 +119,8 @@ def readout_label(readout: str) -> str:
 
 def _readouts(maps: AttentionMaps) -> list[str]:
     fitted = [FITTED] if is_of_bundled(maps.provenance) and BUNDLED.is_file() else []
-    return ["mean", *fitted, "auffusion", *maps.layers]
+    # Auffusion's rule is of grids of several sizes.
+    return ["mean", *fitted, *(["auffusion"] if maps.grid.has_freq else []), *maps.layers]
 
 
 def _keeps_steps(maps: AttentionMaps) -> bool:
@@ -139,12 +140,14 @@ def _steps(maps: AttentionMaps, left: int, size: int) -> list[int]:
 
 def _packed(name: str, first: xr.DataArray, heats: Sequence[np.ndarray], *, stepped: bool) -> dict[str, Any]:
     packed = [quantise(heat) for heat in heats]
-    rows, columns = first.shape
+    columns = first.sizes["time"]
+    rows = first.sizes.get("freq", 1)
+    size = f"{rows} x {columns}" if "freq" in first.dims else f"{columns} columns"
     quantity = str(first.attrs["long_name"])
     heard = ~first["padding"].to_numpy()
     return {
         "name": name if name in _NAMED else short_name(name),
-        "label": _NAMED.get(name, f"{short_name(name)} ({rows} x {columns})"),
+        "label": _NAMED.get(name, f"{short_name(name)} ({size})"),
         "layer": name not in _NAMED,
         "quantity": quantity,
         "rows": rows,

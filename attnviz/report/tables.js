@@ -18,10 +18,22 @@ function wordTable(maps) {
   const rows = maps.measures.map((one, item) => ({
     mark: item === maps.item ? "chosen" : "",
     cells: [maps.items[item].label, ...(one.curve.length
-      ? [asShare(one.mean), asShare(one.peak), maps.timeOf(one.column).toFixed(2), String(Math.round(maps.hertzOf(one.row)))]
+      ? [
+        asShare(one.mean), asShare(one.peak), maps.timeOf(one.column).toFixed(2),
+        ...(maps.axes.flat ? [] : [String(Math.round(maps.hertzOf(one.row)))]),
+      ]
       : ["no column within the audio"])],
   }));
-  return makeTable("Words in numbers", ["word", `mean ${maps.current.quantity}`, "strongest", "at (s)", "at (Hz)"], rows);
+  const places = maps.axes.flat ? ["at (s)"] : ["at (s)", "at (Hz)"];
+  return makeTable("Words in numbers", ["word", `mean ${maps.current.quantity}`, "strongest", ...places], rows);
+}
+
+// What the keys of each kind receive together: words, and what stands for no word.
+function segmentTable(segments) {
+  const rows = segments.map(({ label, keys, share, mark }) => ({
+    mark, cells: [label, keys === null ? null : String(keys), share === null ? null : asShare(share)],
+  }));
+  return makeTable("Attention by kind of key", ["kind of key", "keys", "attention together, mean of all layers"], rows);
 }
 
 // `unlike` says if the scores of the other run are of another readout or other columns.

@@ -3,12 +3,13 @@
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 
 import attnviz
 from attnviz import plots
 from attnviz.audio.grid import SpectrogramGrid
 from attnviz.errors import AudioError, MapsError
-from attnviz.maps import AttentionMaps, LayerAttention, attention_share, word_overlap
+from attnviz.maps import AttentionMaps, LayerAttention, attention_share, segment_share, word_overlap
 from attnviz.maps.schema import CONTENT
 from attnviz.testing import make_tokenizer
 from attnviz.text import token_table
@@ -62,6 +63,13 @@ def test_statistics_and_exports(maps, tmp_path):
         maps.heatmap("dog", readout="auffusion")
 
 
+def test_netcdf(maps, tmp_path):
+    maps.heatmap("dog").to_netcdf(tmp_path / "dog.nc", engine="scipy")
+    with xr.open_dataarray(tmp_path / "dog.nc", engine="scipy") as again:
+        np.testing.assert_array_equal(again, maps.heatmap("dog"))
+        assert again.dims == ("time",)
+
+
 def test_saved_and_loaded(maps, tmp_path):
     maps.save(tmp_path / "maps.zarr")
     loaded = AttentionMaps.load(tmp_path / "maps.zarr")
@@ -89,8 +97,45 @@ def test_what_reads_maps_works_on_time_alone(maps):
     assert plots.heatmap(maps.heatmap("dog"), maps.grid).get_ylabel() == ""
     plots.activations(maps)
     plots.piano_roll(maps)
-    with pytest.raises(MapsError, match="no frequency axis. .*plots.activations"):
-        attnviz.explore(maps)
+    page = attnviz.explore(maps, audio=np.sin(np.arange(16_000, dtype=np.float32) / 9), phrases=["dog"])
+    axes, spectrogram = page.payload["axes"], page.payload["spectrogram"]
+    assert axes["flat"] and axes["fmax"] == 8000
+    assert spectrogram["columns"] == round(COLUMNS * 2048 / 44100 * 100)  # 10 ms each, as long as the maps
+    mean = page.payload["readouts"][0]
+    assert (mean["rows"], mean["columns"]) == (1, COLUMNS)
+    assert attnviz.explore(maps).payload["axes"]["hertz"] == []
+
+
+def test_samples_of_another_rate_and_several_channels_are_shown(maps):
+    stereo = np.random.default_rng(0).uniform(-0.1, 0.1, (22_050, 2)).astype(np.float32)
+    sound = attnviz.explore(maps, audio=stereo, sampling_rate=44_100).payload["audio"]
+    assert sound["seconds"] == pytest.approx(0.5)
+
+
+def test_shares_of_kinds_of_keys_sum_to_one(maps):
+    """Of a prompt of 16 keys: three words, an end token, and padding that is not masked."""
+    layers = {"blocks.0": maps["blocks.0"].to_numpy()}
+    layers["blocks.0"] = layers["blocks.0"] / layers["blocks.0"].sum(axis=2, keepdims=True)
+    whole = AttentionMaps.from_layers(
+        {name: LayerAttention(values, DIMS, 4) for name, values in layers.items()},
+        tokens=maps.tokens, positions=range(16), timesteps=[1.0], grid=GRID,
+    )  # fmt: skip
+    table = segment_share(whole).set_index("kind")
+    assert list(table.index) == ["text", "end", "padding", "rest"]
+    heard = layers["blocks.0"][0, 0][:, : int(0.4 / 2048 * 44100 + 0.5)]
+    words = [row for row, kind in enumerate(maps.tokens[0].rows["kind"]) if kind == "text"]
+    assert table.loc["text", "share"] == pytest.approx(heard[words].sum(axis=0).mean(), rel=1e-5)
+    assert table.loc["text", "keys"] == len(words)
+    assert table["share"].sum() == pytest.approx(1.0)
+    assert table.loc["rest", "share"] == pytest.approx(0.0, abs=1e-6)
+    text_only = AttentionMaps.from_layers(
+        {"blocks.0": LayerAttention(layers["blocks.0"][:, :, words], DIMS, 4)},
+        tokens=maps.tokens, positions=words, timesteps=[1.0], grid=GRID,
+    )  # fmt: skip
+    rest = segment_share(text_only).set_index("kind").loc["rest", "share"]
+    assert rest == pytest.approx(table.loc[["end", "padding"], "share"].sum(), rel=1e-4)
+    with pytest.raises(MapsError, match="no sample 3 of prompt 0"):
+        segment_share(whole, sample=3)
 
 
 def test_the_schema_says_what_the_values_are(maps, tmp_path):

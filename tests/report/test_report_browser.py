@@ -11,12 +11,15 @@ import pytest
 from report.report_runs import GRID, HOSTILE, Parsed, events, log_mel, small_maps, stored_map, sweep, write_run
 
 from attnviz.alignment import align
+from attnviz.audio import SpectrogramGrid
 from attnviz.events import read_tsv, write_tsv
-from attnviz.maps import AttentionMaps
+from attnviz.maps import AttentionMaps, LayerAttention
 from attnviz.maps.layer import short_name
 from attnviz.plots.style import ATTENTION, attention_colours
 from attnviz.report import page_of, payload_of, write_report
 from attnviz.report.page import FILE
+from attnviz.testing import make_tokenizer
+from attnviz.text import token_table
 
 SIZES = [(1280, 900), (390, 844)]
 PIXELS = "() => document.querySelector('.area-map canvas:nth-of-type(2)').toDataURL()"
@@ -539,3 +542,33 @@ def test_an_edit_stands_beside_its_source(browser, tmp_path):
         page.locator(".panel").first.get_by_role("button", name="dog", exact=True).click()
         assert page.locator(".shown").all_inner_texts() == ["“dog”", "“cat”"]
         assert page.locator(".area-spectrogram").count() == 2
+
+
+def test_maps_without_frequency_are_a_strip_over_time(browser, tmp_path):
+    """The strip has seconds and no hertz; the spectrogram below is of the audio, and says so."""
+    grid = SpectrogramGrid(height=None, width=20, hop_length=2048, sample_rate=44100, audio_seconds=0.8)
+    table = token_table([make_tokenizer("t5")], "a dog barks", [16])
+    attention = np.full((1, 1, 16, 20), 0.02, np.float32)
+    attention[0, 0, table.find("dog"), 12] = 0.4
+    layers = {"blocks.0": LayerAttention(attention, ("prompt", "image", "token", "column"), 4)}
+    maps = AttentionMaps.from_layers(layers, tokens=[table], positions=range(16), timesteps=[1.0], grid=grid)
+    sound = np.sin(np.arange(12_800, dtype=np.float32) / 9)
+    path = tmp_path / "flat.html"
+    path.write_bytes(page_of(payload_of(maps, audio=sound)))
+    with opened(browser, path) as page:
+        page.locator(".word", has_text="dog").first.click()
+        assert "Strongest at 0.58 s: " in page.locator(".caption").inner_text()
+        assert page.locator(".area-map").bounding_box()["height"] < 100
+        assert page.locator(".axis-name-hz").count() == 1  # of the spectrogram alone
+        assert page.locator(".map-section .axis-hz span").count() == 0
+        assert "Of the audio at 16 kHz" in page.locator("main").inner_text()
+        box = page.locator(".area-map").bounding_box()
+        page.mouse.move(box["x"] + 12.5 / 20 * box["width"], box["y"] + 30)
+        tip = page.locator(".map-section .tip").inner_text()
+        assert "dog" in tip and "Hz" not in tip
+        for fold in page.locator("summary").all():
+            fold.click()
+        kinds = page.get_by_role("region", name="Attention by kind of key").inner_text()
+        assert "words" in kinds and "padding" in kinds
+        assert "at (Hz)" not in page.get_by_role("region", name="Words in numbers").inner_text()
+        page.screenshot(path=str(tmp_path / "flat.png"), full_page=True)

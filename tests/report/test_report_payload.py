@@ -54,7 +54,10 @@ def test_every_map_is_the_readout_s_own(maps, whole):
     assert [one["name"] for one in whole["readouts"]] == ["mean", "auffusion", *map(short_name, maps.layers)]
     labels = [word.label for word in maps.occurrences()]
     phrases = [item["label"] for item in whole["items"] if item["kind"] == "phrase"]
-    assert [item["label"] for item in whole["items"]] == [*labels, *phrases, "start token", "end token"]
+    assert [item["label"] for item in whole["items"]] == [
+        *(*labels, *phrases),
+        *("start token", "end token", "padding keys"),
+    ]
     assert len(whole["views"]) == 4
     for readout, name in enumerate(names):
         for view, part in enumerate([maps, *(maps.select(steps=step) for step in range(3))]):
@@ -99,6 +102,7 @@ def test_one_word_is_enough_and_none_is_an_error():
         "dog",
         "start token",
         "end token",
+        "padding keys",
     ]
     with pytest.raises(MapsError, match="no word to show"):
         payload_of(small_maps("?!"))
