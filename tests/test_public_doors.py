@@ -99,7 +99,7 @@ EXCLUDED = {
         "needs a checkpoint: test_hostile_input",
     ),
     **dict.fromkeys(("embed_clips", "evaluate"), "needs clips: test_cli_evaluate"),
-    **dict.fromkeys(("Corpus", "run_corpus"), "needs the folder of a run, or starts workers: tests/corpus"),
+    **dict.fromkeys(("Corpus", "CorpusAlignment", "run_corpus"), "needs the folder of a run: tests/corpus"),
     "TextConditioner": "needs a checkpoint: test_hostile_input",
     "EditedAudio": "a record of arrays and maps that `apply_edit` makes",
     "InvertedClip": "a record that `invert` makes, whose methods `apply_edit` calls",

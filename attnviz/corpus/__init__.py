@@ -9,6 +9,7 @@ Plans, audio and events enter; tables (Parquet), activations (zarr) and maps of 
 alignment, attribution, audio, events, maps, pipelines, sounds, text and tracing. The command line is above it.
 """
 
+from attnviz.corpus.aligning import CorpusAlignment
 from attnviz.corpus.clips import PlannedClip
 from attnviz.corpus.corpus import Corpus, CorpusStatus
 from attnviz.corpus.plan import (
@@ -28,6 +29,7 @@ __all__ = [
     "ClipResult",
     "ClipSource",
     "Corpus",
+    "CorpusAlignment",
     "CorpusStatus",
     "ExplainSettings",
     "GenerateSettings",

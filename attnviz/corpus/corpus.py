@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,10 +16,12 @@ import pyarrow.parquet as pq
 import xarray as xr
 
 from attnviz.arguments import public
+from attnviz.corpus.aligning import CorpusAlignment, align_corpus
 from attnviz.corpus.arrays import checksum
 from attnviz.corpus.clips import read_clips
 from attnviz.corpus.folder import CorpusFolder, open_folder
 from attnviz.corpus.plan import Plan
+from attnviz.corpus.reading import read_shard
 from attnviz.corpus.results import FAILED
 from attnviz.errors import AttnVizError, CorpusError
 from attnviz.io.json_files import read_json
@@ -170,18 +172,7 @@ class Corpus:
         return pa.concat_tables(tables, promote_options="default").replace_schema_metadata(None)
 
     def _shard_table(self, shard: int, columns: Sequence[str] | None = None) -> pa.Table:
-        path = self._folder.shard_path(shard)
-        try:
-            with pq.ParquetFile(path) as file:
-                if unknown := sorted(set(columns or ()) - set(file.schema_arrow.names)):
-                    raise CorpusError(
-                        f"{path} has no column {unknown}; it has {', '.join(file.schema_arrow.names)}."
-                    )
-                return file.read(None if columns is None else list(columns))
-        except (OSError, pa.ArrowException) as damage:
-            raise CorpusError(
-                f"shard {path} is damaged: {str(damage).splitlines()[0]}. Remove it, and run the plan again."
-            ) from damage
+        return read_shard(self._folder.shard_path(shard), columns)
 
     @cached_property
     def activations(self) -> xr.Dataset:
@@ -200,6 +191,46 @@ class Corpus:
         if store is None:
             raise CorpusError(f"The plan of {self.folder} keeps no activations (keep.activations = false).")
         return store.dataset().assign_coords(clip=self.clips["clip"].to_numpy(dtype=object))
+
+    @public
+    def align(
+        self,
+        *,
+        n_resamples: int = 1000,
+        n_permutations: int = 1000,
+        seed: int = 0,
+        progress: Callable[[str, float], object] | None = None,
+    ) -> CorpusAlignment:
+        """Score the maps of all finished clips together, with controls and intervals.
+
+        Statistics and controls are those of `Alignment.pool` (constant, energy, reversed, another clip's map,
+        order; bootstrap over source recordings and clips; exchanges of maps between clips). Phrases are read in
+        blocks, so memory holds about 1 KB of each.
+
+        Parameters
+        ----------
+        n_resamples, n_permutations, seed : int
+            See `Alignment.pool` and `attnviz.align`.
+        progress : callable, optional
+            Called with the name of a part of the work, and the share of it that is done.
+
+        Returns
+        -------
+        CorpusAlignment
+            ``.pooled`` and ``.summary()``.
+
+        Raises
+        ------
+        CorpusError
+            If the plan keeps no activations, or a shard is damaged.
+        MapsError
+            If no phrase was scored: the plan asks for no scores, or no clip is finished.
+        OutputError
+            If the folder of temporary files (``TMPDIR``) is full: a phrase needs about 10 KB there.
+        """
+        return align_corpus(
+            self._folder, n_resamples=n_resamples, n_permutations=n_permutations, seed=seed, progress=progress
+        )
 
     @public
     def maps(self, clip: str) -> AttentionMaps:

@@ -20,6 +20,7 @@ from attnviz.cli.terminal import (
     check_out,
     command,
     complaints,
+    rows,
     say,
     talk,
 )
@@ -96,6 +97,9 @@ def status(folder: Folder) -> dict[str, Any]:
 def collect(
     folder: Folder,
     out: Annotated[Path, typer.Option("--out", "-o", help="Parquet file to write.")],
+    align: Annotated[
+        bool, typer.Option("--align", help="Also score all maps together, with controls and intervals.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> dict[str, Any]:
     """Check all shards and write their tables to one file."""
@@ -105,7 +109,13 @@ def collect(
     found = Corpus(folder)
     count = found.collect(out, overwrite=overwrite)
     say(f"{count} rows written to {out}")
-    return {"out": out, "rows": count}
+    result: dict[str, Any] = {"out": out, "rows": count}
+    if align:
+        with _parts() as shown:
+            aligned = found.align(progress=shown)
+        say(f"\n{aligned.summary()}")
+        result |= {"scores": rows(aligned.pooled.scores), "differences": rows(aligned.pooled.differences)}
+    return result
 
 
 def _told(status: CorpusStatus) -> dict[str, Any]:
@@ -130,6 +140,18 @@ def _parameter(text: str) -> tuple[str, Any]:
     if not equals or not name:
         raise CorpusError(f"--slurm {text!r} is not NAME=VALUE, such as slurm_partition=gpu or timeout_min=60.")
     return name, int(value) if value.isdecimal() else value
+
+
+@contextmanager
+def _parts() -> Iterator[Callable[[str, float], None]]:
+    """Provide a function that shows which part of the work is done, on stderr."""
+    bar = Progress(
+        TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(),
+        console=complaints, transient=True, disable=talk().quiet or not complaints.is_terminal,
+    )  # fmt: skip
+    with bar:
+        task = bar.add_task("Reading", total=1.0)
+        yield lambda part, share: bar.update(task, description=part, completed=share)
 
 
 @contextmanager

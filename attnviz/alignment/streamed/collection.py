@@ -1,0 +1,275 @@
+"""Collect the phrases of a source: facts in memory, curves on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from attnviz.alignment.arrays import stretched
+from attnviz.alignment.methods import CONSTANT, MEAN_DECIMALS, ORDER, OTHER_CLIP, REVERSED, other_rows
+from attnviz.alignment.reading import ENERGY, MAP
+from attnviz.alignment.streamed.blocks import PhraseBlock, PhraseSource
+from attnviz.alignment.streamed.scratch import RowFile
+from attnviz.errors import MapsError
+
+ROWS = 4096
+"""Phrases that are looked at together."""
+
+_UNIT = 2.0**40
+"""Activities are summed as whole multiples of its inverse: exactly, whatever the order."""
+
+Curves = dict[str, np.ndarray]
+
+
+@dataclass
+class Collection:
+    """Phrases of a source.
+
+    Attributes
+    ----------
+    clips, units : numpy.ndarray of int, shape (phrases,)
+        Number of the clip, in the order of names, and of the source recording, in the order of appearance.
+    first_clips : numpy.ndarray of int
+        Number of the clip in the order of appearance.
+    places : numpy.ndarray of int, shape (phrases, 2)
+        Place of the phrase among those of its caption, and their number.
+    scored : numpy.ndarray of bool, shape (phrases,)
+    reasons : dict of str to int
+        Reasons why phrases cannot be scored, with their numbers.
+    seconds, column_seconds, columns : numpy.ndarray, shape (phrases,)
+    times : numpy.ndarray, shape (events, 2)
+    first_time : numpy.ndarray of int, shape (phrases + 1,)
+        First event of each phrase in `times`.
+    curves, shares, energy : RowFile
+    named_sources : tuple of bool
+        Whether some phrases have a source recording, and whether some have none.
+    """
+
+    clips: np.ndarray
+    units: np.ndarray
+    first_clips: np.ndarray
+    places: np.ndarray
+    scored: np.ndarray
+    reasons: dict[str, int]
+    seconds: np.ndarray
+    column_seconds: np.ndarray
+    columns: np.ndarray
+    times: np.ndarray
+    first_time: np.ndarray
+    curves: RowFile
+    shares: RowFile
+    energy: RowFile
+    named_sources: tuple[bool, bool]
+    seed: int
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    @property
+    def n_clips(self) -> int:
+        """Number of clips."""
+        return int(self.clips.max()) + 1 if len(self) else 0
+
+    @cached_property
+    def methods(self) -> list[str]:
+        """Names of the methods: the map first, then its controls."""
+        several = [OTHER_CLIP, ORDER] if self.n_clips > 1 else []
+        return [MAP, CONSTANT, ENERGY, REVERSED, *several]
+
+    @cached_property
+    def others(self) -> np.ndarray:
+        """Phrase of another clip for each phrase."""
+        return other_rows(self.clips, self.seed) if self.n_clips > 1 else np.empty(0, dtype=np.int64)
+
+    def blocks(self, numbers: np.ndarray) -> Iterator[np.ndarray]:
+        """Yield the numbers of phrases in parts of equal columns, at most `ROWS` each."""
+        for columns in np.unique(self.columns[numbers]):
+            alike = numbers[self.columns[numbers] == columns]
+            yield from (alike[start : start + ROWS] for start in range(0, len(alike), ROWS))
+
+    def share(self, numbers: np.ndarray, columns: int) -> np.ndarray:
+        """Return the activity of phrases, resampled to a number of columns."""
+        return self._resampled(self.shares, numbers, columns)
+
+    def envelope(self, numbers: np.ndarray, columns: int) -> np.ndarray:
+        """Return the energy of the clips of phrases, resampled to a number of columns."""
+        return self._resampled(self.energy, numbers, columns)
+
+    def curve(self, numbers: np.ndarray, columns: int) -> np.ndarray:
+        """Return the map of phrases, resampled to a number of columns."""
+        return self._resampled(self.curves, numbers, columns)
+
+    def of_method(self, method: str, numbers: np.ndarray) -> np.ndarray:
+        """Return the curves of a method for phrases of equal columns, on these; NaN if undefined."""
+        columns = int(self.columns[numbers[0]])
+        if method == CONSTANT:
+            return np.zeros((len(numbers), columns))
+        if method == ENERGY:
+            return self.envelope(numbers, columns)
+        if method == REVERSED:
+            return self.curve(numbers, columns)[:, ::-1]
+        if method == OTHER_CLIP:
+            return self.curve(self.others[numbers], columns)
+        return self.order(numbers) if method == ORDER else self.curve(numbers, columns)
+
+    def order(self, numbers: np.ndarray) -> np.ndarray:
+        """Return the mean activity of other clips' phrases at the same place; see `methods.order_curves`."""
+        columns = int(self.columns[numbers[0]])
+        sums, counts = self._order_sums(columns)
+        found = np.full((len(numbers), columns), np.nan)
+        own = self._own_clip(numbers)
+        for row, number in enumerate(numbers):
+            place, count = self.places[number].tolist()
+            mine = own[row]
+            for key in ((place, count), (place, 0)):  # captions of as many phrases, or else all
+                there = mine[(self.places[mine, 0] == place) & ((key[1] == 0) | (self.places[mine, 1] == count))]
+                left = counts.get(key, 0) - len(there)
+                if left > 0:
+                    without = sums[key] - _whole(self.share(there, columns)).sum(axis=0)
+                    found[row] = np.round(without / _UNIT / left, MEAN_DECIMALS)
+                    break
+        return found
+
+    def _own_clip(self, numbers: np.ndarray) -> list[np.ndarray]:
+        """Return the timed phrases of the clip of each phrase."""
+        order, starts = self._by_clip
+        clips = self.clips[numbers]
+        timed = np.diff(self.first_time) > 0
+        own = [order[starts[clip] : starts[clip + 1]] for clip in clips]
+        return [rows[timed[rows]] for rows in own]
+
+    @cached_property
+    def _by_clip(self) -> tuple[np.ndarray, np.ndarray]:
+        order = np.argsort(self.clips, kind="stable")
+        return order, np.searchsorted(self.clips[order], np.arange(self.n_clips + 1))
+
+    def _order_sums(self, columns: int) -> tuple[dict[tuple[int, int], np.ndarray], dict[tuple[int, int], int]]:
+        """Return sums and numbers of the activity of all timed phrases by place, and by place and their number."""
+        kept = self.__dict__.setdefault("_sums", {})
+        if columns not in kept:
+            sums: dict[tuple[int, int], np.ndarray] = {}
+            counts: dict[tuple[int, int], int] = {}
+            timed = np.flatnonzero(np.diff(self.first_time) > 0)
+            for numbers in self.blocks(timed):
+                shares = _whole(self.share(numbers, columns))
+                places = self.places[numbers]
+                for place, count in np.unique(places, axis=0).tolist():
+                    rows = (places == (place, count)).all(axis=1)
+                    total = shares[rows].sum(axis=0)
+                    for key in ((place, count), (place, 0)):
+                        sums[key] = sums.get(key, 0) + total
+                        counts[key] = counts.get(key, 0) + int(rows.sum())
+            kept.clear()  # one number of columns at a time
+            kept[columns] = sums, counts
+        return kept[columns]
+
+    def _resampled(self, file: RowFile, numbers: np.ndarray, columns: int) -> np.ndarray:
+        rows = file.take(numbers).astype(np.float64)
+        have = self.columns[numbers]
+        if (have == columns).all():
+            return rows[:, :columns]
+        found = np.empty((len(numbers), columns))
+        for length in np.unique(have):
+            alike = have == length
+            found[alike] = stretched(rows[alike, :length], columns)
+        return found
+
+
+def _whole(shares: np.ndarray) -> np.ndarray:
+    return np.rint(shares * _UNIT).astype(np.int64)
+
+
+def collect(source: PhraseSource, folder: Path, seed: int) -> Collection:
+    """Read all blocks of a source.
+
+    Raises
+    ------
+    MapsError
+        If there is no phrase.
+    OutputError
+        If the disk is full.
+    """
+    names: list[str] = []
+    units: list[str] = []
+    facts: dict[str, list[np.ndarray]] = {}
+    reasons: dict[str, int] = {}
+    blocks = [folder / name for name in ("curves", "shares", "energy")]
+    files: list[RowFile] = []
+    named, unnamed = False, False
+    for block in source:
+        if not files:
+            files = [
+                RowFile(path, block.curves.shape[1], dtype)
+                for path, dtype in zip(blocks, ("float32", "float64", "float32"), strict=True)
+            ]
+        files = [_wide_enough(file, block.curves.shape[1]) for file in files]
+        for file, rows in zip(files, (block.curves, block.shares, block.energy), strict=True):
+            padded = np.full((len(rows), file.width), np.nan)
+            padded[:, : rows.shape[1]] = rows
+            file.append(padded)
+        names += block.clips
+        units += [
+            f"c{clip}" if source is None else f"s{source}"
+            for clip, source in zip(block.clips, block.sources, strict=True)
+        ]
+        named |= any(one is not None for one in block.sources)
+        unnamed |= any(one is None for one in block.sources)
+        for reason in block.undefined:
+            if reason:
+                reasons[reason] = reasons.get(reason, 0) + 1
+        for name, values in (
+            ("scored", np.array([not reason for reason in block.undefined], dtype=bool)),
+            ("seconds", block.seconds), ("column_seconds", block.column_seconds), ("columns", block.columns),
+            ("places", _places(block)), ("events", np.array([len(one) for one in block.times], dtype=np.int64)),
+            ("times", np.concatenate([*block.times, np.empty((0, 2))])),
+        ):  # fmt: skip
+            facts.setdefault(name, []).append(values)
+    if not names:
+        raise MapsError("There is no phrase to pool.")
+    joined = {name: np.concatenate(parts) for name, parts in facts.items()}
+    return Collection(
+        clips=np.unique(np.array(names), return_inverse=True)[1].astype(np.int32),
+        units=pd.factorize(np.array(units, dtype=object))[0].astype(np.int32),
+        first_clips=pd.factorize(np.array(names, dtype=object))[0].astype(np.int32),
+        places=joined["places"],
+        scored=joined["scored"],
+        reasons=dict(sorted(reasons.items())),
+        seconds=joined["seconds"],
+        column_seconds=joined["column_seconds"],
+        columns=joined["columns"],
+        times=joined["times"],
+        first_time=np.concatenate([[0], np.cumsum(joined["events"])]),
+        curves=files[0],
+        shares=files[1],
+        energy=files[2],
+        named_sources=(named, unnamed),
+        seed=seed,
+    )
+
+
+def _wide_enough(file: RowFile, width: int) -> RowFile:
+    """Return the file, or a wider copy of it."""
+    if file.width >= width:
+        return file
+    wider = RowFile(file.path.with_name(f"{file.path.name}-{width}"), width, str(file.dtype))
+    for start in range(0, file.rows, ROWS):
+        rows = file.read(start, start + ROWS)
+        wider.append(np.pad(rows, ((0, 0), (0, width - file.width)), constant_values=np.nan))
+    file.path.unlink()
+    return wider
+
+
+def _places(block: PhraseBlock) -> np.ndarray:
+    """Return the place of each phrase among those of its caption and sample, and their number."""
+    keys = pd.DataFrame(
+        {"clip": list(block.clips), "sample": block.samples, "start": block.spans[:, 0], "end": block.spans[:, 1]}
+    )
+    spans = keys.drop_duplicates().sort_values(["clip", "sample", "start", "end"])
+    groups = spans.groupby(["clip", "sample"], sort=False)
+    spans = spans.assign(place=groups.cumcount(), count=groups["start"].transform("size"))
+    return keys.merge(spans, how="left", on=list(keys.columns))[["place", "count"]].to_numpy(dtype=np.int16)

@@ -1,0 +1,241 @@
+"""Detection scores of many phrases: the counts of `attnviz.alignment.detection`, compiled."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from attnviz.alignment.bootstrap import Bootstrap
+from attnviz.alignment.detection import DETECTION, DetectionScores
+from attnviz.alignment.streamed.collection import Collection
+
+# As in `attnviz.alignment.detection`.
+_DTC = _GTC = 0.7
+_MAX_EFPR = 100.0
+_SEGMENT = 1.0
+_THRESHOLD = 0.5
+_HOUR = 3600.0
+_MICROSECONDS = 1e6
+_LANES = 8  # resamples that are counted together
+
+
+def detection_of(
+    collection: Collection, method: str, numbers: np.ndarray, bootstrap: Bootstrap
+) -> DetectionScores:
+    """Compute the detection scores of a method for the scored phrases and every resample.
+
+    Parameters
+    ----------
+    collection : Collection
+    method : str
+    numbers : numpy.ndarray of int
+        Scored phrases, in the order of the bootstrap.
+    bootstrap : Bootstrap
+    """
+    parts: list[tuple[np.ndarray, ...]] = []
+    facts = np.zeros((bootstrap.count, 5))
+    known_phrases = 0
+    group_of = np.zeros(len(collection), dtype=np.int32)
+    group_of[numbers] = bootstrap.groups
+    for block in collection.blocks(numbers):
+        curves = np.ascontiguousarray(collection.of_method(method, block))
+        known = ~np.isnan(curves).any(axis=1)
+        rows = block[known]
+        known_phrases += len(rows)
+        groups = group_of[rows]
+        steps, segments = _counted(
+            curves[known], collection.column_seconds[rows], collection.seconds[rows], collection.times,
+            collection.first_time[rows], collection.first_time[rows + 1],
+        )  # fmt: skip
+        row, level, found, wrong = steps
+        parts.append((groups[row], level, found, wrong))
+        events = collection.first_time[rows + 1] - collection.first_time[rows]
+        np.add.at(facts, groups, np.column_stack([events, collection.seconds[rows], segments]))
+    if not known_phrases:
+        nothing = np.full((bootstrap.n_resamples, len(DETECTION)), np.nan)
+        return DetectionScores(np.full(len(DETECTION), np.nan), nothing, 0)
+    owner, level, found, wrong = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    order = np.argsort(-level, kind="stable")
+    level = level[order]
+    steps_of = (owner[order], found[order], wrong[order], np.append(level[1:] < level[:-1], True))
+    del owner, found, wrong, level, order, parts
+    once = _scores(np.ones((1, bootstrap.count), dtype=np.uint16), facts, steps_of)[0]
+    replicates = [_scores(weights, facts, steps_of) for weights in bootstrap.weights()]
+    return DetectionScores(once, np.concatenate(replicates), known_phrases)
+
+
+def _scores(weights: np.ndarray, facts: np.ndarray, steps: tuple[np.ndarray, ...]) -> np.ndarray:
+    """Return PSDS1 and segment F1 for each row of weights, ``(resamples, 2)``."""
+    sums = weights @ facts
+    areas = np.empty(len(weights))
+    for start in range(0, len(weights), _LANES):
+        lanes = weights[start : start + _LANES]
+        padded = np.zeros((weights.shape[1], _LANES), dtype=np.int32)
+        padded[:, : len(lanes)] = lanes.T
+        seconds = np.ones(_LANES)
+        seconds[: len(lanes)] = sums[start : start + _LANES, 1]
+        limits = np.floor(_MAX_EFPR * seconds / _HOUR).astype(np.int64)
+        best = np.zeros((_LANES, int(limits.max()) + 1), dtype=np.int32)
+        _best_counts(padded, *steps, limits, best)
+        for lane in range(len(lanes)):
+            row = start + lane
+            areas[row] = _area(best[lane, : limits[lane] + 1], sums[row, 0], seconds[lane])
+    true, false, missed = sums[:, 2], sums[:, 3], sums[:, 4]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        precision = np.where(true + false > 0, true / (true + false), 1.0)
+        recall = true / (true + missed)
+        f1 = np.where(true > 0, 2 * precision * recall / (precision + recall), 0.0)
+    return np.where(sums[:, :1] > 0, np.column_stack([areas, f1]), np.nan)
+
+
+def _area(best: np.ndarray, events: float, seconds: float) -> float:
+    if not events:
+        return float("nan")
+    rate = np.arange(len(best)) / seconds * _HOUR
+    within = rate <= _MAX_EFPR
+    rate, ratio = rate[within], np.maximum.accumulate(best[within]) / events
+    return float(np.sum(ratio * np.diff(rate, append=_MAX_EFPR)) / _MAX_EFPR)
+
+
+@numba.njit(cache=True)
+def _best_counts(
+    weights: np.ndarray,
+    owner: np.ndarray,
+    found: np.ndarray,
+    wrong: np.ndarray,
+    last: np.ndarray,
+    limits: np.ndarray,
+    best: np.ndarray,
+) -> None:
+    """Set the maximum number of detected events for each number of false positives, by lane."""
+    lanes = weights.shape[1]
+    hits = np.zeros(lanes, dtype=np.int64)
+    misses = np.zeros(lanes, dtype=np.int64)
+    for step in range(len(owner)):
+        own = owner[step]
+        more, worse = found[step], wrong[step]
+        for lane in range(lanes):
+            hits[lane] += weights[own, lane] * more
+            misses[lane] += weights[own, lane] * worse
+        if last[step]:
+            for lane in range(lanes):
+                if misses[lane] <= limits[lane] and hits[lane] > best[lane, misses[lane]]:
+                    best[lane, misses[lane]] = hits[lane]
+
+
+def _counted(
+    curves: np.ndarray,
+    column_seconds: np.ndarray,
+    seconds: np.ndarray,
+    times: np.ndarray,
+    first: np.ndarray,
+    past: np.ndarray,
+) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
+    """Return the steps of all curves (row, level, change of hits and of false positives), and segment counts."""
+    lowest, highest = curves.min(axis=1, keepdims=True), curves.max(axis=1, keepdims=True)
+    varied = highest > lowest
+    scaled = np.where(varied, (curves - lowest) / np.where(varied, highest - lowest, 1.0), 1.0)
+    most = scaled.size
+    row = np.empty(most, dtype=np.int32)
+    level = np.empty(most)
+    found, wrong = np.empty(most, dtype=np.int16), np.empty(most, dtype=np.int16)
+    segments = np.zeros((len(curves), 3))
+    count = _steps(scaled, column_seconds, times, first, past, row, level, found, wrong)
+    _segments(scaled, column_seconds, seconds, times, first, past, segments)
+    return (row[:count], level[:count], found[:count], wrong[:count]), segments
+
+
+@numba.njit(cache=True)
+def _rounded(value: float) -> float:
+    """Round to the microsecond as NumPy does."""
+    return np.rint(value * _MICROSECONDS) / _MICROSECONDS
+
+
+@numba.njit(cache=True)
+def _steps(
+    scaled: np.ndarray,
+    column_seconds: np.ndarray,
+    times: np.ndarray,
+    first: np.ndarray,
+    past: np.ndarray,
+    row: np.ndarray,
+    level: np.ndarray,
+    found: np.ndarray,
+    wrong: np.ndarray,
+) -> int:
+    """Count as `psds.clip_steps` does; return the number of steps."""
+    number = 0
+    columns = scaled.shape[1]
+    for phrase in range(len(scaled)):
+        curve, width = scaled[phrase], column_seconds[phrase]
+        begin, end = first[phrase], past[phrase]
+        events = end - begin
+        covered = np.zeros(events)
+        part = np.zeros(events)
+        before_hits = before_wrong = 0
+        levels = np.unique(curve)
+        for index in range(len(levels) - 1, -1, -1):
+            threshold = levels[index]
+            covered[:] = 0.0
+            false = 0
+            column = 0
+            while column < columns:
+                if curve[column] < threshold:
+                    column += 1
+                    continue
+                start = column
+                while column < columns and curve[column] >= threshold:
+                    column += 1
+                onset, offset = start * width, column * width
+                total = 0.0
+                for event in range(events):
+                    shared = min(offset, times[begin + event, 1]) - max(onset, times[begin + event, 0])
+                    part[event] = max(shared, 0.0)
+                    total += part[event]
+                if _rounded(total) >= _rounded(_DTC * (offset - onset)):
+                    covered += part
+                else:
+                    false += 1
+            hits = 0
+            for event in range(events):
+                length = times[begin + event, 1] - times[begin + event, 0]
+                if _rounded(covered[event]) >= _rounded(_GTC * length):
+                    hits += 1
+            if hits != before_hits or false != before_wrong:
+                row[number], level[number] = phrase, threshold
+                found[number], wrong[number] = hits - before_hits, false - before_wrong
+                number += 1
+                before_hits, before_wrong = hits, false
+    return number
+
+
+@numba.njit(cache=True)
+def _segments(
+    scaled: np.ndarray,
+    column_seconds: np.ndarray,
+    seconds: np.ndarray,
+    times: np.ndarray,
+    first: np.ndarray,
+    past: np.ndarray,
+    segments: np.ndarray,
+) -> None:
+    """Count true positives, false positives and false negatives as `segments.clip_counts` does."""
+    columns = scaled.shape[1]
+    for phrase in range(len(scaled)):
+        curve, width = scaled[phrase], column_seconds[phrase]
+        begin, end = first[phrase], past[phrase]
+        for segment in range(int(np.ceil(seconds[phrase] / _SEGMENT))):
+            start_time, end_time = _rounded(segment * _SEGMENT), _rounded((segment + 1) * _SEGMENT)
+            present = False
+            for event in range(begin, end):
+                present = present or (start_time < times[event, 1] and end_time > times[event, 0])
+            detected = False
+            for column in range(columns):
+                left, right = _rounded(column * width), _rounded((column + 1) * width)
+                detected = detected or (curve[column] > _THRESHOLD and left < end_time and right > start_time)
+            if present and detected:
+                segments[phrase, 0] += 1
+            elif detected:
+                segments[phrase, 1] += 1
+            elif present:
+                segments[phrase, 2] += 1
