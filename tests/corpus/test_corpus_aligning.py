@@ -40,7 +40,7 @@ def test_a_corpus_vs_one_alignment(finished):
         pd.testing.assert_frame_equal(getattr(got.pooled, name), getattr(expected, name), rtol=1e-5, atol=1e-6)
     assert got.phrases == len(phrases)
     assert said[-1] == ("Scoring", 1.0)
-    assert "36 phrases of 19 clips" in got.summary()
+    assert "37 phrases of 19 clips" in got.summary()
     assert np.isfinite(got.pooled.scores.query("method == 'map' and score == 'psds1'")["value"]).all()
 
 

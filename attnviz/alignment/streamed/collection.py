@@ -122,26 +122,43 @@ class Collection:
         columns = int(self.columns[numbers[0]])
         sums, counts = self._order_sums(columns)
         found = np.full((len(numbers), columns), np.nan)
-        own = self._own_clip(numbers)
-        for row, number in enumerate(numbers):
-            place, count = self.places[number].tolist()
-            mine = own[row]
-            for key in ((place, count), (place, 0)):  # captions of as many phrases, or else all
-                there = mine[(self.places[mine, 0] == place) & ((key[1] == 0) | (self.places[mine, 1] == count))]
-                left = counts.get(key, 0) - len(there)
-                if left > 0:
-                    without = sums[key] - _whole(self.share(there, columns)).sum(axis=0)
-                    found[row] = np.round(without / _UNIT / left, MEAN_DECIMALS)
-                    break
+        shares = _whole(self.share(numbers, columns)) * self._timed[numbers, None]
+        alike, same_place = (own[numbers] for own in self._own_counts)
+        for place, count in np.unique(self.places[numbers], axis=0).tolist():
+            rows = np.flatnonzero((self.places[numbers] == (place, count)).all(axis=1))
+            for key, own in (((place, count), alike), ((place, 0), same_place)):
+                # Captions of as many phrases or, if no other clip has one, all captions.
+                open_rows = rows[np.isnan(found[rows, 0])]
+                left = counts.get(key, 0) - own[open_rows]
+                some = open_rows[left > 0]
+                mine = shares[some]
+                for row in np.flatnonzero(own[some] > 1):  # samples of one clip
+                    mine[row] = self._own_sum(int(numbers[some[row]]), key, columns)
+                found[some] = np.round((sums.get(key, 0) - mine) / _UNIT / left[left > 0, None], MEAN_DECIMALS)
         return found
 
-    def _own_clip(self, numbers: np.ndarray) -> list[np.ndarray]:
-        """Return the timed phrases of the clip of each phrase."""
+    def _own_sum(self, number: int, key: tuple[int, int], columns: int) -> np.ndarray:
+        """Return the sum of the activity of a clip's timed phrases at a place."""
         order, starts = self._by_clip
-        clips = self.clips[numbers]
-        timed = np.diff(self.first_time) > 0
-        own = [order[starts[clip] : starts[clip + 1]] for clip in clips]
-        return [rows[timed[rows]] for rows in own]
+        rows = order[starts[self.clips[number]] : starts[self.clips[number] + 1]]
+        there = self._timed[rows] & (self.places[rows, 0] == key[0])
+        there &= (key[1] == 0) | (self.places[rows, 1] == key[1])
+        return np.asarray(_whole(self.share(rows[there], columns)).sum(axis=0))
+
+    @cached_property
+    def _timed(self) -> np.ndarray:
+        return np.diff(self.first_time) > 0
+
+    @cached_property
+    def _own_counts(self) -> tuple[np.ndarray, np.ndarray]:
+        """Number of timed phrases of a phrase's clip at its place: of as many phrases, and of any number."""
+        facts = pd.DataFrame(
+            {"clip": self.clips, "place": self.places[:, 0], "count": self.places[:, 1], "timed": self._timed}
+        )
+        alike = facts.groupby(["clip", "place", "count"])["timed"].transform("sum")
+        return alike.to_numpy(np.int64), facts.groupby(["clip", "place"])["timed"].transform("sum").to_numpy(
+            np.int64
+        )
 
     @cached_property
     def _by_clip(self) -> tuple[np.ndarray, np.ndarray]:
@@ -154,8 +171,7 @@ class Collection:
         if columns not in kept:
             sums: dict[tuple[int, int], np.ndarray] = {}
             counts: dict[tuple[int, int], int] = {}
-            timed = np.flatnonzero(np.diff(self.first_time) > 0)
-            for numbers in self.blocks(timed):
+            for numbers in self.blocks(np.flatnonzero(self._timed)):
                 shares = _whole(self.share(numbers, columns))
                 places = self.places[numbers]
                 for place, count in np.unique(places, axis=0).tolist():

@@ -67,19 +67,18 @@ def detection_of(
 def _scores(weights: np.ndarray, facts: np.ndarray, steps: tuple[np.ndarray, ...]) -> np.ndarray:
     """Return PSDS1 and segment F1 for each row of weights, ``(resamples, 2)``."""
     sums = weights @ facts
-    areas = np.empty(len(weights))
-    for start in range(0, len(weights), _LANES):
-        lanes = weights[start : start + _LANES]
-        padded = np.zeros((weights.shape[1], _LANES), dtype=np.int32)
-        padded[:, : len(lanes)] = lanes.T
-        seconds = np.ones(_LANES)
-        seconds[: len(lanes)] = sums[start : start + _LANES, 1]
-        limits = np.floor(_MAX_EFPR * seconds / _HOUR).astype(np.int64)
-        best = np.zeros((_LANES, int(limits.max()) + 1), dtype=np.int32)
-        _best_counts(padded, *steps, limits, best)
-        for lane in range(len(lanes)):
-            row = start + lane
-            areas[row] = _area(best[lane, : limits[lane] + 1], sums[row, 0], seconds[lane])
+    groups = -(-len(weights) // _LANES)
+    lanes = np.zeros((groups * _LANES, weights.shape[1]), dtype=np.int32)
+    lanes[: len(weights)] = weights
+    lanes = np.ascontiguousarray(lanes.reshape(groups, _LANES, -1).transpose(0, 2, 1))
+    limits = np.zeros(groups * _LANES, dtype=np.int64)
+    limits[: len(weights)] = np.floor(_MAX_EFPR * sums[:, 1] / _HOUR)
+    best = np.zeros((groups, _LANES, int(limits.max()) + 1), dtype=np.int32)
+    _best_counts(lanes, *steps, limits.reshape(groups, _LANES), best)
+    best = best.reshape(groups * _LANES, -1)
+    areas = np.array(
+        [_area(best[row, : limits[row] + 1], sums[row, 0], sums[row, 1]) for row in range(len(weights))]
+    )
     true, false, missed = sums[:, 2], sums[:, 3], sums[:, 4]
     with np.errstate(invalid="ignore", divide="ignore"):
         precision = np.where(true + false > 0, true / (true + false), 1.0)
@@ -97,7 +96,7 @@ def _area(best: np.ndarray, events: float, seconds: float) -> float:
     return float(np.sum(ratio * np.diff(rate, append=_MAX_EFPR)) / _MAX_EFPR)
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, parallel=True)
 def _best_counts(
     weights: np.ndarray,
     owner: np.ndarray,
@@ -107,20 +106,25 @@ def _best_counts(
     limits: np.ndarray,
     best: np.ndarray,
 ) -> None:
-    """Set the maximum number of detected events for each number of false positives, by lane."""
-    lanes = weights.shape[1]
-    hits = np.zeros(lanes, dtype=np.int64)
-    misses = np.zeros(lanes, dtype=np.int64)
-    for step in range(len(owner)):
-        own = owner[step]
-        more, worse = found[step], wrong[step]
-        for lane in range(lanes):
-            hits[lane] += weights[own, lane] * more
-            misses[lane] += weights[own, lane] * worse
-        if last[step]:
+    """Set the maximum number of detected events for each number of false positives.
+
+    ``weights`` (groups, units, lanes) are those of resamples; ``limits`` (groups, lanes) the most false positives,
+    and ``best`` (groups, lanes, false positives) the result.
+    """
+    lanes = weights.shape[2]
+    for group in numba.prange(len(weights)):
+        hits = np.zeros(lanes, dtype=np.int64)
+        misses = np.zeros(lanes, dtype=np.int64)
+        for step in range(len(owner)):
+            own = owner[step]
+            more, worse = found[step], wrong[step]
             for lane in range(lanes):
-                if misses[lane] <= limits[lane] and hits[lane] > best[lane, misses[lane]]:
-                    best[lane, misses[lane]] = hits[lane]
+                hits[lane] += weights[group, own, lane] * more
+                misses[lane] += weights[group, own, lane] * worse
+            if last[step]:
+                for lane in range(lanes):
+                    if misses[lane] <= limits[group, lane] and hits[lane] > best[group, lane, misses[lane]]:
+                        best[group, lane, misses[lane]] = hits[lane]
 
 
 def _counted(
@@ -135,14 +139,14 @@ def _counted(
     lowest, highest = curves.min(axis=1, keepdims=True), curves.max(axis=1, keepdims=True)
     varied = highest > lowest
     scaled = np.where(varied, (curves - lowest) / np.where(varied, highest - lowest, 1.0), 1.0)
-    most = scaled.size
-    row = np.empty(most, dtype=np.int32)
-    level = np.empty(most)
-    found, wrong = np.empty(most, dtype=np.int16), np.empty(most, dtype=np.int16)
+    number = np.zeros(len(curves), dtype=np.int64)
+    level = np.empty(scaled.shape)
+    found, wrong = np.empty(scaled.shape, dtype=np.int16), np.empty(scaled.shape, dtype=np.int16)
     segments = np.zeros((len(curves), 3))
-    count = _steps(scaled, column_seconds, times, first, past, row, level, found, wrong)
+    _steps(scaled, column_seconds, times, first, past, number, level, found, wrong)
     _segments(scaled, column_seconds, seconds, times, first, past, segments)
-    return (row[:count], level[:count], found[:count], wrong[:count]), segments
+    row, column = np.nonzero(np.arange(scaled.shape[1]) < number[:, None])
+    return (row, level[row, column], found[row, column], wrong[row, column]), segments
 
 
 @numba.njit(cache=True)
@@ -151,22 +155,21 @@ def _rounded(value: float) -> float:
     return np.rint(value * _MICROSECONDS) / _MICROSECONDS
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, parallel=True)
 def _steps(
     scaled: np.ndarray,
     column_seconds: np.ndarray,
     times: np.ndarray,
     first: np.ndarray,
     past: np.ndarray,
-    row: np.ndarray,
+    number: np.ndarray,
     level: np.ndarray,
     found: np.ndarray,
     wrong: np.ndarray,
-) -> int:
-    """Count as `psds.clip_steps` does; return the number of steps."""
-    number = 0
+) -> None:
+    """Count as `psds.clip_steps` does; set the number of steps of each phrase, and the steps."""
     columns = scaled.shape[1]
-    for phrase in range(len(scaled)):
+    for phrase in numba.prange(len(scaled)):
         curve, width = scaled[phrase], column_seconds[phrase]
         begin, end = first[phrase], past[phrase]
         events = end - begin
@@ -202,14 +205,14 @@ def _steps(
                 if _rounded(covered[event]) >= _rounded(_GTC * length):
                     hits += 1
             if hits != before_hits or false != before_wrong:
-                row[number], level[number] = phrase, threshold
-                found[number], wrong[number] = hits - before_hits, false - before_wrong
-                number += 1
+                step = number[phrase]
+                level[phrase, step] = threshold
+                found[phrase, step], wrong[phrase, step] = hits - before_hits, false - before_wrong
+                number[phrase] += 1
                 before_hits, before_wrong = hits, false
-    return number
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, parallel=True)
 def _segments(
     scaled: np.ndarray,
     column_seconds: np.ndarray,
@@ -221,7 +224,7 @@ def _segments(
 ) -> None:
     """Count true positives, false positives and false negatives as `segments.clip_counts` does."""
     columns = scaled.shape[1]
-    for phrase in range(len(scaled)):
+    for phrase in numba.prange(len(scaled)):
         curve, width = scaled[phrase], column_seconds[phrase]
         begin, end = first[phrase], past[phrase]
         for segment in range(int(np.ceil(seconds[phrase] / _SEGMENT))):

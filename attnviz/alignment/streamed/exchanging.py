@@ -21,7 +21,9 @@ from attnviz.alignment.ranking import rank
 from attnviz.alignment.streamed.collection import Collection
 from attnviz.alignment.streamed.scratch import RowFile
 
-_BLOCK = 4096  # phrases, and donors, that are in memory together
+_BLOCK = 2048  # phrases, and donors, that are in memory together: about what the cache holds
+_FAST = {"reassoc", "contract", "nsz"}  # sums of products in any order; NaN keeps its meaning
+_PARTS = 8  # of pairs, which threads share
 _LEAST = 1e-9  # as in `attnviz.alignment.correlation`
 
 
@@ -55,7 +57,7 @@ def exchanged_of(
     for row in exchange_rows(clips, n_permutations, collection.seed):
         donors.append(row[None])
     methods = [method for method in collection.methods if method != CONSTANT]
-    shape = (donors.rows, len(methods), len(EXCHANGED))
+    shape = (_PARTS, donors.rows, len(methods), len(EXCHANGED))
     total, number = np.zeros(shape), np.zeros(shape, dtype=np.int64)
     done = 0
     for columns in np.unique(collection.columns[numbers]) if donors.rows else ():
@@ -71,7 +73,8 @@ def exchanged_of(
             progress(done / len(numbers))
         records.file.path.unlink()
     donors.path.unlink()
-    means = np.divide(total, number, out=np.full(shape, np.nan), where=number > 0)
+    total, number = total.sum(axis=0), number.sum(axis=0)
+    means = np.divide(total, number, out=np.full(total.shape, np.nan), where=number > 0)
     found = {method: means[:, place] for place, method in enumerate(methods)}
     constant = np.full((donors.rows, len(EXCHANGED)), np.nan)
     constant[:, EXCHANGED.index("roc_auc")] = 0.5
@@ -158,13 +161,34 @@ def _score(own: np.ndarray, donors: _Donors, drawn: np.ndarray, total: np.ndarra
         if not len(pairs):
             continue
         records = donors.file.read(place * _BLOCK, (place + 1) * _BLOCK)
+        # By donor, so that each record is read once from memory.
+        pairs = pairs[np.argsort((flat[pairs] - place * _BLOCK).astype(np.int16), kind="stable")]
         _add_pairs(
             vectors, known, positives, records, pairs // drawn.shape[1], pairs % drawn.shape[1],
             flat[pairs] - place * _BLOCK, stored, level, reversed_at, len(donors.stored), total, number,
         )  # fmt: skip
 
 
-@numba.njit(cache=True, fastmath={"reassoc", "contract", "nsz"})
+@numba.njit(cache=True, fastmath=_FAST)
+def _dots(
+    active: np.ndarray,
+    share: np.ndarray,
+    ranks: np.ndarray,
+    left: np.ndarray,
+    curve: np.ndarray,
+    order: np.ndarray,
+) -> tuple[float, ...]:
+    """Return activity and share ranks against the ranks of a curve, shares and residuals against the curve."""
+    first = second = third = fourth = np.float32(0.0)
+    for column in range(len(curve)):
+        first += active[column] * order[column]
+        second += share[column] * curve[column]
+        third += ranks[column] * order[column]
+        fourth += left[column] * curve[column]
+    return first, second, third, fourth
+
+
+@numba.njit(cache=True, fastmath=_FAST)
 def _dot(first: np.ndarray, second: np.ndarray) -> float:
     total = np.float32(0.0)
     for column in range(len(first)):
@@ -172,7 +196,7 @@ def _dot(first: np.ndarray, second: np.ndarray) -> float:
     return total
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, parallel=True, fastmath=_FAST)
 def _add_pairs(
     vectors: np.ndarray,
     known: np.ndarray,
@@ -188,35 +212,44 @@ def _add_pairs(
     total: np.ndarray,
     number: np.ndarray,
 ) -> None:
-    """Add ROC-AUC, Pearson, Spearman and partial correlation of pairs to the sums of their permutations."""
+    """Add ROC-AUC, Pearson, Spearman and partial correlation of pairs to the sums of their permutations.
+
+    Each part of the pairs has sums of its own, ``(parts, permutations, methods, scores)``, whatever the threads.
+    """
     columns = vectors.shape[2]
     first_fact = 2 * n_stored * columns
-    for pair in range(len(permutation)):
-        row, phrase = permutation[pair], recipient[pair]
-        record = records[donor[pair]]
-        energy = record[2 * level * columns : (2 * level + 1) * columns]
-        unexplained_energy = _dot(vectors[phrase, 3], energy)
-        hits = positives[phrase]
-        for method in range(len(stored)):
-            facts = record[first_fact + 4 * method : first_fact + 4 * method + 4]
-            if facts[0] < 0:  # undefined
-                continue
-            turned = 4 if method == reversed_at else 0
-            begin = 2 * stored[method] * columns
-            curve, ranks = record[begin : begin + columns], record[begin + columns : begin + 2 * columns]
+    parts = len(total)
+    for part in numba.prange(parts):
+        for pair in range(len(permutation) * part // parts, len(permutation) * (part + 1) // parts):
+            row, phrase = permutation[pair], recipient[pair]
+            record, own = records[donor[pair]], vectors[phrase]
+            hits = positives[phrase]
             mixed = hits * (columns - hits)
-            if mixed > 0:
-                sums = hits * (columns + 1) / 2 + facts[0] * _dot(vectors[phrase, turned], ranks)
-                total[row, method, 0] += (sums - hits * (hits + 1) / 2) / mixed
-                number[row, method, 0] += 1
-            if facts[1] > 0:
-                if known[phrase, 1]:
-                    total[row, method, 1] += _dot(vectors[phrase, turned + 1], curve)
-                    number[row, method, 1] += 1
-                if known[phrase, 2]:
-                    total[row, method, 2] += _dot(vectors[phrase, turned + 2], ranks)
-                    number[row, method, 2] += 1
-                if facts[3] > 0 and known[phrase, 3]:
-                    left = _dot(vectors[phrase, turned + 3], curve) - facts[2] * unexplained_energy
-                    total[row, method, 3] += left * facts[3]
-                    number[row, method, 3] += 1
+            energy = 2 * level * columns
+            unexplained_energy = _dot(own[3], record[energy : energy + columns])
+            for method in range(len(stored)):
+                fact = first_fact + 4 * method
+                if record[fact] < 0:  # undefined
+                    continue
+                first = 4 if method == reversed_at else 0
+                begin = 2 * stored[method] * columns
+                active, share, ranks, left = _dots(
+                    own[first], own[first + 1], own[first + 2], own[first + 3],
+                    record[begin : begin + columns], record[begin + columns : begin + 2 * columns],
+                )  # fmt: skip
+                if mixed > 0:
+                    sums = hits * (columns + 1) / 2 + record[fact] * active
+                    total[part, row, method, 0] += (sums - hits * (hits + 1) / 2) / mixed
+                    number[part, row, method, 0] += 1
+                if record[fact + 1] > 0:
+                    if known[phrase, 1]:
+                        total[part, row, method, 1] += share
+                        number[part, row, method, 1] += 1
+                    if known[phrase, 2]:
+                        total[part, row, method, 2] += ranks
+                        number[part, row, method, 2] += 1
+                    if record[fact + 3] > 0 and known[phrase, 3]:
+                        total[part, row, method, 3] += (left - record[fact + 2] * unexplained_energy) * record[
+                            fact + 3
+                        ]
+                        number[part, row, method, 3] += 1
