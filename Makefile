@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: demo test test-slow lint clean
+.PHONY: demo test test-slow lint lock clean
 
 demo: $(VENV)/.installed
 	$(BIN)/attnviz generate "a dog barks, then rain falls" --seed 0 --out runs/demo --overwrite
@@ -22,6 +22,16 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Refreshes the one lock, constraints.txt: the newest versions, installed together, of all that pyproject.toml names.
+lock:
+	$(PYTHON) -m venv --clear $(VENV)-lock
+	$(VENV)-lock/bin/python -m pip install --quiet torch
+	$(VENV)-lock/bin/python -m pip install --quiet --editable ".[all]"
+	head -n 1 constraints.txt > constraints.new
+	$(VENV)-lock/bin/python -m pip freeze --exclude-editable | grep -v '^nvidia-\|^cuda-\|^triton==' | sed 's/+[a-z0-9.]*$$//' >> constraints.new
+	mv constraints.new constraints.txt
+	rm -rf $(VENV)-lock
 
 # torch goes first: a range that another package asks for would bring the newest build instead.
 $(VENV)/.installed: pyproject.toml constraints.txt

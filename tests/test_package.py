@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
+
+from documentation import ROOT
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 
 def said(code):
@@ -39,3 +44,20 @@ attnviz.listen(np.random.default_rng(0).standard_normal(16_000).astype("float32"
         assert "transformers" not in ended.stderr
         assert logged or not ended.stderr
         assert ("INFO:attnviz.sounds.listening:heard" in ended.stderr) == logged
+
+
+def test_the_lock_has_every_requirement_in_a_version_that_is_allowed():
+    pinned = {}
+    for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines():
+        if line and not line.startswith("#"):
+            name, _, version = line.partition("==")
+            assert version, line
+            assert canonicalize_name(name) not in pinned, line
+            pinned[canonicalize_name(name)] = version
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    (everything,) = map(Requirement, extras.pop("all"))
+    assert everything.extras == set(extras)  # what `make lock` installs
+    wanted = [Requirement(one) for some in (project["dependencies"], *extras.values()) for one in some]
+    missing = [str(one) for one in wanted if pinned.get(canonicalize_name(one.name), "0") not in one.specifier]
+    assert missing == []

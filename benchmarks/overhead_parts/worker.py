@@ -27,8 +27,12 @@ def main(arguments: list[str]) -> None:
     logging.disable(logging.WARNING)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    import diffusers
     import torch
+    import transformers
 
+    for library in (diffusers, transformers):
+        library.utils.logging.disable_progress_bar()
     jobs, where = arguments
     if jobs == "environment":
         from overhead_parts.environment import describe
