@@ -17,7 +17,7 @@ import argparse
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
-from time import perf_counter
+from time import process_time
 
 from harness import Model, Study, bar_lines, parser
 from harness.material import clips, prompt_of, prompted_scenes
@@ -63,14 +63,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def plan(model: Model, settings: Settings, options: argparse.Namespace) -> str:
-    """Return how long the study takes, from the time of one short and one longer generation."""
+    """Return how long the study takes, from the processor time of a short and of a longer generation."""
     prompts = tuple(map(prompt_of, prompted_scenes(settings.esc10, settings.fold, 1, settings.seed)))
     scale, few, more = max(settings.scales), 5, 25
     seconds = {}
     for steps in (few, few, more):  # the first loads
-        start = perf_counter()
+        start = process_time()
         generated(model, settings, prompts, options.readout, Case(scale, steps, 0), 0)
-        seconds[steps] = perf_counter() - start
+        seconds[steps] = process_time() - start
     a_step = (seconds[more] - seconds[few]) / (more - few)
     fixed = seconds[few] - few * a_step
     cases = settings.cases()
@@ -78,7 +78,8 @@ def plan(model: Model, settings: Settings, options: argparse.Namespace) -> str:
     return (
         f"{len(settings.scales)} guidance scales x {len(settings.steps)} numbers of steps x {settings.clips} "
         f"clips are {len(cases)} clips, {sum(case.steps for case in cases)} denoising steps of "
-        f"{1e3 * a_step:.0f} ms, and {max(fixed, 0):.1f} s for each clip: {total / 3600:.1f} h in one process."
+        f"{1e3 * a_step:.0f} ms, and {max(fixed, 0):.1f} s for each clip: {total / 3600:.1f} h of processor time, "
+        f"to be divided by the number of processes."
     )
 
 
