@@ -76,7 +76,7 @@ def tensor_digest(tensor: torch.Tensor) -> str:
     factors = _factors(bits.device)
     sums = []
     whole = len(bits) // _CHUNK * _CHUNK
-    for rows in bits[:whole].view(-1, _CHUNK).split(64):
+    for rows in bits[:whole].view(-1, _CHUNK).split(16):  # 8 MiB of integers: the peak memory of a capture
         sums.append((rows.to(torch.int64) * factors).sum(dim=1))
     rest = bits[whole:].to(torch.int64)
     sums.append((rest * factors[: len(rest)]).sum(dim=0, keepdim=True))
