@@ -141,4 +141,4 @@ class ActivationStore:
 
 def checksum(values: np.ndarray) -> str:
     """Return the SHA-256 of an array's values, by which a lost or altered file of a shard is noticed."""
-    return hashlib.sha256(np.ascontiguousarray(values)).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(values).data).hexdigest()

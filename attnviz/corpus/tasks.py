@@ -86,14 +86,16 @@ class _Explain:
         self.plan = plan
         self.pipe = _load(plan)
         given = asdict(plan.explain)
-        self.settings = {name: value for name, value in given.items() if value is not None}
+        self.settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
 
     def __call__(self, clip: PlannedClip) -> ClipResult:
         from attnviz.attribution import explain
 
         audio = load_audio(self.plan.path(str(self.plan.clips.audio)) / clip.clip)
-        seed = {} if self.plan.explain.latents == "inversion" else {"seed": clip.seed}
-        maps = explain(self.pipe, audio, clip.caption, **self.settings, **seed)
+        settings = dict(self.settings)
+        if self.plan.explain.latents != "inversion":
+            settings["seed"] = clip.seed
+        maps = explain(self.pipe, audio, clip.caption, **settings)
         return _result(self.plan, clip, maps, audio)
 
 
@@ -105,9 +107,9 @@ def _load(plan: Plan) -> Any:
 
     diffusers_logging.disable_progress_bar()
     chosen = plan.model
-    folder = bundled.FOLDER if chosen.checkpoint is None else plan.path(chosen.checkpoint)
+    named = chosen.checkpoint
     pipe = AuffusionPipeline.from_pretrained(
-        folder if folder.is_dir() else chosen.checkpoint,
+        bundled.FOLDER if named is None else plan.path(named) if plan.path(named).is_dir() else named,
         revision=chosen.revision,
         torch_dtype=getattr(torch, chosen.precision),
     )

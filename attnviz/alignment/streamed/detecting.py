@@ -75,9 +75,9 @@ def _scores(weights: np.ndarray, facts: np.ndarray, steps: tuple[np.ndarray, ...
     limits[: len(weights)] = np.floor(_MAX_EFPR * sums[:, 1] / _HOUR)
     best = np.zeros((groups, _LANES, int(limits.max()) + 1), dtype=np.int32)
     _best_counts(lanes, *steps, limits.reshape(groups, _LANES), best)
-    best = best.reshape(groups * _LANES, -1)
+    by_row = best.reshape(groups * _LANES, -1)
     areas = np.array(
-        [_area(best[row, : limits[row] + 1], sums[row, 0], sums[row, 1]) for row in range(len(weights))]
+        [_area(by_row[row, : limits[row] + 1], sums[row, 0], sums[row, 1]) for row in range(len(weights))]
     )
     true, false, missed = sums[:, 2], sums[:, 3], sums[:, 4]
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -177,7 +177,7 @@ def _dots(
     left: np.ndarray,
     curve: np.ndarray,
     order: np.ndarray,
-) -> tuple[float, ...]:
+) -> tuple[np.float32, np.float32, np.float32, np.float32]:
     """Return activity and share ranks against the ranks of a curve, shares and residuals against the curve."""
     first = second = third = fourth = np.float32(0.0)
     for column in range(len(curve)):
@@ -189,7 +189,7 @@ def _dots(
 
 
 @numba.njit(cache=True, fastmath=_FAST)
-def _dot(first: np.ndarray, second: np.ndarray) -> float:
+def _dot(first: np.ndarray, second: np.ndarray) -> np.float32:
     total = np.float32(0.0)
     for column in range(len(first)):
         total += first[column] * second[column]
