@@ -165,7 +165,7 @@ def test_workers_end_with_a_killed_coordinator(tmp_path, write_plan):
     command = ["-m", "attnviz", "corpus", "run", str(plan), "--out", str(tmp_path / "out")]
     coordinator = subprocess.Popen([sys.executable, *command])
     process = psutil.Process(coordinator.pid)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not (workers := workers_of(process)):
         assert time.monotonic() < deadline
         time.sleep(0.05)
