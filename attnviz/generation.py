@@ -89,12 +89,7 @@ class GenerationTrace(SeenCalls[_Call]):
                 f"branch={branch!r} is not possible: the text of {family.name}'s unconditional rows is masked "
                 "out, so they attend to nothing."
             )
-        self._tokenizer = getattr(processor, "tokenizer", processor)
-        if not isinstance(self._tokenizer, transformers.PreTrainedTokenizerBase):
-            raise CaptureError(
-                f"{type(model).__name__} is given token ids, so the words are not known without its processor: "
-                "trace(model, processor=AutoProcessor.from_pretrained(...))."
-            )
+        self._tokenizer = tokenizer_of(model, processor, "trace(model, ")
         self.pipe = model
         self._family, self._tokens = family, tokens
         self._recorder = SequenceRecorder(
@@ -163,35 +158,23 @@ class GenerationTrace(SeenCalls[_Call]):
                 "num_return_sequences above 1 is not traced: the model joins the sequences of a prompt to one "
                 "waveform. Repeat the prompt instead."
             )
-        segments = [
-            KeySegment(each.kind, int(setting(self.pipe, each.size)) if each.size is not None else 0)
-            for each in self._family.keys
-        ]
+        segments = key_segments(self.pipe, self._family)
         call.tokens = [self._table(ids.tolist(), segments) for ids in call.ids]
-        before = [each.size for each in segments[: [each.kind for each in segments].index("text")]]
         call.recording = SequenceRecording(
             prompts=len(call.ids),
             keys=kept_positions(call.tokens, self._tokens),
             positions=length - 1,
-            first_text=sum(before),
-            delays=self._delays(length),
+            first_text=first_text(segments),
+            delays=delays_of(self.pipe, self._family, length),
         )
         call.settings = self._settings(call, given - 1)
         self._recorder.begin(call.recording)
-
-    def _delays(self, length: int) -> int:
-        """Return the positions of a frame: as many as there are codebooks of a channel, if there is a delay."""
-        config = getattr(self.pipe, self._family.denoiser).config
-        books = int(setting(self.pipe, self._family.codebooks or 1)) // int(getattr(config, "audio_channels", 1))
-        return books if length >= 2 * books - 1 else 1
 
     def _table(self, ids: list[int], segments: list[KeySegment]) -> TokenTable:
         prompt = self._tokenizer.decode(ids, skip_special_tokens=True)
         return encoded_table(self._tokenizer, str(prompt), ids, segments)
 
     def _settings(self, call: _Call, given: int) -> dict[str, Any]:
-        decoder = getattr(self.pipe, self._family.denoiser)
-        digests = Digests()
         settings = self.pipe.generation_config
         scale = call.arguments.get("guidance_scale", getattr(settings, "guidance_scale", None))
         plain = {
@@ -200,20 +183,14 @@ class GenerationTrace(SeenCalls[_Call]):
             if isinstance(value, bool | int | float | str) and name != "guidance_scale"
         }
         return {
-            "pipeline": type(self.pipe).__name__,
-            "model": getattr(self.pipe.config, "_name_or_path", ""),
-            "family": self._family.name,
-            "dtype": str(decoder.dtype).removeprefix("torch."),
-            "versions": provenance.versions(),
+            **model_settings(self.pipe, self._family),
             "guidance_scale": None if scale is None else float(scale),
             "frames_given": given,
             "settings": plain,
             "keep": ["head"] if self._recorder.keep_heads else [],
             "tokens": self._tokens,
             "branch": "conditional",
-            "weights": {self._family.denoiser: weights_digest(decoder, digests)},
-            "state": {self._family.denoiser: state_digest(decoder, digests)},
-            "inputs": {},
+            **acting_digests(self.pipe, self._family),
         }
 
     # Maps -----------------------------------------------------------------------------------------------
@@ -221,21 +198,15 @@ class GenerationTrace(SeenCalls[_Call]):
     def _maps_of(self, call: _Call) -> AttentionMaps:
         if call.maps is not None:
             return call.maps
-        recording, seconds = call.recording, self._family.seconds
-        if recording is None or seconds is None:
-            raise MapsError(f"The times of {self._family.name} are not known.")
+        recording = call.recording
+        if recording is None:
+            raise MapsError(self._nothing)
         maps = AttentionMaps.from_layers(
             on_spectrogram(self._recorder.captured(recording), 1),
             tokens=call.tokens,
             positions=recording.keys,
             timesteps=[0.0],
-            grid=SpectrogramGrid(
-                height=None,
-                width=recording.frames,
-                sample_rate=whole_number("rate", setting(self.pipe, seconds.rate), most=_LONGEST),
-                hop_length=whole_number("samples", setting(self.pipe, seconds.samples), most=_LONGEST),
-                smear=recording.delays,
-            ),
+            grid=frames_grid(self.pipe, self._family, recording.frames, recording.delays),
             provenance=call.settings,
             complete=recording.complete,
             content={
@@ -247,3 +218,93 @@ class GenerationTrace(SeenCalls[_Call]):
         if call is not self._current:
             call.maps = maps
         return maps
+
+
+# What explaining a clip with its codes asks of a model, too -------------------------------------------------
+
+
+def tokenizer_of(model: Any, processor: Any, call: str) -> transformers.PreTrainedTokenizerBase:
+    """Return the tokenizer of a model's text encoder, from its processor or as it is.
+
+    Raises
+    ------
+    CaptureError
+        If there is none; `call` is the beginning of the call that passes it.
+    """
+    tokenizer = getattr(processor, "tokenizer", processor)
+    if not isinstance(tokenizer, transformers.PreTrainedTokenizerBase):
+        raise CaptureError(
+            f"{type(model).__name__} is given token ids, so the words are not known without its processor: "
+            f"{call}processor=AutoProcessor.from_pretrained(...))."
+        )
+    return tokenizer
+
+
+def key_segments(model: Any, family: Family) -> list[KeySegment]:
+    """Return the segments of a model's keys, with their sizes."""
+    return [
+        KeySegment(each.kind, int(setting(model, each.size)) if each.size is not None else 0)
+        for each in family.keys
+    ]
+
+
+def first_text(segments: list[KeySegment]) -> int:
+    """Return the first key of the text."""
+    return sum(each.size for each in segments[: [each.kind for each in segments].index("text")])
+
+
+def delays_of(model: Any, family: Family, length: int | None = None) -> int:
+    """Return the positions of a frame: as many as there are codebooks of a channel, if there is a delay.
+
+    Parameters
+    ----------
+    model : transformers.PreTrainedModel
+    family : Family
+        With `codebooks`.
+    length : int, optional
+        Positions of the call, the first included; a short one has no delay.
+    """
+    config = getattr(model, family.denoiser).config
+    books = int(setting(model, family.codebooks or 1)) // int(getattr(config, "audio_channels", 1))
+    return books if length is None or length >= 2 * books - 1 else 1
+
+
+def frames_grid(model: Any, family: Family, frames: int, delays: int) -> SpectrogramGrid:
+    """Return the grid of maps over frames of codes.
+
+    Raises
+    ------
+    MapsError
+        If the times of the family are not known.
+    """
+    seconds = family.seconds
+    if seconds is None:
+        raise MapsError(f"The times of {family.name} are not known.")
+    return SpectrogramGrid(
+        height=None,
+        width=frames,
+        sample_rate=whole_number("rate", setting(model, seconds.rate), most=_LONGEST),
+        hop_length=whole_number("samples", setting(model, seconds.samples), most=_LONGEST),
+        smear=delays,
+    )
+
+
+def model_settings(model: Any, family: Family) -> dict[str, Any]:
+    """Collect what does not depend on a call."""
+    return {
+        "pipeline": type(model).__name__,
+        "model": getattr(model.config, "_name_or_path", ""),
+        "family": family.name,
+        "dtype": str(getattr(model, family.denoiser).dtype).removeprefix("torch."),
+        "versions": provenance.versions(),
+    }
+
+
+def acting_digests(model: Any, family: Family) -> dict[str, Any]:
+    """Digest the weights and the state of the decoder."""
+    decoder, digests = getattr(model, family.denoiser), Digests()
+    return {
+        "weights": {family.denoiser: weights_digest(decoder, digests)},
+        "state": {family.denoiser: state_digest(decoder, digests)},
+        "inputs": {},
+    }

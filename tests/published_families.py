@@ -6,8 +6,15 @@ names of attributes and methods, [unconditional, conditional] rows, the mask, an
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import torch
-from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel, UNet2DConditionModel
+from diffusers import (
+    DDIMScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    FluxTransformer2DModel,
+    UNet2DConditionModel,
+)
 from torch import nn
 from transformers import T5Config, T5EncoderModel
 
@@ -87,11 +94,46 @@ class AudioDiffusion(_Text):
         return latents
 
 
+class _Posterior:
+    def __init__(self, moments):
+        self.mean = moments.chunk(2, dim=1)[0]
+
+    def mode(self):
+        return self.mean
+
+
+class MelAutoencoder(nn.Module):
+    """AudioLDM's auto-encoder, narrow: log-mel (time, bands) to latents a quarter as long and as high."""
+
+    scale_factor = 0.75
+
+    def __init__(self):
+        super().__init__()
+        self.convolution = nn.Conv2d(1, 16, 4, stride=4)
+
+    def encode(self, mel):
+        return _Posterior(self.convolution(mel))
+
+
+class WaveAutoencoder(nn.Module):
+    """Stable Audio's auto-encoder, narrow and shallow: (channels, samples) to 64 channels of latents."""
+
+    config = SimpleNamespace(audio_channels=2)
+
+    def __init__(self):
+        super().__init__()
+        self.convolution = nn.Conv1d(2, 128, 2048, stride=2048)
+
+    def encode(self, waves):
+        return SimpleNamespace(latent_dist=_Posterior(self.convolution(waves)))
+
+
 class Tango:
     """The published class around the model."""
 
     def __init__(self):
         self.model = AudioDiffusion().eval()
+        self.vae = MelAutoencoder().eval()
         self.scheduler = DDIMScheduler(clip_sample=False)
 
     def __call__(self, prompt, guidance=3):
@@ -163,6 +205,7 @@ class TangoFluxInference:
 
     def __init__(self):
         self.model = TangoFlux().eval()
+        self.vae = WaveAutoencoder().eval()
 
     def __call__(self, prompt, guidance=3):
         torch.manual_seed(0)

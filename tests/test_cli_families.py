@@ -238,13 +238,54 @@ def test_what_the_model_refuses_is_said(checkpoints, tmp_path):
 
 def test_commands_that_need_auffusion_say_so(checkpoints, runs, tmp_path):
     model = ["--model", checkpoints["audioldm2"], "--out", tmp_path / "run"]
-    for arguments in (["explain", runs("audioldm2") / "audio.wav", PROMPT], ["edit", "swap", "a dog", "a cat"]):
-        result = command(*arguments, *model)
-        assert result.exit_code == 1
-        assert (
-            "names the class AudioLDM2Pipeline, which only attnviz generate and attnviz doctor take"
-            in result.stderr
-        )
+    result = command("edit", "swap", "a dog", "a cat", *model)
+    assert result.exit_code == 1
+    assert (
+        "names the class AudioLDM2Pipeline, which only attnviz generate, explain and doctor take" in result.stderr
+    )
+
+
+# Explain -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_run_of_a_recording(name, checkpoints, tmp_path):
+    """At the rate of the model, with events that are scored; the maps are those of Python."""
+    rate = CALLS[name][2]
+    samples = np.random.default_rng(0).standard_normal(round(0.64 * rate)).astype(np.float32) * 0.1
+    soundfile.write(tmp_path / "clip.wav", samples, rate)
+    events = ["onset\toffset\tevent_label", "0.1\t0.3\tDog barks", "0.3\t0.6\train falls"]
+    (tmp_path / "clip.tsv").write_text("\n".join(events))
+    noise = [] if name == "musicgen" else ["--timestep", 300, "--draws", 1]
+    options = ["--model", checkpoints[name], "--events", tmp_path / "clip.tsv", *noise]
+    result = command("--json", "explain", tmp_path / "clip.wav", PROMPT, *options, "--out", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    assert len(json.loads(result.stdout)["phrases"]) > 1
+    audio, written = soundfile.read(tmp_path / "run" / "audio.wav")
+    assert (written, audio.ndim, len(audio)) == (rate, 1, len(samples))
+    assert (tmp_path / "run" / "spectrogram.npz").exists() == CALLS[name][4]
+    maps = attnviz.AttentionMaps.load(tmp_path / "run")
+    how = {"timesteps": (300,), "draws": 1} if noise else {}
+    same = attnviz.explain(attnviz.load(checkpoints[name]), tmp_path / "clip.wav", PROMPT, **how)
+    np.testing.assert_allclose(maps.activation("rain"), same.activation("rain"), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("musicgen", ["--timestep", 50], "without noise and timesteps"),
+        ("musicgen", ["--readout", "auffusion"], "is not defined for musicgen"),
+        ("stable-audio", ["--readout", "fitted"], "is not defined for stable-audio"),
+        ("stable-audio", ["--readout", "mid.0"], "transformer_blocks.0"),
+    ],
+)
+def test_what_is_not_defined_for_a_recording_is_refused(name, options, message, checkpoints, tmp_path):
+    soundfile.write(tmp_path / "clip.wav", np.full(8000, 0.1), 16_000)
+    options = ["--model", checkpoints[name], *options, "--out", tmp_path / "run"]
+    result = command("explain", tmp_path / "clip.wav", PROMPT, *options)
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert not (tmp_path / "run").exists()
 
 
 # Doctor --------------------------------------------------------------------------------------------------

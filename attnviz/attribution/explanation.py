@@ -8,12 +8,16 @@ from typing import Any, Literal
 
 import diffusers
 import torch
+import transformers
 
 from attnviz import provenance
 from attnviz.arguments import public
+from attnviz.attribution.code_explanation import explain_codes
+from attnviz.attribution.denoising import Denoising
+from attnviz.attribution.family_explanation import explain_with_family
 from attnviz.attribution.looking import look_at_windows
 from attnviz.attribution.randomizing import randomized, randomized_blocks
-from attnviz.attribution.settings import LatentsName, checked_whole, settled_latents
+from attnviz.attribution.settings import TIMESTEPS, LatentsName, Request
 from attnviz.audio import MEL, load_audio
 from attnviz.audio.files import AudioSource
 from attnviz.capture import (
@@ -25,13 +29,15 @@ from attnviz.capture import (
     is_traced,
     measure_of,
 )
-from attnviz.diffusion.clip import read_clip, warn_of_level
+from attnviz.diffusion.clip import encode, read_clip, warn_of_level
 from attnviz.diffusion.schedule import TrainingSchedule
 from attnviz.diffusion.windows import WIDTH, join_windows
 from attnviz.errors import CaptureError, PromptError
 from attnviz.keys import Tokens, check_pipeline, check_tokens, kept_positions, on_spectrogram, token_table
 from attnviz.maps import AttentionMaps
+from attnviz.models.families import Family, family_of, model_inside
 from attnviz.pipelines import inputs
+from attnviz.pipelines.published import ModelWithProcessor
 
 _logger = logging.getLogger(__name__)
 
@@ -39,14 +45,15 @@ _logger = logging.getLogger(__name__)
 @torch.no_grad()
 @public
 def explain(
-    pipe: diffusers.DiffusionPipeline,
+    pipe: diffusers.DiffusionPipeline | transformers.PreTrainedModel | ModelWithProcessor,
     audio: AudioSource,
     caption: str,
     *,
+    processor: object = None,
     sampling_rate: int | None = None,
     method: str = "attention",
     latents: LatentsName = "noising",
-    timesteps: Sequence[int] = (50, 150, 250, 400),
+    timesteps: Sequence[int] = TIMESTEPS,
     draws: int | None = None,
     seed: int | None = None,
     inversion_steps: int | None = None,
@@ -58,33 +65,41 @@ def explain(
     keep: Collection[Literal["step", "head"]] = (),
     tokens: Tokens = "text",
     max_bytes: int = DEFAULT_MAX_BYTES,
+    family: Family | None = None,
 ) -> AttentionMaps:
     """Compute attention maps of a real clip for the words of a caption.
 
-    The VAE encodes the clip, its latents at the given timesteps are computed as `latents` says, and the U-Net
-    processes them with the caption (conditional branch only, without guidance) while its cross-attention is
-    recorded. No audio is generated, so the ground truth of each word is exact if the clip is annotated.
+    The model's own encoder encodes the clip, its latents at the given timesteps are computed as `latents` says,
+    and the denoiser processes them with the caption (conditional branch only, without guidance) while its
+    attention to the text is recorded. MusicGen is given the codes of the clip instead. No audio is generated, so
+    the ground truth of each word is exact if the clip is annotated.
 
     Parameters
     ----------
-    pipe : diffusers.DiffusionPipeline
-        An Auffusion pipeline, or a ``StableDiffusionPipeline`` for spectrograms. It is not changed.
+    pipe : diffusers.DiffusionPipeline, transformers.PreTrainedModel or ModelWithProcessor
+        An Auffusion pipeline, a ``StableDiffusionPipeline`` for spectrograms, or a model of one of
+        `attnviz.models.families.FAMILIES`; of Tango and TangoFlux, the published object that holds the
+        auto-encoder. It is not changed.
     audio : path, array or tensor
-        A WAV, FLAC or OGG file with any sampling rate, number of channels and length, or samples at 16 kHz.
+        A WAV, FLAC or OGG file with any sampling rate, number of channels and length, or samples of shape
+        ``(samples,)`` or ``(samples, channels)`` at the rate of the model.
     caption : str
         Description of the audio.
+    processor : object, optional
+        Of MusicGen: processor or tokenizer of the model. Default: that of the pair that `attnviz.load` returns.
     sampling_rate : int, optional
-        Sampling rate of an array in Hz. By default, 16 000. Not allowed for files.
+        Sampling rate of an array in Hz. By default, that of the model: 16 000 of Auffusion. Not allowed for files.
     method : {"attention", "value", "rollout"}
         What the maps hold; see `attnviz.attribution`.
     latents : {"noising", "inversion", "predicted"}
-        How the latents are computed:
+        How the latents are computed. MusicGen has no noise, and takes none of these settings:
 
         - ``"noising"``: add noise to the clip and average over several draws.
         - ``"inversion"``: use the latents of the DDIM trajectory that leads to the clip with this caption.
         - ``"predicted"``: use the clean latents that the model predicts from the noisy clip.
     timesteps : sequence of int
-        Timesteps of the training schedule, without duplicates. Timestep 0 is the least noisy.
+        Timesteps of the training schedule, without duplicates. Timestep 0 is the least noisy. Models of flow
+        matching, and Stable Audio, have thousandths of the way from the clip to noise.
     draws : int, optional
         For noising and predicted: number of noise draws per timestep, which form one batch. By default, 4.
     seed : int, optional
@@ -94,15 +109,16 @@ def explain(
         For inversion: number of equal steps for the whole schedule. Steps beyond the highest of `timesteps` are
         not computed. The steps must include all `timesteps`. By default, 20.
     look_timestep : int, optional
-        For predicted: timestep given to the U-Net together with the predicted latents. By default, 0, which
+        For predicted: timestep given to the denoiser together with the predicted latents. By default, 0, which
         corresponds to the cleanest latents in training.
     overlap : float
         Minimum overlap in seconds of the windows of a long clip.
     normalize : bool
-        Scale the clip to a peak of 0.95 for the model, as Auffusion does before editing. The spectrogram of the
-        maps is that of the scaled clip. Use False for a model that was trained without scaling.
+        Scale the clip for the model as it was scaled in training: to a peak of 0.95 for Auffusion, 0.5 for
+        AudioLDM2 and Tango. The spectrogram of the maps is that of the scaled clip. Other models get the clip's
+        own level. Use False for a model that was trained without scaling.
     randomize : int or str
-        Number of U-Net blocks, counted from the output, with weights that are shuffled temporarily, or the name of
+        Number of blocks, counted from the output, with weights that are shuffled temporarily, or the name of
         the last such block (``"conv_in"`` randomises all). The result is a control; see
         `attnviz.attribution.cascade`.
     randomize_seed : int, optional
@@ -112,24 +128,28 @@ def explain(
     tokens : {"text", "all"}
         ``"text"`` excludes padding; start and end tokens are included.
     max_bytes : int
-        Memory limit of the maps in bytes, checked at the first U-Net call.
+        Memory limit of the maps in bytes, checked at the first denoiser call.
+    family : Family, optional
+        Record of a model that none of `FAMILIES` describes; see `attnviz.models.families.Family`. It states how
+        audio is encoded.
 
     Returns
     -------
     AttentionMaps
-        Maps of one prompt (the caption) and one image (the mean over draws), with the spectrogram of the clip.
+        Maps of one prompt (the caption) and one image (the mean over draws), with the spectrogram of the clip, if
+        the model has one.
 
     Raises
     ------
     AudioError
-        If the clip cannot be read, is empty, contains NaN or is too short for a spectrogram (59 ms), or if
-        `overlap` is too large.
+        If the clip cannot be read, is empty, contains NaN or is too short (59 ms for Auffusion), or if `overlap`
+        is too large.
     PromptError
         If the caption is not a string or is empty.
     CaptureError
-        If `pipe` is not supported, is being traced, or has a layer that cannot be observed faithfully; if a
-        setting is invalid or does not belong to `latents`; if attention is NaN; or if the maps exceed `max_bytes`
-        (`MemoryBudgetError`).
+        If `pipe` is not supported or has no audio encoder, is being traced, or has a layer that cannot be observed
+        faithfully; if a setting is invalid or does not belong to `latents`; if attention is NaN; or if the maps
+        exceed `max_bytes` (`MemoryBudgetError`).
 
     Warns
     -----
@@ -142,10 +162,18 @@ def explain(
     bit-identically, also after an error.
 
     A clip shorter than 10.24 s is padded with silence, and its padding columns are marked in the maps. A longer
-    clip is processed in windows of 10.24 s with the same noise. Each window is an independent input of the model.
-    Windows start at columns of the coarsest layer, so that the columns of all layers coincide without
-    interpolation. Overlapping maps are cross-faded linearly. The last window ends with less than one such column
-    of silence. The maps, their grid and their spectrogram cover the whole clip.
+    clip is processed in windows of 10.24 s with the same noise. Other families have a window of their longest
+    call, and pad only what their pipelines pad: those that make a clip of any length get the whole clip. Each
+    window is an independent input of the model. Windows start at columns of the coarsest layer, so that the
+    columns of all layers coincide without interpolation. Overlapping maps are cross-faded linearly. The last
+    window ends with less than one such column of silence. The maps, their grid and their spectrogram cover the
+    whole clip.
+
+    *Families*: the pipeline's own call is run with the caption, its denoiser replaced by one that computes
+    nothing, so that text, masks, positions and durations are what the pipeline itself would pass.
+
+    *MusicGen*: its codec encodes the clip, and one forward pass has its codes as targets, delayed as in
+    generation. The maps are those of a generation that had made these codes.
 
     *Inversion* uses ``DDIMInverseScheduler`` of diffusers with the schedule and prediction type of the model,
     guidance scale 1 and no clipping. Attention is recorded for latents with their own timestep, as in sampling.
@@ -164,37 +192,74 @@ def explain(
     than that of `draws`.
     """
     check_tokens(tokens)
-    check_pipeline(pipe, "explained")
     _check_caption(caption)
-    schedule = TrainingSchedule.of(pipe.scheduler)
-    chosen = settled_latents(
+    request = Request(
+        method,
         latents,
         timesteps,
-        draws=draws,
-        seed=seed,
-        inversion_steps=inversion_steps,
-        look_timestep=look_timestep,
-        schedule=len(schedule),
+        draws,
+        seed,
+        inversion_steps,
+        look_timestep,
+        overlap,
+        normalize,
+        randomize,
+        randomize_seed,
+        keep,
+        tokens,
+        max_bytes,
     )
+    if isinstance(pipe, ModelWithProcessor):
+        pipe, processor = pipe.model, pipe.processor if processor is None else processor
+    model = model_inside(pipe)
+    found = family_of(model) if family is None else family
+    if found is None:
+        return _explain_spectrogram(pipe, audio, caption, request, sampling_rate)
+    if found.codebooks is not None:
+        return explain_codes(model, found, audio, caption, request, processor, sampling_rate)
+    return explain_with_family(pipe, found, audio, caption, request, sampling_rate)
+
+
+def _explain_spectrogram(
+    pipe: Any, audio: AudioSource, caption: str, request: Request, sampling_rate: int | None
+) -> AttentionMaps:
+    """Explain a clip with an Auffusion pipeline, or another of Stable Diffusion's anatomy."""
+    check_pipeline(pipe, "explained")
+    schedule = TrainingSchedule.of(pipe.scheduler)
+    chosen = request.latents_for(len(schedule))
     _check_unet(pipe)
-    blocks = randomized_blocks(pipe.unet, randomize)
-    weight_seed = _checked_weight_seed(randomize_seed, blocks)
+    blocks = randomized_blocks(pipe.unet, request.randomize)
+    weight_seed = request.weight_seed(blocks)
     waveform = load_audio(audio, source_rate=sampling_rate)
-    clip = read_clip(waveform, normalize=normalize, overlap=overlap, column=_coarsest_column(pipe))
+    clip = read_clip(waveform, normalize=request.normalize, overlap=request.overlap, column=_coarsest_column(pipe))
     warn_of_level(waveform)
     _logger.info(
-        "explaining a clip in %d windows of %d looks each (%s)", len(clip.starts), len(chosen.timesteps), latents
+        "explaining a clip in %d windows of %d looks each (%s)",
+        len(clip.starts),
+        len(chosen.timesteps),
+        chosen.settings["latents"],
     )
     recorder = AttentionRecorder(
-        pipe.unet, keep=keep, max_bytes=max_bytes * WIDTH // clip.grid.width, measure=measure_of(method)
+        pipe.unet,
+        keep=request.keep,
+        max_bytes=request.max_bytes * WIDTH // clip.grid.width,
+        measure=measure_of(request.method),
     )
     try:
         keys, _ = pipe.encode_prompt(caption, pipe._execution_device, chosen.rows, False)
         table = token_table(pipe, caption)
-        conditioning = Conditioning(keys, None, 1, kept_positions([table], tokens), draws=chosen.rows)
+        conditioning = Conditioning(keys, None, 1, kept_positions([table], request.tokens), draws=chosen.rows)
         acting = provenance.acting(pipe)
         with randomized(pipe.unet, blocks, weight_seed), held(acting):
-            windows = look_at_windows(pipe, clip, chosen, schedule, recorder, conditioning)
+            windows = look_at_windows(
+                Denoising.of_unet(pipe.unet, conditioning, table),
+                [encode(pipe, pixels) for pixels in clip.windows],
+                chosen,
+                schedule,
+                recorder,
+                # Respect `pipe.set_progress_bar_config(disable=True)`, as the loop of the pipeline does.
+                getattr(pipe, "_progress_bar_config", {}),
+            )
             layers = join_windows(windows, clip.starts)
             acted = acting.record
     finally:
@@ -210,33 +275,25 @@ def explain(
             {
                 **provenance.model(pipe),
                 **chosen.settings,
-                "normalize": normalize,
+                "normalize": request.normalize,
                 "windows": [start * MEL.hop_length / MEL.sample_rate for start in clip.starts],
-                "overlap": float(overlap),
+                "overlap": float(request.overlap),
                 "randomized": {"blocks": blocks, "seed": weight_seed} if blocks else None,
                 "image": provenance.digest(clip.pixels),
                 "keep": sorted(recorder.keep),
-                "tokens": tokens,
+                "tokens": request.tokens,
                 "branch": recorder.branch,
                 "steps": len(chosen.timesteps),
             },
             acted,
         ),
-        content={"method": method, "quantity": recorder.measure.quantity},
+        content={"method": request.method, "quantity": recorder.measure.quantity},
     )
 
 
 def _coarsest_column(pipe: Any) -> int:
     """Return the spectrogram columns per column of the coarsest U-Net level; each level halves the resolution."""
     return int(pipe.vae_scale_factor) * 2 ** (len(pipe.unet.config.block_out_channels) - 1)
-
-
-def _checked_weight_seed(seed: int | None, blocks: list[str]) -> int:
-    if seed is not None and not blocks:
-        raise CaptureError(
-            f"randomize_seed={seed!r} is given, but no block is randomised. Set randomize= as well."
-        )
-    return checked_whole("randomize_seed", 0 if seed is None else seed, least=0)
 
 
 def _check_caption(caption: Any) -> None:

@@ -1,45 +1,45 @@
-"""Run the U-Net on the windows of a clip and capture its attention."""
+"""Run a denoiser on the windows of a clip and capture its attention."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from diffusers.utils import logging
 
-from attnviz.capture import AttentionRecorder, CapturedLayer, Conditioning, held
-from attnviz.diffusion.clip import Clip, encode
-from attnviz.diffusion.noising import Latents, View
-from attnviz.diffusion.schedule import TrainingSchedule
+from attnviz.attribution.denoising import Denoising
+from attnviz.capture import AttentionRecorder, CapturedLayer, held
+from attnviz.diffusion.continuous import Schedule
+from attnviz.diffusion.noising import Latents, Predict, View
 from attnviz.errors import CaptureError, MemoryBudgetError
 
 
 def look_at_windows(
-    pipe: Any,
-    clip: Clip,
+    denoising: Denoising,
+    windows: Sequence[torch.Tensor],
     looks: Latents,
-    schedule: TrainingSchedule,
+    schedule: Schedule,
     recorder: AttentionRecorder,
-    conditioning: Conditioning,
+    progress_bar: Mapping[str, Any],
 ) -> Iterator[Mapping[str, CapturedLayer]]:
     """Yield the captured attention of each window in turn, so that memory is needed for one window only.
 
     Parameters
     ----------
-    pipe : diffusers.DiffusionPipeline
-        Pipeline with the U-Net.
-    clip : Clip
-        Prepared clip.
+    denoising : Denoising
+        Denoiser with the caption.
+    windows : sequence of torch.Tensor, each of shape (1, ...)
+        Latents of the windows.
     looks : Noising, Predicted or Inversion
-        How the inputs of the U-Net are computed.
-    schedule : TrainingSchedule
+        How the inputs of the denoiser are computed.
+    schedule : Schedule
         Noise schedule of the model.
     recorder : AttentionRecorder
-        Recorder of the U-Net. It is active only for the calls that are explained, not for the calls that `looks`
-        makes to compute their inputs.
-    conditioning : Conditioning
-        Text embeddings of the caption.
+        Recorder of the denoiser. It is active only for the calls that are explained, not for the calls that
+        `looks` makes to compute their inputs.
+    progress_bar : mapping
+        Settings of the progress bar.
 
     Yields
     ------
@@ -52,41 +52,62 @@ def look_at_windows(
         As for `attnviz.explain`.
     """
     calls = looks.predictions(schedule) + len(looks.timesteps)
-    # Respect `pipe.set_progress_bar_config(disable=True)`, as the loop of the pipeline does.
-    how = getattr(pipe, "_progress_bar_config", {})
-    with logging.tqdm(total=len(clip.starts) * calls, **how) as progress:
+    with logging.tqdm(total=len(windows) * calls, **progress_bar) as progress:
 
         def predict(samples: torch.Tensor, timestep: int) -> torch.Tensor:
-            keys = conditioning.prompt_embeds
-            prediction = pipe.unet(
-                samples.to(pipe.unet.dtype), timestep, encoder_hidden_states=keys, return_dict=False
-            )
+            prediction = denoising(samples, timestep)
             progress.update()
-            return prediction[0].float()
+            return prediction
 
-        for pixels in clip.windows:
-            views = looks.views(encode(pipe, pixels), schedule, predict)
+        for latents in windows:
+            views = looks.views(latents, schedule, predict)
             _check_finite(views)
-            with held(recorder):
-                recording = recorder.begin(conditioning, lambda: len(looks.timesteps))
-                try:
-                    for samples, timestep in views:
-                        predict(samples, timestep)
-                except MemoryBudgetError as error:
-                    if len(clip.starts) == 1:
-                        raise
-                    raise MemoryBudgetError(
-                        f"The clip needs {len(clip.starts)} windows, which share the budget. {error}"
-                    ) from error
-            yield recorder.captured(recording)
+            try:
+                yield look(denoising, views, recorder, predict)
+            except MemoryBudgetError as error:
+                if len(windows) == 1:
+                    raise
+                raise MemoryBudgetError(
+                    f"The clip needs {len(windows)} windows, which share the budget. {error}"
+                ) from error
             recorder.recordings.clear()
 
 
-def _check_finite(views: list[View]) -> None:
+def look(
+    denoising: Denoising,
+    views: Sequence[View],
+    recorder: AttentionRecorder,
+    predict: Predict | None = None,
+) -> Mapping[str, CapturedLayer]:
+    """Call a denoiser with some inputs, and return its attention.
+
+    Parameters
+    ----------
+    denoising : Denoising
+    views : sequence of (torch.Tensor, int)
+        Inputs of the denoiser, and their timesteps.
+    recorder : AttentionRecorder
+        Recorder of the denoiser.
+    predict : callable, optional
+        Called with each input and timestep instead of `denoising`.
+
+    Returns
+    -------
+    mapping of str to CapturedLayer
+        Captured layers, valid until the recordings of `recorder` are cleared.
+    """
+    with held(recorder):
+        recording = recorder.begin(denoising.conditioning, lambda: len(views))
+        for samples, timestep in views:
+            (predict or denoising)(samples, timestep)
+    return recorder.captured(recording)
+
+
+def _check_finite(views: Sequence[View]) -> None:
     for samples, timestep in views:
         if not bool(torch.isfinite(samples).all()):
             raise CaptureError(
-                f"The latents for timestep {timestep} are NaN or infinite. Either the predictions of the U-Net "
+                f"The latents for timestep {timestep} are NaN or infinite. Either the predictions of the denoiser "
                 "are, or the schedule has no signal left at a timestep. In float16, this is an overflow (try "
                 "bfloat16 or float32). Otherwise, omit the last timesteps."
             )

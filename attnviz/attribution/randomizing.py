@@ -1,7 +1,8 @@
-"""Shuffle the weights of a U-Net temporarily, block by block from the output."""
+"""Shuffle the weights of a denoiser temporarily, block by block from the output."""
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,40 +13,79 @@ from torch import nn
 
 from attnviz.arguments import public
 from attnviz.errors import CaptureError
+from attnviz.models.families import Family
+
+_PLACES = ("conv_out", "up_blocks", "mid_block", "down_blocks", "conv_in")
+"""Parts of a U-Net, from its output to its input."""
+
+_BEHIND = re.compile(
+    r"(?:^|[._])(?:proj_out|norm_out|postprocess_conv|lm_heads|scale_shift_table|layer_norm)(?:$|[._])"
+)
+"""Names of what comes after the last block of a transformer."""
 
 
 @public
-def cascade(unet: nn.Module) -> list[str]:
-    """Return the blocks of a U-Net from its output to its input, in the order of randomisation.
+def cascade(unet: nn.Module, family: Family | None = None) -> list[str]:
+    """Return the blocks of a denoiser from its output to its input, in the order of randomisation.
 
     Parameters
     ----------
     unet : torch.nn.Module
-        A diffusers U-Net.
+        A U-Net of diffusers, or another denoiser or decoder of a family.
+    family : Family, optional
+        Family of a denoiser that is no U-Net.
 
     Returns
     -------
     list of str
-        ``"conv_out"`` (with the preceding normalisation), ``"up_blocks.3"``, ..., ``"up_blocks.0"``,
-        ``"mid_block"``, ``"down_blocks.3"``, ..., ``"conv_in"`` (with the timestep embedding).
+        Of a U-Net: ``"conv_out"`` (with the preceding normalisation), ``"up_blocks.3"``, ..., ``"up_blocks.0"``,
+        ``"mid_block"``, ``"down_blocks.3"``, ..., ``"conv_in"`` (with the timestep embedding). Of a transformer:
+        ``"output"``, its blocks from the last to the first, such as ``"transformer_blocks.23"``, and ``"input"``
+        (with all embeddings).
     """
-
-    def from_the_output(block: str) -> tuple[int, int]:
-        place, _, number = block.partition(".")
-        return ("conv_out", "up_blocks", "mid_block", "down_blocks", "conv_in").index(place), -int(number or 0)
-
-    return sorted({_block_of(name) for name, _ in unet.named_parameters()}, key=from_the_output)
+    return list(dict.fromkeys(_blocks(unet, family).values()))
 
 
-def randomized_blocks(unet: nn.Module, randomize: int | str) -> list[str]:
-    """Return the blocks of a U-Net to randomise.
+def _blocks(denoiser: nn.Module, family: Family | None) -> dict[str, str]:
+    """Return the block of each weight, from the output to the input."""
+    names = [name for name, _ in denoiser.named_parameters()]
+    if any(name.startswith("mid_block.") for name in names):
+        found = {name: _block_of(name) for name in names}
+        order = sorted(set(found.values()), key=_from_the_output)
+    else:
+        sites = (
+            []
+            if family is None
+            else [path for path, each in denoiser.named_modules() if family.is_site(path, each)]
+        )
+        blocks = list(dict.fromkeys(match[0] for path in sites if (match := re.match(r".*?\.\d+(?=\.)", path))))
+        found = {
+            name: next(
+                (block for block in blocks if name.startswith(f"{block}.")),
+                "output" if _BEHIND.search(name) else "input",
+            )
+            for name in names
+        }
+        order = ["output", *reversed(blocks), "input"]
+    return dict(sorted(found.items(), key=lambda item: order.index(item[1])))
+
+
+def _from_the_output(block: str) -> tuple[int, int]:
+    place, _, number = block.partition(".")
+    return _PLACES.index(place), -int(number or 0)
+
+
+def randomized_blocks(unet: nn.Module, randomize: int | str, family: Family | None = None) -> list[str]:
+    """Return the blocks of a denoiser to randomise.
 
     Parameters
     ----------
     unet : torch.nn.Module
-        The U-Net.
+        The denoiser.
     randomize : int or str
         Number of blocks from the output, or the name of the last one; see `cascade`.
+    family : Family, optional
+        As in `cascade`.
 
     Raises
     ------
@@ -53,7 +93,7 @@ def randomized_blocks(unet: nn.Module, randomize: int | str) -> list[str]:
         If the number is too large or the name unknown, or if a weight cannot be shuffled because it is not in
         memory (offloaded) or not in floating point (quantised).
     """
-    blocks = cascade(unet)
+    blocks = cascade(unet, family)
     if isinstance(randomize, str) and randomize in blocks:
         chosen = blocks[: blocks.index(randomize) + 1]
     elif isinstance(randomize, int) and not isinstance(randomize, bool) and 0 <= randomize <= len(blocks):
@@ -63,7 +103,7 @@ def randomized_blocks(unet: nn.Module, randomize: int | str) -> list[str]:
             f"randomize={randomize!r} is neither a number of blocks from 0 to {len(blocks)}, counted from the "
             f"output, nor the last block's name: {', '.join(blocks)}."
         )
-    for name, parameter in _parameters(unet, chosen):
+    for name, parameter in _parameters(unet, chosen, family):
         if parameter.is_meta:
             raise CaptureError(
                 f"{name} is offloaded and not in memory, so it cannot be randomised. Load the pipeline without "
@@ -78,18 +118,20 @@ def randomized_blocks(unet: nn.Module, randomize: int | str) -> list[str]:
 
 
 @contextmanager
-def randomized(unet: nn.Module, blocks: list[str], seed: int) -> Iterator[None]:
-    """Shuffle the weights of blocks of a U-Net within a context, and restore them bit-identically on exit.
+def randomized(unet: nn.Module, blocks: list[str], seed: int, family: Family | None = None) -> Iterator[None]:
+    """Shuffle the weights of blocks of a denoiser within a context, and restore them bit-identically on exit.
 
     Parameters
     ----------
     unet : torch.nn.Module
-        The U-Net, which is changed in place and must not be used by others within the context.
+        The denoiser, which is changed in place and must not be used by others within the context.
     blocks : list of str
         Names returned by `cascade`.
     seed : int
         Seed. The permutation of a weight depends on the seed and its name only, so a block is randomised
         identically for any number of blocks.
+    family : Family, optional
+        As in `cascade`.
 
     Notes
     -----
@@ -105,7 +147,7 @@ def randomized(unet: nn.Module, blocks: list[str], seed: int) -> Iterator[None]:
     change the maps by itself. A tensor of equal values, such as a bias of zeros, is left unchanged.
     """
     kept: dict[str, torch.Tensor] = {}
-    weights = dict(_parameters(unet, blocks))
+    weights = dict(_parameters(unet, blocks, family))
     try:
         # An interrupt may occur while weights are restored, and a second one during the next attempt.
         try:
@@ -141,8 +183,9 @@ def _shuffled(values: torch.Tensor, name: str, seed: int) -> torch.Tensor:
     return values.flatten()[order].view_as(values)
 
 
-def _parameters(unet: nn.Module, blocks: list[str]) -> Iterator[tuple[str, nn.Parameter]]:
-    return ((name, parameter) for name, parameter in unet.named_parameters() if _block_of(name) in blocks)
+def _parameters(unet: nn.Module, blocks: list[str], family: Family | None) -> Iterator[tuple[str, nn.Parameter]]:
+    of = _blocks(unet, family) if blocks else {}
+    return ((name, parameter) for name, parameter in unet.named_parameters() if of.get(name) in blocks)
 
 
 def _block_of(parameter: str) -> str:

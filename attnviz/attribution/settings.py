@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from numbers import Integral
 from typing import Any, Literal, get_args
 
 from attnviz.arguments import whole_number
 from attnviz.diffusion.noising import Inversion, Latents, Noising, Predicted, fewest_steps
 from attnviz.errors import CaptureError
+from attnviz.keys import Tokens
 
 LatentsName = Literal["noising", "inversion", "predicted"]
+
+TIMESTEPS = (50, 150, 250, 400)
+"""Timesteps of the training schedule, by default."""
 
 _BELONGS = {
     "draws": ("noising", "predicted"),
@@ -19,6 +24,95 @@ _BELONGS = {
     "look_timestep": ("predicted",),
 }
 """Settings that apply to some latents only."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """Settings of `attnviz.explain`, as given; None selects a default."""
+
+    method: str
+    latents: LatentsName
+    timesteps: Sequence[int]
+    draws: int | None
+    seed: int | None
+    inversion_steps: int | None
+    look_timestep: int | None
+    overlap: float
+    normalize: bool
+    randomize: int | str
+    randomize_seed: int | None
+    keep: Collection[Literal["step", "head"]]
+    tokens: Tokens
+    max_bytes: int
+
+    def latents_for(self, schedule: int) -> Latents:
+        """Return how the latents are computed, with checked settings, for a schedule of a number of timesteps.
+
+        Raises
+        ------
+        CaptureError
+            As `settled_latents`.
+        """
+        return settled_latents(
+            self.latents,
+            self.timesteps,
+            draws=self.draws,
+            seed=self.seed,
+            inversion_steps=self.inversion_steps,
+            look_timestep=self.look_timestep,
+            schedule=schedule,
+        )
+
+    def weight_seed(self, blocks: list[str]) -> int:
+        """Return the seed of randomised weights.
+
+        Raises
+        ------
+        CaptureError
+            If it is given, but nothing is randomised.
+        """
+        if self.randomize_seed is not None and not blocks:
+            raise CaptureError(
+                f"randomize_seed={self.randomize_seed!r} is given, but no block is randomised. Set randomize= as "
+                "well."
+            )
+        return checked_whole("randomize_seed", 0 if self.randomize_seed is None else self.randomize_seed, least=0)
+
+
+def check_without_noise(settings: Mapping[str, Any], family: str) -> None:
+    """Reject settings of noise, for a model that has none.
+
+    Parameters
+    ----------
+    settings : mapping
+        Settings of `attnviz.explain`, by name; None, or a default, is not given.
+    family : str
+        Name of the model's family.
+
+    Raises
+    ------
+    CaptureError
+        With the settings that were given.
+    """
+    defaults = {
+        "latents": "noising",
+        "timesteps": TIMESTEPS,
+        "draws": None,
+        "seed": None,
+        "inversion_steps": None,
+        "look_timestep": None,
+    }
+    given = [
+        f"{name}={settings[name]!r}"
+        for name, default in defaults.items()
+        if settings.get(name) is not None
+        and not (isinstance(settings[name], type(default)) and settings[name] == default)
+    ]
+    if given:
+        raise CaptureError(
+            f"{', '.join(given)}: {family} writes codes one after the other, without noise and timesteps. Its "
+            "maps are those of the clip's own codes; omit these settings."
+        )
 
 
 def settled_latents(

@@ -36,8 +36,9 @@ def load_audio(
     sample_rate: int = MEL.sample_rate,
     *,
     source_rate: int | None = None,
+    channels: int = 1,
 ) -> np.ndarray:
-    """Load audio as one channel at `sample_rate`.
+    """Load audio at `sample_rate`, by default as one channel.
 
     Parameters
     ----------
@@ -51,11 +52,14 @@ def load_audio(
         Sample rate of the result, in Hz.
     source_rate : int, optional
         Sample rate of an array, in Hz; default: `sample_rate`. A file states its sample rate.
+    channels : int
+        Channels of the result. If the source has another number of them, each is the mean of all its channels.
 
     Returns
     -------
     numpy.ndarray
-        ``(samples,)`` float32, channels averaged, resampled with soxr's high quality. Not normalized.
+        ``(samples,)`` float32, or ``(samples, channels)`` of several channels, resampled with soxr's high
+        quality. Not normalized.
 
     Raises
     ------
@@ -65,6 +69,7 @@ def load_audio(
         its values is ambiguous.
     """
     sample_rate = whole_number("sample_rate", sample_rate)
+    channels = whole_number("channels", channels, most=_MOST_CHANNELS)
     if isinstance(source, (np.ndarray, torch.Tensor)):
         where = "the audio array"
         samples = _from_array(source)
@@ -87,10 +92,17 @@ def load_audio(
         raise AudioError(f"{where} has 0 samples; at least one is needed.")
     if not np.isfinite(samples).all():
         raise AudioError(f"{where} has samples that are NaN or infinite; all must be finite.")
-    mono = samples.mean(axis=1, dtype=np.float64).astype(np.float32) if samples.ndim == 2 else samples
-    if rate != sample_rate:
-        mono = librosa.resample(mono, orig_sr=rate, target_sr=sample_rate, res_type="soxr_hq")
-    return mono
+    if channels == 1 or samples.ndim == 1 or samples.shape[1] != channels:
+        mono = samples.mean(axis=1, dtype=np.float64).astype(np.float32) if samples.ndim == 2 else samples
+        resampled = _resampled(mono, rate, sample_rate)
+        return resampled if channels == 1 else np.repeat(resampled[:, None], channels, axis=1)
+    return np.stack([_resampled(channel, rate, sample_rate) for channel in samples.T], axis=1)
+
+
+def _resampled(mono: np.ndarray, rate: int, sample_rate: int) -> np.ndarray:
+    if rate == sample_rate:
+        return mono
+    return librosa.resample(mono, orig_sr=rate, target_sr=sample_rate, res_type="soxr_hq")
 
 
 def _from_file(path: Path, where: str) -> tuple[np.ndarray, int]:

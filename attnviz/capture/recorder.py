@@ -205,7 +205,7 @@ class AttentionRecorder(Changes):
         )
         self._keys = int(states.shape[1])
         if recording.store is None:
-            recording.latent_size = self._latent_size(sample)
+            recording.latent_size = self.family.latent_size(sample.shape)
             recording.expected_calls = self._announced()
             recording.store = AttentionStore(
                 [layer.name for layer in self.layers],
@@ -307,22 +307,11 @@ class AttentionRecorder(Changes):
         stride = next(
             stride for path, stride in block_strides(self.unet).items() if layer.path.startswith(f"{path}.")
         )
-        if self._swapped:
+        if self.family.queries.order == ("time", "freq"):
             split, stride = split.swapaxes(-1, -2), (stride[1], stride[0])
         if self.family.queries.first_row == "lowest":
             split = np.flip(split, axis=-2)
         return CapturedLayer(np.ascontiguousarray(split), ordered, layer.heads, layer.path, stride)
-
-    @property
-    def _swapped(self) -> bool:
-        return self.family.queries.order == ("time", "freq")
-
-    def _latent_size(self, latents: torch.Tensor) -> tuple[int, int]:
-        """Return the latents' rows along frequency and columns along time."""
-        if not self.family.queries.has_freq:
-            return 1, int(latents.shape[self.family.queries.axis])
-        first, second = int(latents.shape[-2]), int(latents.shape[-1])
-        return (second, first) if self._swapped else (first, second)
 
     def _columns(self, recording: Recording, seen: SeenAttention) -> tuple[SeenAttention, tuple[int, int]]:
         positions = seen.call.query.shape[2]

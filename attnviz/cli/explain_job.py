@@ -5,25 +5,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pandas as pd
-import xarray as xr
 
 from attnviz import provenance
 from attnviz.alignment import Alignment, align
 from attnviz.alignment.phrases import phrase_events
 from attnviz.attribution.explanation import explain
+from attnviz.attribution.settings import check_without_noise
 from attnviz.audio import MEL, load_audio
 from attnviz.capture import find_cross_attention
+from attnviz.capture.layers import find_sites
 from attnviz.choices import check_axes
+from attnviz.cli import family_job
 from attnviz.cli.jobs import ModelChoice, RunPlace, Written, check_mappable, check_prompt
+from attnviz.diffusion.model_audio import read_rate
 from attnviz.errors import MapsError
 from attnviz.events import events_of, read_events
 from attnviz.identity import Digests, weights_digest
 from attnviz.maps.readouts import find_layer
 from attnviz.maps.settling import FITTED, settled
+from attnviz.models.families import Family
 from attnviz.pipelines import AuffusionPipeline
+from attnviz.pipelines.published import ModelWithProcessor
 
 
 @dataclass(frozen=True)
@@ -79,9 +84,9 @@ def explain_to_run(
     request, model
         Settings and checkpoint.
     place : RunPlace
-        Run folder to write. Its ``audio.wav`` is the clip at its own level, at 16 kHz with one channel. The model
-        gets the clip scaled to a peak of 0.95, unless normalisation is disabled; maps and spectrogram are of what
-        the model gets.
+        Run folder to write. Its ``audio.wav`` is the clip at its own level, at the rate of the model (16 kHz for
+        Auffusion) with one channel. The model gets the clip scaled to a peak of 0.95 (AudioLDM2: 0.5), unless
+        normalisation is disabled; maps and spectrogram are of what the model gets.
     warned : sequence of str
         Warnings issued so far, read when the run is written.
 
@@ -104,23 +109,43 @@ def explain_to_run(
     waveform = load_audio(request.clip)
     seconds = len(waveform) / MEL.sample_rate
     events = None if request.events is None else _checked_events(request.events, request, seconds)
-    pipe = model.load()
-    check_mappable(pipe, request.prompt)
-    _check_readout(pipe, request)
-    maps = explain(pipe, waveform, request.prompt, **request.settings)
+    rate = MEL.sample_rate
+    if (published := model.published()) is None:
+        pipe: Any = model.load()
+        check_mappable(pipe, request.prompt)
+        _check_readout(pipe, request)
+    else:
+        if published.family.codebooks is not None:
+            check_without_noise(request.settings, published.family.name)
+        pipe = family_job.load(published, model)
+        rate = _prepare(pipe, published.family, request)
+        waveform = load_audio(request.clip, rate)
+    maps = explain(pipe, waveform, request.prompt, sampling_rate=rate, **request.settings)
     alignment = None if events is None else align(maps, events, readout=request.readout)
-    spectrogram = cast("xr.DataArray", maps.spectrogram)  # explain always stores it
     written = place.write(
         waveform,
-        spectrogram[0, 0].to_numpy(),
+        None if maps.spectrogram is None else maps.spectrogram[0, 0].to_numpy(),
         maps,
         request.record,
         model=model,
         warned=warned,
+        sample_rate=rate,
         events=events,
         alignment=None if alignment is None else alignment.table,
     )
     return written, alignment
+
+
+def _prepare(loaded: Any, family: Family, request: Explanation) -> int:
+    """Reject a readout that is not available for a model of another family, and return the model's rate in Hz."""
+    pipe = loaded.model if isinstance(loaded, ModelWithProcessor) else loaded
+    if request.readout == FITTED or (request.readout == "auffusion" and not family.queries.has_freq):
+        raise MapsError(
+            f"readout={request.readout!r} is not defined for {family.name}. Use 'mean' or the name of a layer."
+        )
+    if request.readout not in ("mean", "auffusion"):
+        find_layer(request.readout, [layer.name for layer in find_sites(getattr(pipe, family.denoiser), family)])
+    return read_rate(pipe, family)
 
 
 def _check_readout(pipe: AuffusionPipeline, request: Explanation) -> None:

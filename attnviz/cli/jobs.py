@@ -93,8 +93,8 @@ class ModelChoice:
         device, dtype = self.settle()
         if (other := self.published()) is not None:
             raise CheckpointError(
-                f"{self.model} names the class {other.class_name}, which only attnviz generate and attnviz doctor "
-                "take; this command needs an Auffusion checkpoint."
+                f"{self.model} names the class {other.class_name}, which only attnviz generate, explain and "
+                "doctor take; this command needs an Auffusion checkpoint."
             )
         pipe = load(self.model, revision=self.revision, torch_dtype=dtype, local_files_only=self.offline)
         pipe.set_progress_bar_config(disable=not self.progress)

@@ -1,4 +1,4 @@
-"""Compute U-Net inputs from real audio: noising, DDIM inversion, and predicted clean latents."""
+"""Compute denoiser inputs from real audio: noising, DDIM inversion, and predicted clean latents."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from attnviz.diffusion.schedule import TrainingSchedule
+from attnviz.diffusion.continuous import Schedule
 
 Predict = Callable[[torch.Tensor, int], torch.Tensor]
-"""U-Net with fixed text embeddings: maps latents (rows, ...) and a timestep to a float32 prediction."""
+"""Denoiser with fixed text embeddings: maps latents (rows, ...) and a timestep to a float32 prediction."""
 
 View = tuple[torch.Tensor, int]
-"""Input of the U-Net: latents (rows, ...) and a timestep."""
+"""Input of the denoiser: latents (rows, ...) and a timestep."""
 
 
 @dataclass(frozen=True)
@@ -42,16 +42,20 @@ class Noising:
         """Number of rows of each view. Attention is averaged over rows."""
         return self.draws
 
-    def predictions(self, schedule: TrainingSchedule) -> int:
-        """Return the number of U-Net calls that are not recorded."""
+    def predictions(self, schedule: Schedule) -> int:
+        """Return the number of denoiser calls that are not recorded."""
         return 0
+
+    def needed(self, schedule: Schedule) -> list[int]:
+        """Return the timesteps of all denoiser calls, each once."""
+        return list(self.timesteps)
 
     @property
     def settings(self) -> dict[str, Any]:
         """Settings for the provenance of the maps."""
         return {"latents": "noising", "timesteps": self.timesteps, "draws": self.draws, "seed": self.seed}
 
-    def views(self, latents: torch.Tensor, schedule: TrainingSchedule, predict: Predict) -> list[View]:
+    def views(self, latents: torch.Tensor, schedule: Schedule, predict: Predict) -> list[View]:
         """Return one view per timestep: the latents (1, ...) of the clip with noise."""
         return [
             (schedule.noised(latents, draw_noise(latents, timestep, self.draws, self.seed), timestep), timestep)
@@ -61,14 +65,14 @@ class Noising:
 
 @dataclass(frozen=True)
 class Predicted:
-    """Compute the clean latents that the U-Net predicts from the noisy clip.
+    """Compute the clean latents that the denoiser predicts from the noisy clip.
 
     Parameters
     ----------
     timesteps, draws, seed
         Settings of the noise; see `Noising`.
     look_timestep : int
-        Timestep given to the U-Net together with the predicted latents.
+        Timestep given to the denoiser together with the predicted latents.
 
     Notes
     -----
@@ -85,9 +89,13 @@ class Predicted:
         """Number of rows of each view. Attention is averaged over rows."""
         return self.draws
 
-    def predictions(self, schedule: TrainingSchedule) -> int:
-        """Return the number of U-Net calls that are not recorded."""
+    def predictions(self, schedule: Schedule) -> int:
+        """Return the number of denoiser calls that are not recorded."""
         return len(self.timesteps)
+
+    def needed(self, schedule: Schedule) -> list[int]:
+        """Return the timesteps of all denoiser calls, each once."""
+        return list(dict.fromkeys([*self.timesteps, self.look_timestep]))
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -95,11 +103,16 @@ class Predicted:
         noised = Noising(self.timesteps, self.draws, self.seed).settings
         return {**noised, "latents": "predicted", "look_timestep": self.look_timestep}
 
-    def views(self, latents: torch.Tensor, schedule: TrainingSchedule, predict: Predict) -> list[View]:
+    def views(self, latents: torch.Tensor, schedule: Schedule, predict: Predict) -> list[View]:
         """Return one view per timestep: the clean latents predicted from the noisy clip."""
         noised = Noising(self.timesteps, self.draws, self.seed).views(latents, schedule, predict)
         return [
-            (schedule.clean(predict(samples, timestep), samples, timestep), self.look_timestep)
+            (
+                schedule.presented(
+                    schedule.clean(predict(samples, timestep), samples, timestep), self.look_timestep
+                ),
+                self.look_timestep,
+            )
             for samples, timestep in noised
         ]
 
@@ -117,7 +130,7 @@ class Inversion:
 
     Notes
     -----
-    Like every DDIM inversion, an inversion step evaluates the U-Net with the current latents and the next
+    Like every DDIM inversion, an inversion step evaluates the denoiser with the current latents and the next
     timestep, because the next latents are unknown. The views pair latents with their own timestep, as in sampling.
     """
 
@@ -129,18 +142,23 @@ class Inversion:
         """Number of rows of each view: 1, because inversion is deterministic."""
         return 1
 
-    def predictions(self, schedule: TrainingSchedule) -> int:
-        """Return the number of U-Net calls that are not recorded."""
+    def predictions(self, schedule: Schedule) -> int:
+        """Return the number of denoiser calls that are not recorded."""
         return max(self.timesteps) // (len(schedule) // self.steps) + 1
+
+    def needed(self, schedule: Schedule) -> list[int]:
+        """Return the timesteps of all denoiser calls, each once."""
+        return [int(each) for each in schedule.inverse(self.steps).timesteps[: self.predictions(schedule)]]
 
     @property
     def settings(self) -> dict[str, Any]:
         """Settings for the provenance of the maps."""
         return {"latents": "inversion", "timesteps": self.timesteps, "inversion_steps": self.steps}
 
-    def views(self, latents: torch.Tensor, schedule: TrainingSchedule, predict: Predict) -> list[View]:
+    def views(self, latents: torch.Tensor, schedule: Schedule, predict: Predict) -> list[View]:
         """Return one view per timestep: the latents (1, ...) of the clip, inverted to the timestep."""
         inverse = schedule.inverse(self.steps)
+        latents = schedule.presented(latents, 0)
         passed = {}
         for timestep in inverse.timesteps[: self.predictions(schedule)].tolist():
             latents = inverse.step(predict(latents, timestep), timestep, latents).prev_sample

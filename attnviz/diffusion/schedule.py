@@ -70,6 +70,14 @@ class TrainingSchedule:
         kept = float(self.alphas_cumprod[timestep])
         return kept**0.5 * latents + (1 - kept) ** 0.5 * noise
 
+    def presented(self, latents: torch.Tensor, timestep: int) -> torch.Tensor:
+        """Return the latents as they are: no scheduler with such a schedule gives the U-Net scaled ones."""
+        return latents
+
+    def given(self, timestep: int) -> torch.Tensor:
+        """Return the scheduler's own value of a timestep: the number itself."""
+        return torch.tensor(timestep)
+
     def clean(self, prediction: torch.Tensor, samples: torch.Tensor, timestep: int) -> torch.Tensor:
         """Return the clean latents that correspond to a prediction of the U-Net for noisy latents."""
         ddim = DDIMScheduler(**self._settings)

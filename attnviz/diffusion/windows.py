@@ -16,7 +16,14 @@ WIDTH = SpectrogramGrid().width
 """Spectrogram columns of a window: the width of the model input."""
 
 
-def window_starts(frames: int, *, overlap: float, column: int) -> tuple[int, ...]:
+def window_starts(
+    frames: int,
+    *,
+    overlap: float,
+    column: int,
+    width: int = WIDTH,
+    frame_seconds: float = MEL.hop_length / MEL.sample_rate,
+) -> tuple[int, ...]:
     """Return the spectrogram columns at which the windows of a clip begin.
 
     Parameters
@@ -28,6 +35,10 @@ def window_starts(frames: int, *, overlap: float, column: int) -> tuple[int, ...
     column : int
         Spectrogram columns per column of the coarsest layer. Windows begin at multiples of it, so that the columns
         of all layers coincide.
+    width : int
+        Spectrogram columns of a window.
+    frame_seconds : float
+        Duration of a spectrogram column.
 
     Returns
     -------
@@ -47,20 +58,20 @@ def window_starts(frames: int, *, overlap: float, column: int) -> tuple[int, ...
     >>> window_starts(2000, overlap=2.56, column=64)
     (0, 768, 1024)
     """
-    shared = finite_number("overlap", overlap) * MEL.sample_rate / MEL.hop_length
+    shared = finite_number("overlap", overlap) / frame_seconds
     # Round first, so that 2.56 s are exactly 256 columns.
-    hop = int((WIDTH - np.ceil(round(shared, 6))) // column * column)
+    hop = int((width - np.ceil(round(shared, 6))) // column * column)
     if shared < 0 or hop < column:
-        most = (WIDTH - column) * MEL.hop_length / MEL.sample_rate
+        most = (width - column) * frame_seconds
         raise AudioError(
             f"overlap={overlap:g} is not a number of seconds from 0 to {most:g}. A window is "
-            f"{SpectrogramGrid().seconds:g} s long; was the overlap given in percent or milliseconds?"
+            f"{width * frame_seconds:g} s long; was the overlap given in percent or milliseconds?"
         )
-    last = max(0, -(-(frames - WIDTH) // column) * column)
+    last = max(0, -(-(frames - width) // column) * column)
     return (*range(0, last, hop), last)
 
 
-def cross_fade(starts: Sequence[int], columns: int) -> np.ndarray:
+def cross_fade(starts: Sequence[int], columns: int, width: int = WIDTH) -> np.ndarray:
     """Return the cross-fade weights of the windows for each column of a clip.
 
     Parameters
@@ -69,6 +80,8 @@ def cross_fade(starts: Sequence[int], columns: int) -> np.ndarray:
         Spectrogram columns at which the windows begin.
     columns : int
         Columns of a layer per window.
+    width : int
+        Spectrogram columns of a window.
 
     Returns
     -------
@@ -82,7 +95,7 @@ def cross_fade(starts: Sequence[int], columns: int) -> np.ndarray:
     array([[1.  , 1.  , 0.75, 0.25, 0.  , 0.  ],
            [0.  , 0.  , 0.25, 0.75, 1.  , 1.  ]])
     """
-    firsts = [start * columns // WIDTH for start in starts]
+    firsts = [start * columns // width for start in starts]
     centres = np.arange(columns) + 0.5
     weights = np.zeros((len(starts), firsts[-1] + columns))
     for row, first in zip(weights, firsts, strict=True):
@@ -91,7 +104,7 @@ def cross_fade(starts: Sequence[int], columns: int) -> np.ndarray:
 
 
 def join_windows(
-    windows: Iterable[Mapping[str, CapturedLayer]], starts: Sequence[int]
+    windows: Iterable[Mapping[str, CapturedLayer]], starts: Sequence[int], width: int = WIDTH
 ) -> Mapping[str, CapturedLayer]:
     """Join the maps of a clip's windows on one time axis, cross-faded where they overlap.
 
@@ -101,6 +114,8 @@ def join_windows(
         Captured layers of each window, consumed one at a time.
     starts : sequence of int
         Spectrogram columns at which the windows begin; see `window_starts`.
+    width : int
+        Spectrogram columns of a window.
 
     Returns
     -------
@@ -118,16 +133,16 @@ def join_windows(
     for number, window in enumerate(windows):
         for name, layer in window.items():
             columns = layer.attention.shape[-1]
-            if any(start * columns % WIDTH for start in starts):
+            if any(start * columns % width for start in starts):
                 raise CaptureError(
-                    f"{name} has {columns} columns in a window of {WIDTH}, so windows that begin at {starts} are "
+                    f"{name} has {columns} columns in a window of {width}, so windows that begin at {starts} are "
                     "not aligned with them and cannot be joined. Divide the clip into shorter clips instead."
                 )
-            shares = cross_fade(starts, columns)
+            shares = cross_fade(starts, columns, width)
             if name not in joined:
                 whole = np.zeros((*layer.attention.shape[:-1], shares.shape[1]), dtype=np.float32)
                 joined[name] = replace(layer, attention=whole)
-            first = starts[number] * columns // WIDTH
+            first = starts[number] * columns // width
             part = slice(first, first + columns)
             joined[name].attention[..., part] += layer.attention * shares[number, part].astype(np.float32)
     return joined

@@ -203,7 +203,7 @@ def _stable_audio(folder: Path) -> None:
         cross_attention_input_dim=12,
     )
     vae = AutoencoderOobleck(
-        encoder_hidden_size=4,
+        encoder_hidden_size=8,  # mean and scale of each latent channel
         downsampling_ratios=[2, 4],
         decoder_channels=4,
         decoder_input_channels=4,
@@ -316,7 +316,7 @@ def _longcat(folder: Path) -> None:
             vae=LongCatAudioDiTVae(
                 in_channels=1,
                 channels=16,
-                c_mults=[1, 2],
+                c_mults=[2],
                 strides=[2],
                 latent_dim=8,
                 encoder_latent_dim=16,
@@ -345,7 +345,7 @@ def _ace_step(folder: Path) -> None:
     _write_pipeline(
         AceStepPipeline(
             vae=AutoencoderOobleck(
-                encoder_hidden_size=4,
+                encoder_hidden_size=16,
                 downsampling_ratios=[2, 4],
                 decoder_channels=4,
                 decoder_input_channels=8,

@@ -77,7 +77,7 @@ _FLUX: dict[str, Any] = {
     "uncondition": False,
     "text_encoder_name": T5_NAME,
     "vae": {
-        "encoder_hidden_size": 4,
+        "encoder_hidden_size": 16,
         "downsampling_ratios": [2, 4],
         "decoder_channels": 4,
         "decoder_input_channels": 8,

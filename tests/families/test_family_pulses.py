@@ -29,13 +29,13 @@ LAYOUTS = {
 }
 
 
-def keys_of(pipe, name, word):
+def keys_of(pipe, name, word, lyrics="la la"):
     """Key positions of a word's tokens, from the tokenizer's own offsets."""
     tokenizer, text, first = (pipe.tokenizer_2 if name == "audioldm2" else pipe.tokenizer), PROMPT, 0
     if name == "longcat-audio-dit":
         text, word = text.lower(), word.lower()
     if name == "ace-step":  # packed: lyrics, one timbre, and the prompt in its template
-        text, lyrics = pipe._format_prompt(PROMPT, lyrics="la la", audio_duration=2.0)
+        text, lyrics = pipe._format_prompt(PROMPT, lyrics=lyrics, audio_duration=2.0)
         first = len(tokenizer(lyrics)["input_ids"]) + 1
     offsets = tokenizer(text, return_offsets_mapping=True)["offset_mapping"]
     start = text.index(word)
@@ -46,10 +46,10 @@ def keys_of(pipe, name, word):
 class Planted:
     """Replace what a site's projections give: one direction of every head for each word, and zeros elsewhere."""
 
-    def __init__(self, pipe, name, where, conditional):
+    def __init__(self, pipe, name, where, conditional, lyrics="la la"):
         """`where` gives the two query positions, from the number of positions of a call."""
         self.pipe, self.name, self.where, self.conditional = pipe, name, where, conditional
-        self.keys = [keys_of(pipe, name, word) for word in WORDS]
+        self.keys = [keys_of(pipe, name, word, lyrics) for word in WORDS]
         self.handles = []
         self.calls = 0
 
@@ -105,19 +105,27 @@ def stands_out(curve):
     return int(heard.argmax())
 
 
-def read_pulse(made, family=None):
+def generated(made, family):
+    """Return the maps of a generation."""
+    with attnviz.trace(made.pipe, family=family) as trace:
+        made(PROMPT)
+    return trace.maps
+
+
+def read_pulse(made, family=None, maps_of=generated, lyrics="la la"):
     """Plant a pulse in a model of time alone, and read it."""
     suffix, columns, first, seconds, conditional = LAYOUTS[made.name]
-    with Planted(made.pipe, made.name, lambda path, n: [first + c for c in columns], conditional) as planted:
+    with Planted(
+        made.pipe, made.name, lambda path, n: [first + c for c in columns], conditional, lyrics
+    ) as planted:
         for path, module in sites(made.denoiser, suffix):
             planted.on(module, path)
-        with attnviz.trace(made.pipe, family=family) as trace:
-            made(PROMPT)
+        maps = maps_of(made, family)
     for word, column in zip(WORDS, columns, strict=True):
-        curve = trace.maps.activation(word)
+        curve = maps.activation(word)
         found = float(curve.time[stands_out(curve)])
         assert found == pytest.approx((column + 0.5) * seconds, abs=1e-6)
-        other = trace.maps.activation(WORDS[1 - WORDS.index(word)])
+        other = maps.activation(WORDS[1 - WORDS.index(word)])
         assert float(other[column]) < float(curve[column]) / 2
 
 
@@ -174,7 +182,7 @@ def test_the_pulse_fails_where_the_family_is_wrong(family_pipe, name, what):
 # Time and frequency --------------------------------------------------------------------------------------
 
 
-def read_pulse_of_audioldm2(made, family=None):
+def read_pulse_of_audioldm2(made, family=None, maps_of=generated):
     """The dog is late in the lowest band, the rain early in the highest; rows of the model are time first."""
     grids, at, handles = {}, {}, []
     conditional = 1
@@ -199,16 +207,15 @@ def read_pulse_of_audioldm2(made, family=None):
             handles.append(block.register_forward_pre_hook(see))
             planted.on(module, path)
         try:
-            with attnviz.trace(made.pipe, family=family) as trace:
-                made(PROMPT)
+            maps = maps_of(made, family)
         finally:
             for handle in handles:
                 handle.remove()
-    assert len(trace.maps.layers) == len(at)
-    for layer in trace.maps.layers:
+    assert len(maps.layers) == len(at)
+    for layer in maps.layers:
         found = next(each for path, each in at.items() if path.startswith(f"{layer}."))
         for word, (time, band) in zip(WORDS, found, strict=True):
-            heat = trace.maps.heatmap(word, readout=layer)
+            heat = maps.heatmap(word, readout=layer)
             step = 1.28 / heat.sizes["time"]
             flat = stands_out(heat)
             row, column = divmod(flat, heat.sizes["time"])

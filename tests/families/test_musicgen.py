@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 import torch
 from transformers import AutoTokenizer, MusicgenForConditionalGeneration, MusicgenMelodyForConditionalGeneration
 
 import attnviz
-from attnviz.errors import CaptureError, MapsError, MemoryBudgetError, PromptError
+from attnviz.attribution import cascade
+from attnviz.errors import AudioError, CaptureError, MapsError, MemoryBudgetError, PromptError
+from attnviz.models.families import family_of
 from attnviz.testing import write_family_checkpoint
 
 PROMPTS = ["a Dog barks, then rain falls", "rain"]
@@ -146,8 +150,8 @@ def test_maps_equal_eager_attention(made):
             np.testing.assert_allclose(ours[..., frame], expected, rtol=2e-4, atol=2e-6)
 
 
-@pytest.mark.parametrize("at", [5, 8])
-def test_a_planted_pulse_is_read_in_the_frames_of_its_position(made, at):
+@contextmanager
+def planted(made, at):
     """The query of one position of the first prompt holds the key of "Dog": codebook k of frame at - k."""
     offsets = made.tokenizer(PROMPTS[0], return_offsets_mapping=True)["offset_mapping"]
     keys = [i for i, (start, end) in enumerate(offsets) if start < 5 and end > 2 and end > start]
@@ -178,10 +182,16 @@ def test_a_planted_pulse_is_read_in_the_frames_of_its_position(made, at):
     for site in made.sites:
         handles += [site.q_proj.register_forward_hook(query), site.k_proj.register_forward_hook(key)]
     try:
-        trace, _ = traced(made)
+        yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+@pytest.mark.parametrize("at", [5, 8])
+def test_a_planted_pulse_is_read_in_the_frames_of_its_position(made, at):
+    with planted(made, at):
+        trace, _ = traced(made)
     curve = trace.maps.activation("Dog", prompt_index=0)
     high = curve.to_numpy() > 0.1
     assert np.flatnonzero(high).tolist() == list(range(at - CODEBOOKS + 1, min(at, FRAMES - 1) + 1))
@@ -225,6 +235,126 @@ def test_saved_and_loaded(made, tmp_path):
     np.testing.assert_array_equal(loaded.heatmap("Dog"), trace.maps.heatmap("Dog"))
     assert loaded.heatmap("Dog").time.attrs == trace.maps.heatmap("Dog").time.attrs
     assert loaded.grid == trace.maps.grid
+
+
+# Of a clip ----------------------------------------------------------------------------------------------
+
+
+def undelayed(codes):
+    """Codes of each frame from what the decoder was given: codebook k of frame f is at position f + k + 1."""
+    # The last code of the last frame is given to no position.
+    rows = torch.nn.functional.pad(codes[:CODEBOOKS], (0, 1))
+    return torch.stack([row[k + 1 : k + 1 + FRAMES] for k, row in enumerate(rows)])
+
+
+def explained(made, clip, caption=PROMPTS[0], **settings):
+    return attnviz.explain(made.model, clip, caption, processor=made.tokenizer, **settings)
+
+
+@pytest.fixture
+def clip():
+    return np.random.default_rng(0).standard_normal(FRAMES * 8).astype(np.float32) * 0.1
+
+
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+def test_maps_of_codes_equal_those_of_the_generation_that_made_them(made, clip, guidance, monkeypatch):
+    call = {"prompts": PROMPTS[:1], "guidance_scale": guidance}
+    trace, _ = traced(made, keep=("head",), tokens="all", **call)
+    codes = undelayed(codes_of(made, **call))
+
+    class Codes:
+        audio_codes = codes[None, None]
+
+    monkeypatch.setattr(made.model.audio_encoder, "encode", lambda wave: Codes)
+    maps = explained(made, clip, keep=("head",), tokens="all")
+    assert maps.layers == trace.maps.layers
+    for layer in maps.layers:
+        np.testing.assert_allclose(maps[layer], trace.maps[layer], rtol=2e-4, atol=2e-6)
+    assert maps.grid == trace.maps.grid
+    assert maps.tokens[0].rows.equals(trace.maps.tokens[0].rows)
+
+
+def test_codes_of_a_clip_are_those_that_the_model_makes_of_it(models, clip):
+    made = models["musicgen"]
+    seen = []
+
+    def see(module, args, kwargs):
+        seen.append(kwargs["input_ids"])
+
+    handle = made.model.decoder.register_forward_pre_hook(see, with_kwargs=True)
+    try:
+        explained(made, clip)
+        with torch.no_grad():
+            made.model(**made.inputs(PROMPTS[:1]), input_values=torch.from_numpy(clip)[None, None])
+    finally:
+        handle.remove()
+    ours, theirs = seen
+    assert ours.shape == (CODEBOOKS, FRAMES + CODEBOOKS - 1)
+    for k in range(CODEBOOKS):
+        expected = [32] * (k + 1) + theirs[k].tolist() + [32] * CODEBOOKS
+        assert ours[k].tolist() == expected[: ours.shape[1]]
+
+
+def test_a_clip_at_another_rate_and_its_axes(made, clip):
+    maps = explained(made, np.repeat(clip, 2)[:, None], sampling_rate=800)
+    curve = maps.activation("Dog")
+    np.testing.assert_allclose(curve.time, (np.arange(FRAMES) + 0.5) / RATE)
+    assert "4 positions" in curve.time.attrs["smear"]
+    assert not curve.isnull().any()
+
+
+def test_a_clip_beyond_the_longest_call_is_read_in_windows(made):
+    """At most 60 positions, 56 frames; where a window is alone, its maps are those of its own codes."""
+    long = np.random.default_rng(1).standard_normal(80 * 8).astype(np.float32) * 0.1
+    maps = explained(made, long, overlap=0.3)
+    assert maps.provenance["windows"] == pytest.approx([0.0, 24 / RATE])
+    assert maps.grid.width == 80
+    whole = explained(made, long[: 56 * 8])
+    np.testing.assert_allclose(maps.activation("Dog")[:20], whole.activation("Dog")[:20], atol=1e-5)
+
+
+@pytest.mark.parametrize("at", [5, 8])
+def test_a_planted_pulse_is_read_in_a_clip(made, clip, at):
+    with planted(made, at):
+        maps = explained(made, clip, PROMPTS[0])
+    high = maps.activation("Dog").to_numpy() > 0.1
+    assert np.flatnonzero(high).tolist() == list(range(at - CODEBOOKS + 1, min(at, FRAMES - 1) + 1))
+
+
+def test_weights_are_shuffled_and_come_back(made, clip):
+    family = family_of(made.model)
+    blocks = cascade(made.model.decoder, family)
+    layers = [f"model.decoder.layers.{n}" for n in (1, 0)]
+    assert blocks == ["output", *layers, "input"]
+    before = {key: value.clone() for key, value in made.model.decoder.state_dict().items()}
+    plain, shuffled = explained(made, clip), explained(made, clip, randomize="input", randomize_seed=2)
+    assert not np.allclose(plain.activation("Dog"), shuffled.activation("Dog"), rtol=1e-5)
+    assert all(torch.equal(before[key], value) for key, value in made.model.decoder.state_dict().items())
+
+
+def test_what_cannot_be_explained_says_why(models, clip):
+    made = models["musicgen"]
+    for settings, match in (
+        ({"timesteps": (50,)}, r"timesteps=\(50,\).*without noise"),
+        ({"latents": "inversion", "seed": 1}, "latents='inversion', seed=1.*without noise"),
+        ({"keep": ("step",)}, "no steps"),
+        ({"randomize": 9}, "from 0 to 4"),
+    ):
+        with pytest.raises(CaptureError, match=match):
+            explained(made, clip, **settings)
+    with pytest.raises(CaptureError, match="processor=AutoProcessor"):
+        attnviz.explain(made.model, clip, "a dog")
+    with pytest.raises(AudioError, match="at least 4"):
+        explained(made, clip[:24])
+    with pytest.raises(PromptError):
+        explained(made, clip, "")
+    with pytest.raises(MemoryBudgetError, match="budget"):
+        explained(made, clip, max_bytes=100)
+    with (
+        attnviz.trace(made.model, processor=made.tokenizer),
+        pytest.raises(CaptureError, match="already"),
+    ):
+        explained(made, clip)
 
 
 # Refused ------------------------------------------------------------------------------------------------

@@ -10,6 +10,8 @@ import torch
 from published_families import Tango, TangoFluxInference
 
 import attnviz
+from attnviz.audio import MelConfig, log_mel, peak_normalize
+from attnviz.diffusion.noising import draw_noise
 from attnviz.errors import AttnVizError, CaptureError
 from attnviz.models.families import Segment, family_of
 
@@ -90,7 +92,14 @@ def stands_out(array):
     return int(heard.argmax())
 
 
-def read_tango(tango, family=None):
+def generated(published, family):
+    """Return the maps of a generation."""
+    with attnviz.trace(published.model, family=family) as trace:
+        published(PROMPT)
+    return trace.maps
+
+
+def read_tango(tango, family=None, maps_of=generated):
     """The dog late in the lowest band, the rain early in the highest, at the level that has 64 x 16 cells."""
     model, handles, at = tango.model, [], {}
     keys = [keys_of(model, word) for word in WORDS]
@@ -105,7 +114,7 @@ def read_tango(tango, family=None):
             at[path] = [(times - 3, 0), (2, bands - 1)]
             planted = torch.zeros_like(output)
             for unit, (time, band) in enumerate(at[path]):
-                planted[1, time * bands + band, unit :: output.shape[-1] // module.heads] = 10.0
+                planted[-1, time * bands + band, unit :: output.shape[-1] // module.heads] = 10.0
             return planted
 
         def key(module, args, output):
@@ -122,15 +131,14 @@ def read_tango(tango, family=None):
             module.to_k.register_forward_hook(heads_of(key, module)),
         ]
     try:
-        with attnviz.trace(model, family=family) as trace:
-            tango(PROMPT)
+        maps = maps_of(tango, family)
     finally:
         for handle in handles:
             handle.remove()
-    for layer in trace.maps.layers:
+    for layer in maps.layers:
         found = next(each for path, each in at.items() if path.startswith(f"{layer}."))
         for word, (time, band) in zip(WORDS, found, strict=True):
-            heat = trace.maps.heatmap(word, readout=layer)
+            heat = maps.heatmap(word, readout=layer)
             assert divmod(stands_out(heat), heat.sizes["time"]) == (band, time)
             assert float(heat.time[time]) == pytest.approx((time + 0.5) * 2.56 / heat.sizes["time"])
 
@@ -151,7 +159,7 @@ def test_the_pulse_of_tango_fails_where_the_family_is_wrong(tango, what):
         read_tango(tango, dataclasses.replace(family, **wrong[what]))
 
 
-def read_flux(flux, family=None):
+def read_flux(flux, family=None, maps_of=generated):
     """Two columns of audio: joint blocks have projections of the text of their own, single blocks have not."""
     model, handles, columns = flux.model, [], (4, 17)
     keys = [keys_of(model, word) for word in WORDS]
@@ -161,7 +169,7 @@ def read_flux(flux, family=None):
     def planted(module, output, places, rows):
         made = torch.zeros_like(output)
         for unit, each in zip(units, places, strict=True):
-            for row in rows:
+            for row in range(len(made)) if rows == "all" else rows:
                 made[row, each, unit::16] = 10.0
         return made
 
@@ -172,25 +180,24 @@ def read_flux(flux, family=None):
     for path, module in model.transformer.named_modules():
         if path.endswith(".attn") and path.startswith("transformer_blocks"):
             handles += [
-                module.to_q.register_forward_hook(hook([[c] for c in columns], [1])),
-                module.add_q_proj.register_forward_hook(hook(nothing, [1])),
-                module.to_k.register_forward_hook(hook(nothing, [0, 1])),
-                module.add_k_proj.register_forward_hook(hook(keys, [0, 1])),
+                module.to_q.register_forward_hook(hook([[c] for c in columns], [-1])),
+                module.add_q_proj.register_forward_hook(hook(nothing, "all")),
+                module.to_k.register_forward_hook(hook(nothing, "all")),
+                module.add_k_proj.register_forward_hook(hook(keys, "all")),
             ]
         elif path.endswith(".attn"):
             handles += [
-                module.to_q.register_forward_hook(hook([[before + c] for c in columns], [1])),
-                module.to_k.register_forward_hook(hook(keys, [0, 1])),
+                module.to_q.register_forward_hook(hook([[before + c] for c in columns], [-1])),
+                module.to_k.register_forward_hook(hook(keys, "all")),
             ]
     try:
-        with attnviz.trace(model, family=family) as trace:
-            flux(PROMPT)
+        maps = maps_of(flux, family)
     finally:
         for handle in handles:
             handle.remove()
-    for layer in trace.maps.layers:
+    for layer in maps.layers:
         for word, column in zip(WORDS, columns, strict=True):
-            curve = trace.maps.activation(word, readout=layer)
+            curve = maps.activation(word, readout=layer)
             assert stands_out(curve) == column
             assert float(curve.time[column]) == pytest.approx((column + 0.5) * 2048 / 44100)
 
@@ -306,6 +313,90 @@ def test_maps_of_tango_flux_equal_the_formula(flux):
             expected = scores.softmax(-1)[:, before:, :before]
             ours = trace.maps[layer].isel(prompt=0, image=0, step=step).transpose("head", "time", "token")
             np.testing.assert_allclose(ours, expected, rtol=2e-4, atol=2e-6)
+
+
+# Of a clip ----------------------------------------------------------------------------------------------
+
+
+CLIPS = {"Tango": (16_000, 2.56), "TangoFluxInference": (44_100, 1.5)}
+
+
+def clip_of(published):
+    rate, seconds = CLIPS[type(published).__name__]
+    return np.random.default_rng(0).standard_normal(round(rate * seconds)).astype(np.float32) * 0.1
+
+
+def explained(published, family=None, **changes):
+    how = {"timesteps": (300,), "draws": 1, "family": family}
+    return attnviz.explain(published, clip_of(published), PROMPT, **{**how, **changes})
+
+
+def test_planted_pulses_are_read_in_a_clip(tango, flux):
+    read_tango(tango, maps_of=explained)
+    read_flux(flux, maps_of=explained)
+
+
+@torch.no_grad()
+def test_calls_are_those_of_the_published_code(made):
+    """With two draws: the clip's latents, noised, and every other argument as the model passes it."""
+    flux = isinstance(made, TangoFluxInference)
+    denoiser = made.model.transformer if flux else made.model.unet
+    calls = []
+    handle = denoiser.register_forward_pre_hook(
+        lambda module, args, kwargs: calls.append((args, kwargs)), with_kwargs=True
+    )
+    try:
+        if flux:
+            made.model.inference_flow(PROMPT, 2, 1, duration=1.5)
+        else:
+            made.model.inference([PROMPT], made.scheduler, 2, 1)
+        (_, theirs), *_ = calls
+        explained(made, timesteps=(700,), draws=2, seed=1)
+    finally:
+        handle.remove()
+    positional, ours = calls[-1]
+    if positional:
+        ours = {"sample": positional[0], "timestep": positional[1], **ours}
+    for name, value in theirs.items():
+        if name not in ("hidden_states", "timestep") and isinstance(value, torch.Tensor):
+            wanted = value if name.endswith("_ids") else value.repeat_interleave(2, dim=0)
+            torch.testing.assert_close(ours[name], wanted, rtol=1e-5, atol=1e-6)
+    wave = torch.from_numpy(clip_of(made))
+    if flux:
+        whole = torch.nn.functional.pad(wave.expand(1, 2, -1), (0, 33 * 2048 - len(wave)))
+        latents = made.vae.encode(whole).latent_dist.mean.transpose(1, 2)
+        noised = 0.3 * latents + 0.7 * draw_noise(latents, 700, 2, 1)
+        torch.testing.assert_close(ours["timestep"], torch.tensor([0.7]))
+        torch.testing.assert_close(ours["hidden_states"], noised, rtol=1e-4, atol=1e-4)
+        return
+    mel = log_mel(peak_normalize(wave.numpy(), 0.5), MelConfig(16_000, 1024, 1024, 160, 64))
+    latents = made.vae.convolution(torch.from_numpy(mel.T)[None, None])[:, :8] * 0.75
+    kept = float(made.scheduler.alphas_cumprod[700])
+    noised = kept**0.5 * latents + (1 - kept) ** 0.5 * draw_noise(latents, 700, 2, 1)
+    torch.testing.assert_close(ours["sample"], noised, rtol=1e-4, atol=1e-4)
+    assert int(ours["timestep"]) == 700
+
+
+def test_axes_of_a_clip(made):
+    maps = explained(made, keep=("step",), timesteps=(100, 500))
+    rate, seconds = CLIPS[type(made).__name__]
+    assert maps.grid.sample_rate == rate
+    assert maps.grid.audio_seconds == pytest.approx(seconds, abs=0.05)
+    assert (maps.spectrogram is not None) == (rate == 16_000)
+    assert maps.timesteps == [100, 500]
+
+
+def test_a_longer_clip_is_read_in_windows(tango):
+    """Of 2.56 s, since this narrow model has a quarter of the published columns."""
+    long = np.tile(clip_of(tango), 2)
+    maps = attnviz.explain(tango, long, PROMPT, timesteps=(300,), draws=1, overlap=0.0)
+    assert maps.provenance["windows"] == [0.0, 2.56]
+    assert maps.grid.seconds == pytest.approx(5.12)
+
+
+def test_a_model_without_its_auto_encoder_is_refused(made):
+    with pytest.raises(CaptureError, match=r"has no vae.*another object \(Tango, TangoFluxInference\)"):
+        attnviz.explain(made.model, clip_of(made), PROMPT)
 
 
 def test_a_wrapper_without_its_model_is_told(flux):

@@ -67,14 +67,18 @@ def explain(
         typer.Option(min=0, help="Predicted: timestep given to the model with the predicted clip; default: 0."),
     ] = None,
     overlap: Annotated[
-        float | None, typer.Option(help="Overlap in seconds of the windows of a clip over 10.24 s; default: 2.56.")
+        float | None,
+        typer.Option(
+            help="Overlap in seconds of the windows of a clip over 10.24 s, or over the longest of the model; "
+            "default: 2.56."
+        ),
     ] = None,
     own_level: Annotated[
         bool,
         typer.Option(
             "--own-level",
-            help="Show the model the clip at its own level instead of scaled to a peak of 0.95. The run's "
-            "audio.wav always has the clip's own level.",
+            help="Show the model the clip at its own level instead of scaled to the peak of its training "
+            "(Auffusion: 0.95). The run's audio.wav always has the clip's own level.",
         ),
     ] = False,
     randomize: Annotated[

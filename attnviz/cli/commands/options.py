@@ -24,8 +24,8 @@ Model = Annotated[
     typer.Option(
         "--model",
         "-m",
-        help=f"Checkpoint folder, or hub name: {', '.join(_MODELS)}; default: the bundled model. attnviz generate "
-        "also takes other models, such as cvssp/audioldm2 and facebook/musicgen-small.",
+        help=f"Checkpoint folder, or hub name: {', '.join(_MODELS)}; default: the bundled model. generate, "
+        "explain and doctor also take other models, such as cvssp/audioldm2 and facebook/musicgen-small.",
         autocompletion=complete(*_MODELS),
     ),
 ]

@@ -20,7 +20,7 @@ from attnviz.models.families import (
     tango,
     tango_flux,
 )
-from attnviz.models.families.family import Family, Queries, Seconds, Segment, setting
+from attnviz.models.families.family import AudioEncoding, Family, Queries, Seconds, Segment, setting
 
 STABLE_DIFFUSION = stable_diffusion.FAMILY
 FAMILIES: tuple[Family, ...] = (
@@ -113,6 +113,7 @@ __all__ = [
     "FAMILIES",
     "STABLE_DIFFUSION",
     "WITHOUT_WORDS",
+    "AudioEncoding",
     "Family",
     "Queries",
     "Seconds",

@@ -1,6 +1,6 @@
 """ACE-Step: two latents a column; lyrics, timbre and text are packed; the conditional row comes first."""
 
-from attnviz.models.families.family import Family, Queries, Seconds, Segment
+from attnviz.models.families.family import AudioEncoding, Family, Queries, Seconds, Segment
 
 FAMILY = Family(
     name="ace-step",
@@ -14,6 +14,8 @@ FAMILY = Family(
     caption="# Caption\n",
     formatted="_format_prompt",
     seconds=Seconds(rate="vae.config.sampling_rate", samples="vae.hop_length", asked="audio_duration"),
+    audio=AudioEncoding(channels="vae.config.audio_channels"),
+    each=("lyrics",),
     must_be={
         "audio_cover_strength": (1.0, "each step then looks a second time, at a text that is not the prompt"),
     },

@@ -4,7 +4,7 @@ Each group of three transformers attends to nothing, to eight vectors generated 
 The generated vectors stand for no word, so the third of each group holds the text.
 """
 
-from attnviz.models.families.family import Family, Queries, Seconds
+from attnviz.models.families.family import AudioEncoding, Family, Queries, Seconds
 
 FAMILY = Family(
     name="audioldm2",
@@ -21,6 +21,9 @@ FAMILY = Family(
         samples="vocoder.config.upsample_rates",
         asked="audio_length_in_s",
         bands="vocoder.config.model_in_dim",
+    ),
+    audio=AudioEncoding(
+        frames="vae_scale_factor", scale="vae.config.scaling_factor", peak=0.5, longest="unet.config.sample_size"
     ),
     must_be={
         "num_waveforms_per_prompt": (

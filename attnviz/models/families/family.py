@@ -93,6 +93,37 @@ class Seconds:
 
 
 @dataclass(frozen=True)
+class AudioEncoding:
+    """How audio becomes the latents, or codes, of a model.
+
+    Attributes
+    ----------
+    encoder : str
+        Attribute of the pipeline, or of the object around it.
+    channels : int or str
+        Channels of its waveforms. Where there is a frequency axis, it gets log-mel spectrograms instead.
+    n_fft : int
+        Length of the transform and of its window, in samples, for spectrograms.
+    frames : int or str
+        Spectrogram frames of one latent.
+    scale : float or str
+        Factor from what the encoder returns to the latents.
+    peak : float or None
+        Largest magnitude of the audio in training; None: its own level.
+    longest : int, str or None
+        Latents (or positions of codes) of the longest call. None: the call says.
+    """
+
+    encoder: str = "vae"
+    channels: int | str = 1
+    n_fft: int = 1024
+    frames: int | str = 1
+    scale: float | str = 1.0
+    peak: float | None = None
+    longest: int | str | None = None
+
+
+@dataclass(frozen=True)
 class Family:
     """What attnviz needs to know of a model.
 
@@ -136,6 +167,10 @@ class Family:
         Method of the pipeline that makes the encoded text: its first result. None: the prompt, or what `encoded`
         is called with.
     seconds : Seconds or None
+    audio : AudioEncoding or None
+        None where real audio cannot be encoded.
+    each : tuple of str
+        Arguments of the pipeline's call that hold one value for each prompt.
     must_be : mapping of str to (object, str)
         Arguments of the pipeline's call, the one value that maps are defined for, and why.
     """
@@ -162,6 +197,8 @@ class Family:
     caption: str | None = None
     formatted: str | None = None
     seconds: Seconds | None = None
+    audio: AudioEncoding | None = None
+    each: tuple[str, ...] = ()
     must_be: Mapping[str, tuple[Any, str]] = field(default_factory=dict)
 
     def is_of(self, model: object) -> bool:
@@ -208,6 +245,13 @@ class Family:
                 f"{positions} positions attend, so which of them are columns is not known."
             )
         return slice(prefix, prefix + columns)
+
+    def latent_size(self, shape: Sequence[int]) -> tuple[int, int]:
+        """Return the rows along frequency and the columns along time of a batch of latents of a shape."""
+        if not self.queries.has_freq:
+            return 1, int(shape[self.queries.axis])
+        first, second = int(shape[-2]), int(shape[-1])
+        return (second, first) if self.queries.order == ("time", "freq") else (first, second)
 
     def patch(self, denoiser: nn.Module) -> int:
         """Return the latents in one column."""

@@ -3,7 +3,7 @@
 Four convolutions mix each key with its neighbours, so a word's map holds a little of the words beside it.
 """
 
-from attnviz.models.families.family import Family, Queries, Seconds
+from attnviz.models.families.family import AudioEncoding, Family, Queries, Seconds
 
 FAMILY = Family(
     name="longcat-audio-dit",
@@ -13,4 +13,5 @@ FAMILY = Family(
     guidance=("conditional",),
     # The strides, not `downsampling_ratio`, which need not be their product.
     seconds=Seconds(rate="vae.config.sample_rate", samples="vae.config.strides", asked="audio_duration_s"),
+    audio=AudioEncoding(channels="vae.config.in_channels"),
 )

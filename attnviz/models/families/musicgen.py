@@ -1,6 +1,6 @@
 """MusicGen: codes of an audio codec, one position after the other; position p makes codebook k of frame p - k."""
 
-from attnviz.models.families.family import Family, Queries, Seconds, Segment
+from attnviz.models.families.family import AudioEncoding, Family, Queries, Seconds, Segment
 
 FAMILY = Family(
     name="musicgen",
@@ -12,6 +12,9 @@ FAMILY = Family(
     guidance=("conditional", "unconditional"),
     codebooks="decoder.config.num_codebooks",
     seconds=Seconds(rate="audio_encoder.config.sampling_rate", samples="audio_encoder.config.upsampling_ratios"),
+    audio=AudioEncoding(
+        "audio_encoder", channels="decoder.config.audio_channels", longest="generation_config.max_length"
+    ),
 )
 MELODY = Family(
     name="musicgen-melody",
@@ -25,4 +28,7 @@ MELODY = Family(
     guidance=("conditional", "unconditional"),
     codebooks="decoder.config.num_codebooks",
     seconds=Seconds(rate="audio_encoder.config.sampling_rate", samples="audio_encoder.config.upsampling_ratios"),
+    audio=AudioEncoding(
+        "audio_encoder", channels="decoder.config.audio_channels", longest="generation_config.max_length"
+    ),
 )

@@ -1,6 +1,6 @@
 """Stable Audio 3: a sequence in time after memory positions; differential attention, so maps have a sign."""
 
-from attnviz.models.families.family import Family, Queries, Seconds, Segment
+from attnviz.models.families.family import AudioEncoding, Family, Queries, Seconds, Segment
 
 FAMILY = Family(
     name="stable-audio-3",
@@ -10,4 +10,5 @@ FAMILY = Family(
     keys=(Segment("text"), Segment("duration", 1)),
     negated="use_differential",
     seconds=Seconds(rate="vae.config.sampling_rate", samples="vae.downsampling_ratio", asked="duration"),
+    audio=AudioEncoding(channels="vae.config.audio_channels"),
 )

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from attnviz.models.families.family import Family, Queries, Seconds
+from attnviz.models.families.family import AudioEncoding, Family, Queries, Seconds
 
 # As `attnviz.load` gives it.
 FAMILY = Family(
@@ -17,6 +17,7 @@ FAMILY = Family(
         samples="vocoder.config.upsample_rates",
         bands="vocoder.config.model_in_dim",
     ),
+    audio=AudioEncoding(frames=4, scale="vae.config.scaling_factor", peak=0.5),
 )
 # As its authors' package gives it.
 PUBLISHED = dataclasses.replace(
@@ -28,4 +29,6 @@ PUBLISHED = dataclasses.replace(
     waveforms="num_samples_per_prompt",
     # As in its stft_config.json; the model itself does not know them.
     seconds=Seconds(rate=16000, samples=160, bands=64),
+    # The auto-encoder is an attribute of the published class around the model.
+    audio=AudioEncoding(frames=4, scale="vae.scale_factor", peak=0.5),
 )

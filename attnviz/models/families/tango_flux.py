@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from attnviz.models.families.family import Family, Queries, Seconds, Segment
+from attnviz.models.families.family import AudioEncoding, Family, Queries, Seconds, Segment
 
 # As `attnviz.load` gives it.
 FAMILY = Family(
@@ -12,6 +12,7 @@ FAMILY = Family(
     queries=Queries(("time",), prefix="keys", axis=1),
     keys=(Segment("text"), Segment("duration", 1)),
     seconds=Seconds(rate="vae.config.sampling_rate", samples="vae.hop_length", asked="duration"),
+    audio=AudioEncoding(channels="vae.config.audio_channels", longest="config.audio_seq_len"),
 )
 # As its authors' package gives it.
 PUBLISHED = dataclasses.replace(
@@ -23,4 +24,5 @@ PUBLISHED = dataclasses.replace(
     waveforms="num_samples_per_prompt",
     # Of Stable Audio Open's auto-encoder, which is no part of the model.
     seconds=Seconds(rate=44100, samples=2048, asked="duration"),
+    audio=AudioEncoding(channels="vae.config.audio_channels", longest="model.audio_seq_len"),
 )
