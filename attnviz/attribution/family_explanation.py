@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from attnviz import provenance
@@ -154,11 +153,10 @@ def _scheduler(owner: Any, pipe: Any, family: Family) -> Any:
 
 def _of_length(clip: ModelAudio, rehearsed: Any, family: Family) -> Rehearsed:
     """Return a call of the pipeline that is long enough for the clip, or its longest one."""
-    longest = math.inf if clip.longest is None else clip.longest * clip.latent_seconds
-    known = rehearsed(min(clip.seconds, longest))
+    known = rehearsed(min(clip.seconds, clip.longest_seconds))
     there = family.latent_size((1, *known.shape))[1]
     if there == clip.latents - 1:  # some pipelines round down
-        known = rehearsed(min(clip.seconds + clip.latent_seconds, longest))
+        known = rehearsed(min(clip.seconds + clip.latent_seconds, clip.longest_seconds))
     return known
 
 

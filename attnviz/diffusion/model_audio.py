@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +55,12 @@ class ModelAudio:
     def seconds(self) -> float:
         """Duration of the clip."""
         return len(self.samples) / self.rate
+
+    @property
+    def longest_seconds(self) -> float:
+        """Duration of the longest call; infinite where the model states none."""
+        # In one division, as pipelines compute the limit that they check.
+        return math.inf if self.longest is None else self.longest * self.frames * self.hop_length / self.rate
 
     @property
     def latent_seconds(self) -> float:

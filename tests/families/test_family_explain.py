@@ -17,6 +17,7 @@ from attnviz.attribution.denoising import rehearse
 from attnviz.attribution.looking import look
 from attnviz.audio import MelConfig, log_mel, peak_normalize
 from attnviz.capture import AttentionRecorder
+from attnviz.diffusion.model_audio import ModelAudio
 from attnviz.diffusion.noising import draw_noise
 from attnviz.errors import AudioError, CaptureError, InaudibleWarning, PromptError
 from attnviz.models.families import family_of
@@ -252,6 +253,13 @@ def test_a_clip_beyond_the_longest_call_is_read_in_windows(family_pipe):
         )
     with pytest.raises(AudioError, match="overlap=9 is not"):
         attnviz.explain(made.pipe, long, PROMPT, overlap=9, **how)
+
+
+@pytest.mark.parametrize("longest", [15, 645, 1024])
+def test_the_longest_call_is_no_longer_than_the_pipelines_own_limit(longest):
+    """By not even the last bit: 15 * (2048 / 44100) is above 15 * 2048 / 44100."""
+    clip = ModelAudio(np.zeros((1, 2)), 44_100, 2048, 1, None, longest)
+    assert clip.longest_seconds == longest * 2048 / 44_100
 
 
 @pytest.mark.parametrize("name", ["stable-audio-3", "longcat-audio-dit", "ace-step", "audioldm2"])
