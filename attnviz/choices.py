@@ -11,6 +11,12 @@ from attnviz.io.paths import FilePath, checked_path
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 AXES = ("step", "head")
+METHODS = (
+    "attention", "value", "rollout", "gradient", "integrated_gradients", "gradient_shap", "leave_one_out",
+    "shapley", "heard",
+)  # fmt: skip
+RECORDED = METHODS[:3]
+"""Methods that run along with a generation."""
 _HUB_NAME = re.compile(r"[\w][\w.-]*/[\w.-]+")
 
 
@@ -24,6 +30,19 @@ def check_precision(precision: str) -> None:
     """
     if precision not in PRECISIONS:
         raise AttnVizError(f"precision {precision!r} is unknown; known: {', '.join(PRECISIONS)}.")
+
+
+def check_method(method: str, known: Collection[str] = METHODS) -> None:
+    """Raise if a method of attribution is unknown.
+
+    Raises
+    ------
+    CaptureError
+        With the known methods.
+    """
+    if method not in known:
+        where = "" if method not in METHODS else " along with a generation; attnviz explain takes the others"
+        raise CaptureError(f"method {method!r} is unknown{where}. Known: {', '.join(known)}.")
 
 
 def check_axes(keep: Collection[str]) -> None:

@@ -84,6 +84,10 @@ class UnknownSoundWarning(AttnVizWarning):
     """A prompt names none of the sounds that a model was trained on."""
 
 
+class CompletenessWarning(AttnVizWarning):
+    """Integrated gradients do not sum to the change of their target."""
+
+
 class FewClipsWarning(AttnVizWarning):
     """A metric of fewer clips than it needs."""
 

@@ -24,6 +24,7 @@ import json
 import types
 import weakref
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from enum import Enum
 from typing import Any
 
@@ -220,7 +221,17 @@ class Acting(Changes):
             self._derived |= _OF_CONTROLNET
         self._modules, self._weighed = dict(modules), dict(weighed)
         self._digests = Digests()
+        self._paused = False
         self.begin()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Do not observe calls inside the block, which are made beside those of the run."""
+        before, self._paused = self._paused, True
+        try:
+            yield
+        finally:
+            self._paused = before
 
     def begin(self) -> None:
         """Start another run."""
@@ -252,13 +263,15 @@ class Acting(Changes):
     def _before(
         self, name: str, names: list[str], module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
+        if self._paused:
+            return
         given = {**dict(zip(names, args, strict=False)), **kwargs}
         acting = {key: value for key, value in given.items() if key not in self._derived and value is not None}
         self._inputs.setdefault(name, []).append(input_digest(acting, self._digests))
 
     def _after(self, name: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         # After the call, because offloading has then moved the weights to the fast device.
-        if name not in self._first:
+        if name not in self._first and not self._paused:
             self._first[name] = self._acting(name)
 
     def _acting(self, name: str) -> dict[str, str | None]:

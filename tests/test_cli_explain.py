@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from attribution.small_model import small_pipeline
+from attribution_small import small_pipeline
 from typer.testing import CliRunner
 
 import attnviz
@@ -125,6 +125,7 @@ def test_other_methods_and_no_events(explain, folder, tmp_path):
     result = explain(
         *(folder / "short.flac", "rain", "--out", tmp_path / "run", "--latents", "predicted"),
         *(*QUICK, "--look-timestep", 5, "--own-level", "--special-tokens", "--json", "--quiet"),
+        *("--method", "shapley"),
     )
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["words"] == ["rain"]
@@ -133,6 +134,9 @@ def test_other_methods_and_no_events(explain, folder, tmp_path):
     said = json.loads((tmp_path / "run" / "run.json").read_text("utf-8"))["provenance"]
     assert (said["latents"], said["look_timestep"], said["normalize"]) == ("predicted", 5, False)
     assert (said["randomized"], said["overlap"]) == (None, 2.56)
+    assert said["attribution"]["method"] == "shapley"
+    maps = attnviz.AttentionMaps.load(tmp_path / "run" / "maps.zarr")
+    assert (maps.content["method"], maps.layers) == ("shapley", ["prediction"])
     audio, _ = soundfile.read(tmp_path / "run" / "audio.wav")
     np.testing.assert_allclose(audio, load_audio(folder / "short.flac"), atol=1e-4)
 
@@ -188,6 +192,8 @@ def test_the_fitted_readout_is_available_for_the_bundled_model(folder, tmp_path)
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (["--method", "lime"], "method 'lime' is unknown. Known: attention, value"),
+        (["--method", "shapley", "--readout", "auffusion"], "has one layer, 'prediction'"),
         (["--latents", "inversion", "--draws", "2"], "draws=2 does not belong"),
         (["--latents", "inversion", "--timestep", "55"], "inversion_steps=200 includes"),
         (["--timestep", "1000"], "1000"),

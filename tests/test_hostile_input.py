@@ -41,7 +41,8 @@ CALLS = {
     "explain": (
         attnviz.explain,
         {"audio": NOISE, "caption": "a dog barks", "timesteps": (50,), "draws": 1},
-        ("pipe", "audio", "caption", "latents", "timesteps", "draws", "overlap", "randomize", "keep", "tokens"),
+        ("pipe", "audio", "caption", "method", "latents", "timesteps", "draws", "overlap", "randomize", "keep",
+         "tokens"),
     ),
     "swap": (
         swap,

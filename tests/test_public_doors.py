@@ -98,6 +98,11 @@ EXCLUDED = {
         ("explain", "trace", "invert", "refine", "reweight", "swap", "apply_edit"),
         "needs a checkpoint: test_hostile_input",
     ),
+    **dict.fromkeys(
+        ("Attention", "Attribution", "Gradient", "GradientShap", "HeardWord", "IntegratedGradients", "LeaveOneOut",
+         "Rollout", "Shapley", "Value"),
+        "needs a checkpoint: test_attribution_methods",
+    ),
     **dict.fromkeys(("embed_clips", "evaluate"), "needs clips: test_cli_evaluate"),
     **dict.fromkeys(("Corpus", "CorpusAlignment", "run_corpus"), "needs the folder of a run: tests/corpus"),
     "TextConditioner": "needs a checkpoint: test_hostile_input",

@@ -4,7 +4,28 @@ Input: a pipeline, audio and its caption. Output: `AttentionMaps`, whose `conten
 May import `attnviz.capture`, `attnviz.diffusion`, `attnviz.maps` and `attnviz.pipelines`.
 """
 
+from attnviz.attribution.ablation import LeaveOneOut, Shapley
+from attnviz.attribution.attention_gradient import Gradient
 from attnviz.attribution.explanation import explain
+from attnviz.attribution.gradients import GradientShap, IntegratedGradients
+from attnviz.attribution.heard import HeardWord
+from attnviz.attribution.method import Attribution
+from attnviz.attribution.methods import METHODS
 from attnviz.attribution.randomizing import cascade
+from attnviz.attribution.recorded import Attention, Rollout, Value
 
-__all__ = ["cascade", "explain"]
+__all__ = [
+    "METHODS",
+    "Attention",
+    "Attribution",
+    "Gradient",
+    "GradientShap",
+    "HeardWord",
+    "IntegratedGradients",
+    "LeaveOneOut",
+    "Rollout",
+    "Shapley",
+    "Value",
+    "cascade",
+    "explain",
+]

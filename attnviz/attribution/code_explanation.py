@@ -9,10 +9,12 @@ import numpy as np
 import torch
 
 from attnviz import provenance
+from attnviz.attribution.ablation import LeaveOneOut
+from attnviz.attribution.code_ablation import QUANTITY, left_out
 from attnviz.attribution.randomizing import randomized, randomized_blocks
 from attnviz.attribution.settings import Request, check_without_noise
 from attnviz.audio.files import AudioSource
-from attnviz.capture import CapturedLayer, SequenceRecorder, SequenceRecording, held, measure_of
+from attnviz.capture import CapturedLayer, SequenceRecorder, SequenceRecording, held
 from attnviz.diffusion.model_audio import ModelAudio, checked_encoding, read_model_audio
 from attnviz.diffusion.windows import join_windows, window_starts
 from attnviz.errors import AudioError, CaptureError, MemoryBudgetError
@@ -53,13 +55,14 @@ def explain_codes(
         The other settings.
     """
     check_without_noise(vars(request), family.name)
+    request.method.check_family(family)
     axes = {request.keep} if isinstance(request.keep, str) else set(request.keep)
     if axes - {"head"}:
         raise CaptureError(
             f"keep={request.keep!r} names an axis that {family.name} does not have: it writes each frame once, so "
             "there are no steps. keep=('head',) is possible."
         )
-    measure = measure_of(request.method)
+    request.method.check(frozenset(axes))
     tokenizer = tokenizer_of(model, processor, "explain(model, clip, caption, ")
     checked_encoding(model, family)
     decoder = getattr(model, family.denoiser)
@@ -89,14 +92,22 @@ def explain_codes(
         family,
         keep_heads="head" in axes,
         max_bytes=request.max_bytes * width // clip.latents,
-        measure=measure,
+        measure=request.method.measure,
     )
+
+    kept = kept_positions([table], request.tokens)
+    method = request.method
 
     def windows() -> Iterator[Mapping[str, CapturedLayer]]:
         for start in starts:
+            given = delayed(decoder, codes[:, start : start + width], delays, model.generation_config)
+            if isinstance(method, LeaveOneOut):
+                own = codes[:, start : start + width]
+                yield left_out(model, tokenizer, table, kept, method.phrases, method.removal, own, given, delays)
+                continue
             recording = SequenceRecording(
                 prompts=1,
-                keys=kept_positions([table], request.tokens),
+                keys=kept,
                 positions=width + delays - 1,
                 first_text=first_text(segments),
                 delays=delays,
@@ -104,7 +115,6 @@ def explain_codes(
             try:
                 with held(recorder):
                     recorder.begin(recording)
-                    given = delayed(decoder, codes[:, start : start + width], delays, model.generation_config)
                     model(
                         input_ids=inputs["input_ids"],
                         attention_mask=inputs["attention_mask"],
@@ -125,7 +135,7 @@ def explain_codes(
     return AttentionMaps.from_layers(
         on_spectrogram(layers, 1),
         tokens=[table],
-        positions=kept_positions([table], request.tokens),
+        positions=kept,
         timesteps=[0.0],
         grid=frames_grid(model, family, clip.latents, delays),
         provenance={
@@ -139,9 +149,14 @@ def explain_codes(
             "keep": sorted(axes),
             "tokens": request.tokens,
             "branch": "conditional",
+            "attribution": method.settings,
             **acted,
         },
-        content={"family": family.name, "method": measure.name, "quantity": measure.quantity},
+        content={
+            "family": family.name,
+            **method.content,
+            **({"quantity": QUANTITY, "signed": 1} if isinstance(method, LeaveOneOut) else {}),
+        },
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Collection, Sequence
 from typing import Any, Literal
@@ -16,8 +17,11 @@ from attnviz.attribution.code_explanation import explain_codes
 from attnviz.attribution.denoising import Denoising
 from attnviz.attribution.family_explanation import explain_with_family
 from attnviz.attribution.looking import look_at_windows
+from attnviz.attribution.method import Asked, Attribution
+from attnviz.attribution.methods import method_of
 from attnviz.attribution.randomizing import randomized, randomized_blocks
 from attnviz.attribution.settings import TIMESTEPS, LatentsName, Request
+from attnviz.attribution.texts import Texts
 from attnviz.audio import MEL, load_audio
 from attnviz.audio.files import AudioSource
 from attnviz.capture import (
@@ -27,7 +31,6 @@ from attnviz.capture import (
     find_cross_attention,
     held,
     is_traced,
-    measure_of,
 )
 from attnviz.diffusion.clip import encode, read_clip, warn_of_level
 from attnviz.diffusion.schedule import TrainingSchedule
@@ -51,7 +54,7 @@ def explain(
     *,
     processor: object = None,
     sampling_rate: int | None = None,
-    method: str = "attention",
+    method: str | Attribution = "attention",
     latents: LatentsName = "noising",
     timesteps: Sequence[int] = TIMESTEPS,
     draws: int | None = None,
@@ -66,6 +69,7 @@ def explain(
     tokens: Tokens = "text",
     max_bytes: int = DEFAULT_MAX_BYTES,
     family: Family | None = None,
+    **settings: Any,
 ) -> AttentionMaps:
     """Compute attention maps of a real clip for the words of a caption.
 
@@ -89,8 +93,17 @@ def explain(
         Of MusicGen: processor or tokenizer of the model. Default: that of the pair that `attnviz.load` returns.
     sampling_rate : int, optional
         Sampling rate of an array in Hz. By default, that of the model: 16 000 of Auffusion. Not allowed for files.
-    method : {"attention", "value", "rollout"}
-        What the maps hold; see `attnviz.attribution`.
+    method : str or Attribution
+        Method of attribution, by name, or made with its settings:
+
+        - ``"attention"``: the probability with which each position attends to a word, in each layer.
+        - ``"value"``: the norm of what the word adds there; `attnviz.attribution.Value`.
+        - ``"rollout"``: attention, mixed over positions as by the self-attention of its block; `Rollout`.
+        - ``"gradient"``: the positive part of attention x gradient; `Gradient`.
+        - ``"integrated_gradients"``, ``"gradient_shap"``: gradients over the text embeddings, of the energy of the
+          prediction in each cell; `IntegratedGradients`, `GradientShap`.
+        - ``"leave_one_out"``: the change of the prediction without the word; `LeaveOneOut`.
+        - ``"shapley"``: the guidance energy of each cell, shared out over the words; `Shapley`.
     latents : {"noising", "inversion", "predicted"}
         How the latents are computed. MusicGen has no noise, and takes none of these settings:
 
@@ -193,8 +206,12 @@ def explain(
     """
     check_tokens(tokens)
     _check_caption(caption)
+    chosen = method_of(method, pipe, settings)
+    if isinstance(pipe, ModelWithProcessor):
+        pipe, processor = pipe.model, pipe.processor if processor is None else processor
+    model = model_inside(pipe)
     request = Request(
-        method,
+        chosen,
         latents,
         timesteps,
         draws,
@@ -209,9 +226,6 @@ def explain(
         tokens,
         max_bytes,
     )
-    if isinstance(pipe, ModelWithProcessor):
-        pipe, processor = pipe.model, pipe.processor if processor is None else processor
-    model = model_inside(pipe)
     found = family_of(model) if family is None else family
     if found is None:
         return _explain_spectrogram(pipe, audio, caption, request, sampling_rate)
@@ -225,6 +239,7 @@ def _explain_spectrogram(
 ) -> AttentionMaps:
     """Explain a clip with an Auffusion pipeline, or another of Stable Diffusion's anatomy."""
     check_pipeline(pipe, "explained")
+    request.method.check(frozenset([request.keep] if isinstance(request.keep, str) else request.keep))
     schedule = TrainingSchedule.of(pipe.scheduler)
     chosen = request.latents_for(len(schedule))
     _check_unet(pipe)
@@ -243,20 +258,25 @@ def _explain_spectrogram(
         pipe.unet,
         keep=request.keep,
         max_bytes=request.max_bytes * WIDTH // clip.grid.width,
-        measure=measure_of(request.method),
+        measure=request.method.measure,
     )
+    record: dict[str, Any] = {}
     try:
         keys, _ = pipe.encode_prompt(caption, pipe._execution_device, chosen.rows, False)
         table = token_table(pipe, caption)
         conditioning = Conditioning(keys, None, 1, kept_positions([table], request.tokens), draws=chosen.rows)
         acting = provenance.acting(pipe)
         with randomized(pipe.unet, blocks, weight_seed), held(acting):
+            denoising = Denoising.of_unet(pipe.unet, conditioning, table)
+            factor = int(pipe.vae_scale_factor)
+            texts = functools.partial(Texts.of, pipe, table, keys[:1], aside=acting.paused)
+            asked = Asked(pipe, denoising, recorder, clip.grid, factor, clip.starts, texts, record)
             windows = look_at_windows(
-                Denoising.of_unet(pipe.unet, conditioning, table),
+                denoising,
                 [encode(pipe, pixels) for pixels in clip.windows],
                 chosen,
                 schedule,
-                recorder,
+                functools.partial(request.method.look, asked),
                 # Respect `pipe.set_progress_bar_config(disable=True)`, as the loop of the pipeline does.
                 getattr(pipe, "_progress_bar_config", {}),
             )
@@ -284,10 +304,11 @@ def _explain_spectrogram(
                 "tokens": request.tokens,
                 "branch": recorder.branch,
                 "steps": len(chosen.timesteps),
+                "attribution": {**request.method.settings, **record},
             },
             acted,
         ),
-        content={"method": request.method, "quantity": recorder.measure.quantity},
+        content=request.method.content,
     )
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from attnviz import provenance
 from attnviz.attribution.denoising import Rehearsed, rehearse
+from attnviz.attribution.family_texts import CaptionTexts
 from attnviz.attribution.looking import look_at_windows
+from attnviz.attribution.method import Asked
 from attnviz.attribution.randomizing import randomized, randomized_blocks
 from attnviz.attribution.settings import Request
 from attnviz.audio import SpectrogramGrid
 from attnviz.audio.files import AudioSource
-from attnviz.capture import AttentionRecorder, held, is_traced, measure_of
+from attnviz.capture import AttentionRecorder, held, is_traced
 from attnviz.capture.layers import find_sites
 from attnviz.diffusion.continuous import schedule_of
 from attnviz.diffusion.model_audio import ModelAudio, checked_encoding, encode_window, read_model_audio
@@ -39,6 +42,9 @@ def explain_with_family(
         The other settings.
     """
     pipe = model_inside(owner)
+    request.method.check_family(family)
+    axes = frozenset({request.keep} if isinstance(request.keep, str) else request.keep)
+    request.method.check(axes)
     check_family(pipe, family)
     checked_encoding(owner, family)
     denoiser, scheduler = getattr(pipe, family.denoiser), _scheduler(owner, pipe, family)
@@ -47,19 +53,20 @@ def explain_with_family(
             f"The {family.denoiser} is being traced already. Call explain outside the `with trace(...)` block."
         )
     find_sites(denoiser, family)  # raises for layers that cannot be observed, before anything runs
-    measure = measure_of(request.method)
     schedule = schedule_of(scheduler)
     chosen = request.latents_for(len(schedule))
     blocks = randomized_blocks(denoiser, request.randomize, family)
     weight_seed = request.weight_seed(blocks)
     values = {timestep: schedule.given(timestep) for timestep in chosen.needed(schedule)}
+    asked_for: list[float] = []
     clip = read_model_audio(audio, owner, pipe, family, source_rate=sampling_rate, normalize=request.normalize)
 
-    def rehearsed(seconds: float) -> Rehearsed:
+    def rehearsed(seconds: float, text: str = caption) -> Rehearsed:
+        asked_for.append(seconds)
         return rehearse(
             pipe,
             family,
-            caption,
+            text,
             values,
             scheduler=scheduler,
             rows=chosen.rows,
@@ -77,21 +84,25 @@ def explain_with_family(
             for start in starts
         ]
         total = starts[-1] + width
+        record: dict[str, Any] = {}
         recorder = AttentionRecorder(
             denoiser,
             keep=request.keep,
             max_bytes=request.max_bytes * width // total,
             family=family,
-            measure=measure,
+            measure=request.method.measure,
         )
         acting = provenance.acting(pipe, family)
         with randomized(denoiser, blocks, weight_seed, family), held(acting):
+            of_caption = functools.lru_cache(lambda text: rehearsed(asked_for[-1], text).denoising)
+            texts = functools.partial(CaptionTexts, known.denoising.tokens, family, of_caption, acting.paused)
+            asked = Asked(pipe, known.denoising, recorder, known.grid, known.factor, starts, texts, record)
             windows = look_at_windows(
                 known.denoising,
                 encoded,
                 chosen,
                 schedule,
-                recorder,
+                functools.partial(request.method.look, asked),
                 getattr(pipe, "_progress_bar_config", {}),
             )
             layers = join_windows(windows, starts, width)
@@ -99,7 +110,8 @@ def explain_with_family(
     finally:
         if hasattr(pipe, "maybe_free_model_hooks"):
             pipe.maybe_free_model_hooks()
-    signed = any(len(family.signs(layer.attention)) > 1 for layer in recorder.layers)
+    differences = any(len(family.signs(layer.attention)) > 1 for layer in recorder.layers)
+    signed = differences and request.method.name == "attention"
     return AttentionMaps.from_layers(
         on_spectrogram(layers, known.factor),
         tokens=[known.denoising.tokens],
@@ -128,14 +140,18 @@ def explain_with_family(
                 "tokens": request.tokens,
                 "branch": recorder.branch,
                 "steps": len(chosen.timesteps),
+                "attribution": {**request.method.settings, **record},
             },
             acted,
         ),
         content={
             "family": family.name,
-            "quantity": SIGNED_PROBABILITY if signed else measure.quantity,
-            "signed": int(signed),
-            "method": measure.name,
+            **request.method.content,
+            **(
+                {"quantity": SIGNED_PROBABILITY, "signed": 1}
+                if signed and request.method.name == "attention"
+                else {}
+            ),
         },
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ def look_at_windows(
     windows: Sequence[torch.Tensor],
     looks: Latents,
     schedule: Schedule,
-    recorder: AttentionRecorder,
+    ask: Callable[[Sequence[View], Predict, int], Mapping[str, CapturedLayer]],
     progress_bar: Mapping[str, Any],
 ) -> Iterator[Mapping[str, CapturedLayer]]:
     """Yield the captured attention of each window in turn, so that memory is needed for one window only.
@@ -35,9 +35,8 @@ def look_at_windows(
         How the inputs of the denoiser are computed.
     schedule : Schedule
         Noise schedule of the model.
-    recorder : AttentionRecorder
-        Recorder of the denoiser. It is active only for the calls that are explained, not for the calls that
-        `looks` makes to compute their inputs.
+    ask : callable
+        Maps the inputs of a window, a function that predicts, and the number of the window to its layers.
     progress_bar : mapping
         Settings of the progress bar.
 
@@ -59,18 +58,17 @@ def look_at_windows(
             progress.update()
             return prediction
 
-        for latents in windows:
+        for number, latents in enumerate(windows):
             views = looks.views(latents, schedule, predict)
             _check_finite(views)
             try:
-                yield look(denoising, views, recorder, predict)
+                yield ask(views, predict, number)
             except MemoryBudgetError as error:
                 if len(windows) == 1:
                     raise
                 raise MemoryBudgetError(
                     f"The clip needs {len(windows)} windows, which share the budget. {error}"
                 ) from error
-            recorder.recordings.clear()
 
 
 def look(
@@ -79,7 +77,7 @@ def look(
     recorder: AttentionRecorder,
     predict: Predict | None = None,
 ) -> Mapping[str, CapturedLayer]:
-    """Call a denoiser with some inputs, and return its attention.
+    """Call a denoiser with some inputs, and return what is recorded of its attention.
 
     Parameters
     ----------
@@ -94,8 +92,9 @@ def look(
     Returns
     -------
     mapping of str to CapturedLayer
-        Captured layers, valid until the recordings of `recorder` are cleared.
+        Captured layers, valid until the next call with the same recorder.
     """
+    recorder.recordings.clear()
     with held(recorder):
         recording = recorder.begin(denoising.conditioning, lambda: len(views))
         for samples, timestep in views:

@@ -8,6 +8,7 @@ from numbers import Integral
 from typing import Any, Literal, get_args
 
 from attnviz.arguments import whole_number
+from attnviz.attribution.method import Attribution
 from attnviz.diffusion.noising import Inversion, Latents, Noising, Predicted, fewest_steps
 from attnviz.errors import CaptureError
 from attnviz.keys import Tokens
@@ -30,7 +31,7 @@ _BELONGS = {
 class Request:
     """Settings of `attnviz.explain`, as given; None selects a default."""
 
-    method: str
+    method: Attribution
     latents: LatentsName
     timesteps: Sequence[int]
     draws: int | None

@@ -99,14 +99,15 @@ def value_norms(block: Block, rows: slice, positions: Positions, keep_heads: boo
     if keep_heads:
         return probabilities * added.norm(dim=-1).transpose(1, 2)[:, :, None]
     products = added @ added.transpose(-1, -2)
-    mixed = torch.einsum("rhnt,rthk->rknt", probabilities, products)
-    return (mixed * probabilities).sum(dim=1).clamp_(min=0).sqrt_()
+    by_key = probabilities.permute(0, 3, 2, 1).contiguous()  # row, key, query, head
+    squared = (by_key @ products).mul_(by_key).sum(dim=-1)
+    return squared.clamp_(min=0).sqrt_().transpose(1, 2)
 
 
 def head_outputs(layer: AttentionLayer, value: torch.Tensor) -> torch.Tensor:
     """Return ``V_h W_h`` of each head: values (rows, heads, keys, width) give (rows, keys, heads, model width).
 
-    The projection is called as a module, so that a LoRA on it acts.
+    A projection that is more than a linear layer, such as one with a LoRA, is called as a module.
 
     Raises
     ------
@@ -121,6 +122,8 @@ def head_outputs(layer: AttentionLayer, value: torch.Tensor) -> torch.Tensor:
             "not known. Use method='attention'."
         )
     value = value.to(next(project.parameters()).dtype)
+    if type(project) is nn.Linear and not (project._forward_hooks or project._forward_pre_hooks):
+        return torch.einsum("rhtd,mhd->rthm", value, project.weight.unflatten(-1, (heads, width))).float()
     apart = torch.eye(heads, device=value.device, dtype=value.dtype)
     spread = (value.transpose(1, 2)[:, :, None] * apart[..., None]).flatten(-2)
     nothing = project(value.new_zeros(1, heads * width))
@@ -179,7 +182,9 @@ _CHUNK = 1 << 22
 MEASURES: dict[str, Measure] = {
     "attention": Measure("attention", "attention probability", attention),
     "value": Measure("value", "norm of what the word adds", value_norms),
-    "rollout": Measure("rollout", "attention rolled out over the block", rollout, self_attention=True),
+    "rollout": Measure(
+        "rollout", "attention probability, rolled out over the block", rollout, self_attention=True
+    ),
 }
 
 

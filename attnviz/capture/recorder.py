@@ -265,9 +265,9 @@ class AttentionRecorder(Changes):
             )
         rows = slice(None) if self.branch == "both" else branches.conditional
         recording.grids[layer.name] = grid
-        positions = _as_index(recording.conditioning.positions, seen.call.key.device)
+        kept = _as_index(recording.conditioning.positions, seen.call.key.device)
         block = Block(layer, seen, self._own.pop(_block(layer), None))
-        attention = self.measure.compute(block, rows, positions, "head" in self.keep)
+        attention = self.measure.compute(block, rows, kept, "head" in self.keep)
         if recording.conditioning.draws > 1:
             attention = attention.unflatten(0, (-1, recording.conditioning.draws)).mean(dim=1)
         recording.store.add(layer.name, attention)

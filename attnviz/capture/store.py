@@ -27,7 +27,7 @@ class CapturedLayer:
         Number of heads of the layer.
     path : str
         Full path of the attention module in the U-Net.
-    stride : (int, int)
+    stride : (float, float)
         Latent rows and columns from one cell to the next.
     """
 
@@ -35,7 +35,7 @@ class CapturedLayer:
     dims: tuple[str, ...]
     heads: int
     path: str
-    stride: tuple[int, int] = (1, 1)
+    stride: tuple[float, float] = (1, 1)
 
 
 class AttentionStore:

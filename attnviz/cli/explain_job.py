@@ -12,7 +12,9 @@ import pandas as pd
 from attnviz import provenance
 from attnviz.alignment import Alignment, align
 from attnviz.alignment.phrases import phrase_events
+from attnviz.attribution import METHODS
 from attnviz.attribution.explanation import explain
+from attnviz.attribution.method import PREDICTION
 from attnviz.attribution.settings import check_without_noise
 from attnviz.audio import MEL, load_audio
 from attnviz.capture import find_cross_attention
@@ -38,6 +40,7 @@ class Explanation:
     clip: Path
     prompt: str
     events: Path | None = None
+    method: str = "attention"
     latents: str = "noising"
     timesteps: tuple[int, ...] = ()
     draws: int | None = None
@@ -139,6 +142,8 @@ def explain_to_run(
 def _prepare(loaded: Any, family: Family, request: Explanation) -> int:
     """Reject a readout that is not available for a model of another family, and return the model's rate in Hz."""
     pipe = loaded.model if isinstance(loaded, ModelWithProcessor) else loaded
+    if _of_prediction(request):
+        return read_rate(pipe, family)
     if request.readout == FITTED or (request.readout == "auffusion" and not family.queries.has_freq):
         raise MapsError(
             f"readout={request.readout!r} is not defined for {family.name}. Use 'mean' or the name of a layer."
@@ -148,13 +153,31 @@ def _prepare(loaded: Any, family: Family, request: Explanation) -> int:
     return read_rate(pipe, family)
 
 
+def _of_prediction(request: Explanation) -> bool:
+    """Return whether the maps have the layer of the prediction alone; reject another readout of them."""
+    if not METHODS[request.method].by_cell:
+        return False
+    if request.readout not in ("mean", PREDICTION):
+        raise MapsError(
+            f"method={request.method!r} has one layer, {PREDICTION!r}, and readout={request.readout!r} is not of "
+            "it. Use 'mean'."
+        )
+    return True
+
+
 def _check_readout(pipe: AuffusionPipeline, request: Explanation) -> None:
     """Reject a readout that is not available for this model, before the model runs."""
     readout = request.readout
+    if _of_prediction(request):
+        return
     if readout == FITTED:
         if request.randomize != 0:
             raise MapsError(
                 "readout='fitted' is fitted for the trained weights. With --randomize, use 'mean' or a layer."
+            )
+        if request.method != "attention":
+            raise MapsError(
+                f"readout='fitted' is fitted for attention. With --method {request.method}, use 'mean' or a layer."
             )
         acting = {"weights": {"unet": weights_digest(pipe.unet, Digests())}}
         settled(readout, provenance.completed(provenance.model(pipe), acting))

@@ -37,6 +37,7 @@ class FamilyGeneration:
     sampling: Sampling = field(default_factory=Sampling)
     duration: float | None = None
     keep: tuple[str, ...] = ()
+    method: str = "attention"
 
     @property
     def _given(self) -> dict[str, Any]:
@@ -58,6 +59,7 @@ class FamilyGeneration:
             "seed": self.sampling.seed,
             **{option.removeprefix("--").replace("-", "_"): value for option, value in self._given.items()},
             "keep": self.keep,
+            "method": self.method,
         }
 
     def check(self) -> None:
@@ -113,7 +115,7 @@ class FamilyGeneration:
             If the model refuses a setting.
         """
         owner = model.model if isinstance(model, ModelWithProcessor) else model
-        with trace(model, keep=self.keep) as traced:  # type: ignore[arg-type]  # names are checked by trace
+        with trace(model, keep=self.keep, method=self.method) as traced:  # type: ignore[arg-type]  # checked by trace
             try:
                 if isinstance(model, ModelWithProcessor):
                     audio = self._written(model, published.family)

@@ -109,6 +109,7 @@ class Generation:
     sampling: Sampling = field(default_factory=Sampling)
     duration: float = 10.0
     keep: tuple[str, ...] = ()
+    method: str = "attention"
     settings_from: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -119,6 +120,7 @@ class Generation:
             **asdict(self.sampling),
             "duration": self.duration,
             "keep": self.keep,
+            "method": self.method,
             "settings_from": dict(self.settings_from),
         }
 
@@ -155,7 +157,7 @@ class Generation:
 
     def run(self, pipe: AuffusionPipeline) -> tuple[np.ndarray, np.ndarray, AttentionMaps]:
         """Generate and trace; return the waveform, its log-mel spectrogram and the maps."""
-        with trace(pipe, keep=self.keep) as traced:  # type: ignore[arg-type]  # names are checked by trace
+        with trace(pipe, keep=self.keep, method=self.method) as traced:  # type: ignore[arg-type]  # checked by trace
             audios, spectrograms, _ = pipe(
                 self.prompt, duration=self.duration, return_dict=False, **self.sampling.call
             )

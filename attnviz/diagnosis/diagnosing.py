@@ -79,8 +79,8 @@ def diagnose(
     Raises
     ------
     MapsError
-        If the maps contain the unconditional branch only, the prompt or sample does not exist, no column contains
-        audio, or the arrays of a pair differ in shape or are not finite.
+        If the maps are not of attention, or contain the unconditional branch only, the prompt or sample does not
+        exist, no column contains audio, or the arrays of a pair differ in shape or are not finite.
     AudioError
         If `audio` cannot be read.
 
@@ -99,6 +99,11 @@ def diagnose(
     if maps.branch == "unconditional":
         raise MapsError(
             "These maps contain the unconditional branch only, which has no words. Give the conditional branch."
+        )
+    if maps.content["method"] != "attention":
+        raise MapsError(
+            f"These maps hold {maps.content['quantity']} (method {maps.content['method']!r}); the signs and their "
+            "limits are those of attention. Diagnose maps of method='attention'."
         )
     pairs = {UNMOVED: _checked("predictions", predictions), ARTEFACTS: _checked("reconstruction", reconstruction)}
     words = maps.occurrences(prompt_index)

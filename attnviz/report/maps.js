@@ -154,11 +154,16 @@ class Maps {
     return this.axes.frequency((row + 0.5) / this.current.rows);
   }
 
+  // A value in percent if it is a probability or a share, and as a number otherwise.
+  shown(value) {
+    return this.current.percent ? asShare(value) : rounded(value, 3);
+  }
+
   textAt(time, up) {
     if (this.item === null) return "no counterpart here";
     const { row, column } = this.axes.cell(time, up, this.current);
     const beyond = time > this.axes.audioSeconds ? " (padding)" : "";
-    return `“${this.label}”: ${asShare(this.reader(this.item)(row, column))} ${this.current.quantity}${beyond}`;
+    return `“${this.label}”: ${this.shown(this.reader(this.item)(row, column))} ${this.current.quantity}${beyond}`;
   }
 
   get peakText() {
@@ -167,7 +172,7 @@ class Maps {
     if (!one.curve.length) return "No column of this map is within the audio.";
     const height = this.axes.flat ? "" : `, ${inHertz(this.hertzOf(one.row))}`;
     const where = `${inSeconds(this.timeOf(one.column))}${height}`;
-    return `Strongest at ${where}: ${asShare(one.peak)}. Mean ${asShare(one.mean)}.`;
+    return `Strongest at ${where}: ${this.shown(one.peak)}. Mean ${this.shown(one.mean)}.`;
   }
 }
 

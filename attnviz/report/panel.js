@@ -139,7 +139,7 @@ class Panel {
     const alone = !choice.own && !maps.isText(maps.item) ? ", on its own scale" : "";
     const over = !map.beneath.hidden;
     const halves = over ? " (upper half: over silence, lower half: over the loudest sound)" : "";
-    this.mapBar.show(table, asShare(range[0]), asShare(range[1]), maps.current.quantity + alone + halves, over, signed);
+    this.mapBar.show(table, maps.shown(range[0]), maps.shown(range[1]), maps.current.quantity + alone + halves, over, signed);
   }
 
   // Use a scale from `low` to `high`, which two runs share.
@@ -169,7 +169,7 @@ class Panel {
     this.tracks.draw();
     const named = (run.events || []).filter((event) => event.items.includes(maps.item));
     for (const plot of Object.values(this.plots)) plot.showEvents(named);
-    this.numbers.replaceChildren(wordTable(maps), segmentTable(run.segments));
+    this.numbers.replaceChildren(wordTable(maps), ...(run.segments.length ? [segmentTable(run.segments)] : []));
   }
 
   fit() {

@@ -208,7 +208,9 @@ def _of_audio(audio: np.ndarray | None, grid: SpectrogramGrid) -> tuple[np.ndarr
 
 
 def _segments(maps: AttentionMaps, prompt_index: int, sample: int) -> list[dict[str, Any]]:
-    """Return what the keys of each kind receive together, averaged over layers and heads."""
+    """Return what the keys of each kind receive together, averaged over layers and heads; of attention only."""
+    if maps.content["method"] != "attention":
+        return []
     table = segment_share(maps, prompt_index=prompt_index, sample=sample)
     rows = []
     for kind, own in table.groupby("kind", sort=False):

@@ -13,6 +13,7 @@ from attnviz.errors import MapsError
 from attnviz.maps import AttentionMaps
 from attnviz.maps.fitted import FittedReadout
 from attnviz.maps.layer import short_name
+from attnviz.maps.readouts import OWN_SHARE
 from attnviz.maps.settling import BUNDLED, FITTED, is_of_bundled
 from attnviz.report.items import Item
 from attnviz.report.quantised import array_text, quantise
@@ -150,6 +151,7 @@ def _packed(name: str, first: xr.DataArray, heats: Sequence[np.ndarray], *, step
         "label": _NAMED.get(name, f"{short_name(name)} ({size})"),
         "layer": name not in _NAMED,
         "quantity": quantity,
+        "percent": "probabilit" in quantity or quantity == OWN_SHARE,
         "rows": rows,
         "columns": columns,
         "heard": int(heard.sum()),

@@ -19,7 +19,7 @@ function wordTable(maps) {
     mark: item === maps.item ? "chosen" : "",
     cells: [maps.items[item].label, ...(one.curve.length
       ? [
-        asShare(one.mean), asShare(one.peak), maps.timeOf(one.column).toFixed(2),
+        maps.shown(one.mean), maps.shown(one.peak), maps.timeOf(one.column).toFixed(2),
         ...(maps.axes.flat ? [] : [String(Math.round(maps.hertzOf(one.row)))]),
       ]
       : ["no column within the audio"])],

@@ -66,7 +66,7 @@ class Tracks {
     const special = maps.items.every((_, item) => maps.isText(item)) ? "" : "; special tokens to their own maximum";
     this.said.textContent = maps.choice.own
       ? "Each row ranges from its own minimum to its own maximum."
-      : `Rows of words range from ${asShare(low)} to ${asShare(high)}${this.axes.flat ? "" : " (mean over frequency)"}${special}.`;
+      : `Rows of words range from ${maps.shown(low)} to ${maps.shown(high)}${this.axes.flat ? "" : " (mean over frequency)"}${special}.`;
   }
 
   fit() {

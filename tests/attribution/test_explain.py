@@ -11,12 +11,11 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from attribution.small_model import small_pipeline
+from attribution_small import noise_bursts, small_pipeline, state_of
 from capture.literal import literal_attention
 from test_pulse import WORD, lies_at_the_pulse, plant
 
 import attnviz
-from attnviz import provenance
 from attnviz.audio import image_to_mel
 from attnviz.capture import is_traced
 from attnviz.diffusion.noising import draw_noise
@@ -29,13 +28,6 @@ SECONDS = 3.0
 RATE = 22_050
 ONE_LOOK = {"timesteps": (50,), "draws": 1}
 TWO_BY_TWO = {"timesteps": (400, 50), "draws": 2, "seed": 3}
-
-
-def noise_bursts(seconds=SECONDS, rate=16_000, seed=0):
-    """Quiet noise with a loud second in it: nothing symmetric."""
-    samples = np.random.default_rng(seed).standard_normal(round(seconds * rate)).astype(np.float32) * 0.01
-    samples[rate // 2 : rate] *= 20
-    return samples
 
 
 @pytest.fixture(scope="module")
@@ -65,23 +57,6 @@ def kept(shared_pipe, clip):
 @pytest.fixture(scope="module")
 def one_look(shared_pipe, clip):
     return attnviz.explain(shared_pipe, clip, CAPTION, **ONE_LOOK, seed=3)
-
-
-def state_of(pipe):
-    """Everything that explain might leave changed."""
-    modules = list(pipe.unet.modules())
-    return (
-        provenance.digest(torch.cat([parameter.flatten() for parameter in pipe.unet.parameters()])),
-        [len(module._forward_hooks) + len(module._forward_pre_hooks) for module in modules],
-        [module.training for module in modules],
-        [parameter.requires_grad for parameter in pipe.unet.parameters()],
-        {name: id(processor) for name, processor in pipe.unet.attn_processors.items()},
-        sorted(vars(pipe)),
-        {name: id(value) for name, value in vars(pipe.scheduler).items()},
-        torch.is_grad_enabled(),
-        torch.get_rng_state().tolist(),
-        np.random.get_state()[1].tolist(),  # noqa: NPY002 (the global state is what is looked at)
-    )
 
 
 # The numbers ------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from attribution.small_model import small_pipeline
+from attribution_small import small_pipeline
 from torch import nn
 
 import attnviz

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from attribution.small_model import small_pipeline
+from attribution_small import small_pipeline
 from capture.literal import literal_attention
 from hypothesis import given
 from hypothesis import strategies as st

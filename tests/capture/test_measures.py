@@ -139,3 +139,14 @@ def test_nothing_is_left_behind(small_unet, embeds):
     before = {path: id(processor) for path, processor in small_unet.attn_processors.items()}
     recorded(small_unet, embeds, "rollout")
     assert {path: id(processor) for path, processor in small_unet.attn_processors.items()} == before
+
+
+def test_a_projection_that_is_more_than_a_linear_layer_is_called(small_unet, embeds):
+    plain, _ = recorded(small_unet, embeds, "value")
+    for module in small_unet.modules():
+        if isinstance(module, Attention) and module.is_cross_attention:
+            module.to_out[0].bias.data += 1.0  # which no word adds
+            module.to_out[0].register_forward_hook(lambda module, args, output: 2 * output)
+    doubled, _ = recorded(small_unet, embeds, "value")
+    first = next(iter(plain))
+    np.testing.assert_allclose(doubled[first].attention, 2 * plain[first].attention, rtol=1e-4, atol=1e-6)

@@ -404,3 +404,43 @@ def test_two_calls_are_two_runs(models):
     assert [maps.tokens[0].prompt for maps in trace.runs] == ["a dog barks", "rain falls"]
     with pytest.raises(MapsError, match="ambiguous"):
         _ = trace.maps
+
+
+@torch.no_grad()
+def test_what_a_word_adds_to_the_log_probability_of_the_codes(made, clip):
+    """The code of codebook k at position p + 1 is predicted at p: told from what the decoder was given."""
+    seen = []
+
+    def see(module, args, kwargs, output):
+        seen.append((kwargs["input_ids"].reshape(CODEBOOKS, -1), output.logits.log_softmax(-1)))
+
+    handle = made.model.decoder.register_forward_hook(see, with_kwargs=True)
+    try:
+        maps = explained(made, clip, "a Dog barks", method="leave_one_out")
+    finally:
+        handle.remove()
+    assert len(seen) == 4  # the caption, and without each of three words
+
+    def likely(given, logits):
+        logits = logits[:, -given.shape[1] :]
+        return [
+            sum(float(logits[k, f + k, given[k, f + k + 1]]) for k in range(CODEBOOKS))
+            for f in range(FRAMES - 1)  # the last code of the last frame is given to no position
+        ]
+
+    with_it, without_dog = (np.array(likely(*seen[at])) for at in (0, 2))
+    np.testing.assert_allclose(maps.activation("Dog")[:-1], with_it - without_dog, atol=1e-4)
+    assert maps.content["signed"] == 1
+    assert "nats" in maps.content["quantity"]
+    assert float(abs(maps.activation("Dog")).max()) > 0
+
+
+def test_methods_that_need_more_than_codes_are_refused(models, clip):
+    made = models["musicgen"]
+    for method in ("shapley", "integrated_gradients", "gradient", "heard", "rollout"):
+        with pytest.raises(CaptureError, match=f"{method}.*musicgen"):
+            explained(made, clip, method=method)
+    with pytest.raises(CaptureError, match="removal='keys'"):
+        explained(made, clip, method="leave_one_out", removal="keys")
+    value = explained(made, clip, method="value")
+    assert float(value.activation("Dog").max()) > 0

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from attnviz.choices import METHODS, check_method
 from attnviz.cli.commands.options import (
     Device,
     Keep,
@@ -19,6 +20,7 @@ from attnviz.cli.commands.options import (
     Revision,
     RunFolder,
     SpecialTokens,
+    complete,
 )
 from attnviz.cli.commands.running import begun, written
 from attnviz.cli.terminal import command, rows, say, talk
@@ -43,6 +45,10 @@ def explain(
     ] = None,
     readout: Readout = "mean",
     model: Model = None,
+    method: Annotated[
+        str,
+        typer.Option(help=f"Method of attribution: {', '.join(METHODS)}.", autocompletion=complete(*METHODS)),
+    ] = "attention",
     latents: Annotated[
         Latents,
         typer.Option(
@@ -97,6 +103,7 @@ def explain(
     overwrite: ReplaceRun = False,
 ) -> dict[str, Any]:
     """Map every word of a caption on a real clip, and score the maps if the clip's events are given."""
+    check_method(method)
     begun(out, overwrite=overwrite, precision=precision, model=model, keep=keep or (), clip=clip, events=events)
     from attnviz.cli import jobs
     from attnviz.cli.explain_job import Explanation, explain_to_run
@@ -105,6 +112,7 @@ def explain(
         clip=clip,
         prompt=caption,
         events=events,
+        method=method,
         latents=latents.value,
         timesteps=tuple(timestep or ()),
         draws=draws,

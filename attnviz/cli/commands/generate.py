@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from attnviz.choices import RECORDED, check_method
 from attnviz.cli.commands.options import (
     Device,
     Guidance,
@@ -21,6 +22,7 @@ from attnviz.cli.commands.options import (
     Seed,
     SpecialTokens,
     Steps,
+    complete,
 )
 from attnviz.cli.commands.running import begun, written
 from attnviz.cli.terminal import command, talk
@@ -42,6 +44,13 @@ def generate(
             help="Duration in seconds; Auffusion: at most 10.24, default: 10; other models: their own default."
         ),
     ] = None,
+    method: Annotated[
+        str,
+        typer.Option(
+            help=f"What the maps hold: {', '.join(RECORDED)}; see attnviz explain for other methods.",
+            autocompletion=complete(*RECORDED),
+        ),
+    ] = "attention",
     keep: Keep = None,
     special_tokens: SpecialTokens = False,
     revision: Revision = None,
@@ -51,6 +60,7 @@ def generate(
     overwrite: ReplaceRun = False,
 ) -> dict[str, Any]:
     """Generate audio from a prompt, with a map of every word on the spectrogram."""
+    check_method(method, RECORDED)
     begun(out, overwrite=overwrite, precision=precision, model=model, keep=keep or ())
     from attnviz.cli import family_job, jobs
     from attnviz.pipelines.mixin import DEFAULT_SECONDS
@@ -59,12 +69,13 @@ def generate(
     choice = jobs.ModelChoice(model, revision, offline, device, precision, progress=not talk().quiet)
     place = jobs.RunPlace(out, overwrite=overwrite, special_tokens=special_tokens)
     axes = tuple(keep or ())
-    asked = family_job.FamilyGeneration(prompt, sampling, duration, axes)
+    asked = family_job.FamilyGeneration(prompt, sampling, duration, axes, method=method)
     asked.check()
     choice.settle()
     place.check()
     published = choice.published()
     if published is not None:
         return written(family_job.generate(asked, published, model=choice, place=place, warned=talk().warned))
-    request = jobs.Generation(prompt, sampling, DEFAULT_SECONDS if duration is None else duration, axes)
+    seconds = DEFAULT_SECONDS if duration is None else duration
+    request = jobs.Generation(prompt, sampling, seconds, axes, method=method)
     return written(jobs.generate(request, model=choice, place=place, warned=talk().warned))
