@@ -121,6 +121,8 @@ class FamilyCalls(Changes):
         rate = whole_number("rate", setting(self.pipe, seconds.rate), most=_LONGEST)
         samples = whole_number("samples", setting(self.pipe, seconds.samples), most=_LONGEST)
         asked = call.arguments.get(seconds.asked) if seconds.asked else None
+        if isinstance(asked, torch.Tensor):
+            asked = float(asked.max())
         if seconds.bands is None:
             grid = SpectrogramGrid(height=None, width=columns, hop_length=samples, sample_rate=rate)
             factor = 1

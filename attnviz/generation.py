@@ -16,7 +16,7 @@ from attnviz.audio import SpectrogramGrid
 from attnviz.capture import DEFAULT_MAX_BYTES, SequenceRecorder, SequenceRecording, measure_of
 from attnviz.errors import CaptureError, MapsError, PromptError
 from attnviz.identity import Digests, state_digest, weights_digest
-from attnviz.keys import Tokens, check_tokens, kept_positions, on_spectrogram
+from attnviz.keys import EditOf, Tokens, check_tokens, kept_positions, on_spectrogram
 from attnviz.maps import AttentionMaps
 from attnviz.models.families import Family, setting
 from attnviz.seen_calls import SeenCalls
@@ -52,6 +52,8 @@ class GenerationTrace(SeenCalls[_Call]):
         The model's processor, or the tokenizer of its text encoder.
     keep, tokens, branch, max_bytes, method
         As in `attnviz.trace`. There are no steps to keep, and unguided rows attend to nothing.
+    edit : callable, optional
+        Makes the edit of a call from its token tables.
 
     Attributes
     ----------
@@ -75,6 +77,7 @@ class GenerationTrace(SeenCalls[_Call]):
         branch: Literal["conditional", "both"] = "conditional",
         max_bytes: int = DEFAULT_MAX_BYTES,
         method: str = "attention",
+        edit: EditOf | None = None,
     ) -> None:
         super().__init__()
         check_tokens(tokens)
@@ -98,7 +101,9 @@ class GenerationTrace(SeenCalls[_Call]):
             keep_heads="head" in axes,
             max_bytes=max_bytes,
             measure=measure_of(method),
+            edited=edit is not None,
         )
+        self._edit = edit
         self._calls: list[_Call] = []
         self._current: _Call | None = None
 
@@ -168,7 +173,10 @@ class GenerationTrace(SeenCalls[_Call]):
             delays=delays_of(self.pipe, self._family, length),
         )
         call.settings = self._settings(call, given - 1)
-        self._recorder.begin(call.recording)
+        edit = None if self._edit is None else self._edit(call.tokens)
+        if edit is not None:
+            call.settings["edit"] = dict(edit.record)
+        self._recorder.begin(call.recording, edit)
 
     def _table(self, ids: list[int], segments: list[KeySegment]) -> TokenTable:
         prompt = self._tokenizer.decode(ids, skip_special_tokens=True)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import diffusers
 
-from attnviz.capture import CapturedLayer
+from attnviz.capture import AttentionEdit, CapturedLayer
 from attnviz.errors import CaptureError
 from attnviz.maps import LayerAttention
 from attnviz.models.families import Family, example_family
@@ -16,6 +16,8 @@ from attnviz.pipelines.mixin import AuffusionMixin
 from attnviz.text import TokenTable, clip_token_table
 
 Tokens = Literal["text", "all"]
+EditOf = Callable[[Sequence[TokenTable]], AttentionEdit]
+"""Makes the edit of a call from the token tables of its prompts."""
 
 
 def check_tokens(tokens: str) -> None:

@@ -14,6 +14,7 @@ from attnviz import provenance
 from attnviz.audio import MEL, SpectrogramGrid, image_to_mel
 from attnviz.capture import (
     DEFAULT_MAX_BYTES,
+    UNSETTLED,
     AttentionEdit,
     AttentionRecorder,
     CapturedLayer,
@@ -25,6 +26,7 @@ from attnviz.capture.changes import observed
 from attnviz.errors import CaptureError, PromptError
 from attnviz.family_calls import FamilyCall, FamilyCalls, scheduler_of
 from attnviz.keys import (
+    EditOf,
     Tokens,
     check_family,
     check_pipeline,
@@ -85,7 +87,7 @@ class Trace(SeenCalls[_Run]):
         tokens: Tokens = "text",
         branch: Literal["conditional", "both"] = "conditional",
         max_bytes: int = DEFAULT_MAX_BYTES,
-        edit: AttentionEdit | None = None,
+        edit: AttentionEdit | EditOf | None = None,
         family: Family | None = None,
         grid: SpectrogramGrid | None = None,
         method: str = "attention",
@@ -112,7 +114,7 @@ class Trace(SeenCalls[_Run]):
             keep=keep,
             branch=branch,
             max_bytes=max_bytes,
-            edit=edit,
+            edit=UNSETTLED if callable(edit) else edit,
             family=self._family,
             measure=measure_of(method),
         )
@@ -205,14 +207,15 @@ class Trace(SeenCalls[_Run]):
             self._grid_of(run)  # at the first denoiser call: what has no seconds is refused before it is computed
             return announced()
 
-        run = _Run(self._recorder.begin(conditioning, expected_calls), tables, None, settings)
+        edit = self._edit(tables) if callable(self._edit) else self._edit
+        run = _Run(self._recorder.begin(conditioning, expected_calls, edit), tables, None, settings)
         run.settings |= {
             "keep": sorted(self._recorder.keep),
             "tokens": self._tokens,
             "branch": self._recorder.branch,
         }
-        if self._edit is not None:
-            run.settings["edit"] = dict(self._edit.record)
+        if edit is not None:
+            run.settings["edit"] = dict(edit.record)
         self._runs.append(run)
         return run
 

@@ -33,6 +33,9 @@ class _Text(nn.Module):
             T5Config(vocab_size=len(self.tokenizer), d_model=WIDTH, d_kv=6, d_ff=48, num_layers=1, num_heads=4)
         )
 
+    def empty_prompts(self, prompt):
+        return len(prompt)
+
     def encode_text(self, prompt):
         batch = self.tokenizer(prompt, padding=True, truncation=True, max_length=64, return_tensors="pt")
         states = self.text_encoder(input_ids=batch.input_ids, attention_mask=batch.attention_mask)[0]
@@ -41,7 +44,7 @@ class _Text(nn.Module):
     def encode_text_classifier_free(self, prompt, num_samples_per_prompt=1):
         states, mask = self.encode_text(prompt)
         empty = self.tokenizer(
-            [""] * len(prompt),
+            [""] * self.empty_prompts(prompt),
             max_length=states.shape[1],
             padding="max_length",
             truncation=True,
@@ -163,25 +166,37 @@ class TangoFlux(_Text):
             axes_dims_rope=(4, 6, 6),
         )
 
+    def empty_prompts(self, prompt):
+        return 1
+
+    def encode_duration(self, duration):
+        return self.duration_emebdder(duration.float()[:, None]).reshape(len(duration), 1, -1)
+
     @torch.no_grad()
     def inference_flow(
-        self, prompt, num_inference_steps=50, guidance_scale=3, duration=10, num_samples_per_prompt=1
+        self, prompt, num_inference_steps=50, guidance_scale=3, duration=10, seed=0, num_samples_per_prompt=1
     ):
+        """Its authors tested it for one prompt: latents, and rows of the duration, are those of one."""
+        torch.manual_seed(seed)
+        rows = num_samples_per_prompt
         prompt = prompt if isinstance(prompt, list) else [prompt]
-        seconds = self.duration_emebdder(torch.tensor([[[float(duration)]]]))
+        if not isinstance(duration, torch.Tensor):
+            duration = torch.tensor([duration])
+        seconds = self.encode_duration(duration)
         guided = guidance_scale > 1.0
         if guided:
+            rows = 2 * num_samples_per_prompt
             states, mask = self.encode_text_classifier_free(prompt, num_samples_per_prompt=num_samples_per_prompt)
+            seconds = seconds.repeat(rows, 1, 1)
         else:
             states, mask = self.encode_text(prompt)
-        rows = len(states)
         pooled = self.fc(torch.where(mask[..., None], states, torch.nan).nanmean(dim=1))
-        states = torch.cat([states, seconds.expand(rows, 1, -1)], dim=1)
+        states = torch.cat([states, seconds], dim=1)
         self.noise_scheduler.set_timesteps(
             sigmas=[1 - i / num_inference_steps for i in range(num_inference_steps)]
         )
         latents = torch.randn(num_samples_per_prompt, self.audio_seq_len, self.transformer.config.in_channels)
-        places = torch.arange(self.audio_seq_len)[:, None].repeat(1, 3)
+        places = torch.arange(self.audio_seq_len)[None, :, None].repeat(rows, 1, 3)
         for t in self.noise_scheduler.timesteps:
             noise = self.transformer(
                 hidden_states=torch.cat([latents] * 2) if guided else latents,
@@ -189,7 +204,7 @@ class TangoFlux(_Text):
                 guidance=None,
                 pooled_projections=pooled,
                 encoder_hidden_states=states,
-                txt_ids=torch.zeros(states.shape[1], 3),
+                txt_ids=torch.zeros(rows, states.shape[1], 3),
                 img_ids=places,
                 return_dict=False,
             )[0]

@@ -9,7 +9,7 @@ autoregressive decoder. This package imports nothing about audio or words.
 
 from attnviz.capture.changes import Changes, held
 from attnviz.capture.conditioning import Branches, Conditioning, PromptConditioning
-from attnviz.capture.editing import AttentionEdit, EditedRow
+from attnviz.capture.editing import UNSETTLED, AttentionEdit, EditedRow
 from attnviz.capture.layers import CrossAttentionLayer, find_cross_attention
 from attnviz.capture.measures import Measure, measure_of
 from attnviz.capture.probabilities import attention_probabilities
@@ -21,6 +21,7 @@ from attnviz.capture.store import AttentionStore, CapturedLayer
 
 __all__ = [
     "DEFAULT_MAX_BYTES",
+    "UNSETTLED",
     "AttentionEdit",
     "AttentionRecorder",
     "AttentionStore",

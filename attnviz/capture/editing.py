@@ -5,14 +5,16 @@ The output of an edited row is ``P' @ V``: its own values, weighted by the edite
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
 
 from attnviz.capture.conditioning import Branches
-from attnviz.capture.probabilities import HeadChunk
+from attnviz.capture.kernel import KernelCall
+from attnviz.capture.probabilities import HeadChunk, head_chunks
 
 Change = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Maps the probabilities (..., keys) of the source and of the edited row, float32, to the edited probabilities."""
@@ -29,24 +31,36 @@ class EditedRow:
     source : int
         The row whose probabilities are injected. Unless it equals `row`, it must not be edited itself.
     change : callable or None
-        Computes the probabilities of the edited row; None copies those of `source`.
+        Computes the probabilities of the edited row; None copies those of `source`. The change is linear in the
+        pair of probabilities, so that of a difference of two is the difference of two changes.
+    first : int
+        First query that is edited. Queries before it keep their own attention.
     """
 
     row: int
     source: int
     change: Change | None = None
+    first: int = 0
+
+    @property
+    def copies(self) -> bool:
+        """Whether queries and keys of the source, in place of the row's own, have the same effect."""
+        return self.change is None and not self.first
 
     def shifted(self, rows: int) -> EditedRow:
         """Return the same edit with both row indices increased by `rows`."""
-        return EditedRow(self.row + rows, self.source + rows, self.change)
+        return replace(self, row=self.row + rows, source=self.source + rows)
 
     def attention(self, source: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
-        """Return the probabilities of the edited row."""
-        return source if self.change is None else self.change(source, own)
+        """Return the probabilities (..., queries, keys) of the edited row."""
+        edited = source if self.change is None else self.change(source, own)
+        if not self.first:
+            return edited
+        return torch.cat([own[..., : self.first, :], edited[..., self.first :, :]], dim=-2)
 
 
 class AttentionEdit(Protocol):
-    """Edited rows of each denoiser call, counted within the conditional half of the batch."""
+    """Edited rows of each denoiser call, counted within the conditional rows of the batch."""
 
     @property
     def record(self) -> Mapping[str, Any]:
@@ -62,6 +76,23 @@ class AttentionEdit(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class _Unsettled:
+    """An edit of which only the calls know more."""
+
+    record: Mapping[str, Any] = field(default_factory=dict)
+
+    def cross_attention(self, call: int, calls: int) -> Sequence[EditedRow]:
+        return ()
+
+    def self_attention(self, call: int, calls: int, positions: int) -> Sequence[EditedRow]:
+        return ()
+
+
+UNSETTLED: AttentionEdit = _Unsettled()
+"""Edit of a recorder whose calls bring their own: nothing until then."""
+
+
 class AttentionEditor:
     """Find the rows that an `AttentionEdit` edits at each denoiser call.
 
@@ -73,17 +104,13 @@ class AttentionEditor:
 
     def __init__(self, edit: AttentionEdit | None) -> None:
         self._edit = edit
-        self._offset = self._call = self._calls = 0
+        self._branches: Branches | None = None
+        self._call = self._calls = 0
         self._cross: list[EditedRow] = []
 
-    @property
-    def active(self) -> bool:
-        """Whether there is an edit."""
-        return self._edit is not None
-
-    def begin_call(self, branches: Branches, call: int, calls: int) -> None:
-        """Set the current denoiser call and its conditional rows."""
-        self._offset = branches.conditional.start
+    def begin_call(self, branches: Branches | None, call: int, calls: int) -> None:
+        """Set the current denoiser call and its conditional rows; None if it has none, which edits nothing."""
+        self._branches = branches
         self._call, self._calls = call, calls
         self._cross = [] if self._edit is None else self._on_batch(self._edit.cross_attention(call, calls))
 
@@ -97,13 +124,36 @@ class AttentionEditor:
             return []
         return self._on_batch(self._edit.self_attention(self._call, self._calls, positions))
 
+    def joint_rows(self, positions: int, *, keys: int, first: int) -> list[EditedRow]:
+        """Return the rows edited in a module that attends to the text and, with the same softmax, to the audio.
+
+        Parameters
+        ----------
+        positions : int
+            Query positions.
+        keys : int
+            Keys that are conditions. Attention to them is edited as cross-attention, and attention to the keys
+            after them as self-attention.
+        first : int
+            First query that is audio. Those before it are conditions, too, and keep their own attention.
+        """
+        cross, own = ({each.row: each for each in rows} for rows in (self._cross, self.self_rows(positions)))
+        edited = []
+        for row in sorted(cross.keys() | own.keys()):
+            parts = cross.get(row), own.get(row)
+            source = next(each.source for each in parts if each is not None)
+            edited.append(EditedRow(row, source, functools.partial(_in_parts, parts, keys), first))
+        return edited
+
     def _on_batch(self, edited: Sequence[EditedRow]) -> list[EditedRow]:
-        return [each.shifted(self._offset) for each in edited]
+        if self._branches is None:
+            return []
+        return [each.shifted(self._branches.conditional.start) for each in edited]
 
 
 def with_sources(tensor: torch.Tensor, edited: Sequence[EditedRow]) -> torch.Tensor:
     """Copy rows of queries, keys or a mask from each source to the row that takes its attention unchanged."""
-    moved = [each for each in edited if each.change is None and each.row != each.source]
+    moved = [each for each in edited if each.copies and each.row != each.source]
     if not moved or len(tensor) == 1:
         return tensor
     changed = tensor.clone()
@@ -112,32 +162,65 @@ def with_sources(tensor: torch.Tensor, edited: Sequence[EditedRow]) -> torch.Ten
     return changed
 
 
-def edited_chunks(
-    chunks: Iterable[HeadChunk],
-    edited: Sequence[EditedRow],
-    first: int,
-    value: torch.Tensor | None,
-    output: torch.Tensor | None,
-) -> Iterator[HeadChunk]:
-    """Yield the edited attention chunk by chunk, and write the output of changed rows.
+def with_changes(call: KernelCall, edited: Sequence[EditedRow], output: torch.Tensor) -> torch.Tensor:
+    """Return a kernel's output with ``P' @ V`` in the rows whose probabilities are changed.
+
+    Parameters
+    ----------
+    call : KernelCall
+        Arguments of the kernel, before edits.
+    edited : sequence of EditedRow
+        Rows of the batch.
+    output : torch.Tensor, shape (rows, heads, n, width)
+        Output of the kernel. Where a query's probabilities are equal after the change, so is its output, to the
+        last bit.
+    """
+    changed = [each for each in edited if not each.copies]
+    if not changed or call.value is None:
+        return output
+    output = output.clone()
+    for each in changed:
+        pair = call.rows([each.source, each.row])
+        for heads, (source, own) in _by_heads(pair):
+            mine = each.attention(source, own)
+            same = (mine == own).all(dim=-1, keepdim=True)
+            computed = (mine @ call.value[each.row, heads].float()).to(output.dtype)
+            output[each.row, heads] = torch.where(same, output[each.row, heads], computed)
+    return output
+
+
+def edited_chunks(chunks: Iterable[HeadChunk], edited: Sequence[EditedRow], first: int) -> Iterator[HeadChunk]:
+    """Yield the edited attention chunk by chunk.
 
     Parameters
     ----------
     chunks : iterable of (slice, torch.Tensor)
-        Probabilities from the projected queries and keys.
+        Probabilities from the queries and keys, before edits.
     edited : sequence of EditedRow
         Rows of the whole batch.
     first : int
         Row of the batch at which the chunks begin.
-    value : torch.Tensor, shape (rows of the batch, heads, keys, width), or None
-    output : torch.Tensor, shape (rows of the batch, heads, n, width), or None
-        Overwritten with ``P' @ V`` where a row's probabilities are changed.
     """
-    for some, probabilities in chunks:
-        changed = probabilities.clone()
+    for heads, probabilities in chunks:
+        changed = probabilities.clone() if edited else probabilities
         for each in edited:
-            mine = each.attention(probabilities[each.source - first], probabilities[each.row - first])
-            changed[each.row - first] = mine
-            if each.change is not None and value is not None and output is not None:
-                output[each.row, some] = (mine @ value[each.row, some].float()).to(output.dtype)
-        yield some, changed
+            changed[each.row - first] = each.attention(
+                probabilities[each.source - first], probabilities[each.row - first]
+            )
+        yield heads, changed
+
+
+def _by_heads(call: KernelCall) -> Iterator[HeadChunk]:
+    return head_chunks(call.query, call.key, scale=call.scale, bias=call.bias)
+
+
+def _in_parts(
+    parts: tuple[EditedRow | None, EditedRow | None], keys: int, source: torch.Tensor, own: torch.Tensor
+) -> torch.Tensor:
+    """Change the attention to the first `keys` keys, and to the others, by an edit of each."""
+    sides = (source[..., :keys], own[..., :keys]), (source[..., keys:], own[..., keys:])
+    edited = [
+        mine if part is None else part.attention(theirs, mine)
+        for part, (theirs, mine) in zip(parts, sides, strict=True)
+    ]
+    return torch.cat(edited, dim=-1)

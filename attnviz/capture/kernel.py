@@ -85,7 +85,7 @@ class KernelCall:
         bias = self.bias if self.bias is None or self.bias.shape[2] == 1 else self.bias[:, :, positions]
         return KernelCall(self.query[:, :, positions], self.key, self.value, self.scale, bias)
 
-    def rows(self, rows: slice) -> KernelCall:
+    def rows(self, rows: slice | list[int]) -> KernelCall:
         """Return the same call for some rows of the batch."""
         bias = self.bias if self.bias is None or len(self.bias) == 1 else self.bias[rows]
         value = None if self.value is None else self.value[rows]

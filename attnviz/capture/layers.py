@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -158,6 +159,27 @@ def find_self_attention(unet: nn.Module) -> list[AttentionLayer]:
         for path, module in modules.items()
         if isinstance(module, Attention) and not module.is_cross_attention
     ]
+
+
+def find_self_sites(denoiser: nn.Module, family: Family) -> list[AttentionLayer]:
+    """List every module of a denoiser in which the audio attends to itself alone; the list may be empty.
+
+    Raises
+    ------
+    CaptureError
+        As `find_cross_attention`.
+    """
+    if family.queries.has_freq:
+        return find_self_attention(denoiser)
+    if family.self_sites is None:
+        return []
+    found: list[AttentionLayer] = []
+    for path, module in denoiser.named_modules():
+        if re.fullmatch(family.self_sites, path):
+            attention: Any = module
+            _check_processor(path, getattr(attention, "processor", None))
+            found.append(AttentionLayer(path.rpartition(".")[0], path, attention, None))
+    return found
 
 
 def block_strides(unet: nn.Module) -> dict[str, tuple[int, int]]:

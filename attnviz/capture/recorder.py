@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -14,12 +14,13 @@ from torch import nn
 
 from attnviz.capture.changes import Changes
 from attnviz.capture.conditioning import Branches, Conditioning
-from attnviz.capture.editing import AttentionEdit, AttentionEditor
+from attnviz.capture.editing import AttentionEdit, AttentionEditor, EditedRow
 from attnviz.capture.layers import (
     AttentionLayer,
     CrossAttentionLayer,
     block_strides,
     find_self_attention,
+    find_self_sites,
     find_sites,
 )
 from attnviz.capture.measures import MEASURES, Block, Measure
@@ -55,7 +56,7 @@ class AttentionRecorder(Changes):
     max_bytes : int
         Budget of the store, in bytes.
     edit : AttentionEdit, optional
-        Changes to the attention of some rows. The edited attention is recorded.
+        Changes to the attention of some rows. The edited attention is recorded. `begin` may give another.
     family : Family
         Says which modules attend to the text, and what their axes are.
     measure : Measure
@@ -106,6 +107,7 @@ class AttentionRecorder(Changes):
         self.family = family
         self.measure = measure
         self._names = list(inspect.signature(type(unet).forward).parameters)[1:]
+        self._edit = edit
         self._editor = AttentionEditor(edit)
         self._sites: list[AttentionSite] = []
         self._own: dict[str, SeenAttention] = {}
@@ -123,19 +125,25 @@ class AttentionRecorder(Changes):
                 "another. Pipelines made with from_pipe share one U-Net."
             )
         self.layers = find_sites(self.unet, self.family)
-        others = find_self_attention(self.unet) if self._editor.active or self.measure.self_attention else []
+        self_sites: list[AttentionLayer] = []
+        if self._edit is not None:
+            self_sites = find_self_sites(self.unet, self.family)
+        elif self.measure.self_attention:
+            self_sites = find_self_attention(self.unet)
+        cross = self._joint_rows if self.family.queries.are_keys else self._cross_rows
         self._finally(self._let_go)
         self._hook(self.unet.register_forward_pre_hook, self._before_unet, with_kwargs=True)
         self._hook(self.unet.register_forward_hook, self._after_unet)
         for layer in self.layers:
             signs = self.family.signs(layer.attention)
-            site = AttentionSite(layer, self._editor.cross_rows, self._record, signs=signs)
+            site = AttentionSite(layer, cross, self._record, signs=signs)
             if layer.transformer is not None:
                 self._hook(layer.transformer.register_forward_pre_hook, site.before_block, with_kwargs=True)
             self._put_in(site)
         receive = self._note_own if self.measure.self_attention else None
-        for other in others:
-            self._put_in(AttentionSite(other, self._editor.self_rows, receive))
+        for other in self_sites:
+            signs = self.family.signs(other.attention)
+            self._put_in(AttentionSite(other, self._self_rows, receive, signs=signs))
 
     @property
     def signed(self) -> bool:
@@ -150,7 +158,21 @@ class AttentionRecorder(Changes):
         attention.processor = site.processor
         self._sites.append(site)
 
-    def begin(self, conditioning: Conditioning, announced: Callable[[], int]) -> Recording:
+    def _cross_rows(self, positions: int) -> Sequence[EditedRow]:
+        return self._editor.cross_rows(positions)
+
+    def _self_rows(self, positions: int) -> Sequence[EditedRow]:
+        return self._editor.self_rows(positions)
+
+    def _joint_rows(self, positions: int) -> Sequence[EditedRow]:
+        return self._editor.joint_rows(positions, keys=self._keys, first=self._keys)
+
+    def begin(
+        self,
+        conditioning: Conditioning,
+        announced: Callable[[], int],
+        edit: AttentionEdit | None = None,
+    ) -> Recording:
         """Start recording one pipeline call.
 
         Parameters
@@ -159,8 +181,11 @@ class AttentionRecorder(Changes):
             What the call is conditioned on.
         announced : callable returning int
             Called at the first denoiser call; returns the expected number of denoiser calls.
+        edit : AttentionEdit, optional
+            Edit of this call, instead of that of the recorder, which must have one.
         """
         self.end()
+        self._editor = AttentionEditor(self._edit if edit is None else edit)
         self._current = Recording(conditioning)
         self._announced = announced
         self._known_states = None
@@ -217,6 +242,7 @@ class AttentionRecorder(Changes):
         # At every call, because a callback may pass other embeddings or change them in place.
         self._branches = recording.conditioning.branches(states)
         if self._branches is None:
+            self._editor.begin_call(None, recording.store.calls, recording.expected_calls)
             return
         if recording.store.calls >= recording.expected_calls:
             raise CaptureError(

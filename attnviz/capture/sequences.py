@@ -12,7 +12,9 @@ import torch
 from torch import nn
 
 from attnviz.capture.changes import Changes
-from attnviz.capture.layers import CrossAttentionLayer, find_sites
+from attnviz.capture.conditioning import Branches
+from attnviz.capture.editing import AttentionEdit, AttentionEditor, EditedRow
+from attnviz.capture.layers import CrossAttentionLayer, find_self_sites, find_sites
 from attnviz.capture.measures import MEASURES, Block, Measure
 from attnviz.capture.site import AttentionSite, SeenAttention
 from attnviz.capture.store import CapturedLayer
@@ -83,6 +85,8 @@ class SequenceRecorder(Changes):
         Budget of what is kept, in bytes.
     measure : Measure
         What is recorded of each module; by default, its probabilities.
+    edited : bool
+        Whether `begin` may give an edit.
     """
 
     def __init__(
@@ -93,6 +97,7 @@ class SequenceRecorder(Changes):
         keep_heads: bool,
         max_bytes: int,
         measure: Measure = MEASURES["attention"],
+        edited: bool = False,
     ) -> None:
         if measure.self_attention:
             raise CaptureError(
@@ -101,6 +106,8 @@ class SequenceRecorder(Changes):
             )
         super().__init__()
         self.measure = measure
+        self.edited = edited
+        self._editor = AttentionEditor(None)
         self.decoder, self.family = decoder, family
         self.keep_heads, self.max_bytes = keep_heads, max_bytes
         self.layers: list[CrossAttentionLayer] = []
@@ -120,12 +127,25 @@ class SequenceRecorder(Changes):
                 )
         self._finally(self.end)
         self._hook(self.decoder.register_forward_pre_hook, self._before, with_kwargs=True)
+        rows = self._joint_rows if self.family.queries.are_keys else self._cross_rows
         for layer in self.layers:
-            self._replace(layer.attention, "forward", AttentionSite(layer, _no_edits, self._record).forward)
+            self._replace(layer.attention, "forward", AttentionSite(layer, rows, self._record).forward)
+        for other in find_self_sites(self.decoder, self.family) if self.edited else ():
+            self._replace(other.attention, "forward", AttentionSite(other, self._self_rows, None).forward)
 
-    def begin(self, recording: SequenceRecording) -> None:
-        """Start recording one call."""
+    def _cross_rows(self, positions: int) -> Sequence[EditedRow]:
+        return self._editor.cross_rows(positions)
+
+    def _self_rows(self, positions: int) -> Sequence[EditedRow]:
+        return self._editor.self_rows(positions)
+
+    def _joint_rows(self, positions: int) -> Sequence[EditedRow]:
+        return self._editor.joint_rows(positions, keys=self._prefix, first=self._skipped)
+
+    def begin(self, recording: SequenceRecording, edit: AttentionEdit | None = None) -> None:
+        """Start recording one call, and edit its attention."""
         self._current, self._prefix = recording, 0
+        self._editor = AttentionEditor(edit)
 
     def end(self) -> None:
         """End the recording: a call of the decoder before the next `begin` raises an error."""
@@ -147,9 +167,10 @@ class SequenceRecorder(Changes):
         cached = 0 if past is None else int(past.get_seq_length())
         if states is not None:
             self._rows = self._conditional(recording, states)
-            self._prefix = int(states.shape[1]) if self.family.queries.prefix == "keys" else 0
+            self._prefix = int(states.shape[1]) if self.family.queries.are_keys else 0
         self._first = max(0, cached - self._prefix) if cached else 0
         self._skipped = 0 if cached else self._prefix
+        self._editor.begin_call(Branches(self._rows, None), 0, 1)
 
     def _conditional(self, recording: SequenceRecording, states: torch.Tensor) -> slice:
         """Return the rows of the prompts: all, or the first half, before rows whose text is zeros."""
@@ -215,7 +236,3 @@ class _Frames(Mapping[str, CapturedLayer]):
 
     def __len__(self) -> int:
         return len(self._layers)
-
-
-def _no_edits(positions: int) -> Sequence[Any]:
-    return ()

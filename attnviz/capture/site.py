@@ -5,14 +5,14 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from diffusers.models.attention_processor import Attention, IPAdapterAttnProcessor, IPAdapterAttnProcessor2_0
 from torch import nn
 
-from attnviz.capture.editing import EditedRow, edited_chunks, with_sources
+from attnviz.capture.editing import EditedRow, edited_chunks, with_changes, with_sources
 from attnviz.capture.kernel import (
     KERNEL,
     KernelCall,
@@ -33,7 +33,7 @@ _TEXT_FIRST = (IPAdapterAttnProcessor, IPAdapterAttnProcessor2_0)
 
 @dataclass(frozen=True)
 class SeenAttention:
-    """One forward pass of a module: the kernel call and its edits.
+    """One forward pass of a module: its kernel calls and their edits.
 
     Attributes
     ----------
@@ -41,36 +41,35 @@ class SeenAttention:
         Arguments of the kernel, before edits.
     edited : sequence of EditedRow
         Rows of the batch that are edited.
-    output : torch.Tensor or None
-        Output of the kernel. `chunks` writes the output of changed rows into it. None where the edited
-        probabilities were already put in.
+    subtracted : KernelCall or None
+        Second call of differential attention, whose probabilities are subtracted.
     """
 
     call: KernelCall
-    edited: Sequence[EditedRow]
-    output: torch.Tensor | None
+    edited: Sequence[EditedRow] = ()
     subtracted: KernelCall | None = None
 
     def columns(self, positions: slice) -> SeenAttention:
-        """Return some of the query positions of attention that nothing edits."""
+        """Return some of the query positions."""
         if positions == slice(0, self.call.query.shape[2]):
             return self
-        if self.edited:
-            raise CaptureError("Attention is edited only where every query position is a column of the maps.")
-        subtracted = None if self.subtracted is None else self.subtracted.columns(positions)
-        return SeenAttention(self.call.columns(positions), (), None, subtracted)
+        return SeenAttention(
+            self.call.columns(positions),
+            [replace(each, first=max(0, each.first - positions.start)) for each in self.edited],
+            None if self.subtracted is None else self.subtracted.columns(positions),
+        )
 
     def chunks(self, rows: slice) -> Iterator[HeadChunk]:
         """Yield the edited probabilities of some rows, a few heads at a time; `rows` includes all edited rows."""
-        some = self.call.rows(rows)
-        chunks = head_chunks(some.query, some.key, scale=some.scale, bias=some.bias)
-        if self.subtracted is not None:
-            less = self.subtracted.rows(rows)
-            others = head_chunks(less.query, less.key, scale=less.scale, bias=less.bias)
-            return ((heads, one - other) for (heads, one), (_, other) in zip(chunks, others, strict=True))
-        if not self.edited:
+        chunks = self._edited(self.call.rows(rows), rows.start or 0)
+        if self.subtracted is None:
             return chunks
-        return edited_chunks(chunks, self.edited, rows.start or 0, self.call.value, self.output)
+        others = self._edited(self.subtracted.rows(rows), rows.start or 0)
+        return ((heads, one - other) for (heads, one), (_, other) in zip(chunks, others, strict=True))
+
+    def _edited(self, call: KernelCall, first: int) -> Iterator[HeadChunk]:
+        chunks = head_chunks(call.query, call.key, scale=call.scale, bias=call.bias)
+        return edited_chunks(chunks, self.edited, first) if self.edited else chunks
 
 
 class AttentionSite:
@@ -83,8 +82,7 @@ class AttentionSite:
     edits : callable
         Receives the number of query positions; returns the rows of the batch edited in the current pass.
     receive : callable or None
-        Called once in each forward pass with the site and the attention; must consume the chunks of all edited
-        rows. None records nothing.
+        Called once in each forward pass with the site and the attention. None records nothing.
     signs : tuple of int
         Sign of each kernel call of one forward pass: ``(1,)``, or ``(1, -1)`` for differential attention.
 
@@ -209,18 +207,13 @@ class AttentionSite:
                 acted = KernelCall.of(self.layer.path, **given)
                 check_probabilities(self.layer.path, acted, output, acted.value)
                 self._checked = self._calls == len(self._signs)
-            if any(each.change is not None for each in edited):
-                output = output.clone()
-            if len(self._signs) == 1:
-                self._see(SeenAttention(call, edited, output))
-            elif edited:
-                raise CaptureError(
-                    f"{self.layer.path} attends by the difference of two kernel calls, which is not edited yet."
-                )
-            elif self._first is None:
+            output = with_changes(call, edited, output)
+            if self._calls < len(self._signs):
                 self._first = call
+            elif self._first is None:
+                self._see(SeenAttention(call, edited))
             else:
-                self._see(SeenAttention(self._first, (), None, call))
+                self._see(SeenAttention(self._first, edited, call))
         return output
 
     def _multiplied(self, first: Any) -> None:
@@ -258,16 +251,12 @@ class AttentionSite:
                 masks = [mask for mask in self._masks if mask is not None]
                 bias = torch.stack(masks).unflatten(0, (-1, heads)).float() if masks else None
                 call = KernelCall(query, key, None, float(self.layer.attention.scale), bias)
-                self._see(SeenAttention(call, self._edits(query.shape[2]), None))
+                self._see(SeenAttention(call, self._edits(query.shape[2])))
         self._begin(0)  # release the tensors
 
     def _see(self, seen: SeenAttention) -> None:
         if self._receive is not None:
             self._receive(self, seen)
-        elif seen.output is not None and any(each.change is not None for each in seen.edited):
-            rows = [row for each in seen.edited for row in (each.row, each.source)]
-            for _ in seen.chunks(slice(min(rows), max(rows) + 1)):
-                pass  # each chunk writes its part of the output
 
     def _edited_scores(self, computed: torch.Tensor) -> torch.Tensor:
         """Replace the probabilities of edited rows among the latest rows and heads."""

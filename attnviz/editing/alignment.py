@@ -14,6 +14,9 @@ from attnviz.text import TokenTable
 from attnviz.text.tokens import make_rows
 from attnviz.text.words import fold, split_words, trim_span
 
+WITHOUT_WORDS = ("template", "duration", "latent", "lyrics", "timbre", "audio")
+"""Kinds of keys, beside start, end and padding, that stand for no word of a prompt."""
+
 Span = tuple[int, int]
 Phrase = str | Span | tuple[str, int]
 """Words of a prompt; their character span; or words and which occurrence of them, counted from 0."""
@@ -111,7 +114,8 @@ def key_map(source: TokenTable, target: TokenTable, pairs: Sequence[Pair]) -> to
 
     Each text encoder is aligned separately. Tokens of paired words are mapped one to one if their numbers are
     equal; otherwise, their attention is summed and divided equally, so that none is lost. Start and end tokens are
-    mapped to start and end tokens, and padding to the padding at the same position.
+    mapped to start and end tokens, padding to the padding at the same position, and other keys that stand for no
+    word (a template's tokens, a duration) to equal ones, in order.
 
     Parameters
     ----------
@@ -123,8 +127,8 @@ def key_map(source: TokenTable, target: TokenTable, pairs: Sequence[Pair]) -> to
     Returns
     -------
     torch.Tensor, shape (keys, keys), float32
-        Rows are source keys, columns target keys. A row sums to 1, or to 0 if its word has no counterpart. Columns
-        of added words are 0.
+        Rows are source keys, columns target keys. A row sums to 1, or to 0 if its key has no counterpart. Columns
+        of added keys are 0.
 
     Notes
     -----
@@ -145,6 +149,8 @@ def key_map(source: TokenTable, target: TokenTable, pairs: Sequence[Pair]) -> to
             )
         for kind in ("start", "end"):
             _share_out(matrix, source.positions(kind, encoder), target.positions(kind, encoder))
+        for kind in WITHOUT_WORDS:
+            _match(matrix, source, target, kind, encoder)
         _pad(matrix, source.positions("padding", encoder), target, encoder)
     return matrix
 
@@ -196,10 +202,20 @@ def _share_out(matrix: torch.Tensor, source: np.ndarray, target: np.ndarray) -> 
         matrix[np.ix_(source, target)] = 1.0 / len(target)
 
 
+def _match(matrix: torch.Tensor, source: TokenTable, target: TokenTable, kind: str, encoder: int) -> None:
+    """Map keys of a kind that stands for no word to equal tokens; a prompt's end may merge with a template."""
+    ours, theirs = source.positions(kind, encoder), target.positions(kind, encoder)
+    ids = [table.rows["token_id"].to_numpy()[places] for table, places in ((source, ours), (target, theirs))]
+    matcher = difflib.SequenceMatcher(None, ids[0].tolist(), ids[1].tolist(), autojunk=False)
+    for i, j, n in matcher.get_matching_blocks():
+        matrix[ours[i : i + n], theirs[j : j + n]] = 1.0
+
+
 def _pad(matrix: torch.Tensor, padding: np.ndarray, target: TokenTable, encoder: int) -> None:
     there = target.positions("padding", encoder)
-    # A full prompt has no padding; the last key is used instead.
-    rest = there[:1] if len(there) else target.rows.query("encoder == @encoder")["position"].to_numpy()[-1:]
+    # A full prompt has no padding; its last token is used instead.
+    tokens = target.rows.query("encoder == @encoder and kind in ['text', 'end']")["position"].to_numpy()
+    rest = there[:1] if len(there) else tokens[-1:]
     for position in padding:
         matrix[position, position if position in there else rest] = 1.0
 

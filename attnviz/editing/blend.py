@@ -120,5 +120,6 @@ def _resized(
     dims = [name for name in layer.dims if name != "prompt"]
     array = np.take(array, chosen, axis=dims.index("token"))
     heat = array.mean(axis=tuple(i for i, name in enumerate(dims) if name not in ("row", "column")))
+    heat = heat.reshape(-1, heat.shape[-1])  # one row in models of time alone
     grown = max_pool2d(torch.from_numpy(heat)[None, None], kernel_size=3, stride=1, padding=1)
     return interpolate(grown, size=size, mode="bilinear", align_corners=False)[0, 0]

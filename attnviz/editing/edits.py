@@ -8,15 +8,15 @@ from typing import Any
 from attnviz.arguments import public
 from attnviz.editing.alignment import Phrase
 from attnviz.editing.blend import LocalBlend
-from attnviz.editing.generating import EditedAudio, apply_edit
+from attnviz.editing.edited import EditedAudio
+from attnviz.editing.generating import apply_edit
 from attnviz.editing.inverting import InvertedClip
 from attnviz.editing.prompt_edit import PromptEdit, Steps
-from attnviz.pipelines import AuffusionPipeline
 
 
 @public
 def swap(
-    pipe: AuffusionPipeline,
+    pipe: Any,
     source: str,
     target: str,
     *,
@@ -35,8 +35,10 @@ def swap(
 
     Parameters
     ----------
-    pipe : AuffusionPipeline
-        The pipeline; it is not changed.
+    pipe : AuffusionPipeline, or a model of attnviz.models.families
+        The pipeline; it is not changed. AudioLDM2, Stable Audio, Stable Audio 3, LongCat-AudioDiT, ACE-Step,
+        MusicGen and MusicGen Melody (with ``processor``), Tango and TangoFlux, and a model of your own (with
+        ``family``).
     source, target : str
         Prompts of equally many words, or such that every word of one has something in its place in the other. The
         words may have different numbers of tokens.
@@ -46,19 +48,21 @@ def swap(
         Fraction of the steps with the source's cross-attention; or one per word of the target, with that
         of all other words under None. A repeated word is given as ``("dog", 1)``, counted from 0, or by its
         character span. None: the checkpoint's recommendation for this edit (``pipe.recommended``), or 0.8 as in
-        prompt-to-prompt.
+        prompt-to-prompt. MusicGen has no such steps: 1, the default, or 0.
     self_replace_steps : float, optional
-        Fraction of the steps with the source's self-attention. None: the recommendation, or 0.4.
+        Fraction of the steps with the source's self-attention. None: the recommendation, or 0.4. For MusicGen, 0,
+        the default, or 1.
     blend : LocalBlend or bool, optional
         Restricts the edit to where some words have attention. True: the edited words; False: no blend; None: the
-        recommendation, or no blend.
+        recommendation, or no blend. Not for MusicGen, whose frames are written once.
     clip : InvertedClip, optional
         A real clip from `invert`, edited instead of a generated one; `source` must be the prompt of the
-        inversion.
+        inversion. For Auffusion pipelines.
     **generation
-        Arguments of `AuffusionPipeline`: ``num_inference_steps``, ``guidance_scale``, ``generator``,
-        ``duration``, ...; and ``keep``, as for `attnviz.trace`. Default steps and guidance are the
-        checkpoint's recommendation for this edit, or 50 steps at 7.5.
+        Arguments of the pipeline (of ``generate`` for MusicGen): ``num_inference_steps``, ``guidance_scale``,
+        ``generator``, ``duration``, ...; and ``keep``, ``processor`` and ``family``, as for `attnviz.trace`.
+        Default steps and guidance of an Auffusion pipeline are the checkpoint's recommendation for this edit, or
+        50 steps at 7.5; those of another are its own. ``generator`` works for every model.
 
     Returns
     -------
@@ -69,18 +73,20 @@ def swap(
     PromptError
         If the prompts cannot be aligned, or a word is not in its prompt.
     CaptureError
-        If a layer's attention processor is unknown, or the pipeline is already traced.
+        If a layer's attention processor is unknown, or the pipeline is already traced or of no family.
     AttnVizError
-        If a weight, fraction or other argument is invalid. Everything is checked before any model runs.
+        If an argument has no meaning for the model (a clip or a blend for MusicGen), or a weight, fraction or
+        other argument is invalid. Everything is checked before any denoiser runs.
 
     Notes
     -----
     Source: Hertz et al., Prompt-to-Prompt Image Editing with Cross Attention Control (arXiv 2208.01626).
 
-    Differences from the original: the layers' own attention processors stay at work (an edit of attention that is
-    linear in it is an edit of the values it weighs), and words of different token counts are found by their spans,
-    for each text encoder. Where neither `cross_replace_steps` nor `self_replace_steps` holds, the calls are those
-    of a plain generation of the two prompts.
+    Differences from the original: the layers' own attention processors stay at work, and the output of the
+    attention kernel becomes the edited probabilities times the values; words of different token counts are found
+    by their spans, for each text encoder. Where neither `cross_replace_steps` nor `self_replace_steps` holds,
+    the calls are those of a plain generation of the two prompts. ``docs/models.md`` says what an edit is in each
+    model.
     """
     edit = PromptEdit("swap", source, target, weights or {}, cross_replace_steps, self_replace_steps, blend)
     return apply_edit(pipe, edit, clip=clip, **generation)
@@ -88,7 +94,7 @@ def swap(
 
 @public
 def refine(
-    pipe: AuffusionPipeline,
+    pipe: Any,
     source: str,
     target: str,
     *,
@@ -131,7 +137,7 @@ def refine(
 
 @public
 def reweight(
-    pipe: AuffusionPipeline,
+    pipe: Any,
     prompt: str,
     weights: Mapping[Phrase, float],
     *,

@@ -3,75 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from contextlib import nullcontext
 from typing import Any, Literal
 
-import numpy as np
 import torch
 
 from attnviz.arguments import public
 from attnviz.capture import held
 from attnviz.editing.blending import Blending
-from attnviz.editing.injection import SOURCE, TARGET
+from attnviz.editing.edited import EditedAudio
+from attnviz.editing.family_edits import edit_codes, edit_latents
+from attnviz.editing.injection import SOURCE
 from attnviz.editing.inverting import InvertedClip
 from attnviz.editing.prompt_edit import PromptEdit
 from attnviz.errors import AttnVizError, CaptureError
 from attnviz.keys import token_table
-from attnviz.maps import AttentionMaps
-from attnviz.pipelines import AuffusionOutput, AuffusionPipeline
+from attnviz.models.families import STABLE_DIFFUSION, Family, family_of, model_inside
+from attnviz.pipelines import AuffusionPipeline
 from attnviz.tracing import Trace
-from attnviz.wording import short_repr
 
 _OWN = {
     "prompt": "the edit has the two prompts",
     "num_images_per_prompt": "an edit is of one clip; make one for each seed",
-    "callback_on_step_end": "the local blend is one; leave it out, or give blend=False",
     "return_dict": "the result is an EditedAudio",
 }
 
 
-@dataclass(frozen=True)
-class EditedAudio:
-    """A generation and its edit.
-
-    Attributes
-    ----------
-    output : AuffusionOutput
-        Output of the pipeline, first the source and then the edit.
-    maps : AttentionMaps
-        Maps of both: prompt 0 is the source, prompt 1 the target. The recorded attention includes injection and
-        weights, so it may be negative.
-    edit : PromptEdit
-        The edit, with the effective settings.
-    mask : numpy.ndarray or None
-        Shape (rows, columns), bool: latent cells edited by the local blend in the last step, with the highest
-        frequency in row 0; None without a blend.
-    """
-
-    output: AuffusionOutput
-    maps: AttentionMaps
-    edit: PromptEdit
-    mask: np.ndarray | None = None
-
-    __repr__ = short_repr
-
-    @property
-    def source_audio(self) -> np.ndarray:
-        """Waveform of the source, shape (samples,)."""
-        return _audios(self.output)[SOURCE]
-
-    @property
-    def audio(self) -> np.ndarray:
-        """Edited waveform, shape (samples,)."""
-        return _audios(self.output)[TARGET]
-
-
 @public
 def apply_edit(
-    pipe: AuffusionPipeline,
+    pipe: Any,
     edit: PromptEdit,
     *,
     clip: InvertedClip | None = None,
+    processor: object = None,
+    family: Family | None = None,
     keep: Collection[Literal["step", "head"]] = (),
     generator: torch.Generator | None = None,
     latents: torch.Tensor | None = None,
@@ -81,7 +46,7 @@ def apply_edit(
 
     Parameters
     ----------
-    pipe, clip, **generation
+    pipe, clip, processor, family, **generation
         See `swap`.
     edit : PromptEdit
         The edit.
@@ -89,17 +54,44 @@ def apply_edit(
         Axes of the maps to keep.
     generator : torch.Generator, optional
         Random generator for the noise of both. By default, that of torch.
-    latents : torch.Tensor, shape (1, channels, rows, columns), optional
-        Initial noise of both.
+    latents : torch.Tensor, optional
+        Initial noise of both, with one row: (1, channels, rows, columns) for Auffusion.
 
     Raises
     ------
     PromptError, CaptureError, AttnVizError
         See `swap`.
     """
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise AttnVizError(f"generator is a torch.Generator, of both prompts; got {type(generator).__name__}.")
+    model = model_inside(pipe)
+    found = family_of(model) if family is None else family
+    if found is None:
+        return _edit_auffusion(pipe, edit, clip, keep, generator, latents, generation)
+    if clip is not None:
+        raise AttnVizError(
+            f"clip= is not possible with {type(model).__name__}: a clip is inverted for an Auffusion pipeline. "
+            "Leave it out to edit a generation."
+        )
+    if found.codebooks is not None:
+        if latents is not None:
+            raise AttnVizError(f"latents= has no meaning here: {found.name} writes codes, from no noise.")
+        return edit_codes(model, found, edit, processor, keep, generator, generation)
+    return edit_latents(pipe, model, found, edit, keep, generator, latents, generation)
+
+
+def _edit_auffusion(
+    pipe: Any,
+    edit: PromptEdit,
+    clip: InvertedClip | None,
+    keep: Collection[Literal["step", "head"]],
+    generator: torch.Generator | None,
+    latents: torch.Tensor | None,
+    generation: Mapping[str, Any],
+) -> EditedAudio:
     _check_pipeline(pipe)
     edit = edit.settled(pipe.recommended)
-    _check_call(edit, generation)
+    _check_call(generation)
     if clip is not None:
         if latents is not None:
             raise AttnVizError("latents= has no meaning beside clip=: an inverted clip begins with its own.")
@@ -110,13 +102,13 @@ def apply_edit(
     }
     generation = {**generation, **pipe.recommended.settle(sampling, edit.kind)}
     tables = [token_table(pipe, prompt) for prompt in (edit.source, edit.target)]
-    injection = edit.injection(*tables)
-    blending = None if edit.local_blend is None else Blending(edit.local_blend, edit, tables)
     noise = _Noise(generator)
-    traced = Trace(pipe, keep=keep, edit=injection)
-    with held(traced):
-        if blending is not None:
-            generation = {**generation, "callback_on_step_end": blending.on(traced)}
+    traced = Trace(pipe, keep=keep, edit=edit.injection(*tables))
+    blend = edit.local_blend
+    blending = None if blend is None else Blending(blend, edit, traced, pipe.scheduler, STABLE_DIFFUSION)
+    if blending is not None:
+        blending.settle(tables)
+    with held(traced), nullcontext() if blending is None else held(blending):
         output = pipe(
             [edit.source, edit.target],
             generator=noise.generators,
@@ -124,15 +116,13 @@ def apply_edit(
             **generation,
         )
     noise.advance()
-    return EditedAudio(output, traced.maps, edit, None if blending is None else blending.mask)
+    return EditedAudio(output, traced.maps, edit, None if blending is None else blending.mask, output.audios)
 
 
 class _Noise:
     """Provide the same noise for both rows, initially and whenever the scheduler draws more."""
 
     def __init__(self, generator: torch.Generator | None) -> None:
-        if generator is not None and not isinstance(generator, torch.Generator):
-            raise AttnVizError(f"generator is a torch.Generator, of both prompts; got {type(generator).__name__}.")
         self._given = generator
         if generator is None:
             generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
@@ -144,23 +134,18 @@ class _Noise:
             self._given.set_state(self.generators[SOURCE].get_state())
 
 
-def _audios(output: AuffusionOutput) -> list[np.ndarray]:
-    if output.audios is None:
-        raise AttnVizError("There is no audio: the edit was made with output_type='latent'.")
-    return output.audios
-
-
 def _check_pipeline(pipe: Any) -> None:
     if not isinstance(pipe, AuffusionPipeline):
         raise CaptureError(
-            f"{type(pipe).__name__} cannot be edited with: an AuffusionPipeline is expected. "
-            "AuffusionPipeline.from_pipe(pipe) makes one of the same parts."
+            f"{type(pipe).__name__} cannot be edited with: an AuffusionPipeline, or a model of one of "
+            "attnviz.models.families, is expected. AuffusionPipeline.from_pipe(pipe) makes one of the same parts "
+            "as a StableDiffusionPipeline; family= takes the record of a model of your own."
         )
 
 
-def _check_call(edit: PromptEdit, generation: Mapping[str, Any]) -> None:
+def _check_call(generation: Mapping[str, Any]) -> None:
     for name, why in _OWN.items():
-        if name in generation and (name != "callback_on_step_end" or edit.local_blend is not None):
+        if name in generation:
             raise AttnVizError(f"{name}= cannot be given here: {why}.")
 
 

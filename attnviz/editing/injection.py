@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from attnviz.capture import EditedRow
+from attnviz.errors import CaptureError
 
 SOURCE, TARGET = 0, 1
 """Rows of the conditional half of the batch."""
@@ -36,6 +37,8 @@ class Injection:
         Fraction of the denoiser calls, from the first, in which self-attention is injected.
     record : mapping
         Entry for the provenance of the maps.
+    most_self_positions : int or None
+        Maximum number of positions of injected self-attention; None for models with one level, of time alone.
 
     Notes
     -----
@@ -51,6 +54,7 @@ class Injection:
     cross_fractions: torch.Tensor
     self_fraction: float
     record: Mapping[str, Any] = field(default_factory=dict)
+    most_self_positions: int | None = MOST_SELF_POSITIONS
 
     def cross_attention(self, call: int, calls: int) -> Sequence[EditedRow]:
         """Rows edited in every cross-attention layer; see `attnviz.capture.AttentionEdit`."""
@@ -65,12 +69,18 @@ class Injection:
 
     def self_attention(self, call: int, calls: int, positions: int) -> Sequence[EditedRow]:
         """Rows edited in a self-attention layer; see `attnviz.capture.AttentionEdit`."""
-        if positions > MOST_SELF_POSITIONS or call >= whole_calls(self.self_fraction, calls):
+        too_fine = self.most_self_positions is not None and positions > self.most_self_positions
+        if too_fine or call >= whole_calls(self.self_fraction, calls):
             return ()
         return (EditedRow(TARGET, SOURCE),)
 
     def _injected(self, injected: torch.Tensor, source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Return the edited probabilities of the target, (..., keys)."""
+        if source.shape[-1] != len(self.weights):
+            raise CaptureError(
+                f"A layer attends to {source.shape[-1]} keys, and the prompts have {len(self.weights)}, so which "
+                "of them are edited is not known. Does an adapter add keys to those of the prompt?"
+            )
         keys, weights = self.keys.to(source), self.weights.to(source)
         replaced = torch.where(keys.any(dim=0), source @ keys, target)
         return torch.where(injected.to(source.device), replaced * weights, target)

@@ -273,6 +273,21 @@ def test_outside_the_blend_the_source_stays(two):
     assert torch.equal(source, plainly(two, SOURCE, SWAPPED)[0])
 
 
+def test_a_callback_sees_the_blended_latents(two):
+    seen = []
+
+    def see(pipe, step, timestep, tensors):
+        seen.append(tensors["latents"].clone())
+        return tensors
+
+    blend = LocalBlend(threshold=0.9, start=0.0)
+    edited = swap(two, SOURCE, SWAPPED, blend=blend, callback_on_step_end=see, generator=seeded(), **SMALL)
+    mask = torch.from_numpy(edited.mask)
+    assert torch.equal(seen[-1], edited.output.latents)
+    assert torch.equal(seen[-1][0][:, ~mask], seen[-1][1][:, ~mask])
+    assert "step" not in vars(two.scheduler)
+
+
 def test_edits_are_combined(two):
     blend = LocalBlend(threshold=0.9)
     both = swap(two, SOURCE, SWAPPED, weights={"rain": 2.0}, blend=blend, generator=seeded(), **SMALL)

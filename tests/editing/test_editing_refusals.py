@@ -49,13 +49,6 @@ SMALL = {"height": 72, "width": 232, "num_inference_steps": 2, "output_type": "l
         (swap, (SOURCE, TARGET), {"latents": torch.zeros(1, 4, 9, 9)}, AttnVizError, r"\(2, 4, 9, 29\)"),
         (swap, (SOURCE, TARGET), {"strenght": 1}, AttnVizError, "no argument strenght"),
         (swap, (SOURCE, TARGET), {"guidance_scale": math.nan}, AttnVizError, "guidance_scale"),
-        (
-            swap,
-            (SOURCE, TARGET),
-            {"blend": LocalBlend(), "callback_on_step_end": lambda *_: {}},
-            AttnVizError,
-            "callback_on_step_end",
-        ),
     ],
 )
 def test_refused_before_any_model_runs(pipe, no_model_runs, edit, prompts, arguments, error, message):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from diffusers import DiffusionPipeline
+from transformers import AutoTokenizer, MusicgenForConditionalGeneration, MusicgenMelodyForConditionalGeneration
 
 from attnviz.testing import write_family_checkpoint
 
@@ -15,6 +16,9 @@ CALLS = {
     "longcat-audio-dit": {"audio_duration_s": 3.0},
     "ace-step": {"audio_duration": 2.0, "guidance_scale": 3.0, "lyrics": "la la"},
 }
+CODES = {"musicgen": MusicgenForConditionalGeneration, "musicgen-melody": MusicgenMelodyForConditionalGeneration}
+PROMPTS = ["a Dog barks, then rain falls", "rain"]
+NEW = 12
 
 
 class FamilyPipe:
@@ -46,3 +50,30 @@ def family_pipe(tmp_path_factory):
         return made[name]
 
     return load
+
+
+class CodesModel:
+    """A model of codes, and how it is called."""
+
+    def __init__(self, name, folder):
+        self.name = name
+        self.model = CODES[name].from_pretrained(folder).eval()
+        self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        site = {"musicgen": "encoder_attn", "musicgen-melody": "self_attn"}[name]
+        self.sites = [getattr(layer, site) for layer in self.model.decoder.model.decoder.layers]
+
+    def inputs(self, prompts=PROMPTS):
+        return self.tokenizer(prompts, padding=True, return_tensors="pt")
+
+    def __call__(self, prompts=PROMPTS, **changes):
+        torch.manual_seed(0)
+        return self.model.generate(**self.inputs(prompts), **{"max_new_tokens": NEW, **changes})
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory):
+    """The tiny models of codes, each once."""
+    return {
+        name: CodesModel(name, write_family_checkpoint(tmp_path_factory.mktemp("musicgen") / name, name))
+        for name in CODES
+    }

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 import torch
-from transformers import AutoTokenizer, MusicgenForConditionalGeneration, MusicgenMelodyForConditionalGeneration
+from families.conftest import NEW
 
 import attnviz
 from attnviz.attribution import cascade
@@ -16,35 +16,9 @@ from attnviz.models.families import family_of
 from attnviz.testing import write_family_checkpoint
 
 PROMPTS = ["a Dog barks, then rain falls", "rain"]
-CLASSES = {"musicgen": MusicgenForConditionalGeneration, "musicgen-melody": MusicgenMelodyForConditionalGeneration}
-NAMES = list(CLASSES)
+NAMES = ["musicgen", "musicgen-melody"]
 CODEBOOKS, CHROMA, RATE = 4, 7, 50
-NEW = 12
 FRAMES = NEW + 1 - CODEBOOKS
-
-
-class Model:
-    def __init__(self, name, folder):
-        self.name = name
-        self.model = CLASSES[name].from_pretrained(folder).eval()
-        self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        site = {"musicgen": "encoder_attn", "musicgen-melody": "self_attn"}[name]
-        self.sites = [getattr(layer, site) for layer in self.model.decoder.model.decoder.layers]
-
-    def inputs(self, prompts=PROMPTS):
-        return self.tokenizer(prompts, padding=True, return_tensors="pt")
-
-    def __call__(self, prompts=PROMPTS, **changes):
-        torch.manual_seed(0)
-        return self.model.generate(**self.inputs(prompts), **{"max_new_tokens": NEW, **changes})
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    return {
-        name: Model(name, write_family_checkpoint(tmp_path_factory.mktemp("musicgen") / name, name))
-        for name in NAMES
-    }
 
 
 @pytest.fixture(params=NAMES)

@@ -6,6 +6,7 @@ FAMILY = Family(
     name="ace-step",
     pipelines=("AceStepPipeline",),
     sites=r"layers\.\d+\.cross_attn",
+    self_sites=r"layers\.\d+\.self_attn",
     queries=Queries(("time",), patch="config.patch_size", axis=1),
     keys=(Segment("lyrics", "lyric_attention_mask"), Segment("timbre", 1), Segment("text")),
     encoded="condition_encoder",

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import torch
 from torch import nn
 
 from attnviz.errors import CaptureError
@@ -46,6 +47,20 @@ class Queries:
     def has_freq(self) -> bool:
         """Whether the queries have a frequency axis."""
         return "freq" in self.order
+
+    @property
+    def are_keys(self) -> bool:
+        """Whether one softmax goes over text and audio (joint attention)."""
+        return self.prefix == "keys"
+
+    def on_latents(self, mask: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
+        """Lay a mask (rows, columns), the highest frequency in row 0, on latents, so that it broadcasts."""
+        if not self.has_freq:
+            shape = [1] * latents.ndim
+            shape[self.axis] = -1
+            return mask.reshape(shape)
+        mask = mask.flip(0) if self.first_row == "lowest" else mask
+        return mask if self.order[0] == "freq" else mask.T
 
 
 @dataclass(frozen=True)
@@ -134,6 +149,9 @@ class Family:
         Classes of the family, by name; subclasses count.
     sites : str
         Regular expression of the whole path, below the denoiser, of each module that attends to the text.
+    self_sites : str or None
+        The same for modules in which the audio attends to itself alone, where `queries` is time alone: edits can
+        keep their attention. Those of a U-Net are found by their kind.
     denoiser : str
         Attribute of the pipeline.
     latents, timestep, states : str
@@ -171,6 +189,8 @@ class Family:
         None where real audio cannot be encoded.
     each : tuple of str
         Arguments of the pipeline's call that hold one value for each prompt.
+    alone : bool
+        Whether the call makes the latents of one prompt, however many prompts it gets.
     must_be : mapping of str to (object, str)
         Arguments of the pipeline's call, the one value that maps are defined for, and why.
     """
@@ -179,6 +199,7 @@ class Family:
     pipelines: tuple[str, ...]
     sites: str
     denoiser: str = "transformer"
+    self_sites: str | None = None
     latents: str = "hidden_states"
     timestep: str = "timestep"
     states: str = "encoder_hidden_states"
@@ -199,6 +220,7 @@ class Family:
     seconds: Seconds | None = None
     audio: AudioEncoding | None = None
     each: tuple[str, ...] = ()
+    alone: bool = False
     must_be: Mapping[str, tuple[Any, str]] = field(default_factory=dict)
 
     def is_of(self, model: object) -> bool:
@@ -237,7 +259,7 @@ class Family:
             The positions are not the prefix followed by one column for each patch of latents.
         """
         patch = _number(denoiser, self.queries.patch)
-        prefix = keys if self.queries.prefix == "keys" else _number(denoiser, self.queries.prefix)
+        prefix = keys if self.queries.are_keys else _number(denoiser, self.queries.prefix)
         columns = math.ceil(latents / patch)
         if prefix + columns != positions:
             raise CaptureError(

@@ -9,6 +9,7 @@ FAMILY = Family(
     name="longcat-audio-dit",
     pipelines=("LongCatAudioDiTPipeline",),
     sites=r"blocks\.\d+\.cross_attn",
+    self_sites=r"blocks\.\d+\.self_attn",
     queries=Queries(("time",), axis=1),
     guidance=("conditional",),
     # The strides, not `downsampling_ratio`, which need not be their product.

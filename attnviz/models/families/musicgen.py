@@ -7,6 +7,7 @@ FAMILY = Family(
     pipelines=("MusicgenForConditionalGeneration",),
     denoiser="decoder",
     sites=r"model\.decoder\.layers\.\d+\.encoder_attn",
+    self_sites=r"model\.decoder\.layers\.\d+\.self_attn",
     queries=Queries(("time",)),
     encoded="generate",
     guidance=("conditional", "unconditional"),

@@ -6,6 +6,7 @@ FAMILY = Family(
     name="stable-audio",
     pipelines=("StableAudioPipeline",),
     sites=r"transformer_blocks\.\d+\.attn2",
+    self_sites=r"transformer_blocks\.\d+\.attn1",
     queries=Queries(("time",), prefix=1),
     keys=(Segment("text"), Segment("duration", 2)),
     seconds=Seconds(rate="vae.config.sampling_rate", samples="vae.hop_length", asked="audio_end_in_s"),

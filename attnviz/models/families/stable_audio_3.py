@@ -6,6 +6,7 @@ FAMILY = Family(
     name="stable-audio-3",
     pipelines=("StableAudio3Pipeline",),
     sites=r"transformer_blocks\.\d+\.cross_attn",
+    self_sites=r"transformer_blocks\.\d+\.self_attn",
     queries=Queries(("time",), prefix="config.num_memory_tokens", patch="config.patch_size"),
     keys=(Segment("text"), Segment("duration", 1)),
     negated="use_differential",

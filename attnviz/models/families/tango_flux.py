@@ -22,6 +22,7 @@ PUBLISHED = dataclasses.replace(
     call="inference_flow",
     scheduler="noise_scheduler",
     waveforms="num_samples_per_prompt",
+    alone=True,
     # Of Stable Audio Open's auto-encoder, which is no part of the model.
     seconds=Seconds(rate=44100, samples=2048, asked="duration"),
     audio=AudioEncoding(channels="vae.config.audio_channels", longest="model.audio_seq_len"),
