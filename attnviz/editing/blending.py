@@ -89,5 +89,5 @@ class Blending(Changes):
         size = self._family.latent_size(latents.shape)
         mask = blend_mask(self._traced.so_far(), self._columns, size, self._threshold)
         self.mask = mask.numpy() if self._family.queries.has_freq else mask[0].numpy()
-        on_grid = self._family.queries.on_latents(mask, latents[SOURCE]).to(latents.device)
+        on_grid = self._family.queries.on_latents(mask, latents).to(latents.device)
         return torch.where(on_grid, latents, latents[SOURCE])

@@ -214,10 +214,14 @@ def _arguments(
         if name in own:
             raise AttnVizError(f"{name}= cannot be given here: {own[name]}.")
         if name not in parameters:
-            raise AttnVizError(f"{type(model).__name__} has no argument {name}; it has: {', '.join(parameters)}.")
+            there = ", ".join(parameters)
+            raise AttnVizError(f"{type(model).__name__} has no argument {name}; it has: {there}.")
     arguments = dict(generation)
-    if isinstance(arguments.get("negative_prompt"), str):
-        arguments["negative_prompt"] = [arguments["negative_prompt"]] * 2
+    for name in family.each:
+        arguments.setdefault(name, parameters[name].default)
+    for name in {"negative_prompt", *family.each} & arguments.keys():
+        if isinstance(arguments[name], str):
+            arguments[name] = [arguments[name]] * 2
     if generator is not None and "generator" in parameters:
         arguments["generator"] = generator
     if latents is not None:

@@ -311,6 +311,12 @@ def _longcat(folder: Path) -> None:
     encoder = UMT5EncoderModel(
         UMT5Config(d_model=20, num_layers=1, num_heads=4, d_kv=5, d_ff=40, vocab_size=len(tokenizer))
     )
+    transformer = LongCatAudioDiTTransformer(
+        dit_dim=32, dit_depth=2, dit_heads=4, dit_text_dim=20, latent_dim=8, text_conv=True
+    )
+    for weight in transformer.parameters():
+        if weight.ndim > 1 and not weight.any():  # with which it begins its training, predicting nothing
+            torch.nn.init.normal_(weight, std=0.1)
     _write_pipeline(
         LongCatAudioDiTPipeline(
             vae=LongCatAudioDiTVae(
@@ -325,9 +331,7 @@ def _longcat(folder: Path) -> None:
             ),
             text_encoder=encoder,
             tokenizer=tokenizer,
-            transformer=LongCatAudioDiTTransformer(
-                dit_dim=32, dit_depth=2, dit_heads=4, dit_text_dim=20, latent_dim=8, text_conv=True
-            ),
+            transformer=transformer,
             scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0, invert_sigmas=True),
         ),
         folder,
@@ -470,6 +474,9 @@ def _encodec_config() -> Any:
 
 
 def _settle_generation(model: Any) -> None:
+    for name, embeddings in model.audio_encoder.named_buffers():
+        if name.endswith("codebook.embed"):  # zeros before training, with which all codes sound alike
+            torch.nn.init.normal_(embeddings)
     settings = model.generation_config
     settings.decoder_start_token_id = _CODES
     settings.pad_token_id = _CODES

@@ -40,6 +40,9 @@ class Editable:
         text, own, self.rows, self.first = SITES[name]
         self.joint = own is None
         self.text_sites, self.self_sites = self._found(text), [] if own is None else self._found(own)
+        # Of a U-Net, the coarsest level: probabilities of all positions take long.
+        coarsest = [site for site in self.self_sites if "mid_block" in site[0]]
+        self.sites = self.text_sites + (coarsest or self.self_sites)
 
     @property
     def model(self):
@@ -64,12 +67,14 @@ class Editable:
     @property
     def call(self):
         if self.name in CODES:
-            return {"processor": self.made.tokenizer, "max_new_tokens": 8}
+            # Of random weights all codes are nearly as likely; a low temperature tells them apart.
+            return {"processor": self.made.tokenizer, "max_new_tokens": 8, "temperature": 0.02}
         if self.name == "tango":
             return {"num_steps": 2}
         if self.name == "tango-flux":
             return {"num_inference_steps": 2, "duration": 1.0}
-        return {**CALLS[self.name], "num_inference_steps": 2, "output_type": "latent"}
+        steps = 1 if self.name == "audioldm2" else 2  # its steps take longest
+        return {**CALLS[self.name], "num_inference_steps": steps, "output_type": "latent"}
 
     def edit(self, function, *prompts, **settings):
         """Edit, and return the rows of source and target (latents or waveforms), and the edit."""

@@ -13,7 +13,6 @@ import attnviz
 from attnviz.attribution import cascade
 from attnviz.errors import AudioError, CaptureError, MapsError, MemoryBudgetError, PromptError
 from attnviz.models.families import family_of
-from attnviz.testing import write_family_checkpoint
 
 PROMPTS = ["a Dog barks, then rain falls", "rain"]
 NAMES = ["musicgen", "musicgen-melody"]
