@@ -188,8 +188,9 @@ class TangoFlux(_Text):
             rows = 2 * num_samples_per_prompt
             states, mask = self.encode_text_classifier_free(prompt, num_samples_per_prompt=num_samples_per_prompt)
             seconds = seconds.repeat(rows, 1, 1)
-        else:
+        else:  # theirs gives encode_text an argument that it has not
             states, mask = self.encode_text(prompt)
+            seconds = seconds.expand(len(states), 1, -1)
         pooled = self.fc(torch.where(mask[..., None], states, torch.nan).nanmean(dim=1))
         states = torch.cat([states, seconds], dim=1)
         self.noise_scheduler.set_timesteps(
