@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         AuffusionPipeline,
     )
     from attnviz.report import explore
+    from attnviz.separation import solo
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())  # silent unless the caller configures logging
 # transformers warns, wherever torchvision is not installed, of image processors that attnviz does not use.
@@ -43,6 +44,7 @@ _HOMES = {
     "listen": "attnviz.api",
     "load": "attnviz.api",
     "read_events": "attnviz.events",
+    "solo": "attnviz.separation",
     "trace": "attnviz.api",
     "AttentionMaps": "attnviz.maps",
     "Corpus": "attnviz.corpus",
@@ -70,6 +72,7 @@ __all__ = [
     "listen",
     "load",
     "read_events",
+    "solo",
     "trace",
 ]
 

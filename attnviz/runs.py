@@ -28,8 +28,9 @@ _logger = logging.getLogger(__name__)
 _FILES = (
     *("audio.wav", "run.json", "spectrogram.npz", "spectrogram.png", "tokens.csv", "words.png"),
     *("events.tsv", "activations.png", "alignment.csv", "report.html"),
-    *("source.wav", "edit.png"),
+    *("source.wav", "edit.png", "rest.wav"),
 )
+_SOLO = r"solo-[\w-]+\.wav"  # of attnviz solo: one file per phrase
 
 
 def save_run(
@@ -146,7 +147,7 @@ def names_attnviz(folder: Path) -> bool:
     return isinstance(record, dict) and "attnviz" in record
 
 
-RUN = Kind("run", signed=names_attnviz, names="|".join(map(re.escape, _FILES)), manifest=False)
+RUN = Kind("run", signed=names_attnviz, names="|".join([*map(re.escape, _FILES), _SOLO]), manifest=False)
 """A run folder: ``run.json`` identifies it, its files have fixed names, and each subfolder identifies itself."""
 
 

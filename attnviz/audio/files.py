@@ -243,3 +243,11 @@ def write_wav(path: str | os.PathLike[str], audio: np.ndarray, sample_rate: int 
         file.setframerate(sample_rate)
         file.writeframes(to_int16(samples).astype("<i2").tobytes())
     write_whole(path, buffer.getvalue())
+
+
+def is_wav(path: Path) -> bool:
+    """Return whether a path is a WAV file, which may be replaced by one."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(4) == b"RIFF"

@@ -24,15 +24,19 @@ CLIPPED_MS = 10.0
 recommended settings have at most 8 ms in 10 s (`benchmarks/diagnosis.py`)."""
 
 
-def levels(samples: np.ndarray, hop_length: int = MEL.hop_length) -> np.ndarray:
+def levels(
+    samples: np.ndarray, hop_length: int = MEL.hop_length, sample_rate: int = MEL.sample_rate
+) -> np.ndarray:
     """Compute the level around each frame of a waveform.
 
     Parameters
     ----------
     samples : numpy.ndarray, shape (samples,)
-        Waveform at 16 kHz, full scale at 1.
+        Waveform, full scale at 1.
     hop_length : int
         Samples per frame.
+    sample_rate : int
+        Samples per second.
 
     Returns
     -------
@@ -49,10 +53,10 @@ def levels(samples: np.ndarray, hop_length: int = MEL.hop_length) -> np.ndarray:
     if power.ndim != 1 or not power.size:
         raise AudioError(f"A level needs a waveform of shape (samples,); got the shape {power.shape}.")
     centres = hop_length * (np.arange(-(-power.size // hop_length)) + 0.5)
-    return _decibels(_around(power, centres, WINDOW_SECONDS * MEL.sample_rate))
+    return _decibels(_around(power, centres, WINDOW_SECONDS * sample_rate))
 
 
-def loudest_level(samples: np.ndarray) -> float:
+def loudest_level(samples: np.ndarray, sample_rate: int = MEL.sample_rate) -> float:
     """Return the level of the loudest 0.4 s of a waveform (all of a shorter one), in dB of full scale.
 
     Examples
@@ -61,7 +65,7 @@ def loudest_level(samples: np.ndarray) -> float:
     >>> round(loudest_level(tone), 1), round(loudest_level(np.concatenate([np.zeros(80_000), tone])), 1)
     (-23.0, -23.0)
     """
-    return float(levels(samples).max())
+    return float(levels(samples, sample_rate=sample_rate).max())
 
 
 def mel_levels(log_mel: np.ndarray) -> np.ndarray:

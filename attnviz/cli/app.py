@@ -20,6 +20,7 @@ from attnviz.cli.commands.figures import figures
 from attnviz.cli.commands.generate import generate
 from attnviz.cli.commands.listen import listen
 from attnviz.cli.commands.report import report
+from attnviz.cli.commands.solo import solo
 from attnviz.cli.commands.train import train
 from attnviz.cli.terminal import Json, Quiet, before_command, console
 
@@ -46,7 +47,7 @@ def main(
     before_command(context, quiet, as_json)
 
 
-for _command in (generate, listen, align, explain, report, figures, evaluate, diagnose, doctor):
+for _command in (generate, listen, align, explain, solo, report, figures, evaluate, diagnose, doctor):
     app.command()(_command)
 app.add_typer(edit, name="edit")
 app.add_typer(corpus, name="corpus")

@@ -5,6 +5,7 @@ from attnviz.maps.fitted import FittedReadout, ReadoutPart
 from attnviz.maps.layer import LayerAttention
 from attnviz.maps.readouts import resize
 from attnviz.maps.settling import Readout
+from attnviz.maps.sharp import SharpReadout
 from attnviz.maps.summaries import (
     attention_share,
     segment_share,
@@ -20,6 +21,7 @@ __all__ = [
     "LayerAttention",
     "Readout",
     "ReadoutPart",
+    "SharpReadout",
     "StoredWord",
     "attention_share",
     "resize",

@@ -16,16 +16,15 @@ from attnviz.arguments import public
 from attnviz.audio.grid import SpectrogramGrid
 from attnviz.errors import AttnVizError, MapsError
 from attnviz.maps import display, export
-from attnviz.maps.fitted import FittedReadout
-from attnviz.maps.layer import LayerAttention, axes_of
+from attnviz.maps.heats import read_heat
+from attnviz.maps.layer import LayerAttention
 from attnviz.maps.merging import merge_trees
 from attnviz.maps.phrases import Phrase, activation_of, phrase_positions, token_positions
-from attnviz.maps.readouts import find_layer, pool_tokens, token_maps
+from attnviz.maps.readouts import find_layer
 from attnviz.maps.schema import CONTENT, FORMAT, layer_datasets, read_tokens, spectrogram_dataset, tree_from_layers
 from attnviz.maps.selection import select_tree
-from attnviz.maps.settling import Readout, readout_name, settled
+from attnviz.maps.settling import Readout
 from attnviz.maps.store import read_tree, write_tree
-from attnviz.maps.weighing import weighted_maps
 from attnviz.maps.words import StoredWord, words_with_maps
 from attnviz.text.tokens import TokenTable
 
@@ -348,7 +347,7 @@ class AttentionMaps:
             Index of the occurrence, from 0. Required if the phrase occurs more than once in the prompt.
         prompt_index, sample : int
             Indices, from 0, of the prompt and of its sample (image).
-        readout : str or FittedReadout
+        readout : str, FittedReadout or SharpReadout
             Method that combines layers into one map:
 
             - ``"mean"``: resize every layer to the finest grid and average (after DAAM; `attnviz.maps.readouts`
@@ -357,6 +356,8 @@ class AttentionMaps:
               its maximum. This is the rule of the Auffusion authors; it gives every word the same maximum.
             - the name of a layer: use that layer only.
             - a `FittedReadout`: use its weights. ``"fitted"`` is the readout of the bundled model.
+            - ``"sharp"`` or a `SharpReadout`: the share of the phrase in each cell of the spectrogram, times the
+              cell's magnitude above the floor of its band. Always on the grid of the spectrogram.
         pool : {"mean", "max", "first", "last"}
             Method that pools the tokens of the phrase, over all encoders, into one map. ``first`` and ``last``
             refer to the key position.
@@ -386,7 +387,16 @@ class AttentionMaps:
         positions = phrase_positions(
             self._table(prompt_index), phrase, occurrence, stored=self.positions, encoder=self.encoder
         )
-        return self._heat(positions, str(phrase), prompt_index, sample, readout, pool, grid)
+        return read_heat(
+            self,
+            positions,
+            str(phrase),
+            prompt_index=prompt_index,
+            sample=sample,
+            readout=readout,
+            pool=pool,
+            grid=grid,
+        )
 
     @public
     def activation(
@@ -457,7 +467,16 @@ class AttentionMaps:
             If the position or kind was not stored.
         """
         positions = token_positions(self._table(prompt_index), token, stored=self.positions)
-        return self._heat(positions, f"<{token}>", prompt_index, sample, readout, pool, grid)
+        return read_heat(
+            self,
+            positions,
+            f"<{token}>",
+            prompt_index=prompt_index,
+            sample=sample,
+            readout=readout,
+            pool=pool,
+            grid=grid,
+        )
 
     @public
     def token_activation(
@@ -476,53 +495,6 @@ class AttentionMaps:
             token, prompt_index=prompt_index, sample=sample, readout=readout, pool=pool, grid=grid
         )
         return activation_of(heat, axis)
-
-    def _heat(
-        self,
-        positions: np.ndarray,
-        phrase: str,
-        prompt_index: int,
-        sample: int,
-        readout: Readout,
-        pool: str,
-        grid: str,
-    ) -> xr.DataArray:
-        if not 0 <= sample < self.images:
-            raise MapsError(f"There is no sample {sample}; each prompt has {self.images}, from 0.")
-        if grid not in ("finest", "image"):
-            raise MapsError(f"grid={grid!r} is unknown; expected 'finest' or 'image'.")
-        chosen = settled(readout, self.provenance)
-        layers = {name: self[name] for name in self.layers}
-        target = None if grid == "finest" else self.grid.cells(self.grid.bands, self.grid.width)
-        if isinstance(chosen, FittedReadout):
-            read = weighted_maps(
-                layers, positions, prompt_index=prompt_index, sample=sample, readout=chosen, pool=pool,
-                grid=self.grid, target=target,
-            )  # fmt: skip
-        else:
-            levels = [(int(rows), int(columns)) for rows, columns in self.tree.attrs["levels"]]
-            read = token_maps(
-                layers, positions, prompt_index=prompt_index, sample=sample, readout=chosen, grid=self.grid,
-                target=target, levels=levels,
-            )  # fmt: skip
-        heat = pool_tokens(read.values, pool).astype(np.float32)
-        return xr.DataArray(
-            heat if self.grid.has_freq else heat[0],
-            dims=("freq", "time") if self.grid.has_freq else ("time",),
-            coords=axes_of(read.cells),
-            name="heatmap",
-            attrs={
-                "long_name": read.quantity,
-                "phrase": phrase,
-                "prompt": self.prompts[prompt_index],
-                "image": sample,
-                "positions": positions.tolist(),
-                "readout": readout_name(chosen),
-                "pool": pool,
-                "layers": ", ".join(read.layers),  # NetCDF 3 cannot store lists of text
-                "stride": list(read.cells.stride),
-            },
-        )
 
     # ---- tables and files --------------------------------------------------------------------------------
 

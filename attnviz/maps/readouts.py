@@ -273,7 +273,8 @@ def _layers_of(readout: str, layers: Mapping[str, xr.DataArray], levels: Sequenc
         return (find_layer(readout, list(layers)),)
     except MapsError as error:
         raise MapsError(
-            f"Unknown readout; expected 'mean', 'auffusion', 'fitted', a layer, or a FittedReadout. {error}"
+            "Unknown readout; expected 'mean', 'auffusion', 'fitted', 'sharp', a layer, or a FittedReadout. "
+            f"{error}"
         ) from error
 
 

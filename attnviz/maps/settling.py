@@ -8,22 +8,23 @@ from typing import Any
 from attnviz import bundled
 from attnviz.errors import MapsError
 from attnviz.maps.fitted import FittedReadout
+from attnviz.maps.sharp import SHARP, SharpReadout
 
 FITTED = "fitted"
 """Name of the readout distributed with the bundled model."""
 
 BUNDLED = bundled.FOLDER / "readout.json"
 
-Readout = str | FittedReadout
-"""``"mean"``, ``"auffusion"``, the name of a layer, ``"fitted"``, or a fitted readout."""
+Readout = str | FittedReadout | SharpReadout
+"""``"mean"``, ``"auffusion"``, the name of a layer, ``"fitted"``, ``"sharp"``, or a fitted or sharp readout."""
 
 
 def settled(readout: Readout, provenance: Mapping[str, Any]) -> Readout:
-    """Resolve a readout: load the readout of the bundled model for ``"fitted"``, and return others unchanged.
+    """Resolve ``"fitted"`` and ``"sharp"`` for the model of some maps, and return other readouts unchanged.
 
     Parameters
     ----------
-    readout : str or FittedReadout
+    readout : str, FittedReadout or SharpReadout
     provenance : mapping
         Provenance of the maps.
 
@@ -33,11 +34,14 @@ def settled(readout: Readout, provenance: Mapping[str, Any]) -> Readout:
         If `readout` is neither a name nor a fitted readout, or if it is ``"fitted"`` and the maps do not come from
         the bundled model or the readout is not installed.
     """
-    if not isinstance(readout, str | FittedReadout):
+    if not isinstance(readout, str | FittedReadout | SharpReadout):
         raise MapsError(
-            f"readout is a {type(readout).__name__}; expected a name or a FittedReadout. Read a file with "
-            "FittedReadout.load."
+            f"readout is a {type(readout).__name__}; expected a name, a FittedReadout or a SharpReadout. Read a "
+            "file with FittedReadout.load."
         )
+    if readout == SHARP:
+        fitted = is_of_bundled(provenance) and BUNDLED.is_file()
+        return SharpReadout(FittedReadout.load(BUNDLED) if fitted else "mean")
     if readout != FITTED:
         return readout
     if not is_of_bundled(provenance):

@@ -12,6 +12,7 @@ from diffusers.utils import BaseOutput
 
 from attnviz.arguments import public
 from attnviz.audio import MEL, write_wav
+from attnviz.audio.files import is_wav
 from attnviz.errors import AudioError
 from attnviz.io.storage import whole_or_nothing
 from attnviz.wording import short_repr
@@ -80,13 +81,6 @@ class AuffusionOutput(BaseOutput):
             raise AudioError('There is no audio: output_type="latent" gives latents alone. Leave it out.')
         if not 0 <= index < len(self.audios):
             raise AudioError(f"There is no waveform {index}; there are {len(self.audios)}, from 0.")
-        with whole_or_nothing(path, overwrite=overwrite, replaceable=_is_wav) as partial:
+        with whole_or_nothing(path, overwrite=overwrite, replaceable=is_wav) as partial:
             write_wav(partial, self.audios[index])
         return Path(path)
-
-
-def _is_wav(path: Path) -> bool:
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return file.read(4) == b"RIFF"

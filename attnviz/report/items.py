@@ -14,6 +14,7 @@ from attnviz.errors import EventsError, MapsError
 from attnviz.events import with_spans
 from attnviz.events.table import scorable
 from attnviz.maps import AttentionMaps
+from attnviz.text.content import FUNCTION_WORDS, content_runs
 from attnviz.text.tokens import KINDS
 
 Span = tuple[int, int]
@@ -25,17 +26,6 @@ _NO_WORDS = {
     kind: f"{kind} token" if kind in ("start", "end") else f"{kind} keys" for kind in KINDS if kind != "text"
 }
 _DISTINCT = 0.5  # fraction of the highest contrast over time from which a map is taken to show a sound
-
-FUNCTION_WORDS = frozenset({
-    "a", "an", "the", "this", "that", "these", "those", "some", "any", "each", "every", "one", "two", "three",
-    "several", "many", "few", "another", "other", "and", "or", "but", "then", "while", "as", "when", "before",
-    "after", "until", "during", "followed", "by", "with", "without", "within", "into", "onto", "from", "of",
-    "in", "on", "at", "to", "over", "under", "near", "behind", "beside", "between", "through", "across",
-    "along", "around", "for", "up", "down", "out", "off", "is", "are", "was", "were", "be", "been", "being",
-    "has", "have", "had", "do", "does", "did", "it", "its", "his", "her", "their", "there", "he", "she", "they",
-    "who", "which", "very", "so", "also", "again", "first", "next", "finally", "suddenly",
-})  # fmt: skip
-"""English words that do not name sounds and separate phrases."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +77,7 @@ def items_of(maps: AttentionMaps, prompt_index: int, phrases: Sequence[Span] = (
 
 
 def phrases_of(prompt: str, words: Sequence[Span]) -> list[Span]:
-    """Return the phrases of a prompt: two or more consecutive words between punctuation and function words.
+    """Return the phrases of a prompt: runs of two or more content words (`attnviz.text.content`).
 
     Examples
     --------
@@ -96,17 +86,7 @@ def phrases_of(prompt: str, words: Sequence[Span]) -> list[Span]:
     >>> [prompt[start:end] for start, end in phrases_of(prompt, words)]
     ['dog barks', 'heavy rain falls']
     """
-    runs: list[list[Span]] = []
-    last: Span | None = None
-    for span in words:
-        if prompt[slice(*span)].lower() in FUNCTION_WORDS:
-            last = None
-            continue
-        if last is not None and prompt[last[1] : span[0]].isspace():
-            runs[-1].append(span)
-        else:
-            runs.append([span])
-        last = span
+    runs = content_runs(prompt, words)
     return [(run[0][0], run[-1][1]) for run in runs if len(run) > 1][:MOST_PHRASES]
 
 
