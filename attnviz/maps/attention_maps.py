@@ -357,7 +357,7 @@ class AttentionMaps:
             - the name of a layer: use that layer only.
             - a `FittedReadout`: use its weights. ``"fitted"`` is the readout of the bundled model.
             - ``"sharp"`` or a `SharpReadout`: the share of the phrase in each cell of the spectrogram, times the
-              cell's magnitude above the floor of its band. Always on the grid of the spectrogram.
+              cell's magnitude above the floor of its band. Its finest grid has 256 bands and columns of 40 ms.
         pool : {"mean", "max", "first", "last"}
             Method that pools the tokens of the phrase, over all encoders, into one map. ``first`` and ``last``
             refer to the key position.

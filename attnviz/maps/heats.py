@@ -13,7 +13,7 @@ from attnviz.maps.layer import axes_of
 from attnviz.maps.phrases import phrase_positions
 from attnviz.maps.readouts import TokenMaps, pool_tokens, token_maps
 from attnviz.maps.settling import Readout, readout_name, settled
-from attnviz.maps.sharp import QUANTITY, SharpReadout, sharpened
+from attnviz.maps.sharp import QUANTITY, SharpReadout, own_cells, sharpened
 from attnviz.maps.weighing import weighted_maps
 from attnviz.text.content import sound_phrases
 
@@ -83,7 +83,7 @@ def _read(
 ) -> TokenMaps:
     """Return one map, of the pooled tokens."""
     if isinstance(readout, SharpReadout):
-        return _sharp(maps, positions, prompt_index, sample, readout, pool)
+        return _sharp(maps, positions, prompt_index, sample, readout, pool, target)
     layers = {name: maps[name] for name in maps.layers}
     if isinstance(readout, FittedReadout):
         return weighted_maps(
@@ -105,6 +105,7 @@ def _sharp(
     sample: int,
     readout: SharpReadout,
     pool: str,
+    target: CellGrid | None,
 ) -> TokenMaps:
     if not maps.grid.has_freq:
         raise MapsError(
@@ -117,6 +118,7 @@ def _sharp(
             "pipeline returned latents, or is no model of spectrograms. Use another readout."
         )
     cells = maps.grid.cells(maps.grid.bands, maps.grid.width)
+    chosen = own_cells(maps.grid) if target is None else target
     base = settled(readout.base, maps.provenance)
     own = _read(maps, positions, prompt_index, sample, base, pool, cells)
     others = [
@@ -124,7 +126,8 @@ def _sharp(
         for other in _other_phrases(maps, positions, prompt_index)
     ]
     log_mel = maps.spectrogram[prompt_index, sample].to_numpy()
-    return TokenMaps(sharpened(own.values[0], others, log_mel, cells)[None], cells, own.layers, QUANTITY)
+    value = sharpened(own.values[0], others, log_mel, cells, chosen)
+    return TokenMaps(value[None], chosen, own.layers, QUANTITY)
 
 
 def sounding_phrases(maps: AttentionMaps, prompt_index: int = 0) -> list[tuple[int, int]]:

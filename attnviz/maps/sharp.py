@@ -19,6 +19,8 @@ FLOOR = 0.2
 """Quantile of the magnitudes of a band that counts as its floor; chosen in the same way."""
 POWER = 0.6
 """Power of the magnitudes; chosen in the same way."""
+FRAMES = 4
+"""Frames of the spectrogram in a column."""
 QUANTITY = "share of the phrase times the magnitude above the floor, relative to its maximum"
 
 
@@ -47,7 +49,8 @@ class SharpReadout:
     (`attnviz.maps.sharing`), and multiplied by its magnitude above the floor of its band. What the spectrogram
     alone brings is the same readout of a constant map; `attnviz.align` scores it as the control ``"energy"``.
 
-    Needs maps with a spectrogram and a frequency axis.
+    The map has all bands of the spectrogram, in columns of 40 ms, or with ``grid="image"`` of 10 ms. It needs maps
+    with a spectrogram and a frequency axis.
     """
 
     base: str | FittedReadout = "mean"
@@ -78,14 +81,19 @@ def sharpened(heat: np.ndarray, others: Sequence[np.ndarray], log_mel: np.ndarra
         Natural-log mel spectrogram, lowest band first.
     cells : CellGrid
         Grid of all of these.
+    target : CellGrid
+        Grid of the result: that of `own_cells`, or `cells`.
 
     Returns
     -------
-    numpy.ndarray, shape (bands, frames), float64
+    numpy.ndarray, shape (bands, columns), float64
         In [0, 1]; 0 in padding.
     """
     logarithms = refined(relative_logarithms([heat, *others]), log_mel, cells)
     value = shares(logarithms, EXPONENT)[0] * above_floor(log_mel, cells)
+    if target != cells:
+        first = np.arange(0, value.shape[1], FRAMES)
+        value = np.add.reduceat(value, first, axis=1) / np.diff(np.append(first, value.shape[1]))
     highest = value.max()
     return value / highest if highest > 0 else value
 

@@ -23,6 +23,7 @@ from attnviz.plots.style import ATTENTION, attention_colours, hertz_ticks, mel_p
 from attnviz.report.items import Item, Span, event_spans, first_item, items_of
 from attnviz.report.quantised import LEVELS, array_text, audio_text, quantise
 from attnviz.report.readings import read_all, readout_label, shown_name
+from attnviz.report.solos import solos_of
 from attnviz.wording import counted
 
 LIMIT = 10_000_000
@@ -33,6 +34,9 @@ _MOST_COLUMNS = 4096
 
 _ASIDE = 400_000
 """Bytes reserved for the code of the page, its tables and the record."""
+
+_SOLOS = 0.4
+"""Largest part of the rest of a page that solos may take."""
 
 
 @public
@@ -113,6 +117,12 @@ def payload_of(
     if spectrogram is not None and not maps.grid.has_freq:
         spectrogram["missing"] = 0  # blank after the end of the audio
     taken = _ASIDE + sum(len(part["data"]) for part in (sound, spectrogram) if part is not None)
+    solos, missing = [], []
+    if audio is not None:
+        solos, missing = solos_of(
+            maps, audio, items, prompt_index=prompt_index, sample=sample, room=int(_SOLOS * (limit - taken))
+        )
+        taken += sum(len(solo["audio"]["data"]) for solo in solos)
     if taken >= limit:
         raise MapsError(
             f"The clip alone takes {taken / 1e6:.1f} MB of at most {limit / 1e6:g} MB. Explain a part of it."
@@ -130,6 +140,7 @@ def payload_of(
         "axes": _axes(maps.grid, shown),
         "levels": LEVELS,
         "audio": sound,
+        "solos": solos,
         "spectrogram": spectrogram,
         "readouts": readings.readouts,
         "views": [_average(maps), *(_view(maps, step) for step in readings.steps)],
@@ -137,7 +148,7 @@ def payload_of(
         "events": None if events is None else _events(events, named, items),
         "scores": None if scores is None else _scores(scores, sample),
         "record": _sections(_once(record if record is not None else maps.provenance)),
-        "notices": [*_notices(maps, sound, spectrogram, events, record or {}), *readings.notices],
+        "notices": [*_notices(maps, sound, spectrogram, events, record or {}), *missing, *readings.notices],
     }
 
 
