@@ -68,7 +68,17 @@ class SharpReadout:
 SHARP = "sharp"
 
 
-def sharpened(heat: np.ndarray, others: Sequence[np.ndarray], log_mel: np.ndarray, cells: CellGrid) -> np.ndarray:
+def own_cells(grid: SpectrogramGrid) -> CellGrid:
+    """Return the grid of sharp maps: all bands, and columns of four frames (40 ms).
+
+    Frames are 10 ms apart, but their windows have 64 ms.
+    """
+    return grid.cells(grid.bands, -(-grid.width // FRAMES), (1.0, float(FRAMES)))
+
+
+def sharpened(
+    heat: np.ndarray, others: Sequence[np.ndarray], log_mel: np.ndarray, cells: CellGrid, target: CellGrid
+) -> np.ndarray:
     """Return the sharp map of a phrase.
 
     Parameters
