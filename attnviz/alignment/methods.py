@@ -5,7 +5,8 @@ method        curve
 ============  ======================================================================================
 map           activation of the phrase
 constant      constant value
-energy        log energy of the spectrogram, summed over bands
+energy        log energy of the spectrogram, summed over bands; for a sharp readout, the same readout of a constant
+              map
 reversed      the map reversed in time, without padding; for a correct map it may score below chance, since early
               becomes late
 other_clip    map of a random word of another clip of the pool, resampled to these columns

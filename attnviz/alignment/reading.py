@@ -16,6 +16,7 @@ from attnviz.events import column_activity
 from attnviz.maps import AttentionMaps, Readout
 from attnviz.maps.layer import cells_of
 from attnviz.maps.readouts import resample
+from attnviz.maps.sharp import SharpReadout, sharpened
 from attnviz.text.words import find_phrase
 
 MAP = "map"
@@ -126,10 +127,17 @@ def _counterpart(name: str, what: str, have: int, wanted: int, chosen: int) -> i
 
 
 def _energy(maps: AttentionMaps, how: How, cells: CellGrid) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
-    """Return the log energy of each column (summed over bands) and of each cell."""
+    """Return the log energy of each column (summed over bands) and of each cell.
+
+    For a sharp readout, return the sharp map of a constant one instead.
+    """
     if maps.spectrogram is None:
         return None, None
     log_mel = maps.spectrogram.isel(prompt=how.prompt_index, image=how.sample).to_numpy().astype(np.float64)
+    if isinstance(how.readout, SharpReadout):  # refined as the maps are, so that they get no credit for it
+        whole = maps.grid.cells(*log_mel.shape)
+        picture = sharpened(np.ones_like(log_mel), [], log_mel, whole, cells)
+        return picture.mean(axis=0), picture
     energy = np.exp(2 * log_mel)
     audio = (~maps.grid.padding(log_mel.shape[1])).astype(np.float64)
     by_band = column_means(energy, cells.frame_edges, audio)

@@ -74,7 +74,12 @@ def shares(logarithms: np.ndarray, exponent: float) -> np.ndarray:
     return np.divide(power, total, out=np.zeros_like(power), where=total > 0)
 
 
-def refined(logarithms: np.ndarray, log_mel: np.ndarray, cells: CellGrid) -> np.ndarray:
+def refined(
+    logarithms: np.ndarray,
+    log_mel: np.ndarray,
+    cells: CellGrid,
+    neighbourhoods: Sequence[Neighbourhood] = NEIGHBOURHOODS,
+) -> np.ndarray:
     """Average the logarithms of maps over neighbouring cells, weighted by the magnitude of the spectrogram.
 
     Parameters
@@ -85,15 +90,16 @@ def refined(logarithms: np.ndarray, log_mel: np.ndarray, cells: CellGrid) -> np.
         Natural-log mel spectrogram, lowest band first.
     cells : CellGrid
         Grid of both.
+    neighbourhoods : sequence of Neighbourhood
 
     Returns
     -------
     numpy.ndarray, shape (maps, bands, frames), float64
-        Mean of the averages over each of `NEIGHBOURHOODS`. Columns of padding do not contribute.
+        Mean of the averages over each of the neighbourhoods. Columns of padding do not contribute.
     """
     magnitude = np.exp(np.asarray(log_mel, dtype=np.float64)) * ~cells.padding
     weights = magnitude + max(_SILENT * float(magnitude.max()), np.finfo(float).tiny)
-    sizes = [(_odd(one.rows * cells.shape[0]), _odd(one.seconds / cells.column_seconds)) for one in NEIGHBOURHOODS]
+    sizes = [(_odd(one.rows * cells.shape[0]), _odd(one.seconds / cells.column_seconds)) for one in neighbourhoods]
     absent = ~np.isfinite(logarithms).all(axis=(-2, -1))
     found = np.zeros_like(logarithms)
     for number, logarithm in enumerate(logarithms):

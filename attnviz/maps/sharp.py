@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from attnviz.arguments import public
-from attnviz.audio.grid import CellGrid
+from attnviz.audio.grid import CellGrid, SpectrogramGrid
 from attnviz.errors import MapsError
 from attnviz.maps.fitted import FittedReadout
 from attnviz.maps.sharing import refined, relative_logarithms, shares

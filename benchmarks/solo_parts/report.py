@@ -1,0 +1,132 @@
+"""Targets of the study, whether they are reached, and the page of the results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from attnviz.alignment.bootstrap import Bootstrap, interval
+from solo_parts.separating import CONTROLS, IDEAL, SOLO, UNREFINED
+from solo_parts.settings import KINDS, Settings
+
+GAINS = {"one after another": 15.0, "anywhere": 9.0}
+SHARP = {"roc_auc": 0.96, "psds1": 0.15, "iou": 0.70}
+NAMES = {"roc_auc": "frame ROC-AUC", "psds1": "PSDS1", "iou": "IoU", "onset_distance": "|onset error| (s)",
+         "segment_f1": "segment F1"}  # fmt: skip
+HEARD, SILENCED = 0.85, 0.80
+Tables = Mapping[str, pd.DataFrame]
+
+
+def bars_of(tables: Tables) -> pd.DataFrame:
+    """Compare the measured tables with every target."""
+    rows = []
+    scenes = tables.get("scenes")
+    if scenes is not None:
+        means = scenes.groupby(["kind", "method"])["gain"].mean()
+        for kind, bar in GAINS.items():
+            rows.append(_bar(f"solo, {kind}: SI-SDR improvement (dB)", bar, means[kind, SOLO]))
+            best = max(means[kind, control] for control in CONTROLS)
+            rows.append(_bar(f"solo, {kind}: above every control by (dB)", 0.0, means[kind, SOLO] - best))
+    sharp = tables.get("sharp")
+    if sharp is not None:
+        own = sharp[sharp["method"] == "map"].set_index("score")["value"]
+        rows += [_bar(f"sharp: {NAMES[score]} at 40 ms", bar, own[score]) for score, bar in SHARP.items()]
+    made = tables.get("generation")
+    if made is not None:
+        heard = made[made["before"]]
+        both = heard[heard["other_before"]]
+        rows.append(_bar("generation: the soloed phrase is heard", HEARD, heard["own"].mean()))
+        rows.append(_bar("generation: the other one is not", SILENCED, 1 - both["other"].mean()))
+    return pd.DataFrame(rows, columns=["what", "wanted", "measured", "state"])
+
+
+def _bar(what: str, bar: float, value: float) -> dict[str, object]:
+    state = "not measured" if np.isnan(value) else "reached" if value >= bar else "missed"
+    return {"what": what, "wanted": f">= {bar:g}", "measured": round(float(value), 3), "state": state}
+
+
+def write_summary(folder: Path, settings: Settings, bars: pd.DataFrame, tables: Tables) -> None:
+    """Write the page of the results."""
+    lines = [
+        "# Hear a word: solos and sharp maps",
+        "",
+        f"Model `{settings.model}`, fold {settings.fold}; choices on folds "
+        f"{', '.join(map(str, settings.choosing_folds))}. Scenes are explained by noising at timesteps "
+        f"{', '.join(map(str, settings.timesteps))}. Written by `python benchmarks/solo.py`.",
+        "",
+        "| what | bar | measured | |",
+        "|---|---|---|---|",
+        *(f"| {row.what} | {row.wanted} | {row.measured:g} | **{row.state}** |" for row in bars.itertuples()),
+        *_scene_lines(tables, settings),
+        *_sharp_lines(tables),
+        *_generation_lines(tables),
+        *_choice_lines(tables),
+    ]
+    (folder / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _scene_lines(tables: Tables, settings: Settings) -> list[str]:
+    scenes = tables.get("scenes")
+    if scenes is None:
+        return []
+    lines = [
+        "", "## SI-SDR improvement over the mixture, dB", "",
+        "Mean over phrases with 95 % interval over source recordings and scenes, and median.", "",
+        f"| mask | {' | '.join(KINDS)} |", "|---|---|---|",
+    ]  # fmt: skip
+    for method in (SOLO, UNREFINED, *CONTROLS, IDEAL):
+        cells = []
+        for kind in KINDS:
+            part = scenes[(scenes["method"] == method) & (scenes["kind"] == kind)]
+            values = part[["gain"]].to_numpy()
+            sources, clips = (part[name].factorize()[0] for name in ("source", "scene"))
+            bootstrap = Bootstrap(sources, settings.resamples, seed=0, clips=clips)
+            low, high = interval(bootstrap.means(values), bootstrap.clusters(values))
+            cells.append(f"{values.mean():+.1f} [{low[0]:+.1f}, {high[0]:+.1f}], {np.median(values):+.1f}")
+        lines.append(f"| {method} | {' | '.join(cells)} |")
+    phrases = scenes[scenes["method"] == SOLO].groupby("kind").size()
+    return [*lines, "", f"Phrases: {', '.join(f'{kind} {phrases[kind]}' for kind in KINDS)}."]
+
+
+def _sharp_lines(tables: Tables) -> list[str]:
+    scores = tables.get("sharp")
+    if scores is None:
+        return []
+    methods = list(dict.fromkeys(scores["method"]))
+    lines = ["", "## Sharp maps, in columns of 40 ms", "",
+             "`map` is sharp; `energy` is the sharp map of a constant map: what the spectrogram alone brings.",
+             "`unrefined` is what was refined, `mean` the mean of all layers.", "",
+             f"| score | {' | '.join(methods)} |", f"|---{'|---' * len(methods)}|"]  # fmt: skip
+    for score, name in NAMES.items():
+        rows = scores[scores["score"] == score].set_index("method")
+        cells = [
+            f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]" for _, row in rows.loc[methods].iterrows()
+        ]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
+
+
+def _generation_lines(tables: Tables) -> list[str]:
+    made = tables.get("generation")
+    if made is None:
+        return []
+    both = made[made["before"] & made["other_before"]]
+    return ["", "## During generation", "",
+            f"{made['prompt'].size // 2} clips of two-sound prompts. Of {int(made['before'].sum())} phrases that the "
+            f"listener hears in the clip, it hears {made[made['before']]['own'].mean():.0%} in their solo. Of "
+            f"{len(both)} in whose clip it hears both, it does not hear the other one in "
+            f"{1 - both['other'].mean():.0%} of the solos."]  # fmt: skip
+
+
+def _choice_lines(tables: Tables) -> list[str]:
+    table = tables.get("choose")
+    if table is None:
+        return []
+    wide = table.pivot(index="method", columns="kind", values="mean").reindex(columns=list(KINDS))
+    wide = wide.loc[wide.sum(axis=1).sort_values(ascending=False).index]
+    lines = ["", "## Choice, on the choosing folds: mean SI-SDR improvement, dB", "",
+             f"| maps | {' | '.join(KINDS)} |", "|---|---|---|"]  # fmt: skip
+    return [*lines, *(f"| {name} | {row.iloc[0]:+.1f} | {row.iloc[1]:+.1f} |" for name, row in wide.iterrows())]
