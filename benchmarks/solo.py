@@ -39,9 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     checkpoint = Path(options.model) if options.model else bundled.FOLDER
     if options.fold in options.choosing_folds:
-        raise SystemExit(
-            f"--fold {options.fold} is one of --choosing-folds; choose and report on different folds."
-        )
+        raise SystemExit(f"--fold {options.fold} is one of --choosing-folds; report on another fold.")
     settings = Settings(
         **sampling(checkpoint),
         model=fingerprint(checkpoint),
@@ -54,11 +52,8 @@ def main(arguments: list[str] | None = None) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     study = json.loads(json.dumps({"settings": settings.to_dict(), "torch": torch.__version__}))
     there = folder / "study.json"
-    if (
-        there.exists()
-        and json.loads(there.read_text("utf-8"))["settings"] != study["settings"]
-        and not options.fresh
-    ):
+    known = json.loads(there.read_text("utf-8"))["settings"] if there.exists() else study["settings"]
+    if known != study["settings"] and not options.fresh:
         raise SystemExit(f"{folder} contains a study with other settings; use --fresh or another --out.")
     there.write_text(json.dumps(study, indent=2) + "\n", encoding="utf-8")
 

@@ -15,7 +15,7 @@ from solo_parts.separating import improvements
 from solo_parts.settings import KINDS, Settings
 
 READOUTS = ("mean", "auffusion", "fitted")
-EXPONENTS = (4.0, 8.0, 16.0, 32.0)
+EXPONENTS = (8.0, 16.0, 32.0)
 REFINEMENTS = {"none": (), "near": NEIGHBOURHOODS[:1], "column": NEIGHBOURHOODS[1:], "both": NEIGHBOURHOODS}
 
 

@@ -1,4 +1,4 @@
-"""Solos of generated clips: does the listener hear the phrase, and not the other one?"""
+"""Solos of generated clips, and what the listener hears in them."""
 
 from __future__ import annotations
 

@@ -102,9 +102,8 @@ def _sharp_lines(tables: Tables) -> list[str]:
              f"| score | {' | '.join(methods)} |", f"|---{'|---' * len(methods)}|"]  # fmt: skip
     for score, name in NAMES.items():
         rows = scores[scores["score"] == score].set_index("method")
-        cells = [
-            f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]" for _, row in rows.loc[methods].iterrows()
-        ]
+        values = rows.loc[methods, ["value", "low", "high"]].to_numpy()
+        cells = [f"{value:.3f} [{low:.3f}, {high:.3f}]" for value, low, high in values]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return lines
 
@@ -114,11 +113,13 @@ def _generation_lines(tables: Tables) -> list[str]:
     if made is None:
         return []
     both = made[made["before"] & made["other_before"]]
-    return ["", "## During generation", "",
-            f"{made['prompt'].size // 2} clips of two-sound prompts. Of {int(made['before'].sum())} phrases that the "
-            f"listener hears in the clip, it hears {made[made['before']]['own'].mean():.0%} in their solo. Of "
-            f"{len(both)} in whose clip it hears both, it does not hear the other one in "
-            f"{1 - both['other'].mean():.0%} of the solos."]  # fmt: skip
+    own, other = made[made["before"]]["own"].mean(), both["other"].mean()
+    text = (
+        f"{len(made) // 2} clips of two-sound prompts. Of {int(made['before'].sum())} phrases that the listener "
+        f"hears in the clip, it hears {own:.0%} in their solo. Of {len(both)} in whose clip it hears both, it does "
+        f"not hear the other one in {1 - other:.0%} of the solos."
+    )
+    return ["", "## During generation", "", text]
 
 
 def _choice_lines(tables: Tables) -> list[str]:

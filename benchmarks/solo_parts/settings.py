@@ -18,10 +18,10 @@ class Settings:
     esc10: str
     fold: int = 4
     choosing_folds: tuple[int, ...] = (1, 2, 3)
-    scenes: int = 60
-    choosing_scenes: int = 10
-    sharp_scenes: int = 200
-    prompts: int = 60
+    scenes: int = 40
+    choosing_scenes: int = 8
+    sharp_scenes: int = 120
+    prompts: int = 50
     steps: int = 100
     guidance: float = 7.5
     guidance_interval: tuple[float, float] = (0.0, 1.0)

@@ -30,9 +30,8 @@ def sharp_tables(pipe: Any, settings: Settings) -> dict[str, pd.DataFrame]:
     The scenes are those of the alignment study, with one to four sounds.
     """
     found = []
-    composed = scenes(
-        recordings(settings.esc10, settings.fold), settings.sharp_scenes, (settings.seed, settings.fold)
-    )
+    given = recordings(settings.esc10, settings.fold)
+    composed = scenes(given, settings.sharp_scenes, (settings.seed, settings.fold))
     for number, scene in enumerate(composed):
         maps = explained(pipe, scene, number, settings)
         one = attnviz.align(maps, scene.events, masks=scene.masks(), readout=SHARP)
