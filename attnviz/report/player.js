@@ -53,7 +53,7 @@ class Player {
     const solo = { sound: this.makeSound(clip, audio, failed) };
     solo.button = make("button", {
       type: "button", class: "toggle solo", dir: "auto", "aria-pressed": "false",
-      title: "Hear only this phrase: the clip, filtered by the phrase's map", onclick: () => this.alone(clip, solo),
+      "aria-label": `Solo: ${label}${clip.suffix}`, title: "Hear only this phrase: the clip, filtered by the phrase's map", onclick: () => this.alone(clip, solo),
     }, label);
     return solo;
   }

@@ -48,7 +48,7 @@ def solos_of(
     if len(spans) < 2:  # the solo of the only phrase is the clip
         return [], []
     size = len(audio_text(audio)["data"])
-    fitting = min(len(spans), room // size)
+    fitting = max(0, min(len(spans), room // size))
     if not fitting:
         return [], ["The clip is too long for solos on this page; attnviz solo writes them as files."]
     try:

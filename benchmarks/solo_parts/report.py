@@ -116,8 +116,8 @@ def _generation_lines(tables: Tables) -> list[str]:
     own, other = made[made["before"]]["own"].mean(), both["other"].mean()
     text = (
         f"{len(made) // 2} clips of two-sound prompts. Of {int(made['before'].sum())} phrases that the listener "
-        f"hears in the clip, it hears {own:.0%} in their solo. Of {len(both)} in whose clip it hears both, it does "
-        f"not hear the other one in {1 - other:.0%} of the solos."
+        f"hears in the clip, it hears {own:.0%} in their solo. Of {len(both)} in whose clip it hears both, it "
+        f"does not hear the other one in {1 - other:.0%} of the solos."
     )
     return ["", "## During generation", "", text]
 

@@ -137,6 +137,31 @@ def test_it_plays_from_wherever_it_is_asked_to(browser, report_run):
 
 
 @pytest.mark.parametrize("size", SIZES)
+def test_a_solo_plays_in_time_with_the_clip(browser, tmp_path, size):
+    maps = small_maps("a dog barks, then rain falls", steps=3)
+    with opened(browser, write_report(write_run(tmp_path / "run", maps)), size) as page:
+        dog, rain = (page.get_by_role("button", name=f"Solo: {phrase}") for phrase in ("dog barks", "rain falls"))
+
+        def pressed_solos():
+            return page.locator(".solo[aria-pressed=true]").all_inner_texts()
+
+        page.get_by_role("slider", name="Time in the clip").fill("0.5")
+        dog.click()  # starts to play, from where the slider is
+        page.get_by_role("button", name="Pause").wait_for()
+        assert pressed_solos() == ["dog barks"]
+        played_until(page, lambda clock: 0.6 < clock < 3)
+        rain.click()  # goes on from where the other was
+        assert pressed_solos() == ["rain falls"]
+        played_until(page, lambda clock: 0.8 < clock < 3)
+        rain.click()
+        assert pressed_solos() == []
+        played_until(page, lambda clock: 1 < clock < 3.4)
+        page.get_by_role("button", name="Pause").click()
+        page.get_by_role("button", name="Play").wait_for()
+        assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
+
+
+@pytest.mark.parametrize("size", SIZES)
 def test_clicking_a_word_changes_the_picture(browser, report_run, size):
     with opened(browser, report_run / FILE, size) as page:
         page.locator(".word").first.click()

@@ -26,6 +26,7 @@ from attnviz.report import page_of, payload_of, readings
 from attnviz.report.items import first_item, items_of, phrases_of
 from attnviz.report.pairing import pairs_of
 from attnviz.report.quantised import quantise
+from attnviz.separation import separate
 from attnviz.text.words import split_words
 
 
@@ -141,6 +142,29 @@ def test_audio_is_lossless(whole):
     assert rate == 16_000
     assert np.array_equal(samples, to_int16(sweep()))
     assert whole["audio"]["seconds"] == 3.5
+
+
+def test_solos_are_the_sounds_of_the_phrases():
+    maps = small_maps("a dog barks, then rain falls")
+    found = payload_of(maps, audio=sweep(), log_mel=log_mel())
+    separated = separate(maps, sweep())
+    assert [solo["label"] for solo in found["solos"]] == ["dog barks", "rain falls"]
+    for solo, sound in zip(found["solos"], separated.audios, strict=True):
+        samples, rate = soundfile.read(io.BytesIO(base64.b64decode(solo["audio"]["data"])), dtype="int16")
+        assert rate == 16_000
+        assert samples.tolist() == to_int16(sound).tolist()
+        assert found["items"][solo["item"]]["label"] == solo["label"]
+
+
+def test_solos_that_are_missing():
+    assert payload_of(small_maps("dog"), audio=sweep())["solos"] == []  # the only word has all of the clip
+    assert payload_of(small_maps("a dog barks, then rain falls"))["solos"] == []
+    few = payload_of(small_maps("a dog barks, then rain falls"), audio=sweep(), limit=1_000_000)
+    assert [solo["label"] for solo in few["solos"]] == ["dog barks"]
+    assert any("the solos of “rain falls”" in notice for notice in few["notices"])
+    other = payload_of(small_maps("a dog barks, then rain falls"), audio=sweep()[:16_000])
+    assert other["solos"] == []
+    assert any("There are no solos. the audio lasts 1.00 s" in notice for notice in other["notices"])
 
 
 def test_axes_and_padding(whole):
