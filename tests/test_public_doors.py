@@ -52,12 +52,14 @@ from attnviz.maps import (
     FittedReadout,
     LayerAttention,
     ReadoutPart,
+    SharpReadout,
     StoredWord,
     word_overlap,
 )
 from attnviz.pipelines.recommended import RecommendedSettings
 from attnviz.plots import EditedWord
 from attnviz.report import Explorer
+from attnviz.separation import Separation, Solo, separate
 from attnviz.sounds import (
     CLASSES,
     PHRASES,
@@ -76,7 +78,7 @@ from attnviz.text import Adapter, ConditionSpec, TokenTable, clip_token_table
 
 ROOMS = (
     "", "alignment", "audio", "capture", "corpus", "diagnosis", "editing", "evaluation", "events", "attribution",
-    "maps", "pipelines", "plots", "report", "sounds", "text", "testing",
+    "maps", "pipelines", "plots", "report", "separation", "sounds", "text", "testing",
 )  # fmt: skip
 #: Public names that are not given odd things, and why.
 EXCLUDED = {
@@ -115,7 +117,9 @@ EXCLUDED = {
 }  # fmt: skip
 #: Doors that take long where they work: each parameter is given every n-th odd thing, another part of them each.
 EVERY = {
-    **dict.fromkeys(("explore", "griffin_lim", "payload_of", "fit_readout", "load"), 16),
+    **dict.fromkeys(
+        ("explore", "griffin_lim", "payload_of", "fit_readout", "load", "solo", "separate"), 16
+    ),
     **dict.fromkeys(
         ("comparison_panels", "denoising_steps", "diagnose", "edit_comparison", "word_maps",
          "write_adapter_checkpoint", "write_family_checkpoint", "write_plain_checkpoint"),
@@ -271,6 +275,9 @@ OBJECTS: dict[type, Callable[[], Any]] = {
         np.ones((1, 1, 5, 4, 16)), ("prompt", "image", "token", "row", "column"), 2
     ),
     ReadoutPart: lambda: _FIT.parts[0],
+    Separation: lambda: separate(example_maps(), np.zeros(160_000, np.float32)),
+    SharpReadout: SharpReadout,
+    Solo: lambda: attnviz.solo(example_maps(), "dog barks", np.sin(np.arange(160_000, dtype=np.float32))),
     StoredWord: lambda: example_maps().occurrences()[0],
     EditedWord: lambda: EditedWord(None, None),
     Explorer: lambda: attnviz.explore(example_maps()),
@@ -307,6 +314,7 @@ GOOD: dict[str, Callable[[], Any]] = {
     "embedder": lambda: _made(OBJECTS[Embedder]),
     "embeddings": lambda: _EMBEDDINGS[0],
     "energy": lambda: _CURVES[0],
+    "estimate": lambda: np.sin(np.arange(16_000, dtype=np.float32)),
     "evaluated": lambda: _EMBEDDINGS[0],
     "events": example_events,
     "family": lambda: "ace-step",
@@ -410,6 +418,9 @@ GOOD_OF: dict[str, dict[str, Callable[[], Any]]] = {
     "inception_score": {"scores": lambda: _EMBEDDINGS[0]},
     "pair_clips": {name: lambda: [_made(OBJECTS[Clip])] for name in ("evaluated", "reference")},
     "column_activity": {"onsets": lambda: [0.2]},
+    "separate": {"audio": lambda: np.sin(np.arange(160_000, dtype=np.float32))},
+    "si_sdr": {"reference": lambda: np.cos(np.arange(16_000, dtype=np.float32))},
+    "solo": {"audio": lambda: np.sin(np.arange(160_000, dtype=np.float32))},
 }
 _DOORS = {name: (door, owner) for name, door, owner in doors()}
 
