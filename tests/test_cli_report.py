@@ -36,7 +36,7 @@ def test_from_a_prompt_to_a_page(adapter_checkpoint, attnviz_command, tmp_path):
     payload = Parsed(page.decode()).payload
     assert payload["prompt"] == HOSTILE
     assert [one["name"] for one in payload["readouts"][:3]] == ["mean", "auffusion", "down.0.0"]
-    assert len(payload["readouts"]) == 18
+    assert len(payload["readouts"]) == 19  # sharp is the last
     assert payload["axes"]["audio_seconds"] == 9.5
     assert len(payload["views"]) > 3
     again = attnviz_command("report", run)

@@ -28,6 +28,7 @@ from attnviz.events import events_of, read_events
 from attnviz.identity import Digests, weights_digest
 from attnviz.maps.readouts import find_layer
 from attnviz.maps.settling import FITTED, settled
+from attnviz.maps.sharp import SHARP
 from attnviz.models.families import Family
 from attnviz.pipelines import AuffusionPipeline
 from attnviz.pipelines.published import ModelWithProcessor
@@ -181,7 +182,7 @@ def _check_readout(pipe: AuffusionPipeline, request: Explanation) -> None:
             )
         acting = {"weights": {"unet": weights_digest(pipe.unet, Digests())}}
         settled(readout, provenance.completed(provenance.model(pipe), acting))
-    elif readout not in ("mean", "auffusion"):
+    elif readout not in ("mean", "auffusion", SHARP):
         find_layer(readout, [layer.name for layer in find_cross_attention(pipe.unet)])
 
 

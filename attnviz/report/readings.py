@@ -15,6 +15,7 @@ from attnviz.maps.fitted import FittedReadout
 from attnviz.maps.layer import short_name
 from attnviz.maps.readouts import OWN_SHARE
 from attnviz.maps.settling import BUNDLED, FITTED, is_of_bundled
+from attnviz.maps.sharp import SHARP
 from attnviz.report.items import Item
 from attnviz.report.quantised import array_text, quantise
 
@@ -22,6 +23,7 @@ _NAMED = {
     "mean": "mean of all layers",
     "auffusion": "Auffusion's rule",
     FITTED: "fitted to the bundled model",
+    SHARP: "sharp: shared out, and refined by the spectrogram",
 }
 _SCALE = 36  # bytes of the scale of a map in the page
 
@@ -84,7 +86,8 @@ def read_all(maps: AttentionMaps, items: Sequence[Item], *, prompt_index: int, s
         )
     if unfit:
         found.notices.append(f"Omitted to keep the page small: the readouts {', '.join(unfit)}.")
-    by_step = [name for name in chosen if name != FITTED]  # its weights apply to all timesteps together
+    # The weights of the fitted readout apply to all timesteps together, and sharp maps take much room.
+    by_step = [name for name in chosen if name not in (FITTED, SHARP)]
     found.steps = _steps(maps, left, sum(chosen[name].size + _SCALE for name in by_step))
     kept = len(maps.timesteps) if _keeps_steps(maps) else 0
     if len(found.steps) < kept:
@@ -109,6 +112,8 @@ def shown_name(readout: str) -> str:
     """Return the page's name of a readout, given its name in a table of scores."""
     if readout.startswith(FITTED) and BUNDLED.is_file() and readout == FittedReadout.load(BUNDLED).name:
         return FITTED
+    if readout.split(" ", maxsplit=1)[0] == SHARP:
+        return SHARP
     return readout if readout in _NAMED else short_name(readout)
 
 
@@ -120,8 +125,10 @@ def readout_label(readout: str) -> str:
 
 def _readouts(maps: AttentionMaps) -> list[str]:
     fitted = [FITTED] if is_of_bundled(maps.provenance) and BUNDLED.is_file() else []
-    # Auffusion's rule is of grids of several sizes.
-    return ["mean", *fitted, *(["auffusion"] if maps.grid.has_freq else []), *maps.layers]
+    # Auffusion's rule is of grids of several sizes; sharp maps divide a spectrogram.
+    auffusion = ["auffusion"] if maps.grid.has_freq else []
+    sharp = [SHARP] if maps.grid.has_freq and maps.spectrogram is not None else []
+    return ["mean", *fitted, *auffusion, *maps.layers, *sharp]
 
 
 def _keeps_steps(maps: AttentionMaps) -> bool:

@@ -11,7 +11,7 @@ import typer
 from attnviz.choices import AXES, PRECISIONS
 
 _MODELS = ("auffusion/auffusion", "auffusion/auffusion-full", "auffusion/auffusion-full-no-adapter")
-_READOUTS = ("mean", "auffusion", "fitted")
+_READOUTS = ("mean", "auffusion", "fitted", "sharp")
 
 
 def complete(*names: str) -> Callable[[str], list[str]]:
@@ -60,7 +60,8 @@ Readout = Annotated[
     str,
     typer.Option(
         help="How layers are combined into one map: mean (of all layers), auffusion (the authors' rule), fitted "
-        "(layers weighted by how well they located known sounds; bundled model only), or one layer, such as "
+        "(layers weighted by how well they located known sounds; bundled model only), sharp (shared out among the "
+        "phrases and refined by the spectrogram, in columns of 40 ms), or one layer, such as "
         "down.0.0, mid.0 or up.1.0.",
         autocompletion=complete(*_READOUTS),
     ),

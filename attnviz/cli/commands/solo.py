@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from attnviz.choices import check_run
-from attnviz.cli.commands.options import Readout
 from attnviz.cli.terminal import announce, check_out, command, say
 
 if TYPE_CHECKING:
@@ -30,7 +29,12 @@ def solo(
             metavar="[PHRASE]...",
         ),
     ] = None,
-    readout: Readout = "mean",
+    readout: Annotated[
+        str,
+        typer.Option(
+            help="How layers are combined into the maps that share the clip: mean, auffusion, fitted, or one layer."
+        ),
+    ] = "mean",
     exponent: Annotated[
         float | None,
         typer.Option(help="Power of the maps: higher values give each cell of the clip to fewer phrases."),
