@@ -32,7 +32,7 @@ def solo(
     readout: Annotated[
         str,
         typer.Option(
-            help="How layers are combined into the maps that share the clip: mean, auffusion, fitted, or one layer."
+            help="How layers are combined into the maps that share the clip: mean, auffusion, fitted, or a layer."
         ),
     ] = "mean",
     exponent: Annotated[
