@@ -28,7 +28,7 @@ _logger = logging.getLogger(__name__)
 _FILES = (
     *("audio.wav", "run.json", "spectrogram.npz", "spectrogram.png", "tokens.csv", "words.png"),
     *("events.tsv", "activations.png", "alignment.csv", "report.html"),
-    *("source.wav", "edit.png", "rest.wav"),
+    *("source.wav", "edit.png"),
 )
 _SOLO = r"solo-[\w-]+\.wav"  # of attnviz solo: one file per phrase
 

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from attnviz.audio import MEL, load_audio
 from attnviz.errors import AttnVizError
 from attnviz.maps import AttentionMaps
+from attnviz.maps.heats import sounding_phrases
 from attnviz.report.items import Item
 from attnviz.report.quantised import audio_text
 from attnviz.separation import separate
-from attnviz.separation.separating import sounding_phrases
 
 
 def solos_of(
@@ -52,13 +53,18 @@ def solos_of(
     if not fitting:
         return [], ["The clip is too long for solos on this page; attnviz solo writes them as files."]
     try:
-        found = separate(maps, audio, phrases=spans, prompt_index=prompt_index, sample=sample)
+        found = separate(
+            maps, audio, phrases=spans, sampling_rate=MEL.sample_rate, prompt_index=prompt_index, sample=sample
+        )
     except AttnVizError as error:
         return [], [f"There are no solos. {error}"]
     places = {item.span: number for number, item in enumerate(items) if item.span is not None}
+    sounds = [
+        load_audio(sound, MEL.sample_rate, source_rate=found.sampling_rate) for sound in found.audios[:fitting]
+    ]
     solos = [
         {"label": label, "item": places.get(span), "audio": audio_text(sound)}
-        for label, span, sound in zip(found.phrases, found.spans, found.audios[:fitting], strict=False)
+        for label, span, sound in zip(found.phrases, found.spans, sounds, strict=False)
     ]
     if fitting < len(spans):
         left_out = ", ".join(f"“{one}”" for one in found.phrases[fitting:])

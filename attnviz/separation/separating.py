@@ -44,8 +44,7 @@ class Separation:
     audios : numpy.ndarray, shape (phrases, samples), float32
         The sound of each phrase. Together with `rest` they sum to the clip.
     rest : numpy.ndarray, shape (samples,), float32
-        What is left of the clip: cells in which no phrase has a map above 0, and the sounds of phrases that were
-        left out.
+        What is left of the clip: nothing but rounding errors, unless no phrase has a map above 0.
     masks : xarray.DataArray, dims (phrase, freq, time) or (phrase, time)
         Share of each phrase in each cell, in [0, 1]; sums to at most 1 over phrases.
     sampling_rate : int
@@ -83,8 +82,9 @@ def separate(
     """Separate a clip into the sounds of the phrases of its prompt.
 
     Each cell of the clip is shared out among the phrases: the map of a phrase, relative to its maximum, to the
-    power `exponent`, over the sum of all phrases. The shares are soft masks on the short-time Fourier transform of
-    the clip, whose phase is kept. No model was trained to separate.
+    power `exponent`, over the sum of all phrases. The spectrogram refines the maps first, so that the cells of one
+    sound are decided together (`attnviz.maps.sharing`). The shares are soft masks on the short-time Fourier
+    transform of the clip, whose phase is kept. No model was trained to separate.
 
     Parameters
     ----------
@@ -125,8 +125,8 @@ def separate(
     Notes
     -----
     Maps of models without a frequency axis give masks over time: a phrase is faded in and out, at all frequencies.
-    The transform has windows of 64 ms, four of which cover a sample. A single phrase gets the whole clip, but for
-    cells in which its map is not above 0.
+    The transform has windows of 64 ms, four of which cover a sample. A single phrase gets the whole clip, unless
+    its map is nowhere above 0. Sounds that no phrase names are shared out, too.
     """
     table = _checked(maps, prompt_index, sample)
     power = finite_number("exponent", exponent)

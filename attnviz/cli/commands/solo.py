@@ -15,7 +15,6 @@ from attnviz.cli.terminal import announce, check_out, command, say
 if TYPE_CHECKING:
     import numpy as np
 
-_REST = "rest.wav"
 _LONGEST = 60  # characters of a phrase in a file name
 
 
@@ -25,7 +24,7 @@ def solo(
     phrases: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Phrases of the prompt, such as 'dog barks'; default: all that may name a sound, and the rest.",
+            help="Phrases of the prompt, such as 'dog barks'; default: all that may name a sound.",
             metavar="[PHRASE]...",
         ),
     ] = None,
@@ -43,8 +42,8 @@ def solo(
 ) -> dict[str, Any]:
     """Write the audio of what each phrase made, as RUN/solo-PHRASE.wav: the clip, filtered by the phrase's map.
 
-    Every cell of the clip is shared out among the phrases of the prompt, so the solos of all phrases and the rest
-    sum to the clip. No model is loaded.
+    Every cell of the clip is shared out among the phrases of the prompt, so the solos of all phrases sum to the
+    clip. No model is loaded.
     """
     check_run(run)
     for name in _files(phrases or []):
@@ -60,9 +59,10 @@ def solo(
 
     saved = read_saved_run(run)
     spans, asked = with_others(saved.maps, phrases or None)
+    audio = run / "audio.wav"
     found = separate(
         saved.maps,
-        saved.audio,
+        audio if audio.exists() else None,
         phrases=spans,
         readout=readout,
         exponent=EXPONENT if exponent is None else exponent,
@@ -70,8 +70,6 @@ def solo(
     named = found.phrases[:asked]
     files = _files(named)
     sounds: dict[str, np.ndarray] = dict(zip(files, found.audios, strict=False))
-    if not phrases:
-        sounds[_REST] = found.rest
     for file in sounds:  # all are free before the first is written
         check_out(run / file, overwrite=overwrite)
     levels = {file: loudest_level(sound, found.sampling_rate) for file, sound in sounds.items()}
@@ -92,7 +90,6 @@ def solo(
             for phrase, file in zip(named, files, strict=True)
         ],
         "shared_with": list(found.phrases[asked:]),
-        "rest_dbfs": levels.get(_REST),
         "readout": found.readout,
         "estimated": found.estimated,
         "sampling_rate": found.sampling_rate,
