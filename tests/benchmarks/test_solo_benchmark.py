@@ -1,0 +1,87 @@
+"""benchmarks/solo.py: what is made of its tables, and its masks on a clip whose answer is known."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+
+from separation.test_separation_separating import DOG, MIX, RAIN, planted
+from solo_parts.report import bars_of, write_summary
+from solo_parts.separating import CONTROLS, IDEAL, MAP, OTHER, RANDOM, SOLO, UNREFINED, improvements, masks_of
+from solo_parts.settings import KINDS, Settings
+
+METHODS = (SOLO, UNREFINED, *CONTROLS, IDEAL)
+
+
+def tables(solo: float) -> dict[str, pd.DataFrame]:
+    gains = {method: solo if method == SOLO else 30.0 if method == IDEAL else 5.0 for method in METHODS}
+    scenes = pd.DataFrame(
+        {"kind": kind, "scene": scene, "source": scene % 7, "method": method, "gain": gains[method]}
+        for kind in KINDS
+        for scene in range(8)
+        for method in METHODS
+    )
+    sharp = pd.DataFrame(
+        {"method": method, "score": score, "value": value, "low": value, "high": value}
+        for method in ("map", "energy")
+        for score, value in (
+            ("roc_auc", 0.97),
+            ("psds1", 0.1),
+            ("iou", 0.7),
+            ("onset_distance", 0.2),
+            ("segment_f1", 0.5),
+        )
+    )
+    generation = pd.DataFrame(
+        {"prompt": "x", "before": [True] * 9 + [False], "other_before": True, "own": [True] * 8 + [False] * 2,
+         "other": [False] * 8 + [True] * 2}
+    )  # fmt: skip
+    return {"scenes": scenes, "sharp": sharp, "generation": generation}
+
+
+def test_bars():
+    bars = bars_of(tables(12.0)).set_index("what")
+    assert bars["state"].tolist() == [
+        "missed", "reached", "reached", "reached", "reached", "missed", "reached", "reached", "reached",
+    ]  # fmt: skip
+    assert bars["measured"].tolist()[:4] == [12.0, 7.0, 12.0, 7.0]
+    assert bars["measured"].tolist()[-2:] == [0.889, 0.889]
+    assert bars_of({}).empty
+
+
+def test_the_page_has_every_mask(tmp_path):
+    choice = pd.DataFrame(
+        {
+            "method": ["mean", "fitted"] * 2,
+            "kind": [kind for kind in KINDS for _ in range(2)],
+            "mean": [1.0, 2.0] * 2,
+        }
+    )
+    found = {**tables(16.0), "choose": choice}
+    write_summary(tmp_path, Settings("m", "data", resamples=20), bars_of(found), found)
+    page = (tmp_path / "README.md").read_text()
+    assert all(f"| {method} | " in page for method in METHODS)
+    assert "+16.0 [+16.0, +16.0], +16.0" in page
+    assert page.index("| fitted |") < page.index("| mean |")  # the best first
+
+
+def test_masks_of_a_clip_with_a_known_answer():
+    background = np.zeros_like(MIX)
+    sounds = [
+        SimpleNamespace(span=span, sound=name, source=1) for name, span in (("dog", (2, 11)), ("rain", (18, 28)))
+    ]
+    scene = SimpleNamespace(mixture=MIX, stems=np.stack([DOG, RAIN, background]), sounds=sounds)
+    maps = planted()
+    masks = masks_of(maps, scene, 0)
+    assert list(masks) == [SOLO, UNREFINED, MAP, OTHER, *CONTROLS[2:3], RANDOM, IDEAL]
+    rows = pd.DataFrame(improvements(scene, masks, maps, {})).groupby("method")["gain"].mean()
+    assert rows[IDEAL] > rows[SOLO] - 3
+    assert rows[SOLO] > 20
+    assert rows[SOLO] > max(rows[list(CONTROLS)]) + 5
+    assert rows[OTHER] < -10
