@@ -1,99 +1,98 @@
-"""Study of solos and of the readout "sharp" on scenes with known stems. An interrupted study continues.
+"""Study of solos and of the readout "sharp", on scenes with known stems.
 
-choose      SI-SDR improvement by readout, exponent and refinement, on the choosing folds
+choose      SI-SDR improvement by readout, refinement and exponent, on the choosing folds
 scenes      SI-SDR improvement on two-sound scenes, one after another and anywhere, beside controls and a ceiling
 sharp       frame ROC-AUC, PSDS1 and IoU in columns of 40 ms, beside unrefined maps and energy refined alike
-generation  solos of generated clips: does the listener hear the phrase, and not the other?
+generation  what the listener hears in the solos of generated clips
 
-Every part writes its CSV file when it is done, and is not measured again unless --fresh is given. See
-benchmarks/README.md.
+Measured cases are kept. See benchmarks/README.md.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
+from harness import Model, Study, bar_lines, parser
+from harness.material import prompts
+from solo_parts.choosing import tried
+from solo_parts.generating import generation_rows
+from solo_parts.report import bars_of, write_report
+from solo_parts.separating import scene_rows
+from solo_parts.sharpness import sharp_tables
+from solo_parts.two_sounds import KINDS, Explained
 
-import pandas as pd  # noqa: E402
-import torch  # noqa: E402
-from bundled import fingerprint, sampling  # noqa: E402
-from solo_parts.choosing import choose  # noqa: E402
-from solo_parts.generating import generation_rows  # noqa: E402
-from solo_parts.report import bars_of, write_summary  # noqa: E402
-from solo_parts.separating import scene_rows  # noqa: E402
-from solo_parts.settings import PARTS, Settings  # noqa: E402
-from solo_parts.sharpness import sharp_tables  # noqa: E402
+OUTPUTS = {
+    "choose": ("choose",),
+    "scenes": ("scenes",),
+    "sharp": ("sharp", "sharp_differences"),
+    "generation": ("generation",),
+}
 
-import attnviz  # noqa: E402
-from attnviz import bundled  # noqa: E402
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of the study; all random draws depend on `seed`. Scenes are explained by noising."""
+
+    esc10: Path
+    model: str
+    fold: int = 4
+    choosing_folds: tuple[int, ...] = (1, 2, 3)
+    scenes: int = 40
+    choosing_scenes: int = 8
+    sharp_scenes: int = 120
+    prompts: int = 50
+    steps: int = 100
+    guidance: float = 7.5
+    guidance_interval: tuple[float, float] = (0.0, 1.0)
+    timesteps: tuple[int, ...] = (100, 200, 400)
+    draws: int = 2
+    resamples: int = 1000
+    seed: int = 2024
+
+    def as_tiny(self) -> Settings:
+        """Return settings for a smoke test."""
+        return replace(
+            self, scenes=1, choosing_scenes=1, choosing_folds=self.choosing_folds[:1], sharp_scenes=2, prompts=1,
+            steps=2, timesteps=(100,), draws=1, resamples=20,
+        )  # fmt: skip
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure the requested parts that are missing, and print the bars."""
-    options = _parser().parse_args(arguments)
-    checkpoint = Path(options.model) if options.model else bundled.FOLDER
+    """Measure missing cases, and print the targets."""
+    made = parser(__doc__, "solo", tuple(OUTPUTS), data=True)
+    made.add_argument("--fold", type=int, default=4, help="fold for reporting")
+    made.add_argument("--choosing-folds", type=int, nargs="+", default=[1, 2, 3], help="folds for choices")
+    options = made.parse_args(arguments)
     if options.fold in options.choosing_folds:
         raise SystemExit(f"--fold {options.fold} is one of --choosing-folds; report on another fold.")
+    model = Model(options.model)
     settings = Settings(
-        **sampling(checkpoint),
-        model=fingerprint(checkpoint),
-        esc10=options.data,
-        fold=options.fold,
-        choosing_folds=tuple(options.choosing_folds),
+        options.data, model.fingerprint, options.fold, tuple(options.choosing_folds), **model.sampling
     )
     settings = settings.as_tiny() if options.tiny else settings
-    folder: Path = options.out
-    folder.mkdir(parents=True, exist_ok=True)
-    study = json.loads(json.dumps({"settings": settings.to_dict(), "torch": torch.__version__}))
-    there = folder / "study.json"
-    known = json.loads(there.read_text("utf-8"))["settings"] if there.exists() else study["settings"]
-    if known != study["settings"] and not options.fresh:
-        raise SystemExit(f"{folder} contains a study with other settings; use --fresh or another --out.")
-    there.write_text(json.dumps(study, indent=2) + "\n", encoding="utf-8")
-
-    def load() -> Any:
-        pipe = attnviz.load(options.model) if options.model else attnviz.load()
-        pipe.set_progress_bar_config(disable=True)
-        return pipe
-
-    listener = Path(options.model) / "listener" if options.model else None
-    work = {
-        "choose": lambda: {"choose": choose(load(), settings)},
-        "scenes": lambda: {"scenes": scene_rows(load(), settings)},
-        "sharp": lambda: sharp_tables(load(), settings),
-        "generation": lambda: {"generation": generation_rows(load(), listener, settings)},
-    }
-    for part, measure in work.items():
-        if part in options.parts and (options.fresh or not (folder / f"{part}.csv").exists()):
-            for name, table in measure().items():
-                table.to_csv(folder / f"{name}.csv", index=False, float_format="%.5g")
-            print(f"{part}: done", flush=True)
-    tables = {path.stem: pd.read_csv(path) for path in sorted(folder.glob("*.csv")) if path.stem != "bars"}
+    study = Study(options.out, settings, OUTPUTS, fresh=options.parts if options.fresh else ())
+    explained = Explained(model, settings)
+    if "choose" in options.parts:
+        count = settings.choosing_scenes
+        cases = [(fold, kind, at) for fold in settings.choosing_folds for kind in KINDS for at in range(count)]
+        study.cases("choose", cases, lambda case, _: tried(explained, *case), digits=5)
+    if "scenes" in options.parts:
+        cases = [(settings.fold, kind, at) for kind in KINDS for at in range(settings.scenes)]
+        study.cases("scenes", cases, lambda case, _: scene_rows(explained, *case), digits=5)
+    if "sharp" in options.parts and not study.has("sharp"):
+        for name, table in sharp_tables(study, explained).items():
+            study.write(name, table, digits=5)
+    if "generation" in options.parts:
+        two = [one for one in prompts(options.data, settings.fold, 2 * settings.prompts + 2, settings.seed)
+               if len(one.classes) == 2][: settings.prompts]  # fmt: skip
+        measure = lambda prompt, number: generation_rows(model, settings, prompt, number)  # noqa: E731
+        study.cases("generation", two, measure)
+    tables = study.tables()
     bars = bars_of(tables)
-    bars.to_csv(folder / "bars.csv", index=False)
-    write_summary(folder, settings, bars, tables)
-    print(bars.to_string(index=False))
+    write_report(study, settings, bars, tables)
+    print("\n".join(bar_lines(bars)))
     return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = parser.add_argument
-    add("--data", required=True, help="folder of ESC-10 from `attnviz data esc10`")
-    add("--model", help="checkpoint folder (default: the bundled model)")
-    add("--out", type=Path, default=HERE.parent / "results" / "solo")
-    add("--fold", type=int, default=4, help="fold for reporting")
-    add("--choosing-folds", type=int, nargs="+", default=[1, 2, 3], help="folds for choices")
-    add("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    add("--fresh", action="store_true", help="measure the requested parts again")
-    add("--tiny", action="store_true", help="smoke test")
-    return parser
 
 
 if __name__ == "__main__":

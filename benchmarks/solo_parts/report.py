@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from harness import Bar, Study
 
 from attnviz.alignment.bootstrap import Bootstrap, interval
 from solo_parts.separating import CONTROLS, IDEAL, SOLO, UNREFINED
-from solo_parts.settings import KINDS, Settings
+from solo_parts.two_sounds import KINDS
 
 GAINS = {"one after another": 15.0, "anywhere": 9.0}
 SHARP = {"roc_auc": 0.96, "psds1": 0.15, "iou": 0.70}
@@ -20,55 +21,47 @@ HEARD, SILENCED = 0.85, 0.80
 Tables = Mapping[str, pd.DataFrame]
 
 
-def bars_of(tables: Tables) -> pd.DataFrame:
+def bars_of(tables: Tables) -> list[Bar]:
     """Compare the measured tables with every target."""
-    rows = []
-    scenes = tables.get("scenes")
+    bars = []
+    scenes, sharp, made = (tables.get(name) for name in ("scenes", "sharp", "generation"))
     if scenes is not None:
         means = scenes.groupby(["kind", "method"])["gain"].mean()
-        for kind, bar in GAINS.items():
-            rows.append(_bar(f"solo, {kind}: SI-SDR improvement (dB)", bar, means[kind, SOLO]))
-            best = max(means[kind, control] for control in CONTROLS)
-            rows.append(_bar(f"solo, {kind}: above every control by (dB)", 0.0, means[kind, SOLO] - best))
-    sharp = tables.get("sharp")
+        for kind, least in GAINS.items():
+            own, best = means[kind, SOLO], max(means[kind, control] for control in CONTROLS)
+            bars.append(_bar(f"solo, {kind}: SI-SDR improvement, dB", least, own, ".1f"))
+            bars.append(_bar(f"solo, {kind}: above every control, dB", 0.0, own - best, ".1f"))
     if sharp is not None:
         own = sharp[sharp["method"] == "map"].set_index("score")["value"]
-        rows += [_bar(f"sharp: {NAMES[score]} at 40 ms", bar, own[score]) for score, bar in SHARP.items()]
-    made = tables.get("generation")
+        bars += [_bar(f"sharp: {NAMES[score]} at 40 ms", least, own[score]) for score, least in SHARP.items()]
     if made is not None:
-        heard = made[made["before"]]
-        both = heard[heard["other_before"]]
-        rows.append(_bar("generation: the soloed phrase is heard", HEARD, heard["own"].mean()))
-        rows.append(_bar("generation: the other one is not", SILENCED, 1 - both["other"].mean()))
-    return pd.DataFrame(rows, columns=["what", "wanted", "measured", "state"])
+        heard = made[made["before"].astype(bool)]
+        both = heard[heard["other_before"].astype(bool)]
+        bars.append(_bar("generation: the soloed phrase is heard", HEARD, heard["own"].mean(), ".1%"))
+        bars.append(_bar("generation: the other one is not", SILENCED, 1 - both["other"].mean(), ".1%"))
+    return bars
 
 
-def _bar(what: str, bar: float, value: float) -> dict[str, object]:
-    state = "not measured" if np.isnan(value) else "reached" if value >= bar else "missed"
-    return {"what": what, "wanted": f">= {bar:g}", "measured": round(float(value), 3), "state": state}
+def _bar(what: str, least: float, value: float, form: str = ".3f") -> Bar:
+    measured = None if np.isnan(value) else format(value, form)
+    wanted = format(least, ".0%") if form.endswith("%") else f"{least:g}"
+    return Bar.of(what, f">= {wanted}", measured, value >= least)
 
 
-def write_summary(folder: Path, settings: Settings, bars: pd.DataFrame, tables: Tables) -> None:
+def write_report(study: Study, settings: Any, bars: Sequence[Bar], tables: Tables) -> None:
     """Write the page of the results."""
-    lines = [
-        "# Hear a word: solos and sharp maps",
-        "",
+    text = (
         f"Model `{settings.model}`, fold {settings.fold}; choices on folds "
         f"{', '.join(map(str, settings.choosing_folds))}. Scenes are explained by noising at timesteps "
-        f"{', '.join(map(str, settings.timesteps))}. Written by `python benchmarks/solo.py`.",
-        "",
-        "| what | bar | measured | |",
-        "|---|---|---|---|",
-        *(f"| {row.what} | {row.wanted} | {row.measured:g} | **{row.state}** |" for row in bars.itertuples()),
-        *_scene_lines(tables, settings),
-        *_sharp_lines(tables),
-        *_generation_lines(tables),
-        *_choice_lines(tables),
-    ]
-    (folder / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        f"{', '.join(map(str, settings.timesteps))}. Written by `python benchmarks/solo.py`."
+    )
+    sections = [
+        *_scene_lines(tables, settings), *_sharp_lines(tables), *_generation_lines(tables), *_choice_lines(tables)
+    ]  # fmt: skip
+    study.page("Hear a word: solos and sharp maps", [text], bars, [*sections, ""])
 
 
-def _scene_lines(tables: Tables, settings: Settings) -> list[str]:
+def _scene_lines(tables: Tables, settings: Any) -> list[str]:
     scenes = tables.get("scenes")
     if scenes is None:
         return []
@@ -126,7 +119,7 @@ def _choice_lines(tables: Tables) -> list[str]:
     table = tables.get("choose")
     if table is None:
         return []
-    wide = table.pivot(index="method", columns="kind", values="mean").reindex(columns=list(KINDS))
+    wide = table.pivot_table(index="method", columns="kind", values="gain").reindex(columns=list(KINDS))
     wide = wide.loc[wide.sum(axis=1).sort_values(ascending=False).index]
     lines = ["", "## Choice, on the choosing folds: mean SI-SDR improvement, dB", "",
              f"| maps | {' | '.join(KINDS)} |", "|---|---|---|"]  # fmt: skip

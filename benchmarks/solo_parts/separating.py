@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from scipy.ndimage import gaussian_filter
 
 from attnviz.maps import AttentionMaps
@@ -17,8 +16,7 @@ from attnviz.separation.filtering import filtered
 from attnviz.separation.separating import EXPONENT
 from attnviz.sounds import Scene
 from attnviz.sounds.shares import energy_shares
-from solo_parts.material import explained, two_sounds
-from solo_parts.settings import KINDS, Settings
+from solo_parts.two_sounds import Explained
 
 SOLO, MAP, OTHER = "solo", "map alone", "other word's mask"
 ENERGY, RANDOM, IDEAL = "energy gating", "random masks", "ideal ratio mask"
@@ -26,14 +24,10 @@ CONTROLS = (MAP, OTHER, ENERGY, RANDOM)
 UNREFINED = "solo, unrefined"
 
 
-def scene_rows(pipe: Any, settings: Settings) -> pd.DataFrame:
-    """Score the solos of two-sound scenes of the reported fold: a row per phrase and method."""
-    rows = []
-    for kind in KINDS:
-        for number, scene in two_sounds(settings, settings.fold, kind, settings.scenes):
-            maps = explained(pipe, scene, number, settings)
-            rows += improvements(scene, masks_of(maps, scene, number), maps, {"kind": kind, "scene": number})
-    return pd.DataFrame(rows)
+def scene_rows(explained: Explained, fold: int, kind: str, number: int) -> list[dict[str, Any]]:
+    """Score the solos of a two-sound scene: a row per phrase and method."""
+    scene, maps = explained.two_sounds(fold, kind, number)
+    return improvements(scene, masks_of(maps, scene, number), maps, {"kind": kind, "scene": number})
 
 
 def masks_of(maps: AttentionMaps, scene: Scene, number: int) -> dict[str, np.ndarray]:

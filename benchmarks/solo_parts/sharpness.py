@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from bundled_parts.material import recordings
+from harness import Progress, Study
 
 import attnviz
 from attnviz.alignment import Alignment
@@ -16,30 +15,29 @@ from attnviz.maps import AttentionMaps
 from attnviz.maps.layer import cells_of
 from attnviz.maps.readouts import resample
 from attnviz.maps.settling import settled
-from attnviz.sounds import scenes
-from solo_parts.material import explained
-from solo_parts.settings import Settings
+from solo_parts.two_sounds import Explained
 
 SHARP, UNREFINED, MEAN = "sharp", "unrefined", "mean"
 SCORES = ("roc_auc", "psds1", "iou", "onset_distance", "segment_f1")
 
 
-def sharp_tables(pipe: Any, settings: Settings) -> dict[str, pd.DataFrame]:
+def sharp_tables(study: Study, explained: Explained) -> dict[str, pd.DataFrame]:
     """Return the pooled scores of sharp maps and their controls, and the paired differences.
 
     The scenes are those of the alignment study, with one to four sounds.
     """
-    found = []
-    given = recordings(settings.esc10, settings.fold)
-    composed = scenes(given, settings.sharp_scenes, (settings.seed, settings.fold))
-    for number, scene in enumerate(composed):
-        maps = explained(pipe, scene, number, settings)
-        one = attnviz.align(maps, scene.events, masks=scene.masks(), readout=SHARP)
-        found.append(replace(one, phrases=tuple(_beside(maps, phrase) for phrase in one.phrases)))
-    pooled = Alignment.concat(found).pool(n_resamples=settings.resamples)
-    scores = pooled.scores[pooled.scores["score"].isin(SCORES)]
-    differences = pooled.differences[pooled.differences["score"].isin(SCORES)]
-    return {"sharp": scores, "sharp_differences": differences}
+    count = explained.settings.sharp_scenes
+    paths = [study.piece(SHARP, f"{number:04d}.alignment") for number in range(count)]
+    progress = Progress(SHARP, count)
+    for number, path in enumerate(paths):
+        if not path.exists():
+            scene, maps = explained.of_alignment(number)
+            one = attnviz.align(maps, scene.events, masks=scene.masks(), readout=SHARP)
+            replace(one, phrases=tuple(_beside(maps, phrase) for phrase in one.phrases)).save(path)
+        progress.step()
+    pooled = Alignment.concat(map(Alignment.load, paths)).pool(n_resamples=explained.settings.resamples)
+    found = {SHARP: pooled.scores, "sharp_differences": pooled.differences}
+    return {name: table[table["score"].isin(SCORES)] for name, table in found.items()}
 
 
 def _beside(maps: AttentionMaps, phrase: AlignedPhrase) -> AlignedPhrase:

@@ -11,10 +11,12 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
+from harness import Study
 from separation.test_separation_separating import DOG, MIX, RAIN, planted
-from solo_parts.report import bars_of, write_summary
+from solo import OUTPUTS, Settings
+from solo_parts.report import bars_of, write_report
 from solo_parts.separating import CONTROLS, IDEAL, MAP, OTHER, RANDOM, SOLO, UNREFINED, improvements, masks_of
-from solo_parts.settings import KINDS, Settings
+from solo_parts.two_sounds import KINDS
 
 METHODS = (SOLO, UNREFINED, *CONTROLS, IDEAL)
 
@@ -46,25 +48,21 @@ def tables(solo: float) -> dict[str, pd.DataFrame]:
 
 
 def test_bars():
-    bars = bars_of(tables(12.0)).set_index("what")
-    assert bars["state"].tolist() == [
-        "missed", "reached", "reached", "reached", "reached", "missed", "reached", "reached", "reached",
-    ]  # fmt: skip
-    assert bars["measured"].tolist()[:4] == [12.0, 7.0, 12.0, 7.0]
-    assert bars["measured"].tolist()[-2:] == [0.889, 0.889]
-    assert bars_of({}).empty
+    bars = bars_of(tables(12.0))
+    states = ["missed", "reached", "reached", "reached", "reached", "missed", "reached", "reached", "reached"]
+    assert [bar.state for bar in bars] == states
+    assert [bar.measured for bar in bars][:4] == ["12.0", "7.0", "12.0", "7.0"]
+    assert [bar.measured for bar in bars][-2:] == ["88.9%", "88.9%"]
+    assert bars[-1].wanted == ">= 80%"
+    assert bars_of({}) == []
 
 
 def test_the_page_has_every_mask(tmp_path):
-    choice = pd.DataFrame(
-        {
-            "method": ["mean", "fitted"] * 2,
-            "kind": [kind for kind in KINDS for _ in range(2)],
-            "mean": [1.0, 2.0] * 2,
-        }
-    )
-    found = {**tables(16.0), "choose": choice}
-    write_summary(tmp_path, Settings("m", "data", resamples=20), bars_of(found), found)
+    names, kinds = ["mean", "fitted"], list(KINDS)
+    rows = [{"method": name, "kind": kind, "gain": 1.0 + names.index(name)} for name in names for kind in kinds]
+    found = {**tables(16.0), "choose": pd.DataFrame(rows)}
+    settings = Settings(Path("data"), "m", resamples=20)
+    write_report(Study(tmp_path, settings, OUTPUTS), settings, bars_of(found), found)
     page = (tmp_path / "README.md").read_text()
     assert all(f"| {method} | " in page for method in METHODS)
     assert "+16.0 [+16.0, +16.0], +16.0" in page
