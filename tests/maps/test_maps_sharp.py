@@ -104,7 +104,8 @@ def test_maps_read_it():
     assert (pooled["column_ms"] == 40).all()
     assert (pooled["roc_auc"] > 0.99).all()
     energy = result.table[result.table["method"] == "energy"]
-    assert (energy["roc_auc"] < pooled["roc_auc"].to_numpy() - 0.1).all()
+    assert (energy["roc_auc"] < pooled["roc_auc"].to_numpy()).all()
+    assert energy["roc_auc"].iloc[0] < 0.7  # the rain, which is the louder, does not tell when the dog barks
     layer = maps.heatmap("rain", readout=SharpReadout("up.2.0"))
     assert layer.attrs["layers"] == "up_blocks.2.attentions.0"
 
