@@ -117,7 +117,8 @@ def payload_of(
     if spectrogram is not None and not maps.grid.has_freq:
         spectrogram["missing"] = 0  # blank after the end of the audio
     taken = _ASIDE + sum(len(part["data"]) for part in (sound, spectrogram) if part is not None)
-    solos, missing = [], []
+    solos: list[dict[str, Any]] = []
+    missing: list[str] = []
     if audio is not None:
         solos, missing = solos_of(
             maps, audio, items, prompt_index=prompt_index, sample=sample, room=int(_SOLOS * (limit - taken))

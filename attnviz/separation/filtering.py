@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import librosa
 import numpy as np
@@ -38,7 +39,12 @@ def filtered(audio: np.ndarray, rate: int, masks: np.ndarray, cells: CellGrid) -
     """
     length = 2 ** round(np.log2(_WINDOW_SECONDS * rate))
     hop, size = length // _OVERLAP, _PADDED * length
-    shape = {"n_fft": size, "hop_length": hop, "win_length": length, "window": torch.hann_window(length)}
+    shape: dict[str, Any] = {
+        "n_fft": size,
+        "hop_length": hop,
+        "win_length": length,
+        "window": torch.hann_window(length),
+    }
     wave = torch.from_numpy(np.ascontiguousarray(audio, dtype=np.float32))
     spectrum = torch.stft(wave, **shape, pad_mode="constant", return_complex=True)
     bins, frames = spectrum.shape
