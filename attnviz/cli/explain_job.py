@@ -145,7 +145,7 @@ def _prepare(loaded: Any, family: Family, request: Explanation) -> int:
     pipe = loaded.model if isinstance(loaded, ModelWithProcessor) else loaded
     if _of_prediction(request):
         return read_rate(pipe, family)
-    if request.readout == FITTED or (request.readout == "auffusion" and not family.queries.has_freq):
+    if request.readout in (FITTED, SHARP) or (request.readout == "auffusion" and not family.queries.has_freq):
         raise MapsError(
             f"readout={request.readout!r} is not defined for {family.name}. Use 'mean' or the name of a layer."
         )
