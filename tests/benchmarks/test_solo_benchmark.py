@@ -81,5 +81,6 @@ def test_masks_of_a_clip_with_a_known_answer():
     rows = pd.DataFrame(improvements(scene, masks, maps, {})).groupby("method")["gain"].mean()
     assert rows[IDEAL] > rows[SOLO] - 3
     assert rows[SOLO] > 20
-    assert rows[SOLO] > max(rows[list(CONTROLS)]) + 5
+    assert rows[SOLO] > rows[MAP]  # which is nearly perfect, since a planted map is flat
+    assert rows[SOLO] > max(rows[[name for name in CONTROLS if name != MAP]]) + 5
     assert rows[OTHER] < -10
