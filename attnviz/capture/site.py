@@ -43,11 +43,15 @@ class SeenAttention:
         Rows of the batch that are edited.
     subtracted : KernelCall or None
         Second call of differential attention, whose probabilities are subtracted.
+    output : torch.Tensor or None
+        Output of the kernel, edits included, with its gradient graph; None of two calls, of some query positions,
+        or where the processor multiplies with the values itself.
     """
 
     call: KernelCall
     edited: Sequence[EditedRow] = ()
     subtracted: KernelCall | None = None
+    output: torch.Tensor | None = None
 
     def columns(self, positions: slice) -> SeenAttention:
         """Return some of the query positions."""
@@ -211,7 +215,7 @@ class AttentionSite:
             if self._calls < len(self._signs):
                 self._first = call
             elif self._first is None:
-                self._see(SeenAttention(call, edited))
+                self._see(SeenAttention(call, edited, output=output))
             else:
                 self._see(SeenAttention(self._first, edited, call))
         return output
