@@ -74,6 +74,24 @@ def score_table(phrases: Sequence[AlignedPhrase], readout: str, seed: int) -> pd
     return table
 
 
+def method_scores(phrases: Sequence[AlignedPhrase], method: str) -> np.ndarray:
+    """Score phrases with a method that needs no other clip and has one curve each.
+
+    Returns
+    -------
+    numpy.ndarray, shape (phrases, scores)
+        In the order of `SCORES`; NaN if undefined.
+    """
+    nobody = np.empty(0, dtype=int)
+    curves = curves_of(phrases, method, nobody)
+    owner = np.repeat(np.arange(len(phrases)), [len(draws) for draws in curves])
+    found = np.full((len(phrases), len(SCORES)), np.nan)
+    found[owner, :-1] = _scores(phrases, curves, owner)
+    found[owner, -1] = _ious(phrases, method, nobody, owner)
+    found[[bool(phrase.undefined) for phrase in phrases]] = np.nan
+    return found
+
+
 def _facts(phrases: Sequence[AlignedPhrase], readout: str) -> pd.DataFrame:
     return pd.DataFrame(
         {

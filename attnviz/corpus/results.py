@@ -7,14 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 
 from attnviz.alignment.methods import CONSTANT, REVERSED
 from attnviz.alignment.phrases import AlignedPhrase
 from attnviz.alignment.reading import ENERGY as ENERGY_CONTROL
 from attnviz.alignment.reading import MAP
-from attnviz.alignment.scoring import SCORES, score_table
+from attnviz.alignment.scoring import SCORES, method_scores
 from attnviz.corpus.arrays import ACTIVATION, DTYPES, ENERGY, SHARE, ActivationStore
 from attnviz.corpus.clips import PlannedClip
 from attnviz.errors import CorpusError
@@ -98,10 +97,9 @@ def _rows(outcome: Outcome) -> list[dict[str, Any]]:
     if result is None:
         return [base]
     base |= {name: float(value) for name, value in result.facts.items()}
-    scores = _scores(result)
     rows = [
-        base | _phrase_row(number, phrase, result.scored) | scores.get(number, {})
-        for number, phrase in enumerate(result.phrases)
+        base | _phrase_row(number, phrase, result.scored) | own
+        for number, (phrase, own) in enumerate(zip(result.phrases, _scores(result), strict=True))
     ]
     return rows or [base]
 
@@ -117,16 +115,15 @@ def _phrase_row(number: int, phrase: AlignedPhrase, scored: bool) -> dict[str, A
     }  # fmt: skip
 
 
-def _scores(result: ClipResult) -> dict[int, dict[str, float]]:
+def _scores(result: ClipResult) -> list[dict[str, float]]:
     """Return the scores of each phrase, by column; only those that are known."""
     if not result.scored or not result.phrases:
-        return {}
-    table = score_table(result.phrases, "", 0)
-    found: dict[int, dict[str, float]] = {}
-    for row in table[table["method"].isin(OF_ONE_CLIP)].to_dict("records"):
-        own = found.setdefault(int(row["phrase"]), {})
-        own |= {score_column(row["method"], score): row[score] for score in SCORES if not pd.isna(row[score])}
-    return found
+        return [{} for _ in result.phrases]
+    values = np.hstack([method_scores(result.phrases, method) for method in OF_ONE_CLIP])
+    return [
+        {name: value for name, value in zip(SCORE_COLUMNS, row, strict=True) if not np.isnan(value)}
+        for row in values.tolist()
+    ]
 
 
 def check_fit(result: ClipResult, store: ActivationStore) -> None:
