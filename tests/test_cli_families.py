@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 
 import diffusers
@@ -136,6 +137,20 @@ def test_other_folders_are_refused_by_name(file, content, error, message, tmp_pa
     (tmp_path / file).write_text(json.dumps(content))
     with pytest.raises(error, match=message):
         attnviz.load(tmp_path)
+
+
+def test_a_scheduler_whose_library_is_missing_is_named_before_anything_runs(tmp_path):
+    """As Stable Audio Open is published: its scheduler needs torchsde."""
+    folder = write_family_checkpoint(tmp_path / "model", "stable-audio")
+    index = json.loads((folder / "model_index.json").read_text())
+    index["scheduler"] = ["diffusers", "CosineDPMSolverMultistepScheduler"]
+    (folder / "model_index.json").write_text(json.dumps(index))
+    if importlib.util.find_spec("torchsde") is not None:
+        pytest.skip("torchsde is installed, so this scheduler can be made")
+    result = command("generate", PROMPT, "--model", folder, "--out", tmp_path / "run")
+    assert result.exit_code == 1
+    assert "torchsde" in result.stderr
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("name", ["stable-audio", "musicgen"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import types
 
 import diffusers
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 
 import attnviz
 from attnviz.errors import CaptureError, MapsError, PromptError
-from attnviz.models.families import FAMILIES, example_family, family_of
+from attnviz.models.families import FAMILIES, example_family, family_of, setting
 from attnviz.text.encoded import KeySegment, encoded_table, origins
 
 NAMES = ["audioldm2", "stable-audio", "stable-audio-3", "longcat-audio-dit", "ace-step"]
@@ -347,6 +348,39 @@ def test_another_backend_is_refused_before_anything_runs(family_pipe):
             attnviz.trace(made.pipe).__enter__()
     finally:
         del processor._attention_backend
+
+
+def test_a_block_that_a_cache_skips_is_refused(family_pipe):
+    """As feature caches do it: a block runs in some denoiser calls only."""
+    made = family_pipe("ace-step")
+    block = made.denoiser.layers[1]
+    run, calls = block.forward, []
+
+    def sometimes(hidden_states, *args, **kwargs):
+        calls.append(1)
+        return run(hidden_states, *args, **kwargs) if len(calls) == 1 else hidden_states
+
+    block.forward = sometimes
+    try:
+        trace = attnviz.trace(made.pipe)
+        with pytest.raises(CaptureError, match=r"1 of 2 .*did not run in denoiser call 1, first layers\.1"), trace:
+            made(PROMPT)
+        assert not trace.maps.complete
+    finally:
+        del block.forward
+
+
+@pytest.mark.parametrize(("strides", "levels"), [(None, 3), ([4], 3), ([4, 2], 2), ([2, 4, 2, 8], 3)])
+def test_seconds_of_longcat_are_those_of_its_layers(strides, levels):
+    """The auto-encoder extends a short list of strides, and cuts a long one."""
+    vae = diffusers.LongCatAudioDiTVae(
+        in_channels=1, channels=8, c_mults=[1, 2, 2][:levels], strides=strides, latent_dim=4, encoder_latent_dim=8
+    ).eval()
+    pipe = types.SimpleNamespace(vae=vae)
+    with torch.no_grad():
+        made = vae.decode(torch.zeros(1, 4, 6)).sample.shape[-1]
+    family = next(family for family in FAMILIES if family.name == "longcat-audio-dit")
+    assert setting(pipe, family.seconds.samples) == made / 6
 
 
 def test_compiled_models_are_refused(family_pipe):

@@ -11,7 +11,9 @@ from families.conftest import NEW
 
 import attnviz
 from attnviz.attribution import cascade
-from attnviz.errors import AudioError, CaptureError, MapsError, MemoryBudgetError, PromptError
+from attnviz.capture import SequenceRecorder
+from attnviz.errors import AttnVizError, AudioError, CaptureError, MapsError, MemoryBudgetError, PromptError
+from attnviz.generation import GenerationTrace
 from attnviz.models.families import family_of
 
 PROMPTS = ["a Dog barks, then rain falls", "rain"]
@@ -121,6 +123,70 @@ def test_maps_equal_eager_attention(made):
             # Codebook k of a frame is predicted by the query at position frame + k.
             expected = np.mean([oracle[number][:, :, frame + k] for k in range(CODEBOOKS)], axis=0)
             np.testing.assert_allclose(ours[..., frame], expected, rtol=2e-4, atol=2e-6)
+
+
+# Audio prompts -------------------------------------------------------------------------------------------
+
+GIVEN = 6
+
+
+def prompted(models):
+    """MusicGen that continues a clip of six frames: its prompt is encoded in one call, made twice."""
+    noise = torch.rand(len(PROMPTS), 1, GIVEN * 8, generator=torch.Generator().manual_seed(1)) - 0.5
+    return models["musicgen"], {"input_values": noise, "max_new_tokens": NEW}
+
+
+def unlike_eager(made, changes):
+    """Greatest difference from teacher-forced eager attention over all columns, the prompt's included."""
+    codes = codes_of(made, **changes)
+    trace, _ = traced(made, keep=("head",), tokens="all", **changes)
+    oracle = eager(made, codes)
+    columns = trace.maps[trace.maps.layers[0]].sizes["time"]
+    assert columns == codes.shape[1] + 1 - CODEBOOKS
+    differences = []
+    for number, layer in enumerate(trace.maps.layers):
+        ours = trace.maps[layer].squeeze("image").to_numpy()
+        for frame in range(columns):
+            expected = np.mean([oracle[number][:, :, frame + k] for k in range(CODEBOOKS)], axis=0)
+            differences.append(np.abs(ours[..., frame] - expected).max())
+    return max(differences), trace
+
+
+def test_columns_of_an_audio_prompt_are_its_own(models):
+    made, changes = prompted(models)
+    difference, trace = unlike_eager(made, changes)
+    assert difference < 2e-6
+    curve = trace.maps.activation("rain", prompt_index=1)
+    assert curve.sizes["time"] > GIVEN  # the clip's frames come first
+    assert trace.maps.provenance["frames_given"] == GIVEN
+    np.testing.assert_allclose(curve.time, (np.arange(len(curve.time)) + 0.5) / RATE)
+
+
+def test_an_audio_prompt_changes_no_sample(models):
+    made, changes = prompted(models)
+    plain = made(**changes)
+    _, output = traced(made, **changes)
+    assert torch.equal(plain, output)
+
+
+@pytest.mark.parametrize("what", ["counting calls", "a delay too much", "one frame late"])
+def test_the_oracle_fails_where_columns_of_an_audio_prompt_are_wrong(models, what, monkeypatch):
+    made, changes = prompted(models)
+    if what == "a delay too much":
+        real = GenerationTrace._delays
+        monkeypatch.setattr(GenerationTrace, "_delays", lambda self, length: real(self, length) + 1)
+    else:
+        before, counted = SequenceRecorder._before, []
+
+        def wrong(self, decoder, args, kwargs):
+            before(self, decoder, args, kwargs)
+            counted.append(1)
+            # The first call is made twice: counting shifts what follows. Late: the codes of the clip move by one.
+            self._first = len(counted) - 1 if what == "counting calls" else min(self._first + 1, 3)
+
+        monkeypatch.setattr(SequenceRecorder, "_before", wrong)
+    with pytest.raises((AssertionError, AttnVizError)):
+        assert unlike_eager(made, changes)[0] < 2e-6
 
 
 @contextmanager

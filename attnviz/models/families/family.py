@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -13,8 +13,9 @@ from torch import nn
 
 from attnviz.errors import CaptureError
 
-Setting = int | float | str
-"""A number, or its dotted path below a pipeline (``"vae.config.sampling_rate"``); a list counts as a product."""
+Setting = int | float | str | Callable[[Any], int | float]
+"""A number, its dotted path below a pipeline (``"vae.config.sampling_rate"``; a list counts as a product), or a
+function of the pipeline."""
 
 
 @dataclass(frozen=True)
@@ -87,9 +88,9 @@ class Seconds:
 
     Attributes
     ----------
-    rate : int or str
+    rate : int, str or callable
         Samples a second.
-    samples : int or str
+    samples : int, str or callable
         Samples of one latent; of one spectrogram frame where there is a frequency axis.
     asked : str or None
         Argument of the pipeline's call that asks for a length in seconds.
@@ -99,8 +100,8 @@ class Seconds:
         Ends of the mel axis in Hz.
     """
 
-    rate: int | str
-    samples: int | str
+    rate: Setting
+    samples: Setting
     asked: str | None = None
     bands: int | str | None = None
     low: float = 0.0
@@ -281,8 +282,8 @@ class Family:
 
 
 def setting(owner: object, value: Setting | Sequence[int]) -> float:
-    """Return a number, or look it up at a dotted path; numbers in a list are multiplied."""
-    found: Any = value
+    """Return a number, look it up at a dotted path, or compute it; numbers in a list are multiplied."""
+    found: Any = value(owner) if callable(value) else value
     if isinstance(value, str):
         found = owner
         for name in value.split("."):

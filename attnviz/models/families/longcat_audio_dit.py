@@ -3,7 +3,23 @@
 Four convolutions mix each key with its neighbours, so a word's map holds a little of the words beside it.
 """
 
+import math
+from typing import Any
+
+from torch import nn
+
 from attnviz.models.families.family import AudioEncoding, Family, Queries, Seconds
+
+
+def _samples(pipe: Any) -> int:
+    """Return the samples of a latent.
+
+    They follow from the layers that were made: `downsampling_ratio` need not be their product, and a list of
+    strides that is missing, or of another length than the levels, is extended or cut by the auto-encoder.
+    """
+    layers = pipe.vae.decoder.modules()
+    return math.prod(int(layer.stride[0]) for layer in layers if isinstance(layer, nn.ConvTranspose1d))
+
 
 FAMILY = Family(
     name="longcat-audio-dit",
@@ -12,7 +28,6 @@ FAMILY = Family(
     self_sites=r"blocks\.\d+\.self_attn",
     queries=Queries(("time",), axis=1),
     guidance=("conditional",),
-    # The strides, not `downsampling_ratio`, which need not be their product.
-    seconds=Seconds(rate="vae.config.sample_rate", samples="vae.config.strides", asked="audio_duration_s"),
+    seconds=Seconds(rate="vae.config.sample_rate", samples=_samples, asked="audio_duration_s"),
     audio=AudioEncoding(channels="vae.config.in_channels"),
 )
