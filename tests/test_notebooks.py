@@ -63,7 +63,7 @@ def faults(book: nbformat.NotebookNode, runner) -> list[str]:
     return found
 
 
-def test_the_six_are_there():
+def test_the_seven_are_there():
     assert NAMES == [
         "01_quickstart",
         "02_read_the_maps",
@@ -71,6 +71,7 @@ def test_the_six_are_there():
         "04_real_audio",
         "05_manipulation",
         "06_paper_figures",
+        "07_your_own_model",
     ]
 
 

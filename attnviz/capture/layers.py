@@ -61,7 +61,13 @@ class AttentionLayer:
     @property
     def heads(self) -> int:
         """Number of attention heads."""
-        return int(getattr(self.attention, "heads", None) or self.attention.num_heads)
+        found = getattr(self.attention, "heads", None) or getattr(self.attention, "num_heads", None)
+        if not isinstance(found, int):
+            raise CaptureError(
+                f"{self.path} has no whole number of heads ({found!r}) in its attribute heads or num_heads. Set "
+                f"one: {type(self.attention).__name__}.heads = 8."
+            )
+        return found
 
 
 class CrossAttentionLayer(AttentionLayer):

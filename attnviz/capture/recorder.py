@@ -26,7 +26,7 @@ from attnviz.capture.layers import (
 from attnviz.capture.measures import MEASURES, Block, Measure
 from attnviz.capture.processor import TracingProcessor, is_traced
 from attnviz.capture.recording import Recording
-from attnviz.capture.site import AttentionSite, SeenAttention
+from attnviz.capture.site import AttentionSite, SeenAttention, is_tapped
 from attnviz.capture.store import AttentionStore, CapturedLayer
 from attnviz.errors import CaptureError
 from attnviz.models.families import STABLE_DIFFUSION, Family
@@ -119,7 +119,7 @@ class AttentionRecorder(Changes):
 
     def _make(self) -> None:
         """Install a tracing processor in every cross-attention layer or in none."""
-        if is_traced(self.unet):
+        if is_traced(self.unet) or any(map(is_tapped, self.unet.modules())):
             raise CaptureError(
                 "This U-Net is being traced already. Leave the first `with trace(...)` block before entering "
                 "another. Pipelines made with from_pipe share one U-Net."
@@ -154,8 +154,11 @@ class AttentionRecorder(Changes):
         attention = site.layer.attention
         if hasattr(attention, "get_attention_scores"):
             self._replace(attention, "get_attention_scores", site.scores)
-        self._finally(functools.partial(_put_back, attention, site.processor))
-        attention.processor = site.processor
+        if site.has_slot:
+            self._finally(functools.partial(_put_back, attention, site.processor))
+            attention.processor = site.processor
+        else:
+            self._replace(attention, "forward", site.forward)
         self._sites.append(site)
 
     def _cross_rows(self, positions: int) -> Sequence[EditedRow]:
@@ -346,8 +349,8 @@ class AttentionRecorder(Changes):
 
     def _check_slots(self) -> None:
         for site in self._sites:
-            there = site.layer.attention.processor
-            if there is not site.processor:
+            there = site.there
+            if there is not None:
                 raise CaptureError(
                     f"The processor of {site.layer.path} was replaced after trace() began, by "
                     f"{type(there).__name__}. Set processors, attention slicing and IP-Adapters before tracing."

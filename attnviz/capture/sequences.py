@@ -16,7 +16,7 @@ from attnviz.capture.conditioning import Branches
 from attnviz.capture.editing import AttentionEdit, AttentionEditor, EditedRow
 from attnviz.capture.layers import CrossAttentionLayer, find_self_sites, find_sites
 from attnviz.capture.measures import MEASURES, Block, Measure
-from attnviz.capture.site import AttentionSite, SeenAttention
+from attnviz.capture.site import AttentionSite, SeenAttention, is_tapped
 from attnviz.capture.store import CapturedLayer
 from attnviz.errors import CaptureError, MemoryBudgetError
 from attnviz.models.families import Family
@@ -120,7 +120,7 @@ class SequenceRecorder(Changes):
         """Tap all modules that attend to the text, or none."""
         self.layers = find_sites(self.decoder, self.family)
         for layer in self.layers:
-            if isinstance(getattr(vars(layer.attention).get("forward"), "__self__", None), AttentionSite):
+            if is_tapped(layer.attention):
                 raise CaptureError(
                     "This model is being traced already. Leave the first `with trace(...)` block before entering "
                     "another."

@@ -94,6 +94,8 @@ class AttentionSite:
     ----------
     processor : TracingProcessor
         Processor for the module's slot. A module without a slot gets `forward` instead.
+    has_slot : bool
+        Whether the module has a slot for a processor.
     grid : tuple of int or None
         Rows and columns of the query positions, from the latest 4-D input of the enclosing block.
 
@@ -113,13 +115,14 @@ class AttentionSite:
         signs: tuple[int, ...] = (1,),
     ) -> None:
         self.layer = layer
-        has_slot = hasattr(layer.attention, "processor")
+        self.has_slot = has_slot = hasattr(layer.attention, "processor")
         self._compute: Any = layer.attention.processor if has_slot else layer.attention.forward
         self._by = type(self._compute if has_slot else layer.attention).__name__
         self._remedy = (
             'Call unet.set_default_attn_processor(), or set_attention_backend("native").'
             if has_slot
-            else 'Call set_attn_implementation("sdpa") of the decoder.'
+            else 'Call set_attn_implementation("sdpa") of a model of transformers; in a module of your own, '
+            "call torch.nn.functional.scaled_dot_product_attention."
         )
         self.processor = TracingProcessor(self._compute, self._run)
         self.grid: tuple[int, int] | None = None
@@ -175,8 +178,17 @@ class AttentionSite:
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Replace ``forward`` of a module without a slot: compute its output, and observe its attention."""
-        hidden_states = args[0] if args else kwargs["hidden_states"]
+        hidden_states = [*args, *kwargs.values()][0]
         return self._observed(functools.partial(self._compute, *args, **kwargs), len(hidden_states))
+
+    @property
+    def there(self) -> object:
+        """What stands in the module in place of this site; None if the site itself does."""
+        if self.has_slot:
+            found = self.layer.attention.processor
+            return None if found is self.processor else found
+        found = vars(self.layer.attention).get("forward")
+        return None if getattr(found, "__self__", None) is self else found or self.layer.attention
 
     def _observed(self, compute: Callable[[], Any], rows: int) -> Any:
         self._check_projections()
@@ -316,6 +328,11 @@ class AttentionSite:
                 f"{self._by} changes them. Remove other attention-control tools, and "
                 "call unet.set_default_attn_processor()."
             )
+
+
+def is_tapped(module: nn.Module) -> bool:
+    """Whether the ``forward`` of a module is that of a site."""
+    return isinstance(getattr(vars(module).get("forward"), "__self__", None), AttentionSite)
 
 
 _PROJECTIONS = ("to_q", "to_k", "to_kv", "q_proj", "k_proj")

@@ -339,6 +339,67 @@ def test_a_processor_whose_attention_is_not_seen_is_refused(family_pipe, process
         attention.processor = own
 
 
+class Plain(torch.nn.Module):
+    """An attention module of a user's own: no slot for a processor, only torch's attention."""
+
+    heads = 4
+
+    def __init__(self, other):
+        super().__init__()
+        self.to_q, self.to_k, self.to_v, self.to_out = other.to_q, other.to_k, other.to_v, other.to_out
+        self.by_hand = False
+
+    def forward(self, hidden_states, encoder_hidden_states=None, attention_mask=None, **others):
+        query = self.to_q(hidden_states).unflatten(-1, (4, -1)).transpose(1, 2)
+        key, value = (
+            each(encoder_hidden_states).unflatten(-1, (2, -1)).transpose(1, 2).repeat_interleave(2, dim=1)
+            for each in (self.to_k, self.to_v)
+        )
+        if self.by_hand:
+            made = (query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5).softmax(-1) @ value
+        else:
+            made = torch.nn.functional.scaled_dot_product_attention(query, key, value)
+        return self.to_out[0](made.transpose(1, 2).flatten(2))
+
+
+@pytest.fixture
+def with_plain(family_pipe):
+    """Stable Audio with such a module in its second block."""
+    made = family_pipe("stable-audio")
+    block = made.denoiser.transformer_blocks[1]
+    made.slotted = block.attn2
+    block.attn2 = Plain(made.slotted)
+    yield made
+    block.attn2 = made.slotted
+
+
+def test_modules_without_a_slot_are_traced(with_plain):
+    plain = with_plain(PROMPT)
+    with attnviz.trace(with_plain.pipe) as trace:
+        traced = with_plain(PROMPT)
+        with pytest.raises(CaptureError, match="being traced already"):
+            attnviz.trace(with_plain.pipe).__enter__()
+    assert torch.equal(plain, traced)
+    module = with_plain.denoiser.transformer_blocks[1].attn2
+    assert "forward" not in vars(module) and not hasattr(module, "processor")
+    block = with_plain.denoiser.transformer_blocks[1]
+    block.attn2 = with_plain.slotted  # the same weights in diffusers' own module
+    with attnviz.trace(with_plain.pipe) as slotted:
+        with_plain(PROMPT)
+    for layer in trace.maps.layers:
+        np.testing.assert_allclose(trace.maps[layer], slotted.maps[layer], rtol=1e-4, atol=1e-6)
+
+
+def test_a_module_without_a_slot_says_what_is_missing(with_plain):
+    module = with_plain.denoiser.transformer_blocks[1].attn2
+    module.by_hand = True
+    with pytest.raises(CaptureError, match="call torch.nn.functional.scaled_dot"), attnviz.trace(with_plain.pipe):
+        with_plain(PROMPT)
+    module.by_hand, module.heads = False, None
+    with pytest.raises(CaptureError, match="no whole number of heads"), attnviz.trace(with_plain.pipe):
+        with_plain(PROMPT)
+
+
 def test_another_backend_is_refused_before_anything_runs(family_pipe):
     made = family_pipe("ace-step")
     processor = made.denoiser.layers[0].cross_attn.processor
