@@ -190,7 +190,8 @@ def segment_share(maps: AttentionMaps, *, prompt_index: int = 0, sample: int = 0
     for name in maps.layers:
         sums = {kind: _mean_sum(maps[name], at, prompt_index, sample) for kind, at in kinds.items()}
         if maps.content["quantity"] == PROBABILITY:
-            sums["rest"] = 1.0 - sum(sums.values())
+            stored: Any = sum(sums.values())
+            sums["rest"] = 1.0 - stored
         heads = next(iter(sums.values()))
         numbers = heads["head"].to_numpy().tolist() if "head" in heads.dims else [-1]
         for at, head in enumerate(numbers):

@@ -115,7 +115,7 @@ def explore(
     if maps.spectrogram is not None and 0 <= prompt_index < len(maps.prompts) and 0 <= sample < maps.images:
         log_mel = maps.spectrogram[prompt_index, sample].to_numpy()
     loaded = isinstance(audio, str | os.PathLike) or (audio is not None and sampling_rate is not None)
-    sound = load_audio(audio, source_rate=sampling_rate) if audio is not None and loaded else audio
+    sound: Any = load_audio(audio, source_rate=sampling_rate) if audio is not None and loaded else audio
     return Explorer(
         payload_of(
             maps, prompt_index=prompt_index, sample=sample, audio=sound, log_mel=log_mel, events=events,
