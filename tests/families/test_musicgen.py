@@ -10,10 +10,10 @@ import torch
 from families.conftest import NEW
 
 import attnviz
+from attnviz import generation
 from attnviz.attribution import cascade
 from attnviz.capture import SequenceRecorder
 from attnviz.errors import AttnVizError, AudioError, CaptureError, MapsError, MemoryBudgetError, PromptError
-from attnviz.generation import GenerationTrace
 from attnviz.models.families import family_of
 
 PROMPTS = ["a Dog barks, then rain falls", "rain"]
@@ -173,8 +173,8 @@ def test_an_audio_prompt_changes_no_sample(models):
 def test_the_oracle_fails_where_columns_of_an_audio_prompt_are_wrong(models, what, monkeypatch):
     made, changes = prompted(models)
     if what == "a delay too much":
-        real = GenerationTrace._delays
-        monkeypatch.setattr(GenerationTrace, "_delays", lambda self, length: real(self, length) + 1)
+        real = generation.delays_of
+        monkeypatch.setattr(generation, "delays_of", lambda *given: real(*given) + 1)
     else:
         before, counted = SequenceRecorder._before, []
 
