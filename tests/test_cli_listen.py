@@ -92,7 +92,7 @@ def test_existing_files_are_kept(listen, clip, tmp_path):
         ("nosuch.wav", None, "nosuch.wav does not exist"),
         ("listener/config.json", None, "is not audio"),
         ("listener", None, "listener is a folder; give a file in it"),
-        ("[red]clip.wav", "nosuch", "does not contain a readable listener"),
+        ("[red]clip.wav", "nosuch", "folder of the listener nosuch does not exist"),
     ],
 )
 def test_errors_write_nothing(clip_name, model, message, listen, clip, folder, tmp_path):

@@ -22,6 +22,7 @@ def generated(checkpoint, folder, prompt, *settings):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::attnviz.errors.TruncationWarning")
 def test_from_a_prompt_to_a_page(adapter_checkpoint, attnviz_command, tmp_path):
     run = generated(
@@ -45,6 +46,7 @@ def test_from_a_prompt_to_a_page(adapter_checkpoint, attnviz_command, tmp_path):
     assert (run / "report.html").read_bytes() == page
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "prompt", ["dog", "incomprehensibilities " * 12 + "and a dog whose words are cut off " * 9]
 )

@@ -150,6 +150,10 @@ REFUSED = {
     ),
     ("style", "model"): ("edit", "style", "CLIP", "a dog", "--model", "/no/such", "--out", "new"),
     ("listen", "model"): ("listen", "CLIP", "--model", "/no/such"),
+    ("solo", "run"): ("solo", "nosuch", "a dog"),
+    ("run", "plan"): ("corpus", "run", "nosuch.toml", "--out", "new"),
+    ("status", "folder"): ("corpus", "status", "nosuch"),
+    ("collect", "folder"): ("corpus", "collect", "nosuch", "--out", "new.parquet"),
     ("esc10", "source"): ("data", "esc10", "new", "--from", "nosuch"),
 }
 """A command that lacks each input, by the command and its parameter."""

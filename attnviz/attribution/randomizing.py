@@ -49,7 +49,7 @@ def cascade(unet: nn.Module, family: Family | None = None) -> list[str]:
 def _blocks(denoiser: nn.Module, family: Family | None) -> dict[str, str]:
     """Return the block of each weight, from the output to the input."""
     names = [name for name, _ in denoiser.named_parameters()]
-    if any(name.startswith("mid_block.") for name in names):
+    if any(name.startswith("down_blocks.") for name in names):  # a U-Net, which may have no middle block
         found = {name: _block_of(name) for name in names}
         order = sorted(set(found.values()), key=_from_the_output)
     else:

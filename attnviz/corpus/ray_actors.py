@@ -15,7 +15,7 @@ RETRIES = 5
 """Times that a shard is given to a restarted actor."""
 
 
-def check_installed() -> None:
+def check_ray() -> None:
     """Raise if Ray is not installed.
 
     Raises

@@ -122,17 +122,17 @@ def _executor(name: Executor) -> Start:
     if name == "local":
         return _local
     if name == "ray":
-        from attnviz.corpus import ray_actors
+        from attnviz.corpus.ray_actors import check_ray, run_ray
 
-        ray_actors.check_installed()
-        return lambda place, shards, workers, finished: ray_actors.run_ray(
+        check_ray()
+        return lambda place, shards, workers, finished: run_ray(
             place.path, shards, workers=workers.number, threads=place.plan.threads, gpus=workers.gpus,
             finished=finished,
         )  # fmt: skip
-    from attnviz.corpus import slurm_arrays
+    from attnviz.corpus.slurm_arrays import check_submitit, run_slurm
 
-    slurm_arrays.check_installed()
-    return lambda place, shards, workers, finished: slurm_arrays.run_slurm(
+    check_submitit()
+    return lambda place, shards, workers, finished: run_slurm(
         place, shards, workers=workers.number, gpus=workers.gpus, parameters=workers.slurm or {}, finished=finished
     )
 

@@ -18,7 +18,7 @@ MOST_JOBS = 1000
 _POLL_SECONDS = 2.0
 
 
-def check_installed() -> None:
+def check_submitit() -> None:
     """Raise if submitit is not installed.
 
     Raises

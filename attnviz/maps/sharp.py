@@ -14,11 +14,11 @@ from attnviz.maps.fitted import FittedReadout
 from attnviz.maps.sharing import refined, relative_logarithms, shares
 
 EXPONENT = 4.0
-"""Power of the maps in a share, chosen on scenes of folds 1 to 3 (`benchmarks/solo.py`)."""
+"""Power of the maps in a share; set by judgement, as are the floor and the power of the magnitudes."""
 FLOOR = 0.2
-"""Quantile of the magnitudes of a band that counts as its floor; chosen in the same way."""
+"""Quantile of the magnitudes of a band that counts as its floor."""
 POWER = 0.6
-"""Power of the magnitudes; chosen in the same way."""
+"""Power of the magnitudes."""
 FRAMES = 4
 """Frames of the spectrogram in a column."""
 QUANTITY = "share of the phrase times the magnitude above the floor, relative to its maximum"

@@ -26,7 +26,7 @@ from attnviz.wording import short_repr
 Span = tuple[int, int]
 
 EXPONENT = 16.0
-"""Power of the maps in a mask, chosen on scenes of folds 1 to 3 (`benchmarks/solo.py`)."""
+"""Power of the maps in a mask, chosen on scenes of folds 2 and 3."""
 
 LONGER = 0.05  # seconds by which the audio may differ in length from the clip of the maps
 

@@ -112,7 +112,7 @@ def test_events_of_other_captions_are_for_other_maps(maps):
     rows = rows.assign(caption=[PROMPT, None, "a cat meows"], span=[DOG, RAIN, (0, 5)])
     result = align(maps, rows)
     assert [phrase.events.label for phrase in result.phrases] == ["dog barks", "rain falls"]
-    with pytest.raises(EventsError, match=r"1 captions, 'a cat meows', and none .*'a dog barks, then"):
+    with pytest.raises(EventsError, match=r"1 caption, 'a cat meows', and none .*'a dog barks, then"):
         align(maps, rows.iloc[2:])
 
 

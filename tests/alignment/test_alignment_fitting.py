@@ -397,7 +397,7 @@ def test_phrases_that_cannot_be_scored_are_counted(few):
     fit = fit_readout(few)
     assert fit.undefined == {"silent in the clip": 1, "over the whole clip": 1}
     assert len(fit.table) == 10
-    assert "Excluded: 1 phrases silent in the clip" in fit.summary()
+    assert "Excluded: 1 phrase silent in the clip" in fit.summary()
     assert fit.readout.provenance["left out"] == fit.undefined
 
 

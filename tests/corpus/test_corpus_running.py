@@ -139,7 +139,7 @@ def _until_complete(plan, out):
 
 
 def test_a_worker_that_always_dies_ends_the_run(tmp_path, write_plan, monkeypatch):
-    plan = write_plan(tmp_path, clips=2)
+    plan = write_plan(tmp_path, clips=2, seconds=3.0)
     monkeypatch.setattr("attnviz.corpus.local.MOST_DEATHS", 1)
     stop, killed = threading.Event(), []
     thread = threading.Thread(target=kill_workers, args=(stop, random.Random(0), killed, 10**9))

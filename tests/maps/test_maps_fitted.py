@@ -217,7 +217,7 @@ def test_neither_a_name_nor_a_readout(maps, given):
 
 
 def test_an_unknown_name_lists_what_there_is(maps):
-    with pytest.raises(MapsError, match="'fitted', a layer"):
+    with pytest.raises(MapsError, match="'fitted', 'sharp', a layer"):
         maps.heatmap("dog", readout="best")
 
 

@@ -292,7 +292,7 @@ def test_start_and_end_tokens_do_not_clash_with_words():
 @pytest.mark.parametrize(
     ("ask", "words"),
     [
-        ({"readout": "median"}, r"'mean', 'auffusion', 'fitted', a layer.*down\.0\.0"),
+        ({"readout": "median"}, r"'mean', 'auffusion', 'fitted', 'sharp', a layer.*down\.0\.0"),
         ({"pool": "sum"}, "mean, max, first, last"),
         ({"grid": "coarse"}, "'finest' or 'image'"),
         ({"prompt_index": 1}, "no prompt 1"),

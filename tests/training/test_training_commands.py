@@ -222,6 +222,7 @@ except TrainingError as error:
 """
 
 
+@pytest.mark.slow
 def test_half_precision_resumes_exactly(run_script, tmp_path):
     said = run_script(HALF_PRECISION, tmp_path)
     before, after = weights(tmp_path / "whole" / "model"), weights(tmp_path / "run" / "model")

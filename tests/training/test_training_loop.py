@@ -424,6 +424,7 @@ loop.train(toy_config(batch_size=2, gradient_accumulation=2), esc10=".", out=sys
 """
 
 
+@pytest.mark.slow
 def test_two_processes_are_one_with_twice_the_batch(toy_training, run_script, tmp_path):
     run_script(SCRIPT, tmp_path / "two", ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"])
     # Batches 0 and 1 of two processes are, side by side, batch 0 of one; and so on.

@@ -482,6 +482,7 @@ def test_a_new_denoiser_s_words_stay_as_their_own_pretraining_left_them(scenes, 
             assert not any(parameter.requires_grad for parameter in part.pipe.conditioner.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("write", [write_adapter_checkpoint, write_plain_checkpoint])
 def test_a_whole_checkpoint_is_gone_on_from(write, scenes, tmp_path):
     write(tmp_path / "published", seed=1)
@@ -568,6 +569,7 @@ def test_a_denoiser_asked_what_lies_where_ships_without_what_asked(scenes, vae_f
     assert set(again.state_dict()) == set(plain.pipe.unet.state_dict())
 
 
+@pytest.mark.slow
 def test_a_checkpoint_s_words_are_learnt_again_and_then_stay(scenes, tmp_path):
     write_adapter_checkpoint(tmp_path / "published", seed=1)
     settings = {"checkpoint": str(tmp_path / "published"), "text": {"pretraining_steps": 2}}
@@ -585,6 +587,7 @@ def test_a_checkpoint_s_words_are_learnt_again_and_then_stay(scenes, tmp_path):
         UnetPart(config("unet", {**settings, "text": {"layers": 2}}), scenes, tmp_path, CPU)
 
 
+@pytest.mark.slow
 def test_classes_stand_apart_after_the_words_are_learnt():
     """A linear layer tells apart what is all but the same; a denoiser draws the same of it."""
     scenes = [[{"class": name, "onset": 1.0, "offset": 3.0}] for name in CLASSES]
@@ -638,6 +641,7 @@ def test_text_settings_that_contradict_each_other_are_refused():
         make_conditioner(TextSettings(hidden_size=16, heads=3), ["a dog"])
 
 
+@pytest.mark.slow
 def test_words_are_learnt_before_the_denoiser_listens():
     scenes = [
         [{"class": name, "onset": 1.0, "offset": 3.0}, {"class": other, "onset": 4.0, "offset": 6.0}]

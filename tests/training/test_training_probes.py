@@ -59,6 +59,7 @@ def test_the_error_is_that_of_the_readings_written_out_by_hand():
     assert float(probe.error().detach()) == pytest.approx(np.mean(by_hand), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_padding_with_zeros_brings_the_position_and_nothing_else_does():
     assert learnt(make_unet()) < 0.1
     round_about = make_unet()

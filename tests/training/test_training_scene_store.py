@@ -67,6 +67,7 @@ def test_store_is_what_composing_gives(opened, ten_classes, monkeypatch):
     check(store, ten_classes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_processes_of_either_kind(opened, ten_classes, monkeypatch, method):
     if method not in multiprocessing.get_all_start_methods():
@@ -180,6 +181,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no process groups")
 def test_interrupted_by_the_terminal(ten_classes, tmp_path):
     """Ctrl-C reaches the parent and its processes: nothing is left, neither files nor processes."""
