@@ -126,7 +126,8 @@ def mel_of_spectra(spectrum: torch.Tensor, mel: MelConfig = MEL) -> torch.Tensor
     magnitude = torch.sqrt(torch.view_as_real(spectrum).square().sum(-1) + _POWER_FLOOR)
     # Copy: torch warns about read-only memory.
     filters = torch.tensor(mel_filters(mel), device=spectrum.device)
-    return torch.log(torch.matmul(filters, magnitude).clamp(min=1e-5))
+    with torch.autocast(spectrum.device.type, enabled=False):  # 16-bit products would show in the logarithm
+        return torch.log(torch.matmul(filters, magnitude).clamp(min=1e-5))
 
 
 @lru_cache(maxsize=8)

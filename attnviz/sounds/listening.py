@@ -178,7 +178,9 @@ def _over_windows(
     window, overlap = max(1, _WINDOW // step), _OVERLAP // step
     total: np.ndarray | None = None
     weights = np.zeros(frames)
-    with _evaluating(listener), torch.inference_mode():
+    device = next(listener.parameters()).device
+    # What is heard does not depend on the precision that surrounds the call.
+    with _evaluating(listener), torch.inference_mode(), torch.autocast(device.type, enabled=False):
         for first, last in _windows(frames, window, overlap):
             image = torch.from_numpy(_image(samples, first * step, last * step))
             found = compute(image[None].to(next(listener.parameters())))[0].float().cpu().numpy()

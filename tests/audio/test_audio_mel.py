@@ -8,6 +8,7 @@ from pathlib import Path
 import librosa
 import numpy as np
 import pytest
+import torch
 
 from attnviz.audio import (
     LOG_FLOOR,
@@ -193,3 +194,10 @@ def test_audio_too_short_for_the_mirror_is_refused_with_the_limit() -> None:
     assert MEL.shortest == 945
     with pytest.raises(AudioError, match=r"944 samples.* at least 945"):
         log_mel(noise(944))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_around_it_changes_nothing(dtype):
+    with torch.autocast("cpu", dtype=dtype):
+        found = log_mel(noise(16_000))
+    np.testing.assert_array_equal(found, log_mel(noise(16_000)))

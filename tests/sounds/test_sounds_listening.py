@@ -458,3 +458,10 @@ def test_scenes_of_known_sounds_are_not_doubted_and_real_clips_of_others_are(dat
     clips = sorted((data_dir / "audiocaps").glob("*.wav"))
     assert clips
     assert all("events cover" in (attnviz.listen(clip).doubt or "") for clip in clips)
+
+
+def test_autocast_around_it_changes_nothing():
+    listener = small_listener()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = attnviz.listen(noise(16_000), model=listener)
+    xr.testing.assert_equal(found.probabilities, attnviz.listen(noise(16_000), model=listener).probabilities)
