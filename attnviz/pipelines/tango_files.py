@@ -63,7 +63,7 @@ _UNETS = {
 """U-Nets of the authors' repository, by the names that published configurations state."""
 
 _SCHEDULERS = {
-    # Of stabilityai/stable-diffusion-2-1, a repository that is no longer on the hub.
+    # Of stabilityai/stable-diffusion-2-1, which the folders name without holding it.
     "stable-diffusion-2-1": {
         "num_train_timesteps": 1000,
         "beta_start": 0.00085,
