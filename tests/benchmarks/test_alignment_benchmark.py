@@ -31,6 +31,8 @@ from alignment_parts.tables import gains, look_tables, mean_rows, phrase_scores
 from harness import Study
 from harness.material import Prompt, heard_events
 
+pytestmark = pytest.mark.slow
+
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 NO_MODEL = SimpleNamespace(pipe=None)
 TINY = Settings(audio="planted", model="planted", resamples=60)

@@ -510,6 +510,7 @@ def test_the_shipped_model_goes_by_its_name(scenes, tmp_path):
     assert read_known_sounds(tmp_path / "model") == shipped.known_sounds
 
 
+@pytest.mark.slow
 def test_a_checkpoint_goes_on_with_another_schedule_and_its_text_encoder(scenes, tmp_path):
     write_adapter_checkpoint(tmp_path / "published", seed=1)
     scheduler = {"class": "DDIMScheduler", "rescale_betas_zero_snr": True, "prediction_type": "v_prediction"}
@@ -534,6 +535,7 @@ def test_a_checkpoint_goes_on_with_another_schedule_and_its_text_encoder(scenes,
     assert again.config.beta_schedule == part.pipe.scheduler.config.beta_schedule == "scaled_linear"
 
 
+@pytest.mark.slow
 def test_a_checkpoint_s_words_may_stay_as_they_are(scenes, tmp_path):
     write_adapter_checkpoint(tmp_path / "published", seed=1)
     settings = {"checkpoint": str(tmp_path / "published"), "train_adapter": False}
