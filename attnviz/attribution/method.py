@@ -156,7 +156,8 @@ class Attribution(ABC):
         """
         raise CaptureError(
             f"method={self.name!r} compares predictions for several texts, which attnviz makes for pipelines of "
-            f"Stable Diffusion's anatomy. For {family.name}, use 'attention' or 'value'."
+            f"Stable Diffusion's anatomy. For {family.name}, use 'attention', 'value' or "
+            "'leave_one_out', where the model has them."
         )
 
     @property
