@@ -234,6 +234,9 @@ class AttentionMaps:
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Save as a zarr 3 folder, atomically.
 
+        All layers are in one array ``attention`` with shared coordinates, which ``xarray.open_zarr(path)`` opens
+        lazily: ``attention.sel(layer=NAME)`` is one layer, NaN beyond its rows and columns.
+
         Parameters
         ----------
         path : str or path-like

@@ -16,9 +16,9 @@ from attnviz.maps.layer import PROBABILITY, LayerAttention, TokenLabels, axes_of
 from attnviz.text.tokens import TokenTable
 
 FORMAT = "attnviz maps"
-VERSION = 2
-READ = (1, 2)
-"""Supported versions. Version 1 did not store the stride of layers."""
+VERSION = 3
+READ = (1, 2, 3)
+"""Supported versions. Version 1 did not store the stride of layers; 1 and 2 had a zarr group for each layer."""
 
 ATTRIBUTES = (
     "format", "version", "layers", "levels", "branch", "timesteps", "complete", "tokens", "grid", "provenance",
@@ -83,7 +83,9 @@ def tree_from_layers(
         **content,
     }
     first = next(iter(datasets.values()))
-    sound = None if spectrogram is None else _label_spectrogram(spectrogram, first.sizes, grid)
+    sound = None
+    if spectrogram is not None:
+        sound = label_spectrogram(_checked_spectrogram(spectrogram, first.sizes, grid), grid)
     return build_tree(attrs, datasets, sound)
 
 
@@ -192,7 +194,7 @@ def _check_alike(datasets: Mapping[str, xr.Dataset]) -> None:
             )
 
 
-def _label_spectrogram(spectrogram: np.ndarray, sizes: Mapping[Any, int], grid: SpectrogramGrid) -> xr.Dataset:
+def _checked_spectrogram(spectrogram: np.ndarray, sizes: Mapping[Any, int], grid: SpectrogramGrid) -> np.ndarray:
     log_mel = np.array(spectrogram, dtype=np.float32)
     expected = (sizes["prompt"], sizes["image"], grid.bands, grid.width)
     if log_mel.shape != expected:
@@ -201,7 +203,14 @@ def _label_spectrogram(spectrogram: np.ndarray, sizes: Mapping[Any, int], grid: 
         )
     if not np.isfinite(log_mel).all():
         raise MapsError("The spectrogram contains NaN or infinite values.")
-    coords: dict[str, object] = {dim: np.arange(sizes[dim], dtype=np.int64) for dim in ("prompt", "image")}
+    return log_mel
+
+
+def label_spectrogram(log_mel: np.ndarray, grid: SpectrogramGrid) -> xr.Dataset:
+    """Return the dataset of a spectrogram of shape ``(prompts, images, bands, frames)``."""
+    coords: dict[str, object] = {
+        dim: np.arange(size, dtype=np.int64) for dim, size in zip(("prompt", "image"), log_mel.shape, strict=False)
+    }
     coords.update(axes_of(grid.cells(grid.bands, grid.width)))
     named = {"long_name": "log-mel magnitude", "units": "natural log"}
     return xr.Dataset({"log_mel": (("prompt", "image", "freq", "time"), log_mel, named)}, coords=coords)

@@ -92,8 +92,8 @@ def test_folders_within_speak_for_themselves(tmp_path):
     write(run, "run.json", kind=kind)
     assert files(run) == ["run.json"]
     example_maps().save(run / "maps.zarr")
-    (run / "maps.zarr" / "layers" / "notes.txt").touch()
-    with pytest.raises(OutputError, match=r"holds maps\.zarr/layers/notes\.txt"):
+    (run / "maps.zarr" / "notes.txt").touch()
+    with pytest.raises(OutputError, match=r"holds maps\.zarr/notes\.txt"):
         write(run, "run.json", kind=kind)
 
 

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
-from maps.maps_synthetic import PROMPT, SMALL, captured, inside, make, table
+from maps.grouped_layout import save_grouped
+from maps.maps_synthetic import PROMPT, SMALL, captured, inside, make, sd_grids, table
 
 from attnviz.errors import MapsError, OutputError
-from attnviz.maps import AttentionMaps
+from attnviz.maps import AttentionMaps, packed
 
 FINEST = "down_blocks.0.attentions.0"
 TINY = {FINEST: (2, 3), "down_blocks.1.attentions.0": (1, 2)}
@@ -88,12 +89,86 @@ def test_xarray_opens_the_file_by_itself_and_no_one_warns(tmp_path):
     maps = everything()
     maps.save(tmp_path / "maps.zarr")
     AttentionMaps.load(tmp_path / "maps.zarr")
-    with xr.open_datatree(tmp_path / "maps.zarr", engine="zarr", consolidated=False) as tree:
-        layer = tree.children["layers"].children[FINEST].to_dataset()
-        np.testing.assert_array_equal(layer["attention"], maps[FINEST])
+    with xr.open_zarr(tmp_path / "maps.zarr") as opened:
+        layer = opened["attention"].sel(layer="down_blocks.1.attentions.0")
+        own = maps["down_blocks.1.attentions.0"]
+        rows, columns = own.shape[-2:]
+        np.testing.assert_array_equal(layer[..., :rows, :columns], own)
+        assert np.isnan(layer[..., rows:, :]).all()
+        assert np.isnan(layer[..., columns:]).all()
         assert layer["time"].dtype == np.float64  # not taken for durations
-        assert layer["token_text"].to_numpy().tolist() == maps[FINEST]["token_text"].to_numpy().tolist()
+        np.testing.assert_array_equal(layer["time"][:columns], own["time"])
+        np.testing.assert_array_equal(layer["freq"][:rows], own["freq"])
+        assert layer["token_text"].to_numpy().tolist() == own["token_text"].to_numpy().tolist()
     assert zarr.open_group(tmp_path / "maps.zarr", mode="r").metadata.zarr_format == 3
+
+
+def test_files_do_not_grow_with_layers(tmp_path):
+    small().save(tmp_path / "two.zarr")
+    many = make(captured(sd_grids(5, 9)), spectrogram=np.zeros((1, 1, 40, 72)))
+    many.save(tmp_path / "sixteen.zarr")
+    assert len(stored(tmp_path / "sixteen.zarr")) <= 15
+    assert len(stored(tmp_path / "sixteen.zarr")) - len(stored(tmp_path / "two.zarr")) == 2  # of the spectrogram
+    assert_same(many, AttentionMaps.load(tmp_path / "sixteen.zarr"))
+
+
+@pytest.mark.parametrize("shard_bytes", [1_500, 20_000])
+def test_large_maps_are_cut_into_shards_and_a_layer_is_read_alone(shard_bytes, tmp_path, monkeypatch):
+    """Layers of other sizes and numbers of heads, in shards of a part of a layer, and of several layers."""
+    monkeypatch.setattr(packed, "_SHARD_BYTES", shard_bytes)
+    monkeypatch.setattr(packed, "_CHUNK_BYTES", shard_bytes // 2)
+    layers = captured(SMALL, prompts=2, steps=3, heads=4, tokens=5)
+    layers |= captured({"mid_block.attentions.0": (2, 3)}, prompts=2, steps=3, heads=7, tokens=5, latents=(5, 9))
+    maps = make(layers, tokens=[table(PROMPT), table("wind")], positions=range(5))
+    maps.save(tmp_path / "maps.zarr")
+    assert_same(maps, AttentionMaps.load(tmp_path / "maps.zarr"))
+    array = zarr.open_array(tmp_path / "maps.zarr" / "attention", mode="r")
+    assert array.chunks[0] == 1
+    assert len(stored(tmp_path / "maps.zarr" / "attention")) > 2
+    assert array.shape[array.metadata.dimension_names.index("head")] == 7
+
+
+# ---- older layouts ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "maps",
+    [small(), everything(), everything().select(layers="up.1.0", steps=[0, 2], heads=1, encoder=1)],
+    ids=["small", "everything", "selected"],
+)
+def test_maps_of_version_2_are_read_bit_for_bit(maps, tmp_path):
+    save_grouped(maps, tmp_path / "maps.zarr")
+    assert len(stored(tmp_path / "maps.zarr")) > 30
+    assert_same(maps, AttentionMaps.load(tmp_path / "maps.zarr"))
+
+
+def test_maps_replace_those_of_version_2(tmp_path):
+    save_grouped(small(), tmp_path / "maps.zarr")
+    other = small(1)
+    other.save(tmp_path / "maps.zarr", overwrite=True)
+    assert_same(other, AttentionMaps.load(tmp_path / "maps.zarr"))
+    assert len(stored(tmp_path / "maps.zarr")) <= 13
+
+
+def test_no_damaged_file_of_version_2_passes(tmp_path):
+    path = tmp_path / "maps.zarr"
+    maps = small().select(layers="down.0.0")
+    save_grouped(maps, path)
+    for file in stored(path):
+        content = file.read_bytes()
+        file.write_bytes(content[: len(content) // 2])
+        try:
+            loaded = AttentionMaps.load(path)
+        except MapsError as error:
+            assert str(path) in str(error)
+        else:
+            assert "/c/" not in str(file)
+            assert_same(loaded, maps)
+        file.write_bytes(content)
+
+
+def stored(path: Path) -> list[Path]:
+    return sorted(file for file in path.rglob("*") if file.is_file())
 
 
 # ---- refusals when writing -------------------------------------------------------------------------------
@@ -184,14 +259,18 @@ def test_a_full_disk_leaves_what_there_was(overwrite, tmp_path, request):
     ],
 )
 def test_a_fault_while_writing_leaves_nothing(fault, raised, words, tmp_path, monkeypatch):
-    def interrupted(tree, path, **settings):
-        Path(path).mkdir()
-        (Path(path) / "half").write_text("half")
-        raise fault
+    create, made = zarr.Group.create_array, []
 
-    monkeypatch.setattr(xr.DataTree, "to_zarr", interrupted)
+    def interrupted(self, name, **settings):
+        if made:
+            raise fault
+        made.append(name)
+        return create(self, name, **settings)
+
+    monkeypatch.setattr(zarr.Group, "create_array", interrupted)
     with pytest.raises(raised, match=words):
         small().save(tmp_path / "maps.zarr")
+    assert made
     assert inside(tmp_path) == []
 
 
@@ -233,22 +312,25 @@ def refused(path: Path, match: str = "") -> None:
     assert str(path) in str(caught.value)
 
 
-def layer_folder(store: Path) -> Path:
-    return store / "layers" / FINEST
-
-
 def test_a_missing_chunk_is_damage_not_fill_values(copy):
-    chunks = [file for file in (layer_folder(copy) / "attention" / "c").rglob("*") if file.is_file()]
-    chunks[0].unlink()
-    refused(copy, f"layers/{FINEST}/attention differs from its checksum")
+    for array in ("attention", "time", "token_text", "log_mel"):
+        (chunk,) = [file for file in (copy / array / "c").rglob("*") if file.is_file()]
+        content = chunk.read_bytes()
+        chunk.unlink()
+        layer = f" of {FINEST}" if array == "attention" else ""
+        refused(copy, f"{array}{layer} differs from its checksum")
+        chunk.write_bytes(content)
 
 
-def test_a_missing_array_group_or_root_is_named(copy, tmp_path):
-    shutil.rmtree(layer_folder(copy) / "token_kind")
-    refused(copy, "token_kind is missing")
-    shutil.rmtree(layer_folder(copy))
-    refused(copy, "damaged")
-    shutil.rmtree(copy / "layers")
+def test_a_missing_array_or_root_is_named(copy, tmp_path):
+    """Without consolidated metadata, as a copy by another program may be."""
+    root = json.loads((copy / "zarr.json").read_text())
+    del root["consolidated_metadata"]
+    (copy / "zarr.json").write_text(json.dumps(root))
+    AttentionMaps.load(copy)
+    shutil.rmtree(copy / "token_text")
+    refused(copy, "token_text is missing")
+    shutil.rmtree(copy / "attention")
     refused(copy, "damaged")
     (copy / "zarr.json").unlink()
     refused(copy, r"zarr\.json is missing")
@@ -259,17 +341,19 @@ def test_a_missing_array_group_or_root_is_named(copy, tmp_path):
 
 
 def test_nan_written_into_a_map_is_damage(copy):
-    array = zarr.open_array(layer_folder(copy) / "attention", mode="r+")
-    array[..., 0, 0] = np.nan
-    refused(copy, "attention differs from its checksum")
+    array = zarr.open_array(copy / "attention", mode="r+")
+    array[1, ..., 0, 0] = np.nan
+    refused(copy, r"attention of up_blocks\.1\.attentions\.0 differs from its checksum")
 
 
 def test_a_changed_axis_or_attribute_is_damage(copy):
-    zarr.open_array(layer_folder(copy) / "time", mode="r+")[0] = 99.0
+    zarr.open_array(copy / "time", mode="r+")[0, 0] = 99.0
     refused(copy, "time differs from its checksum")
 
 
-@pytest.mark.parametrize("key", ["tokens", "grid", "provenance", "timesteps", "complete", "levels", "layers"])
+@pytest.mark.parametrize(
+    "key", ["tokens", "grid", "provenance", "timesteps", "complete", "levels", "layers", "axes", "facts"]
+)
 def test_a_changed_or_missing_root_attribute_is_damage(key, copy):
     root = json.loads((copy / "zarr.json").read_text())
     root["attributes"][key] = [] if isinstance(root["attributes"][key], list) else "{}"
@@ -277,7 +361,7 @@ def test_a_changed_or_missing_root_attribute_is_damage(key, copy):
     refused(copy, "attributes")
     del root["attributes"][key]
     (copy / "zarr.json").write_text(json.dumps(root))
-    refused(copy, f"lacks {key}")
+    refused(copy, f"lacks {key}|attributes differs")
 
 
 def test_a_truncated_root_is_damage(copy):
@@ -291,14 +375,14 @@ def test_other_stores_and_newer_versions_are_told_from_damage(tmp_path):
     refused(tmp_path / "other.zarr", "without maps")
     small().save(tmp_path / "maps.zarr")
     root = json.loads((tmp_path / "maps.zarr" / "zarr.json").read_text())
-    root["attributes"]["version"] = 3
+    root["attributes"]["version"] = 4
     (tmp_path / "maps.zarr" / "zarr.json").write_text(json.dumps(root))
     refused(tmp_path / "maps.zarr", "newer")
 
 
 def test_a_spectrogram_that_is_lost_is_damage(copy):
-    shutil.rmtree(copy / "spectrogram")
-    refused(copy, "spectrogram/freq is missing")
+    shutil.rmtree(copy / "log_mel")
+    refused(copy, "log_mel differs from its checksum")
 
 
 def test_no_damaged_file_passes(tmp_path):
@@ -306,7 +390,7 @@ def test_no_damaged_file_passes(tmp_path):
     path = tmp_path / "maps.zarr"
     maps = small().select(layers="down.0.0")
     maps.save(path)
-    files = sorted(file for file in path.rglob("*") if file.is_file())
+    files = stored(path)
     harmless = []
     for file in files:
         content = file.read_bytes()
@@ -327,5 +411,7 @@ def test_no_damaged_file_passes(tmp_path):
             file.write_bytes(content)
     chunks = [name for name, _ in harmless if "/c/" in name]
     assert not chunks
-    assert len(harmless) < len(files)
+    # What describes an array is in the root, too.
+    arrays = {str(file.relative_to(path)) for file in files if file.name == "zarr.json" and file.parent != path}
+    assert {name for name, damage in harmless if damage is None or len(damage) < 10} == arrays
     assert_same(AttentionMaps.load(path), maps)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from maps.grouped_layout import save_grouped
 from maps.maps_synthetic import GRID, SMALL, captured, make
 
 from attnviz.audio import SpectrogramGrid
@@ -131,11 +132,7 @@ def test_labels_end_where_cells_end(tmp_path):
 
 def older(folder, grids, grid):
     """Save maps as version 1 of the format did: without strides."""
-    maps = make(captured(grids), grid=grid)
-    for name in maps.layers:
-        del maps.tree.children["layers"].children[name]["attention"].attrs["stride"]
-    maps.tree.attrs["version"] = 1
-    maps.save(folder)
+    save_grouped(make(captured(grids), grid=grid), folder, version=1)
 
 
 def test_older_files_get_their_strides_where_grids_are_even(tmp_path):
