@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from attnviz.diagnosis import diagnose
     from attnviz.errors import AttnVizError, AttnVizWarning
     from attnviz.maps import AttentionMaps
-    from attnviz.pipelines import (
+    from attnviz.models.pipelines import (
         AuffusionAudioToAudioPipeline,
         AuffusionInpaintPipeline,
         AuffusionOutput,
@@ -50,10 +50,10 @@ _HOMES = {
     "Corpus": "attnviz.corpus",
     "AttnVizError": "attnviz.errors",
     "AttnVizWarning": "attnviz.errors",
-    "AuffusionAudioToAudioPipeline": "attnviz.pipelines",
-    "AuffusionInpaintPipeline": "attnviz.pipelines",
-    "AuffusionOutput": "attnviz.pipelines",
-    "AuffusionPipeline": "attnviz.pipelines",
+    "AuffusionAudioToAudioPipeline": "attnviz.models.pipelines",
+    "AuffusionInpaintPipeline": "attnviz.models.pipelines",
+    "AuffusionOutput": "attnviz.models.pipelines",
+    "AuffusionPipeline": "attnviz.models.pipelines",
 }
 
 __all__ = [

@@ -18,13 +18,13 @@ from attnviz.attribution import explain
 from attnviz.audio import SpectrogramGrid
 from attnviz.capture import DEFAULT_MAX_BYTES
 from attnviz.events import read_events
-from attnviz.generation import GenerationTrace
-from attnviz.keys import Tokens
+from attnviz.listener.listening import listen
 from attnviz.models.families import Family, family_of, model_inside
-from attnviz.pipelines import AuffusionPipeline
-from attnviz.pipelines.published import ModelWithProcessor, find_published
-from attnviz.sounds.listening import listen
-from attnviz.tracing import Trace
+from attnviz.models.pipelines import AuffusionPipeline
+from attnviz.models.pipelines.published import ModelWithProcessor, find_published
+from attnviz.tracing.generation import GenerationTrace
+from attnviz.tracing.keys import Tokens
+from attnviz.tracing.trace import Trace
 
 __all__ = ["align", "explain", "listen", "load", "read_events", "trace"]
 

@@ -33,8 +33,8 @@ from harness.material import clips, prompts, recordings
 from harness.study import timed
 from second_judge import FOLDS, SecondJudge
 
-from attnviz.sounds import read_esc10
-from attnviz.sounds.recordings import list_recordings
+from attnviz.scenes import read_esc10
+from attnviz.scenes.recordings import list_recordings
 
 
 def main(arguments: list[str] | None = None) -> int:

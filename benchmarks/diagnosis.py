@@ -28,7 +28,7 @@ from attnviz.attribution.randomizing import cascade, randomized
 from attnviz.audio import image_to_mel, mel_to_image
 from attnviz.diagnosis import THRESHOLDS, Diagnosis
 from attnviz.maps import AttentionMaps
-from attnviz.pipelines import AuffusionPipeline
+from attnviz.models.pipelines import AuffusionPipeline
 from attnviz.testing import write_adapter_checkpoint
 from attnviz.text.sounds import PHRASES
 from attnviz.training.vae import reconstruct

@@ -26,7 +26,7 @@ from editing_parts.settings import PARTS, Settings
 from editing_parts.tasks import refinements, swaps, weighings
 from harness import Model, Study, bar_lines, parser
 
-from attnviz.pipelines.recommended import read_recommended
+from attnviz.models.pipelines.recommended import read_recommended
 
 
 def main(arguments: list[str] | None = None) -> int:

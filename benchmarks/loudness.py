@@ -25,7 +25,7 @@ from loudness_parts.report import write_report
 from loudness_parts.sampling import brightness, sample, vocoded
 
 from attnviz.audio import log_mel, mel_to_image
-from attnviz.sounds import CLASSES, PHRASES, ComposerConfig, Recording, Scene, read_esc10, scenes
+from attnviz.scenes import CLASSES, PHRASES, ComposerConfig, Recording, Scene, read_esc10, scenes
 from attnviz.training.vae import reconstruct, to_vae
 
 PROMPTS = {name: PHRASES[name].clauses[0] for name in CLASSES}

@@ -38,9 +38,9 @@ from sklearn.svm import SVC
 
 from attnviz.audio import image_to_mel, log_mel, mel_to_image
 from attnviz.io.storage import whole_or_nothing
-from attnviz.pipelines import AuffusionPipeline
-from attnviz.sounds import CLASSES, ComposerConfig, Recording, compose, read_esc10
-from attnviz.sounds.recordings import RECORDING_RATE
+from attnviz.models.pipelines import AuffusionPipeline
+from attnviz.scenes import CLASSES, ComposerConfig, Recording, compose, read_esc10
+from attnviz.scenes.recordings import RECORDING_RATE
 from attnviz.training.vae import reconstruct
 
 FOLDS = (1, 2, 3, 4)

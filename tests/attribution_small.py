@@ -7,8 +7,8 @@ import torch
 from diffusers import UNet2DConditionModel
 
 import attnviz
-from attnviz import provenance
 from attnviz.testing.models import UNET_CONFIG
+from attnviz.tracing.trace import provenance
 
 SMALL = {
     **UNET_CONFIG,

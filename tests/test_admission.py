@@ -161,7 +161,7 @@ def test_every_pipeline_of_diffusers_is_tested_or_refused():
         two = "text_encoder_2" in wanted
         vars(pipe).update(unet=_of_kind(wanted["unet"]), **({"text_encoder_2": None} if two else {}))
         try:
-            attnviz.keys.check_pipeline(pipe, "traced")
+            attnviz.tracing.keys.check_pipeline(pipe, "traced")
         except CaptureError as error:
             assert str(error).startswith(f"{name} cannot be traced")
         else:

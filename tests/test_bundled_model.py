@@ -18,8 +18,8 @@ from attnviz import bundled
 from attnviz.cli.app import app
 from attnviz.errors import UnknownSoundWarning
 from attnviz.maps import FittedReadout
-from attnviz.pipelines import AuffusionPipeline
-from attnviz.sounds import PHRASES, ComposerConfig, read_esc10, scenes
+from attnviz.models.pipelines import AuffusionPipeline
+from attnviz.scenes import PHRASES, ComposerConfig, read_esc10, scenes
 
 ESC10 = Path(__file__).parents[2] / "shared" / "data" / "esc10"
 PARTS = ["condition_adapter_0", "listener", "scheduler", "text_encoder_0", "training", "unet", "vae", "vocoder"]

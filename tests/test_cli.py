@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 import attnviz
 from attnviz.cli.app import app
 from attnviz.cli.doctor import licence
-from attnviz.runs import is_run
+from attnviz.report.run_folder import is_run
 
 PROMPT = 'a dog "barks" & <b>then</b> rain — falls 🐕'
 
@@ -109,7 +109,7 @@ def test_bad_requests_write_nothing(arguments, message, adapter_checkpoint, attn
 
 
 def test_error_while_writing_leaves_nothing(adapter_checkpoint, attnviz_command, tmp_path, monkeypatch):
-    from attnviz import runs
+    from attnviz.report import run_folder as runs
 
     def disk_full(*_, **__):
         raise OSError(28, "No space left on device")
@@ -316,7 +316,7 @@ def test_overwriting(run, adapter_checkpoint, attnviz_command, tmp_path):
 
 def test_run_json_never_holds_nan(run, tmp_path):
     from attnviz.errors import OutputError
-    from attnviz.runs import save_run
+    from attnviz.report.run_folder import save_run
 
     maps = attnviz.AttentionMaps.load(run / "maps.zarr")
     with pytest.raises(OutputError, match="finite numbers"):

@@ -8,13 +8,13 @@ import pandas as pd
 import pytest
 import soundfile
 from alignment_synthetic import COLUMNS, DOG, GRID, RAIN, event_rows, planted_maps
-from sounds.sounds_listeners import certain_listener
+from listener.small_listeners import certain_listener
 from typer.testing import CliRunner
 
 from attnviz.alignment import align as score
 from attnviz.cli.app import app
 from attnviz.events import read_tsv, write_tsv
-from attnviz.sounds import listening
+from attnviz.listener import listening
 
 ROWS = (("dog barks", 0.1, 0.3), ("rain falls", 0.2, 0.5), ("rain falls", 0.55, 0.6))
 

@@ -16,8 +16,8 @@ from attnviz.cli.doctor import recommendations
 from attnviz.editing import PromptEdit
 from attnviz.editing.audibility import warn_of_inaudible_words
 from attnviz.errors import ClippingWarning, InaudibleWarning
-from attnviz.pipelines import AuffusionInpaintPipeline, AuffusionPipeline
-from attnviz.pipelines.recommended import FILE_NAME, RecommendedSettings, read_recommended
+from attnviz.models.pipelines import AuffusionInpaintPipeline, AuffusionPipeline
+from attnviz.models.pipelines.recommended import FILE_NAME, RecommendedSettings, read_recommended
 
 OWN = {
     "generation": {"num_inference_steps": 1, "guidance_scale": 3.0, "guidance_interval": [0.0, 0.9]},

@@ -16,7 +16,7 @@ from attnviz.cli.app import app
 from attnviz.cli.commands.edit import numbers_of_words
 from attnviz.editing.masks import time_frequency_mask
 from attnviz.errors import AttnVizError
-from attnviz.runs import is_run
+from attnviz.report.run_folder import is_run
 
 QUICK = ("--steps", 1, "--guidance", 1)
 PLAIN_FILES = {

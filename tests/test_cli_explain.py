@@ -17,8 +17,8 @@ from attnviz.audio import image_to_mel, load_audio, log_mel, mel_to_image, peak_
 from attnviz.cli.app import app
 from attnviz.events import read_events
 from attnviz.plots import activations
+from attnviz.report.run_folder import is_run
 from attnviz.report.saved_run import read_saved_run
-from attnviz.runs import is_run
 
 CAPTION = "a dog barks, then rain falls"
 EVENTS = "filename\tonset\toffset\tevent_label\nclip.wav\t0.5\t1.25\tdog barks\nclip.wav\t5\t11\train\n"

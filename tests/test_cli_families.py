@@ -18,12 +18,12 @@ from attnviz.audio import to_int16
 from attnviz.cli.app import app
 from attnviz.cli.commands import figures
 from attnviz.errors import CaptureError, CheckpointError
-from attnviz.pipelines.published import ModelWithProcessor, Published
-from attnviz.runs import is_run
+from attnviz.models.pipelines.published import ModelWithProcessor, Published
+from attnviz.report.run_folder import is_run
 from attnviz.testing import write_family_checkpoint
 
 PROMPT = "a Dog barks, then rain falls"
-# Options of a short call, the same in Python, sample rate and channels, and whether there is frequency.
+# Options of a short call, the same in Python, sampling rate and channels, and whether there is frequency.
 CALLS = {
     "audioldm2": (["--duration", 0.64], {"audio_length_in_s": 0.64}, 16_000, 1, True),
     "stable-audio": (["--duration", 1.5], {"audio_end_in_s": 1.5}, 160, 2, False),

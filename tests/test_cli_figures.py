@@ -17,10 +17,10 @@ from typer.testing import CliRunner
 import attnviz
 from attnviz.cli.app import app
 from attnviz.errors import MapsError
-from attnviz.pipelines import AuffusionPipeline
+from attnviz.models.pipelines import AuffusionPipeline
 from attnviz.plots import paper
+from attnviz.report.run_folder import save_run
 from attnviz.report.saved_run import read_saved_run
-from attnviz.runs import save_run
 from attnviz.testing import example_events, example_maps
 
 ALL = ["activations", "alignment", "diagnosis", "layers", "overlap", "spectrogram", "steps", "tokens", "words"]

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import soundfile
-from sounds.sounds_listeners import certain_listener
+from listener.small_listeners import certain_listener
 from typer.testing import CliRunner
 
 from attnviz.cli.app import app

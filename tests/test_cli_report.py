@@ -7,7 +7,7 @@ from report.report_runs import HOSTILE, Parsed
 from typer.testing import CliRunner
 
 from attnviz.cli.app import app
-from attnviz.runs import is_run
+from attnviz.report.run_folder import is_run
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from attnviz.audio import load_audio
 from attnviz.cli.app import app
-from attnviz.runs import is_run
+from attnviz.report.run_folder import is_run
 
 PROMPT = "a dog barks, then rain — falls"
 

@@ -20,10 +20,10 @@ from attnviz.cli.app import app
 from attnviz.editing import PromptEdit, apply_edit, invert, refine, reweight, swap
 from attnviz.errors import AttnVizError
 from attnviz.maps import AttentionMaps
-from attnviz.pipelines import AuffusionAudioToAudioPipeline, AuffusionInpaintPipeline, AuffusionPipeline
+from attnviz.models.conditioning import TextConditioner
+from attnviz.models.pipelines import AuffusionAudioToAudioPipeline, AuffusionInpaintPipeline, AuffusionPipeline
 from attnviz.testing import example_events, example_maps
-from attnviz.text import TextConditioner
-from attnviz.tracing import Trace
+from attnviz.tracing.trace import Trace
 
 NOISE = np.random.default_rng(0).normal(size=8000).astype(np.float32) / 10
 PROMPTS = ("a dog barks", "a cat barks")

@@ -15,9 +15,10 @@ from peft import LoraConfig
 from torch import nn
 
 import attnviz
-from attnviz import bundled, identity
+from attnviz import bundled
+from attnviz.capture import identity
+from attnviz.capture.identity import Digests, input_digest, state_digest, tensor_digest, weights_digest
 from attnviz.errors import MapsError
-from attnviz.identity import Digests, input_digest, state_digest, tensor_digest, weights_digest
 from attnviz.maps import FittedReadout
 from attnviz.testing.models import make_unet
 

@@ -43,7 +43,7 @@ attnviz.listen(np.random.default_rng(0).standard_normal(16_000).astype("float32"
         assert ended.stdout == ""
         assert "transformers" not in ended.stderr
         assert logged or not ended.stderr
-        assert ("INFO:attnviz.sounds.listening:heard" in ended.stderr) == logged
+        assert ("INFO:attnviz.listener.listening:heard" in ended.stderr) == logged
 
 
 def test_the_lock_has_every_requirement_in_a_version_that_is_allowed():

@@ -29,7 +29,7 @@ from attnviz.alignment import (
     SegmentF1Result,
     align,
 )
-from attnviz.audio import CellGrid, HifiGan, HifiGanConfig, MelConfig, SpectrogramGrid
+from attnviz.audio import CellGrid, MelConfig, SpectrogramGrid
 from attnviz.corpus import (
     ClipResult,
     ClipSource,
@@ -47,6 +47,7 @@ from attnviz.editing import LocalBlend, PromptEdit
 from attnviz.errors import AttnVizError
 from attnviz.evaluation import Clip, EmbeddedClips, Embedder, EmbeddingCache, Estimate, Evaluation, Moments
 from attnviz.events import ClipFiles
+from attnviz.listener import Decoding, Hearing, Listener, ListenerConfig
 from attnviz.maps import (
     AttentionMaps,
     FittedReadout,
@@ -56,29 +57,20 @@ from attnviz.maps import (
     StoredWord,
     word_overlap,
 )
-from attnviz.pipelines.recommended import RecommendedSettings
+from attnviz.models.conditioning import Adapter, ConditionSpec
+from attnviz.models.pipelines.recommended import RecommendedSettings
+from attnviz.models.vocoder import HifiGan, HifiGanConfig
 from attnviz.plots import EditedWord
 from attnviz.report import Explorer
+from attnviz.scenes import CLASSES, PHRASES, ComposerConfig, Phrases, Recording, Scene, SceneSound
 from attnviz.separation import Separation, Solo, separate
-from attnviz.sounds import (
-    CLASSES,
-    PHRASES,
-    ComposerConfig,
-    Decoding,
-    Hearing,
-    Listener,
-    ListenerConfig,
-    Phrases,
-    Recording,
-    Scene,
-    SceneSound,
-)
 from attnviz.testing import example_events, example_maps, make_tokenizer
-from attnviz.text import Adapter, ConditionSpec, TokenTable, clip_token_table
+from attnviz.text import TokenTable, clip_token_table
 
 ROOMS = (
-    "", "alignment", "audio", "capture", "corpus", "diagnosis", "editing", "evaluation", "events", "attribution",
-    "maps", "pipelines", "plots", "report", "separation", "sounds", "text", "testing",
+    "", "alignment", "attribution", "audio", "capture", "corpus", "diagnosis", "editing", "evaluation", "events",
+    "listener", "maps", "models.conditioning", "models.pipelines", "models.vocoder", "plots", "report", "scenes",
+    "separation", "text", "testing",
 )  # fmt: skip
 #: Public names that are not given odd things, and why.
 EXCLUDED = {
@@ -321,7 +313,7 @@ GOOD: dict[str, Callable[[], Any]] = {
     "folder": lambda: Path("folder"),
     "folders": lambda: ".",
     "found": lambda: {"embedding": np.zeros(3)},
-    "given": lambda: {"sample_rate": 16_000},
+    "given": lambda: {"sampling_rate": 16_000},
     "grid": lambda: example_maps().grid,
     "ground_truth": lambda: _TRUTH,
     "heat": lambda: example_maps().heatmap("rain falls"),

@@ -16,7 +16,7 @@ from peft import LoraConfig
 import attnviz
 from attnviz.audio import SpectrogramGrid, image_to_mel
 from attnviz.errors import CaptureError, MapsError, MemoryBudgetError, PromptError, TruncationWarning
-from attnviz.pipelines import AuffusionAudioToAudioPipeline, AuffusionInpaintPipeline
+from attnviz.models.pipelines import AuffusionAudioToAudioPipeline, AuffusionInpaintPipeline
 
 PROMPT = "a dog barks, then rain falls"
 SMALL = {"height": 72, "width": 232, "num_inference_steps": 3, "output_type": "latent"}
@@ -318,7 +318,7 @@ def test_a_picture_is_not_given_seconds_and_hertz(plain_checkpoint):
         attnviz.trace(pipe, grid=SpectrogramGrid(64, 232)),
     ):
         pipe(PROMPT, **call)
-    riffusion = SpectrogramGrid(72, 232, sample_rate=44100, hop_length=441, fmax=10000.0)
+    riffusion = SpectrogramGrid(72, 232, sampling_rate=44100, hop_length=441, fmax=10000.0)
     with attnviz.trace(pipe, grid=riffusion) as trace:
         pipe(PROMPT, **call)
     heat = trace.maps.heatmap("rain")

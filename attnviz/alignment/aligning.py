@@ -56,7 +56,7 @@ def align(
         maps of a caption without the phrase, every word is a draw.
     masks : xarray.DataArray, dims (source, freq, time), optional
         Fraction of the energy of each cell that belongs to each label, as returned by
-        `attnviz.sounds.Scene.masks`. A cell belongs to a sound if the fraction is at least one half. By default,
+        `attnviz.scenes.Scene.masks`. A cell belongs to a sound if the fraction is at least one half. By default,
         the mask of a phrase is defined by the ``low`` and ``high`` of its events, if they have them.
     prompt_index, sample : int
         Indices, from 0, of the prompt and of its sample (image).

@@ -1,7 +1,7 @@
 """Attribute what a model does to the words of a text: methods that give the same maps, and their controls.
 
 Input: a pipeline, audio and its caption. Output: `AttentionMaps`, whose `content` names method, quantity and sign.
-May import `attnviz.capture`, `attnviz.diffusion`, `attnviz.maps` and `attnviz.pipelines`.
+May import `attnviz.capture`, `attnviz.diffusion`, `attnviz.maps` and `attnviz.models.pipelines`.
 """
 
 from attnviz.attribution.ablation import LeaveOneOut, Shapley

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from attnviz import provenance
 from attnviz.attribution.ablation import LeaveOneOut
 from attnviz.attribution.code_ablation import QUANTITY, left_out
 from attnviz.attribution.randomizing import randomized, randomized_blocks
@@ -18,7 +17,10 @@ from attnviz.capture import CapturedLayer, SequenceRecorder, SequenceRecording, 
 from attnviz.diffusion.model_audio import ModelAudio, checked_encoding, read_model_audio
 from attnviz.diffusion.windows import join_windows, window_starts
 from attnviz.errors import AudioError, CaptureError, MemoryBudgetError
-from attnviz.generation import (
+from attnviz.maps import AttentionMaps
+from attnviz.models.families import Family
+from attnviz.text.encoded import encoded_table
+from attnviz.tracing.generation import (
     acting_digests,
     delays_of,
     first_text,
@@ -27,10 +29,8 @@ from attnviz.generation import (
     model_settings,
     tokenizer_of,
 )
-from attnviz.keys import kept_positions, on_spectrogram
-from attnviz.maps import AttentionMaps
-from attnviz.models.families import Family
-from attnviz.text.encoded import encoded_table
+from attnviz.tracing.keys import kept_positions, on_spectrogram
+from attnviz.tracing.trace import provenance
 
 
 def explain_codes(

@@ -16,10 +16,10 @@ from torch import nn
 from attnviz.audio import SpectrogramGrid
 from attnviz.capture import Changes, Conditioning, held
 from attnviz.errors import CaptureError
-from attnviz.family_calls import FamilyCall, FamilyCalls
-from attnviz.keys import Tokens
 from attnviz.models.families import STABLE_DIFFUSION, Family
 from attnviz.text import TokenTable
+from attnviz.tracing.family_calls import FamilyCall, FamilyCalls
+from attnviz.tracing.keys import Tokens
 
 _STEPS = ("num_inference_steps", "num_steps")
 """Names under which the calls of pipelines take the number of steps."""

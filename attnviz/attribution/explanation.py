@@ -11,7 +11,6 @@ import diffusers
 import torch
 import transformers
 
-from attnviz import provenance
 from attnviz.arguments import public
 from attnviz.attribution.code_explanation import explain_codes
 from attnviz.attribution.denoising import Denoising
@@ -36,11 +35,12 @@ from attnviz.diffusion.clip import encode, read_clip, warn_of_level
 from attnviz.diffusion.schedule import TrainingSchedule
 from attnviz.diffusion.windows import WIDTH, join_windows
 from attnviz.errors import CaptureError, PromptError
-from attnviz.keys import Tokens, check_pipeline, check_tokens, kept_positions, on_spectrogram, token_table
 from attnviz.maps import AttentionMaps
 from attnviz.models.families import Family, family_of, model_inside
-from attnviz.pipelines import inputs
-from attnviz.pipelines.published import ModelWithProcessor
+from attnviz.models.pipelines import inputs
+from attnviz.models.pipelines.published import ModelWithProcessor
+from attnviz.tracing.keys import Tokens, check_pipeline, check_tokens, kept_positions, on_spectrogram, token_table
+from attnviz.tracing.trace import provenance
 
 _logger = logging.getLogger(__name__)
 
@@ -296,7 +296,7 @@ def _explain_spectrogram(
                 **provenance.model(pipe),
                 **chosen.settings,
                 "normalize": request.normalize,
-                "windows": [start * MEL.hop_length / MEL.sample_rate for start in clip.starts],
+                "windows": [start * MEL.hop_length / MEL.sampling_rate for start in clip.starts],
                 "overlap": float(request.overlap),
                 "randomized": {"blocks": blocks, "seed": weight_seed} if blocks else None,
                 "image": provenance.digest(clip.pixels),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from attnviz import provenance
 from attnviz.attribution.denoising import Rehearsed, rehearse
 from attnviz.attribution.family_texts import CaptionTexts
 from attnviz.attribution.looking import look_at_windows
@@ -20,10 +19,11 @@ from attnviz.diffusion.continuous import schedule_of
 from attnviz.diffusion.model_audio import ModelAudio, checked_encoding, encode_window, read_model_audio
 from attnviz.diffusion.windows import join_windows, window_starts
 from attnviz.errors import CaptureError
-from attnviz.keys import check_family, on_spectrogram
 from attnviz.maps import AttentionMaps
 from attnviz.maps.layer import SIGNED_PROBABILITY
 from attnviz.models.families import Family, model_inside
+from attnviz.tracing.keys import check_family, on_spectrogram
+from attnviz.tracing.trace import provenance
 
 
 def explain_with_family(

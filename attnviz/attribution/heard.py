@@ -19,9 +19,9 @@ from attnviz.diffusion.noising import Predict, View
 from attnviz.diffusion.schedule import TrainingSchedule
 from attnviz.diffusion.windows import WIDTH
 from attnviz.errors import CaptureError
-from attnviz.pipelines.mixin import AuffusionMixin
-from attnviz.sounds.listening import listen
-from attnviz.sounds.recordings import CLASSES
+from attnviz.listener.listening import listen
+from attnviz.models.pipelines.mixin import AuffusionMixin
+from attnviz.scenes.recordings import CLASSES
 from attnviz.text.sounds import PHRASES, find_label
 from attnviz.text.words import find_phrase
 
@@ -121,7 +121,7 @@ class HeardWord(Attribution):
 
     def _listened(self, latents: torch.Tensor, sounds: Sequence[str]) -> np.ndarray:
         """Return the probabilities (sounds, frames) of the audio of latents, the mean over draws."""
-        seconds = WIDTH * MEL.hop_length / MEL.sample_rate
+        seconds = WIDTH * MEL.hop_length / MEL.sampling_rate
         audios = self.pipe.decode_audio(latents.to(self.pipe.vae.dtype), seconds).audios
         return np.mean(
             [listen(audio).probabilities.sel(sound=list(sounds)).to_numpy() for audio in audios], axis=0

@@ -12,7 +12,7 @@ from attnviz.audio.grid import SpectrogramGrid
 from attnviz.diffusion.noising import View
 from attnviz.diffusion.schedule import TrainingSchedule
 from attnviz.diffusion.windows import WIDTH
-from attnviz.sounds.listener_folder import trained_listener
+from attnviz.listener.folder import trained_listener
 
 
 def listener_logit(
@@ -65,5 +65,7 @@ def _frames(asked: Asked, event: Event | None, frames: int, window: int) -> np.n
         return np.ones(frames, dtype=bool)
     grid = asked.grid
     onset, offset, *_ = checked_event(event, grid.seconds if grid.audio_seconds is None else grid.audio_seconds)
-    seconds = SpectrogramGrid(width=WIDTH).time(frames) + asked.starts[window] * grid.hop_length / grid.sample_rate
+    seconds = (
+        SpectrogramGrid(width=WIDTH).time(frames) + asked.starts[window] * grid.hop_length / grid.sampling_rate
+    )
     return (seconds >= onset) & (seconds < offset)

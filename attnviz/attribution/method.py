@@ -279,7 +279,7 @@ def event_mask(event: Event | None, asked: Asked, shape: Sequence[int], window: 
         event, grid.seconds if grid.audio_seconds is None else grid.audio_seconds
     )
     cells = replace(grid, width=columns * asked.factor, audio_seconds=None).cells(rows, columns, (factor, factor))
-    seconds = cells.time + asked.starts[window] * grid.hop_length / grid.sample_rate
+    seconds = cells.time + asked.starts[window] * grid.hop_length / grid.sampling_rate
     inside = (seconds >= onset) & (seconds < offset)
     band = (cells.freq >= low) & (cells.freq <= high)
     return np.flip(band)[:, None] & inside[None, :]

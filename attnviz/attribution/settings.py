@@ -11,7 +11,7 @@ from attnviz.arguments import whole_number
 from attnviz.attribution.method import Attribution
 from attnviz.diffusion.noising import Inversion, Latents, Noising, Predicted, fewest_steps
 from attnviz.errors import CaptureError
-from attnviz.keys import Tokens
+from attnviz.tracing.keys import Tokens
 
 LatentsName = Literal["noising", "inversion", "predicted"]
 

@@ -6,16 +6,12 @@ from attnviz.audio.griffin_lim import griffin_lim
 from attnviz.audio.image import fit_width, image_to_mel, mel_to_image
 from attnviz.audio.mel import log_mel, peak_normalize
 from attnviz.audio.settings import LOG_CEILING, LOG_FLOOR, MEL, MelConfig
-from attnviz.audio.vocoder import HifiGan
-from attnviz.audio.vocoder_config import HifiGanConfig
 
 __all__ = [
     "LOG_CEILING",
     "LOG_FLOOR",
     "MEL",
     "CellGrid",
-    "HifiGan",
-    "HifiGanConfig",
     "MelConfig",
     "SpectrogramGrid",
     "fit_width",

@@ -33,25 +33,25 @@ _MOST_CHANNELS = 64  # a longer second axis holds samples, not channels
 @public
 def load_audio(
     source: AudioSource,
-    sample_rate: int = MEL.sample_rate,
+    sampling_rate: int = MEL.sampling_rate,
     *,
     source_rate: int | None = None,
     channels: int = 1,
 ) -> np.ndarray:
-    """Load audio at `sample_rate`, by default as one channel.
+    """Load audio at `sampling_rate`, by default as one channel.
 
     Parameters
     ----------
     source : path, numpy.ndarray or torch.Tensor
-        A WAV, FLAC, OGG (or other libsndfile) file of any sample rate and number of channels; or samples of shape
-        ``(samples,)`` or ``(samples, channels)``. Floating-point samples are used as they are. int16 and int8 are
-        divided by their full scale, and so is uint8 around 128. For int32 and int64 the full scale follows from
-        the values: a peak above 2**23 means 32 bits. A smaller peak could be of 16, 24 or 32 bits, which is an
-        error.
-    sample_rate : int
-        Sample rate of the result, in Hz.
+        A WAV, FLAC, OGG (or other libsndfile) file of any sampling rate and number of channels; or samples of
+        shape ``(samples,)`` or ``(samples, channels)``. Floating-point samples are used as they are. int16 and
+        int8 are divided by their full scale, and so is uint8 around 128. For int32 and int64 the full scale
+        follows from the values: a peak above 2**23 means 32 bits. A smaller peak could be of 16, 24 or 32 bits,
+        which is an error.
+    sampling_rate : int
+        Sampling rate of the result, in Hz.
     source_rate : int, optional
-        Sample rate of an array, in Hz; default: `sample_rate`. A file states its sample rate.
+        Sampling rate of an array, in Hz; default: `sampling_rate`. A file states its sampling rate.
     channels : int
         Channels of the result. If the source has another number of them, each is the mean of all its channels.
 
@@ -68,22 +68,22 @@ def load_audio(
         states none); if there are no samples, or NaN; if an array has another shape or type, or the full scale of
         its values is ambiguous.
     """
-    sample_rate = whole_number("sample_rate", sample_rate)
+    sampling_rate = whole_number("sampling_rate", sampling_rate)
     channels = whole_number("channels", channels, most=_MOST_CHANNELS)
     if isinstance(source, (np.ndarray, torch.Tensor)):
         where = "the audio array"
         samples = _from_array(source)
-        rate = sample_rate if source_rate is None else whole_number("source_rate", source_rate)
-        if rate * _SLOWEST < sample_rate:
+        rate = sampling_rate if source_rate is None else whole_number("source_rate", source_rate)
+        if rate * _SLOWEST < sampling_rate:
             raise AudioError(
-                f"source_rate is {rate} Hz, below 1/{_SLOWEST} of the sample rate, {sample_rate} Hz. Was it "
+                f"source_rate is {rate} Hz, below 1/{_SLOWEST} of the sampling rate, {sampling_rate} Hz. Was it "
                 "given in kHz?"
             )
     elif isinstance(source, (str, os.PathLike)):
         where = f"audio file {os.fspath(source)}"
         if source_rate is not None:
             raise AudioError(
-                f"source_rate is {source_rate}, but {where} states its own sample rate: omit source_rate."
+                f"source_rate is {source_rate}, but {where} states its own sampling rate: omit source_rate."
             )
         samples, rate = _from_file(checked_path(source, "the path of an audio file", AudioError), where)
     else:
@@ -94,15 +94,15 @@ def load_audio(
         raise AudioError(f"{where} has samples that are NaN or infinite; all must be finite.")
     if channels == 1 or samples.ndim == 1 or samples.shape[1] != channels:
         mono = samples.mean(axis=1, dtype=np.float64).astype(np.float32) if samples.ndim == 2 else samples
-        resampled = _resampled(mono, rate, sample_rate)
+        resampled = _resampled(mono, rate, sampling_rate)
         return resampled if channels == 1 else np.repeat(resampled[:, None], channels, axis=1)
-    return np.stack([_resampled(channel, rate, sample_rate) for channel in samples.T], axis=1)
+    return np.stack([_resampled(channel, rate, sampling_rate) for channel in samples.T], axis=1)
 
 
-def _resampled(mono: np.ndarray, rate: int, sample_rate: int) -> np.ndarray:
-    if rate == sample_rate:
+def _resampled(mono: np.ndarray, rate: int, sampling_rate: int) -> np.ndarray:
+    if rate == sampling_rate:
         return mono
-    return librosa.resample(mono, orig_sr=rate, target_sr=sample_rate, res_type="soxr_hq")
+    return librosa.resample(mono, orig_sr=rate, target_sr=sampling_rate, res_type="soxr_hq")
 
 
 def _from_file(path: Path, where: str) -> tuple[np.ndarray, int]:
@@ -207,7 +207,7 @@ def to_int16(audio: np.ndarray) -> np.ndarray:
 
 
 @public
-def write_wav(path: str | os.PathLike[str], audio: np.ndarray, sample_rate: int = MEL.sample_rate) -> None:
+def write_wav(path: str | os.PathLike[str], audio: np.ndarray, sampling_rate: int = MEL.sampling_rate) -> None:
     """Write audio as a 16-bit WAV file, completely or not at all.
 
     Parameters
@@ -217,18 +217,18 @@ def write_wav(path: str | os.PathLike[str], audio: np.ndarray, sample_rate: int 
     audio : numpy.ndarray
         ``(samples,)`` or ``(samples, channels)`` floating point in [-1, 1]; values outside are clipped
         (:func:`to_int16`).
-    sample_rate : int
-        Sample rate in Hz.
+    sampling_rate : int
+        Sampling rate in Hz.
 
     Raises
     ------
     AudioError
-        If `audio` is not of finite floating-point samples in at most 64 channels, or `sample_rate` is not a
+        If `audio` is not of finite floating-point samples in at most 64 channels, or `sampling_rate` is not a
         positive int.
     OutputError
         If the file cannot be written: no such folder, no permission, no space. An existing file is then unchanged.
     """
-    sample_rate = whole_number("sample_rate", sample_rate)
+    sampling_rate = whole_number("sampling_rate", sampling_rate)
     channels = audio.shape[1] if np.ndim(audio) == 2 else 1
     if not 1 <= channels <= _MOST_CHANNELS:
         raise AudioError(
@@ -240,7 +240,7 @@ def write_wav(path: str | os.PathLike[str], audio: np.ndarray, sample_rate: int 
     with wave.open(buffer, "wb") as file:
         file.setnchannels(channels)
         file.setsampwidth(2)
-        file.setframerate(sample_rate)
+        file.setframerate(sampling_rate)
         file.writeframes(to_int16(samples).astype("<i2").tobytes())
     write_whole(path, buffer.getvalue())
 

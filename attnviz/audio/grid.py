@@ -33,8 +33,8 @@ class SpectrogramGrid:
     audio_seconds : float, optional
         Duration of the audio in seconds, at most :attr:`seconds`; columns beyond it are padding. None: the whole
         width is audio.
-    sample_rate : int
-        Sample rate in Hz.
+    sampling_rate : int
+        Sampling rate in Hz.
     hop_length : int
         Samples from one column of the image to the next.
     fmin, fmax : float
@@ -70,19 +70,19 @@ class SpectrogramGrid:
     height: int | None = MEL.n_mels
     width: int = 1024
     audio_seconds: float | None = None
-    sample_rate: int = MEL.sample_rate
+    sampling_rate: int = MEL.sampling_rate
     hop_length: int = MEL.hop_length
     fmin: float = MEL.fmin
     fmax: float = MEL.fmax
     smear: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("width", "sample_rate", "hop_length", "smear", *(["height"] if self.has_freq else [])):
+        for name in ("width", "sampling_rate", "hop_length", "smear", *(["height"] if self.has_freq else [])):
             object.__setattr__(self, name, whole_number(name, getattr(self, name)))
         for name in ("fmin", "fmax"):
             object.__setattr__(self, name, finite_number(name, getattr(self, name)))
         if self.has_freq:
-            check_band(self.fmin, self.fmax, self.sample_rate)
+            check_band(self.fmin, self.fmax, self.sampling_rate)
         if self.audio_seconds is not None:
             object.__setattr__(self, "audio_seconds", self._checked_length(self.audio_seconds))
 
@@ -111,7 +111,7 @@ class SpectrogramGrid:
     @property
     def seconds(self) -> float:
         """Duration of the whole width in seconds, padding included."""
-        return self.width * self.hop_length / self.sample_rate
+        return self.width * self.hop_length / self.sampling_rate
 
     @public
     def column_seconds(self, columns: int) -> float:
@@ -239,6 +239,8 @@ class SpectrogramGrid:
         names = [field.name for field in fields(cls)]
         if not isinstance(values, Mapping):
             raise AudioError(f"a grid is read from a mapping with {names}; got a {type(values).__name__}.")
+        if "sample_rate" in values and "sampling_rate" not in values:  # its name in files of earlier versions
+            values = {"sampling_rate" if name == "sample_rate" else name: value for name, value in values.items()}
         missing = [name for name in names if name not in values and name != "smear"]
         unknown = [str(name) for name in values if name not in names]
         if missing or unknown:
@@ -284,7 +286,7 @@ class CellGrid:
     @property
     def seconds(self) -> float:
         """Duration of all columns in seconds; the last column may extend beyond the image."""
-        return self.shape[1] * self.stride[1] * self.grid.hop_length / self.grid.sample_rate
+        return self.shape[1] * self.stride[1] * self.grid.hop_length / self.grid.sampling_rate
 
     @property
     def time(self) -> np.ndarray:

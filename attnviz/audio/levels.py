@@ -25,7 +25,7 @@ recommended settings have at most 8 ms in 10 s (`benchmarks/diagnosis.py`)."""
 
 
 def levels(
-    samples: np.ndarray, hop_length: int = MEL.hop_length, sample_rate: int = MEL.sample_rate
+    samples: np.ndarray, hop_length: int = MEL.hop_length, sampling_rate: int = MEL.sampling_rate
 ) -> np.ndarray:
     """Compute the level around each frame of a waveform.
 
@@ -35,7 +35,7 @@ def levels(
         Waveform, full scale at 1.
     hop_length : int
         Samples per frame.
-    sample_rate : int
+    sampling_rate : int
         Samples per second.
 
     Returns
@@ -53,10 +53,10 @@ def levels(
     if power.ndim != 1 or not power.size:
         raise AudioError(f"A level needs a waveform of shape (samples,); got the shape {power.shape}.")
     centres = hop_length * (np.arange(-(-power.size // hop_length)) + 0.5)
-    return _decibels(_around(power, centres, WINDOW_SECONDS * sample_rate))
+    return _decibels(_around(power, centres, WINDOW_SECONDS * sampling_rate))
 
 
-def loudest_level(samples: np.ndarray, sample_rate: int = MEL.sample_rate) -> float:
+def loudest_level(samples: np.ndarray, sampling_rate: int = MEL.sampling_rate) -> float:
     """Return the level of the loudest 0.4 s of a waveform (all of a shorter one), in dB of full scale.
 
     Examples
@@ -65,7 +65,7 @@ def loudest_level(samples: np.ndarray, sample_rate: int = MEL.sample_rate) -> fl
     >>> round(loudest_level(tone), 1), round(loudest_level(np.concatenate([np.zeros(80_000), tone])), 1)
     (-23.0, -23.0)
     """
-    return float(levels(samples, sample_rate=sample_rate).max())
+    return float(levels(samples, sampling_rate=sampling_rate).max())
 
 
 def mel_levels(log_mel: np.ndarray) -> np.ndarray:
@@ -85,13 +85,13 @@ def mel_levels(log_mel: np.ndarray) -> np.ndarray:
     """
     bands, frames = log_mel.shape
     edges = _band_edges(bands)
-    resolution = MEL.sample_rate / MEL.n_fft
+    resolution = MEL.sampling_rate / MEL.n_fft
     bins = (edges[2:] - edges[:-2]) / 2 / resolution  # half of each band's width, because bands overlap by half
     window = np.hanning(MEL.win_length + 1)[:-1]
     # A band's filter has unit area in Hz; times the resolution, its value is a weighted mean over its bins.
     magnitude = np.exp(log_mel.astype(np.float64)) * resolution
     power = 2.0 / MEL.n_fft * (bins[:, None] * magnitude**2).sum(axis=0) / np.square(window).sum()
-    width = WINDOW_SECONDS * MEL.sample_rate / MEL.hop_length
+    width = WINDOW_SECONDS * MEL.sampling_rate / MEL.hop_length
     return _decibels(_around(power, np.arange(frames) + 0.5, width))
 
 
@@ -127,7 +127,7 @@ def clipped_milliseconds(samples: np.ndarray) -> float:
     True
     """
     at_full_scale = np.abs(np.asarray(samples, dtype=np.float64)) >= FULL_SCALE
-    return float(1000 * np.count_nonzero(at_full_scale) / MEL.sample_rate)
+    return float(1000 * np.count_nonzero(at_full_scale) / MEL.sampling_rate)
 
 
 def warn_if_clipped(samples: np.ndarray, what: str, advice: str) -> None:
@@ -150,8 +150,8 @@ def warn_if_clipped(samples: np.ndarray, what: str, advice: str) -> None:
     clipped = clipped_milliseconds(samples)
     if clipped > CLIPPED_MS:
         warn(
-            f"{what} is clipped: {clipped:.1f} ms ({round(clipped * MEL.sample_rate / 1000)} samples) are at full "
-            f"scale, so its loudest parts are distorted. {advice}",
+            f"{what} is clipped: {clipped:.1f} ms ({round(clipped * MEL.sampling_rate / 1000)} samples) are at "
+            f"full scale, so its loudest parts are distorted. {advice}",
             ClippingWarning,
         )
 

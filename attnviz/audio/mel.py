@@ -56,7 +56,7 @@ def log_mel(audio: np.ndarray, mel: MelConfig = MEL) -> np.ndarray:
     Parameters
     ----------
     audio : numpy.ndarray
-        ``(samples,)`` floating point, usually in [-1, 1], at ``mel.sample_rate``; at least ``mel.shortest``
+        ``(samples,)`` floating point, usually in [-1, 1], at ``mel.sampling_rate``; at least ``mel.shortest``
         samples (945 with the defaults).
     mel : MelConfig
         Parameters of the transform.
@@ -82,8 +82,8 @@ def log_mel(audio: np.ndarray, mel: MelConfig = MEL) -> np.ndarray:
     if samples.size < mel.shortest:
         raise AudioError(
             f"audio has {samples.size} samples, but a spectrogram needs at least {mel.shortest} "
-            f"({mel.shortest / mel.sample_rate:.3f} s at {mel.sample_rate} Hz). "
-            "Does the audio have another sample rate?"
+            f"({mel.shortest / mel.sampling_rate:.3f} s at {mel.sampling_rate} Hz). "
+            "Does the audio have another sampling rate?"
         )
     with torch.no_grad():
         return log_mels(torch.from_numpy(samples)[None], mel)[0].numpy()
@@ -133,7 +133,7 @@ def mel_of_spectra(spectrum: torch.Tensor, mel: MelConfig = MEL) -> torch.Tensor
 @lru_cache(maxsize=8)
 def mel_filters(mel: MelConfig = MEL) -> np.ndarray:
     """Return the mel filter bank: ``(bands, n_fft // 2 + 1)`` float32. The array is cached: do not write to it."""
-    return slaney_filters(sr=mel.sample_rate, n_fft=mel.n_fft, n_mels=mel.n_mels, fmin=mel.fmin, fmax=mel.fmax)
+    return slaney_filters(sr=mel.sampling_rate, n_fft=mel.n_fft, n_mels=mel.n_mels, fmin=mel.fmin, fmax=mel.fmax)
 
 
 def checked_audio(audio: np.ndarray) -> np.ndarray:

@@ -25,8 +25,8 @@ class MelConfig:
 
     Parameters
     ----------
-    sample_rate : int
-        Sample rate in Hz.
+    sampling_rate : int
+        Sampling rate in Hz.
     n_fft : int
         Length of the transform, in samples; the window is centred in it and the rest is zero.
     win_length : int
@@ -44,7 +44,7 @@ class MelConfig:
         If a value has the wrong type, or the values contradict each other.
     """
 
-    sample_rate: int = 16_000
+    sampling_rate: int = 16_000
     n_fft: int = 2048
     win_length: int = 1024
     hop_length: int = 160
@@ -71,7 +71,7 @@ class MelConfig:
                 f"n_fft - hop_length is {self.n_fft - self.hop_length}; it must be even, because each side is "
                 "padded by half of it."
             )
-        check_band(self.fmin, self.fmax, self.sample_rate)
+        check_band(self.fmin, self.fmax, self.sampling_rate)
 
     @property
     def pad(self) -> int:
@@ -110,14 +110,14 @@ def finite_number(name: str, value: object) -> float:
     return number
 
 
-def check_band(fmin: float, fmax: float, sample_rate: int) -> None:
-    """Raise AudioError unless ``0 <= fmin < fmax <= sample_rate / 2``."""
+def check_band(fmin: float, fmax: float, sampling_rate: int) -> None:
+    """Raise AudioError unless ``0 <= fmin < fmax <= sampling_rate / 2``."""
     if not 0 <= fmin < fmax:
         raise AudioError(f"fmin is {fmin:g} Hz, fmax {fmax:g} Hz; expected 0 <= fmin < fmax. Are they swapped?")
-    if fmax > sample_rate / 2:
+    if fmax > sampling_rate / 2:
         raise AudioError(
-            f"fmax {fmax:g} Hz is above {sample_rate / 2:g} Hz, half the sample rate of {sample_rate} Hz. "
-            "Is one of them in kHz, or meant for another sample rate?"
+            f"fmax {fmax:g} Hz is above {sampling_rate / 2:g} Hz, half the sampling rate of {sampling_rate} Hz. "
+            "Is one of them in kHz, or meant for another sampling rate?"
         )
 
 

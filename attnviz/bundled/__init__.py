@@ -14,7 +14,7 @@ NAME = "bundled"
 
 @functools.lru_cache
 def unet_digest(dtype: str = "float32") -> str | None:
-    """Digest the U-Net's weights that ship, in some precision; see `attnviz.identity.weights_digest`.
+    """Digest the U-Net's weights that ship, in some precision; see `attnviz.capture.identity.weights_digest`.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ def unet_digest(dtype: str = "float32") -> str | None:
     import torch  # here: whoever asks only where the model is need not wait for it
     from safetensors.torch import load_file
 
-    from attnviz.identity import Digests, named_digest
+    from attnviz.capture.identity import Digests, named_digest
 
     weights = load_file(FOLDER / "unet" / "diffusion_pytorch_model.safetensors")
     return named_digest({name: value.to(getattr(torch, dtype)) for name, value in weights.items()}, Digests())

@@ -15,9 +15,9 @@ from attnviz.cli import family_job
 from attnviz.cli.jobs import Generation, ModelChoice
 from attnviz.errors import AttnVizError
 from attnviz.io.json_files import parse_json
-from attnviz.pipelines import checkpoints
-from attnviz.pipelines.recommended import RecommendedSettings
-from attnviz.pipelines.sampling import Sampling
+from attnviz.models.pipelines import checkpoints
+from attnviz.models.pipelines.recommended import RecommendedSettings
+from attnviz.models.pipelines.sampling import Sampling
 
 _FRONT_MATTER = re.compile(r"\s*---[ \t]*\n(.*?\n)??---[ \t]*(?:\n|\Z)", re.DOTALL)
 

@@ -23,16 +23,16 @@ from attnviz.editing.prompt_edit import PromptEdit
 from attnviz.errors import AttnVizError
 from attnviz.maps import AttentionMaps
 from attnviz.maps.prompts import maps_of_prompt
-from attnviz.pipelines import (
+from attnviz.models.pipelines import (
     AuffusionAudioToAudioPipeline,
     AuffusionInpaintPipeline,
     AuffusionPipeline,
     calls,
     inputs,
 )
-from attnviz.pipelines.mixin import DEFAULT_SECONDS
-from attnviz.pipelines.recommended import RecommendedSettings
-from attnviz.pipelines.sampling import Sampling
+from attnviz.models.pipelines.mixin import DEFAULT_SECONDS
+from attnviz.models.pipelines.recommended import RecommendedSettings
+from attnviz.models.pipelines.sampling import Sampling
 from attnviz.plots.editing import EditedWord
 
 
@@ -249,7 +249,7 @@ class ClipEditRequest:
         """Return the pipeline's arguments, except prompt and clip."""
         arguments = {**self.sampling.call, "strength": self.strength}
         if self.inpaint:
-            seconds = min(len(waveform) / MEL.sample_rate, SpectrogramGrid().seconds)
+            seconds = min(len(waveform) / MEL.sampling_rate, SpectrogramGrid().seconds)
             arguments |= {"context": self.context, "normalize": self.normalize}
             arguments["mask"] = time_frequency_mask(self.span, self.band, seconds)
         return arguments

@@ -9,7 +9,6 @@ from typing import Any
 
 import pandas as pd
 
-from attnviz import provenance
 from attnviz.alignment import Alignment, align
 from attnviz.alignment.phrases import phrase_events
 from attnviz.attribution import METHODS
@@ -18,20 +17,21 @@ from attnviz.attribution.method import PREDICTION
 from attnviz.attribution.settings import check_without_noise
 from attnviz.audio import MEL, load_audio
 from attnviz.capture import find_cross_attention
+from attnviz.capture.identity import Digests, weights_digest
 from attnviz.capture.layers import find_sites
-from attnviz.choices import check_axes
 from attnviz.cli import family_job
 from attnviz.cli.jobs import ModelChoice, RunPlace, Written, check_mappable, check_prompt
 from attnviz.diffusion.model_audio import read_rate
 from attnviz.errors import MapsError
 from attnviz.events import events_of, read_events
-from attnviz.identity import Digests, weights_digest
+from attnviz.io.choices import check_axes
 from attnviz.maps.readouts import find_layer
 from attnviz.maps.settling import FITTED, settled
 from attnviz.maps.sharp import SHARP
 from attnviz.models.families import Family
-from attnviz.pipelines import AuffusionPipeline
-from attnviz.pipelines.published import ModelWithProcessor
+from attnviz.models.pipelines import AuffusionPipeline
+from attnviz.models.pipelines.published import ModelWithProcessor
+from attnviz.tracing.trace import provenance
 
 
 @dataclass(frozen=True)
@@ -111,9 +111,9 @@ def explain_to_run(
     model.settle()
     place.check()
     waveform = load_audio(request.clip)
-    seconds = len(waveform) / MEL.sample_rate
+    seconds = len(waveform) / MEL.sampling_rate
     events = None if request.events is None else _checked_events(request.events, request, seconds)
-    rate = MEL.sample_rate
+    rate = MEL.sampling_rate
     if (published := model.published()) is None:
         pipe: Any = model.load()
         check_mappable(pipe, request.prompt)
@@ -133,7 +133,7 @@ def explain_to_run(
         request.record,
         model=model,
         warned=warned,
-        sample_rate=rate,
+        sampling_rate=rate,
         events=events,
         alignment=None if alignment is None else alignment.table,
     )

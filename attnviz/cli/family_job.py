@@ -16,13 +16,13 @@ from diffusers.utils import logging as diffusers_logging
 from attnviz.api import trace
 from attnviz.audio import MEL
 from attnviz.audio.levels import loudest_level, warn_if_clipped, warn_if_inaudible
-from attnviz.choices import check_axes
 from attnviz.cli.jobs import ModelChoice, RunPlace, Written, check_prompt
 from attnviz.errors import AttnVizError, AudioError
+from attnviz.io.choices import check_axes
 from attnviz.maps import AttentionMaps
 from attnviz.models.families import Family, setting
-from attnviz.pipelines.published import ModelWithProcessor, Published
-from attnviz.pipelines.sampling import Sampling
+from attnviz.models.pipelines.published import ModelWithProcessor, Published
+from attnviz.models.pipelines.sampling import Sampling
 
 _LONGEST = 3600.0
 _BRIEF = 2.0
@@ -105,7 +105,7 @@ class FamilyGeneration:
         Returns
         -------
         audio : numpy.ndarray, shape (samples,) or (samples, channels)
-        sample_rate : int
+        sampling_rate : int
             In Hz.
         maps : AttentionMaps
 
@@ -124,7 +124,7 @@ class FamilyGeneration:
             except ValueError as error:
                 raise AttnVizError(f"{published.class_name} refuses the settings: {error}") from error
         if published.family.seconds is None:
-            raise AttnVizError(f"The sample rate of {published.class_name} is not known.")
+            raise AttnVizError(f"The sampling rate of {published.class_name} is not known.")
         rate = int(setting(owner, published.family.seconds.rate))
         channels = audio.float().cpu().numpy()
         channels = channels[0] if channels.ndim == 2 and len(channels) == 1 else channels.T
@@ -200,7 +200,7 @@ def generate(
     audio, rate, maps = request.run(load(published, model), published)
     log_mel = None if maps.spectrogram is None else maps.spectrogram[0, 0].to_numpy()
     record = request.record(published.family) | {"duration": len(audio) / rate, "sampling_rate": rate}
-    return place.write(audio, log_mel, maps, record, model=model, warned=warned, sample_rate=rate)
+    return place.write(audio, log_mel, maps, record, model=model, warned=warned, sampling_rate=rate)
 
 
 def load(published: Published, choice: ModelChoice) -> Any:
@@ -280,7 +280,7 @@ def _positions(model: Any, family: Family, duration: float) -> int:
 
 def _warn_of_level(audio: np.ndarray, rate: int) -> None:
     mono = audio if audio.ndim == 1 else audio.mean(axis=1)
-    if rate != MEL.sample_rate:
-        mono = librosa.resample(mono, orig_sr=rate, target_sr=MEL.sample_rate, res_type="soxr_hq")
+    if rate != MEL.sampling_rate:
+        mono = librosa.resample(mono, orig_sr=rate, target_sr=MEL.sampling_rate, res_type="soxr_hq")
     warn_if_inaudible(loudest_level(mono), "The audio")
     warn_if_clipped(mono, "The audio", "Lower the guidance scale, or try another seed.")

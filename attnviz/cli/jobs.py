@@ -12,18 +12,18 @@ import torch
 
 import attnviz
 from attnviz.api import load, trace
-from attnviz.choices import PRECISIONS, check_axes, check_precision
 from attnviz.errors import AttnVizError, CheckpointError, PromptError
+from attnviz.io.choices import PRECISIONS, check_axes, check_precision
 from attnviz.io.storage import check_free
-from attnviz.keys import token_table
 from attnviz.maps import AttentionMaps
-from attnviz.pipelines import AuffusionPipeline, calls, inputs
-from attnviz.pipelines.mixin import DEFAULT_SECONDS
-from attnviz.pipelines.published import Published, find_published
-from attnviz.pipelines.recommended import RecommendedSettings
-from attnviz.pipelines.sampling import Sampling
-from attnviz.runs import RUN, save_run
+from attnviz.models.pipelines import AuffusionPipeline, calls, inputs
+from attnviz.models.pipelines.mixin import DEFAULT_SECONDS
+from attnviz.models.pipelines.published import Published, find_published
+from attnviz.models.pipelines.recommended import RecommendedSettings
+from attnviz.models.pipelines.sampling import Sampling
+from attnviz.report.run_folder import RUN, save_run
 from attnviz.text.words import split_words
+from attnviz.tracing.keys import token_table
 
 DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in PRECISIONS}
 WIDTH = 1024
@@ -175,7 +175,7 @@ class Written:
 
 @dataclass(frozen=True)
 class RunPlace:
-    """A run folder to write; parameters as in `attnviz.runs.save_run`."""
+    """A run folder to write; parameters as in `attnviz.report.run_folder.save_run`."""
 
     out: Path
     overwrite: bool
@@ -208,7 +208,7 @@ class RunPlace:
         Parameters
         ----------
         audio, log_mel, maps, **further
-            As in `attnviz.runs.save_run`.
+            As in `attnviz.report.run_folder.save_run`.
         record : mapping
             Settings of the run.
         model : ModelChoice
@@ -219,7 +219,7 @@ class RunPlace:
         Raises
         ------
         OutputError
-            As in `attnviz.runs.save_run`.
+            As in `attnviz.report.run_folder.save_run`.
         """
         whole = {"attnviz": attnviz.__version__, **record, "model": model.record, "warnings": list(warned)}
         folder = save_run(

@@ -72,7 +72,7 @@ def _checkpoint(plan: Plan) -> Path:
     folder = plan.path(plan.model.checkpoint)
     if folder.is_dir():
         return folder
-    from attnviz.pipelines.checkpoints import locate  # imports PyTorch
+    from attnviz.models.pipelines.checkpoints import locate  # imports PyTorch
 
     return locate(plan.model.checkpoint, revision=plan.model.revision)[0]
 

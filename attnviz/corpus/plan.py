@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from attnviz.arguments import public
-from attnviz.choices import check_precision
 from attnviz.errors import CorpusError
+from attnviz.io.choices import check_precision
 from attnviz.io.json_files import read_toml
 from attnviz.io.paths import FilePath, checked_path
 from attnviz.io.settings import plain, read_settings, within

@@ -55,7 +55,7 @@ class _Generate:
     """Generate audio for a caption, and score its maps against what the listener hears."""
 
     def __init__(self, plan: Plan) -> None:
-        from attnviz.pipelines.sampling import Sampling
+        from attnviz.models.pipelines.sampling import Sampling
 
         self.plan = plan
         self.pipe = _load(plan)
@@ -69,7 +69,7 @@ class _Generate:
         self.sampling = wanted.settled(self.pipe.recommended)
 
     def __call__(self, clip: PlannedClip) -> ClipResult:
-        from attnviz.tracing import Trace
+        from attnviz.tracing.trace import Trace
 
         with Trace(self.pipe) as trace:
             audios, _, _ = self.pipe(
@@ -103,7 +103,7 @@ def _load(plan: Plan) -> Any:
     import torch
     from diffusers.utils import logging as diffusers_logging
 
-    from attnviz.pipelines import AuffusionPipeline
+    from attnviz.models.pipelines import AuffusionPipeline
 
     diffusers_logging.disable_progress_bar()
     chosen = plan.model
@@ -132,9 +132,9 @@ def _result(plan: Plan, clip: PlannedClip, maps: AttentionMaps, audio: np.ndarra
 def _events(plan: Plan, clip: PlannedClip, audio: np.ndarray) -> Any:
     if plan.score.events == "file":
         return clip.event_table
-    from attnviz.sounds.listening import listen
+    from attnviz.listener.listening import listen
 
-    return listen(audio, sampling_rate=MEL.sample_rate)
+    return listen(audio, sampling_rate=MEL.sampling_rate)
 
 
 def words_of(maps: AttentionMaps, clip: str, readout: str, pool: str) -> tuple[AlignedPhrase, ...]:

@@ -90,7 +90,7 @@ def read_clip(audio: AudioSource, *, normalize: bool, overlap: float, column: in
     width = starts[-1] + WIDTH
     mel = log_mel(peak_normalize(waveform) if normalize else waveform)
     # A resampled file may be a few samples too long. An incomplete frame has no column.
-    seconds = min(len(waveform) / MEL.sample_rate, SpectrogramGrid(width=width).seconds)
+    seconds = min(len(waveform) / MEL.sampling_rate, SpectrogramGrid(width=width).seconds)
     return Clip(fit_width(mel_to_image(mel), width), SpectrogramGrid(width=width, audio_seconds=seconds), starts)
 
 

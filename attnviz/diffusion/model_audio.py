@@ -231,6 +231,6 @@ def _whole(owner: Any, value: Any) -> int:
 
 
 def _at_16_khz(mono: np.ndarray, rate: int) -> np.ndarray:
-    if rate == MEL.sample_rate:
+    if rate == MEL.sampling_rate:
         return mono
-    return librosa.resample(mono, orig_sr=rate, target_sr=MEL.sample_rate, res_type="soxr_hq")
+    return librosa.resample(mono, orig_sr=rate, target_sr=MEL.sampling_rate, res_type="soxr_hq")

@@ -22,7 +22,7 @@ def window_starts(
     overlap: float,
     column: int,
     width: int = WIDTH,
-    frame_seconds: float = MEL.hop_length / MEL.sample_rate,
+    frame_seconds: float = MEL.hop_length / MEL.sampling_rate,
 ) -> tuple[int, ...]:
     """Return the spectrogram columns at which the windows of a clip begin.
 

@@ -7,8 +7,8 @@ import numpy as np
 from attnviz.audio.levels import WINDOW_SECONDS, loudest_level, warn_if_inaudible
 from attnviz.editing.prompt_edit import PromptEdit
 from attnviz.errors import InaudibleWarning, warn
-from attnviz.pipelines.known_sounds import KnownSounds, sounds_named
-from attnviz.sounds.listening import listen
+from attnviz.listener.listening import listen
+from attnviz.models.pipelines.known_sounds import KnownSounds, sounds_named
 
 
 def warn_of_inaudible_words(edit: PromptEdit, audio: np.ndarray, known: KnownSounds | None) -> None:

@@ -13,11 +13,11 @@ from attnviz.capture import Changes
 from attnviz.editing.blend import LocalBlend, blend_mask
 from attnviz.editing.injection import SOURCE, whole_calls
 from attnviz.editing.prompt_edit import PromptEdit
-from attnviz.keys import kept_positions
 from attnviz.models.families import Family
-from attnviz.pipelines.recommended import AUTHORS
+from attnviz.models.pipelines.recommended import AUTHORS
 from attnviz.text import TokenTable
-from attnviz.tracing import Trace
+from attnviz.tracing.keys import kept_positions
+from attnviz.tracing.trace import Trace
 
 
 class Blending(Changes):

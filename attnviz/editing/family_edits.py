@@ -19,11 +19,11 @@ from attnviz.editing.injection import MOST_SELF_POSITIONS
 from attnviz.editing.noise import shared_noise
 from attnviz.editing.prompt_edit import PromptEdit
 from attnviz.errors import AttnVizError
-from attnviz.generation import GenerationTrace
 from attnviz.models.families import Family
-from attnviz.pipelines.recommended import RecommendedSettings
+from attnviz.models.pipelines.recommended import RecommendedSettings
 from attnviz.text import TokenTable
-from attnviz.tracing import Trace
+from attnviz.tracing.generation import GenerationTrace
+from attnviz.tracing.trace import Trace
 
 Keep = Collection[Literal["step", "head"]]
 

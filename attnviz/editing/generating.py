@@ -17,10 +17,10 @@ from attnviz.editing.injection import SOURCE
 from attnviz.editing.inverting import InvertedClip
 from attnviz.editing.prompt_edit import PromptEdit
 from attnviz.errors import AttnVizError, CaptureError
-from attnviz.keys import token_table
 from attnviz.models.families import STABLE_DIFFUSION, Family, family_of, model_inside
-from attnviz.pipelines import AuffusionPipeline
-from attnviz.tracing import Trace
+from attnviz.models.pipelines import AuffusionPipeline
+from attnviz.tracing.keys import token_table
+from attnviz.tracing.trace import Trace
 
 _OWN = {
     "prompt": "the edit has the two prompts",

@@ -16,7 +16,7 @@ from attnviz.diffusion.noising import Inversion
 from attnviz.diffusion.schedule import TrainingSchedule
 from attnviz.diffusion.windows import WIDTH
 from attnviz.errors import AttnVizError, AudioError
-from attnviz.pipelines import AuffusionPipeline, calls, inputs
+from attnviz.models.pipelines import AuffusionPipeline, calls, inputs
 from attnviz.wording import short_repr
 
 Method = Literal["ddim", "negative-prompt"]
@@ -93,7 +93,7 @@ def read_editable(audio: AudioSource) -> Clip:
     """
     clip = read_clip(audio, normalize=True, overlap=0.0, column=1)
     if len(clip.starts) > 1:
-        longest = WIDTH * MEL.hop_length / MEL.sample_rate
+        longest = WIDTH * MEL.hop_length / MEL.sampling_rate
         raise AudioError(
             f"The clip is {clip.grid.audio_seconds:g} s long, and one of at most {longest:g} s can be edited. "
             "Cut it."

@@ -191,10 +191,10 @@ def seam_click(audio: np.ndarray, seconds: float) -> float:
     AudioError
         If the seam is not inside the clip.
     """
-    at, half, around = (round(each * MEL.sample_rate) for each in (seconds, _SEAM_SECONDS, _AROUND_SECONDS))
+    at, half, around = (round(each * MEL.sampling_rate) for each in (seconds, _SEAM_SECONDS, _AROUND_SECONDS))
     if not half < at < len(audio) - half:
         raise AudioError(
-            f"The seam at {seconds:g} s is not inside the clip of {len(audio) / MEL.sample_rate:g} s."
+            f"The seam at {seconds:g} s is not inside the clip of {len(audio) / MEL.sampling_rate:g} s."
         )
     energy = np.convolve(np.diff(audio.astype(np.float64), 2) ** 2, np.ones(2 * half), mode="same")
     first, last = max(0, at - around), min(len(energy), at + around)

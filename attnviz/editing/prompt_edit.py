@@ -16,8 +16,8 @@ from attnviz.editing.alignment import Pair, Phrase, Span, align_refine, align_sw
 from attnviz.editing.blend import LocalBlend
 from attnviz.editing.injection import Injection
 from attnviz.errors import AttnVizError, PromptError, warn
-from attnviz.pipelines import inputs
-from attnviz.pipelines.recommended import AUTHORS, RecommendedSettings
+from attnviz.models.pipelines import inputs
+from attnviz.models.pipelines.recommended import AUTHORS, RecommendedSettings
 from attnviz.text import TokenTable
 
 Kind = Literal["swap", "refine", "reweight"]

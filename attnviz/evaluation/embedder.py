@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from attnviz.audio import load_audio
+from attnviz.capture.identity import tensor_digest
 from attnviz.errors import EvaluationError
-from attnviz.identity import tensor_digest
 from attnviz.io.json_files import as_json
 from attnviz.wording import short_repr
 

@@ -20,8 +20,8 @@ from attnviz.evaluation.embedder import Embedder, module_digest
 from attnviz.evaluation.listener_embedder import listener_embedder
 from attnviz.io.json_files import read_json
 from attnviz.io.paths import checked_path
-from attnviz.pipelines.checkpoints import locate
-from attnviz.text.encoders import quiet
+from attnviz.models.conditioning.encoders import quiet
+from attnviz.models.pipelines.checkpoints import locate
 from attnviz.wording import counted
 
 LISTENER = "listener"

@@ -10,9 +10,9 @@ import numpy as np
 from attnviz.arguments import public
 from attnviz.audio import MEL
 from attnviz.evaluation.embedder import Embedder, module_digest
-from attnviz.sounds import Listener
-from attnviz.sounds.listener_folder import trained_listener
-from attnviz.sounds.listening import listen, mean_features
+from attnviz.listener import Listener
+from attnviz.listener.folder import trained_listener
+from attnviz.listener.listening import listen, mean_features
 
 _VERSION = 1  # of how clips are embedded
 _LEAST = 1e-6  # of a probability, whose logit is finite
@@ -58,7 +58,7 @@ def listener_embedder(model: str | os.PathLike[str] | Listener | None = None) ->
     return Embedder(
         name="listener",
         function=embed,
-        sampling_rate=MEL.sample_rate,
+        sampling_rate=MEL.sampling_rate,
         classes=classes,
         digest=module_digest(listener, asdict(listener.config), _VERSION),
         note=f"a listener that knows {len(classes)} sounds: its values do not compare with those of papers",

@@ -15,7 +15,7 @@ from attnviz.wording import counted
 
 @runtime_checkable
 class Heard(Protocol):
-    """Events detected in a clip, such as `attnviz.sounds.Hearing`, which can be selected by caption."""
+    """Events detected in a clip, such as `attnviz.listener.Hearing`, which can be selected by caption."""
 
     @public
     def of_caption(self, caption: str) -> pd.DataFrame:

@@ -27,7 +27,7 @@ _NAMES = {
     "branch": "branch",
     "encoder": "encoder selected",
     "timesteps": "steps (timesteps of the denoiser calls)",
-    "grid": "grid (size, sample rate or audio length)",
+    "grid": "grid (size, sampling rate or audio length)",
     "quantity": "quantity",
     "method": "method",
     "family": "family of the model",
@@ -38,7 +38,7 @@ _ACTING = {
     "state": "module state: FreeU, attention processors, adapter scales or hooks",
     "inputs": "module inputs: embeddings, masks, a control image, its scale or guidance by embedding",
 }
-"""Quantities covered by the digests of `attnviz.identity`."""
+"""Quantities covered by the digests of `attnviz.capture.identity`."""
 _ABSENT = "(absent)"
 
 

@@ -1,4 +1,5 @@
-"""What differs between text-to-audio models, as data; the one room that knows a model's names and axes.
+"""The models: what differs between families as data, the pipelines of Auffusion and Tango, and their checkpoints.
 
-Input: a pipeline. Output: its family's record. It imports errors only.
+Input: a checkpoint folder or a pipeline. Output: a pipeline, or the record of its family. Only this room knows the
+names and axes of a model. It imports audio and text.
 """

@@ -203,7 +203,7 @@ def _within(
 
 def _fill(ax: Axes, curve: xr.DataArray, foot: float, top: float, maps: AttentionMaps) -> None:
     values = curve.to_numpy().astype(float)
-    column = curve.attrs["stride"][1] * maps.grid.hop_length / maps.grid.sample_rate
+    column = curve.attrs["stride"][1] * maps.grid.hop_length / maps.grid.sampling_rate
     edges = np.arange(values.size + 1) * column
     heard = int(np.flatnonzero(np.isfinite(values))[-1]) + 1  # columns before the padding, which is at the end
     # A value extends from the left edge to the right edge of its column, including the last one with audio.

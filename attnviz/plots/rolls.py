@@ -155,7 +155,7 @@ def _roll(
         quantity = f"share of each {what}'s own maximum"
     signed = bool((values < 0).any())
     colours = attention_colours(SIGNED, 1.0) if signed else attention_colours(ATTENTION)
-    end = values.shape[1] * rows.attrs["stride"][1] * grid.hop_length / grid.sample_rate
+    end = values.shape[1] * rows.attrs["stride"][1] * grid.hop_length / grid.sampling_rate
     image = ax.imshow(
         values, origin="upper", extent=(0.0, end, len(rows) - 0.5, -0.5), aspect="auto",
         interpolation="nearest", cmap=colours, norm=normed(float(np.abs(values).max()) or 1.0, signed=signed),

@@ -82,7 +82,7 @@ def explore(
         Audio of the clip: a file, or samples in [-1, 1] such as ``out.audios[0]``; with `sampling_rate`, of the
         shape ``(samples,)`` or ``(samples, channels)``. By default, the page has no player.
     sampling_rate : int, optional
-        Sample rate in Hz of samples; default: 16 000. A file states its own.
+        Sampling rate in Hz of samples; default: 16 000. A file states its own.
     events : pandas.DataFrame, optional
         Event table of the clip (`attnviz.read_events`, ``attnviz.listen(...).events``). The page says whether
         events were given or heard by the listener.

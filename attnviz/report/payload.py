@@ -207,7 +207,7 @@ def _axes(grid: SpectrogramGrid, shown: SpectrogramGrid) -> dict[str, Any]:
 
 def _of_audio(audio: np.ndarray | None, grid: SpectrogramGrid) -> tuple[np.ndarray | None, SpectrogramGrid]:
     """Return a spectrogram of the audio over the seconds of maps without frequency, and its grid."""
-    columns = round(grid.seconds * MEL.sample_rate / MEL.hop_length)
+    columns = round(grid.seconds * MEL.sampling_rate / MEL.hop_length)
     if audio is None or len(audio) < MEL.shortest or columns < 1:
         return None, grid
     found = compute_log_mel(np.asarray(audio, dtype=np.float32))[:, :columns]

@@ -55,9 +55,9 @@ def audio_text(audio: np.ndarray) -> dict[str, Any]:
     FLAC is half as large, but seeking fails in some cases in Chromium (observed in version 156).
     """
     buffer = io.BytesIO()
-    soundfile.write(buffer, to_int16(audio), MEL.sample_rate, format="WAV", subtype="PCM_16")
+    soundfile.write(buffer, to_int16(audio), MEL.sampling_rate, format="WAV", subtype="PCM_16")
     return {
         "type": "audio/wav",
-        "seconds": len(audio) / MEL.sample_rate,
+        "seconds": len(audio) / MEL.sampling_rate,
         "data": base64.b64encode(buffer.getvalue()).decode("ascii"),
     }

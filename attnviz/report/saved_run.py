@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 
 from attnviz.audio import load_audio
-from attnviz.choices import check_run
 from attnviz.errors import AttnVizError, EventsError, MapsError
 from attnviz.events import read_events
+from attnviz.io.choices import check_run
 from attnviz.io.json_files import read_json
 from attnviz.io.paths import checked_path
 from attnviz.maps import AttentionMaps

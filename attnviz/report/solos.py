@@ -54,13 +54,13 @@ def solos_of(
         return [], ["The clip is too long for solos on this page; attnviz solo writes them as files."]
     try:
         found = separate(
-            maps, audio, phrases=spans, sampling_rate=MEL.sample_rate, prompt_index=prompt_index, sample=sample
+            maps, audio, phrases=spans, sampling_rate=MEL.sampling_rate, prompt_index=prompt_index, sample=sample
         )
     except AttnVizError as error:
         return [], [f"There are no solos. {error}"]
     places = {item.span: number for number, item in enumerate(items) if item.span is not None}
     sounds = [
-        load_audio(sound, MEL.sample_rate, source_rate=found.sampling_rate) for sound in found.audios[:fitting]
+        load_audio(sound, MEL.sampling_rate, source_rate=found.sampling_rate) for sound in found.audios[:fitting]
     ]
     solos = [
         {"label": label, "item": places.get(span), "audio": audio_text(sound)}

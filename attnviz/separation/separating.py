@@ -137,14 +137,14 @@ def separate(
     clip = _clip(maps, audio, sampling_rate, prompt_index, sample)
     cells = cells_of(masks[0], maps.grid)
     gains = masks.to_numpy().reshape(len(spans), *cells.shape)
-    audios = np.stack(filtered(clip, maps.grid.sample_rate, gains, cells))
+    audios = np.stack(filtered(clip, maps.grid.sampling_rate, gains, cells))
     return Separation(
         phrases=tuple(" ".join(table.prompt[slice(*span)].split()) for span in spans),
         spans=tuple(spans),
         audios=audios,
         rest=clip - audios.sum(axis=0),
         masks=masks,
-        sampling_rate=maps.grid.sample_rate,
+        sampling_rate=maps.grid.sampling_rate,
         estimated=audio is None,
         readout=readout_name(settled(readout, maps.provenance)),
     )
@@ -222,9 +222,9 @@ def _clip(
         if maps.spectrogram is None:
             raise MapsError("These maps have no spectrogram from which to estimate the clip. Give audio=.")
         log_mel = maps.spectrogram[prompt_index, sample].to_numpy()
-        return griffin_lim(log_mel)[: round(seconds * grid.sample_rate)]
-    clip = load_audio(audio, grid.sample_rate, source_rate=sampling_rate)
-    given = len(clip) / grid.sample_rate
+        return griffin_lim(log_mel)[: round(seconds * grid.sampling_rate)]
+    clip = load_audio(audio, grid.sampling_rate, source_rate=sampling_rate)
+    given = len(clip) / grid.sampling_rate
     if abs(given - seconds) > LONGER:
         raise AudioError(
             f"the audio lasts {given:.2f} s, and the clip of the maps {seconds:.2f} s. Is it another clip, or is "

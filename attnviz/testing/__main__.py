@@ -9,7 +9,7 @@ import typer
 
 from attnviz.errors import AttnVizError
 from attnviz.io.storage import whole_folder
-from attnviz.pipelines.checkpoints import CHECKPOINT
+from attnviz.models.pipelines.checkpoints import CHECKPOINT
 from attnviz.testing import write_adapter_checkpoint, write_plain_checkpoint
 
 

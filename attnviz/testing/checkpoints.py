@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from attnviz.arguments import public, whole_number
 from attnviz.errors import CheckpointError
 from attnviz.io.paths import checked_path
-from attnviz.pipelines.recommended import FILE_NAME as RECOMMENDED_NAME
+from attnviz.models.pipelines.recommended import FILE_NAME as RECOMMENDED_NAME
 from attnviz.testing.models import (
     ENCODER_WIDTHS,
     ENCODERS,

@@ -92,7 +92,7 @@ def write_tango(folder: Path) -> None:
     """Write Tango: latents of the published size (256 columns x 16 rows), and narrow layers."""
     from diffusers import UNet2DConditionModel
 
-    from attnviz.audio import HifiGan
+    from attnviz.models.vocoder import HifiGan
 
     main = {
         "text_encoder_name": T5_NAME,

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from attnviz.errors import AudioError, TrainingError
 from attnviz.io.json_files import read_toml
-from attnviz.sounds import FOLDS, ComposerConfig
+from attnviz.scenes import FOLDS, ComposerConfig
 from attnviz.training.settings import above, plain, read_settings, within
 
 PARTS = ("vae", "listener", "unet", "vocoder")
@@ -44,7 +44,7 @@ class DataConfig:
     validation_scenes : int
         Number of validation scenes.
     composer : mapping
-        Settings of `attnviz.sounds.ComposerConfig`; missing settings have their defaults.
+        Settings of `attnviz.scenes.ComposerConfig`; missing settings have their defaults.
     """
 
     folds: tuple[int, ...]

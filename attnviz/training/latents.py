@@ -14,7 +14,7 @@ from rich.progress import track
 from attnviz import bundled
 from attnviz.errors import TrainingError
 from attnviz.io.storage import whole_or_nothing
-from attnviz.pipelines.parts import read_model
+from attnviz.models.pipelines.parts import read_model
 from attnviz.training.scene_store import SceneStore
 from attnviz.training.vae import ENCODER, to_vae
 

@@ -14,7 +14,7 @@ from sklearn.metrics import average_precision_score
 
 from attnviz import bundled
 from attnviz.errors import CheckpointError, TrainingError
-from attnviz.sounds.listener_model import Listener, ListenerConfig
+from attnviz.listener.model import Listener, ListenerConfig
 from attnviz.training.config import TrainingConfig, read_settings
 from attnviz.training.latents import cached_reconstructions, read_vae, vae_digest
 from attnviz.training.models import pretrained_folder

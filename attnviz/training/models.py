@@ -13,7 +13,7 @@ import torch
 from attnviz import bundled
 from attnviz.errors import TrainingError
 from attnviz.io.paths import checked_path
-from attnviz.pipelines.parts import read_model
+from attnviz.models.pipelines.parts import read_model
 from attnviz.training.settings import refuse_unknown
 
 # Exceptions of diffusers' constructors, which check few of their arguments: an empty list of channels raises an

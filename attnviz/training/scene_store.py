@@ -26,7 +26,7 @@ from attnviz.io.json_files import as_json, read_json
 from attnviz.io.ownership import Kind
 from attnviz.io.paths import checked_path
 from attnviz.io.storage import whole_folder
-from attnviz.sounds import CLASSES, ComposerConfig, Recording, compose, read_esc10
+from attnviz.scenes import CLASSES, ComposerConfig, Recording, compose, read_esc10
 
 _CHUNK = 50  # scenes per task of a process
 _FORMAT = 1  # increment when the stored content changes, so that older stores are rebuilt

@@ -9,7 +9,7 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from attnviz.errors import CheckpointError, TrainingError
-from attnviz.text import Adapter, ConditionSpec, TextConditioner
+from attnviz.models.conditioning import Adapter, ConditionSpec, TextConditioner
 from attnviz.text.byte_pairs import clip_vocabulary, count_words
 
 _POSITIONS = 77

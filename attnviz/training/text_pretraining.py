@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy, mse_loss, normalize
 
-from attnviz.sounds import CLASSES
-from attnviz.sounds.captions import Heard, write_caption
-from attnviz.text import TextConditioner
+from attnviz.models.conditioning import TextConditioner
+from attnviz.scenes import CLASSES
+from attnviz.scenes.captions import Heard, write_caption
 
 _CAPTIONS = 3000
 _BATCH = 32

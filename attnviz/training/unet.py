@@ -14,9 +14,9 @@ from diffusers import DDPMScheduler, UNet2DConditionModel
 
 from attnviz import bundled
 from attnviz.errors import TrainingError
-from attnviz.pipelines import AuffusionPipeline
-from attnviz.sounds import CLASSES, PHRASES
-from attnviz.sounds.captions import Heard, write_caption
+from attnviz.models.pipelines import AuffusionPipeline
+from attnviz.scenes import CLASSES, PHRASES
+from attnviz.scenes.captions import Heard, write_caption
 from attnviz.training.config import TrainingConfig, read_settings
 from attnviz.training.latents import cached_latents, read_vae, vae_digest
 from attnviz.training.models import make_model, make_scheduler

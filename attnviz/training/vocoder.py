@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch.nn.utils.parametrizations import weight_norm
 
-from attnviz.audio import MEL, HifiGan, HifiGanConfig, image_to_mel, mel_to_image, write_wav
+from attnviz.audio import MEL, image_to_mel, mel_to_image, write_wav
 from attnviz.audio.mel import log_mels
 from attnviz.errors import CheckpointError, TrainingError
+from attnviz.models.vocoder import HifiGan, HifiGanConfig
 from attnviz.training.config import TrainingConfig, read_settings
 from attnviz.training.part import Batch, Part, Player
 from attnviz.training.scene_store import SceneStore

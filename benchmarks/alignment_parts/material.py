@@ -14,7 +14,7 @@ from harness.material import recordings
 
 from alignment_parts.settings import Settings
 from attnviz.events import match_clips
-from attnviz.sounds import CLASSES, PHRASES, Scene, scenes
+from attnviz.scenes import CLASSES, PHRASES, Scene, scenes
 
 
 @dataclass(frozen=True, eq=False)

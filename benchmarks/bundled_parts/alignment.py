@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 
 import attnviz
 from attnviz.maps import AttentionMaps
-from attnviz.pipelines import AuffusionPipeline
+from attnviz.models.pipelines import AuffusionPipeline
 from bundled_parts.settings import Settings
 
 MEAN = "mean"

@@ -13,8 +13,8 @@ import torch
 from harness import Model
 
 from attnviz.cli.jobs import Generation
-from attnviz.pipelines.sampling import Sampling
-from attnviz.runs import save_run
+from attnviz.models.pipelines.sampling import Sampling
+from attnviz.report.run_folder import save_run
 from bundled_parts.settings import Settings
 
 _PROMPT = "a dog barks, then rain falls"

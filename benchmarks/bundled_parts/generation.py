@@ -11,7 +11,7 @@ from harness.material import Prompt
 from second_judge import SecondJudge
 
 import attnviz
-from attnviz.sounds import CLASSES
+from attnviz.scenes import CLASSES
 from bundled_parts.alignment import auc_rows
 from bundled_parts.settings import Settings
 

@@ -9,8 +9,8 @@ import torch
 from harness.material import Clip
 from sklearn.metrics import average_precision_score
 
-from attnviz.sounds import CLASSES
-from attnviz.sounds.listener_model import Listener
+from attnviz.listener.model import Listener
+from attnviz.scenes import CLASSES
 
 
 def hear(listener: Listener, images: Sequence[np.ndarray]) -> np.ndarray:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from attnviz.pipelines import AuffusionPipeline
-from attnviz.sounds import CLASSES, PHRASES, ComposerConfig, Recording, scenes
+from attnviz.models.pipelines import AuffusionPipeline
+from attnviz.scenes import CLASSES, PHRASES, ComposerConfig, Recording, scenes
 from bundled_parts.settings import Settings
 
 OWN = "own"

@@ -12,9 +12,9 @@ from harness.material import Clip
 
 from attnviz.alignment import psds
 from attnviz.audio import griffin_lim, image_to_mel, log_mel, mel_to_image
-from attnviz.pipelines import AuffusionPipeline
-from attnviz.sounds import CLASSES
-from attnviz.sounds.listener_model import Listener
+from attnviz.listener.model import Listener
+from attnviz.models.pipelines import AuffusionPipeline
+from attnviz.scenes import CLASSES
 from attnviz.training.vae import psnr, reconstruct
 from bundled_parts.hearing import average_precisions, hear
 

@@ -13,8 +13,8 @@ from harness.material import recordings
 
 from attnviz.audio import log_mel, peak_normalize
 from attnviz.editing.measures import mel_distance, seam_click
-from attnviz.pipelines import AuffusionAudioToAudioPipeline, AuffusionInpaintPipeline
-from attnviz.sounds import ComposerConfig, scenes
+from attnviz.models.pipelines import AuffusionAudioToAudioPipeline, AuffusionInpaintPipeline
+from attnviz.scenes import ComposerConfig, scenes
 from attnviz.text.sounds import PHRASES
 from editing_parts.settings import PARTS, Settings
 from editing_parts.tasks import other_class

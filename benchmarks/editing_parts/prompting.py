@@ -18,9 +18,9 @@ from attnviz.editing.measures import (
     outside_events,
     outside_map,
 )
+from attnviz.listener.hearing import Hearing
 from attnviz.maps import AttentionMaps
-from attnviz.pipelines import AuffusionAudioToAudioPipeline, AuffusionPipeline
-from attnviz.sounds.hearing import Hearing
+from attnviz.models.pipelines import AuffusionAudioToAudioPipeline, AuffusionPipeline
 from editing_parts.settings import Settings
 from editing_parts.tasks import Task, Weighing
 from editing_parts.together import generate_together

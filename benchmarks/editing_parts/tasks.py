@@ -10,7 +10,7 @@ from harness.material import Prompt, prompts
 
 from attnviz.editing.prompt_edit import PromptEdit
 from attnviz.errors import PromptError
-from attnviz.sounds import CLASSES
+from attnviz.scenes import CLASSES
 from attnviz.text.sounds import PHRASES
 from editing_parts.settings import Settings
 

@@ -11,10 +11,10 @@ import torch
 from attnviz.capture import EditedRow
 from attnviz.editing import PromptEdit
 from attnviz.editing.injection import Injection
-from attnviz.keys import token_table
 from attnviz.maps import AttentionMaps
-from attnviz.pipelines import AuffusionPipeline
-from attnviz.tracing import Trace
+from attnviz.models.pipelines import AuffusionPipeline
+from attnviz.tracing.keys import token_table
+from attnviz.tracing.trace import Trace
 
 
 @dataclass(frozen=True, eq=False)

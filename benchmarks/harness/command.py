@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from attnviz import bundled
 
 if TYPE_CHECKING:
-    from attnviz.sounds.listener_folder import TrainedListener
+    from attnviz.listener.folder import TrainedListener
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
 _SAMPLING = {
@@ -101,7 +101,7 @@ class Model:
         """Recommended steps and guidance by their names in studies. Empty if the checkpoint is on the hub."""
         if not self.folder.is_dir():
             return {}
-        from attnviz.pipelines.recommended import read_recommended
+        from attnviz.models.pipelines.recommended import read_recommended
 
         recommended = read_recommended(self.folder)
         return {short: recommended.value(name) for short, name in _SAMPLING.items()}
@@ -129,6 +129,6 @@ def _pipe(name: str | None, device: str) -> Any:
 
 @cache
 def _listener(folder: str | Path | None) -> TrainedListener:
-    from attnviz.sounds.listener_folder import trained_listener
+    from attnviz.listener.folder import trained_listener
 
     return trained_listener(folder)

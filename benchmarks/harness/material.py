@@ -12,7 +12,7 @@ import pandas as pd
 import attnviz
 from attnviz.audio import log_mel, mel_to_image
 from attnviz.events import event_table
-from attnviz.sounds import CLASSES, ComposerConfig, Recording, Scene, read_esc10, scenes
+from attnviz.scenes import CLASSES, ComposerConfig, Recording, Scene, read_esc10, scenes
 
 ORDER = re.compile(r"\b(then|followed by|before)\b")
 

@@ -9,7 +9,7 @@ import torch
 from diffusers import DDIMScheduler
 
 from attnviz.audio import image_to_mel
-from attnviz.pipelines import AuffusionPipeline
+from attnviz.models.pipelines import AuffusionPipeline
 from loudness_parts.guidance import Guide
 
 

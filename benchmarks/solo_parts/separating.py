@@ -11,11 +11,11 @@ from scipy.ndimage import gaussian_filter
 from attnviz.maps import AttentionMaps
 from attnviz.maps.sharing import refined, relative_logarithms, shares
 from attnviz.maps.sharp import above_floor
+from attnviz.scenes import Scene
+from attnviz.scenes.shares import energy_shares
 from attnviz.separation import separate, si_sdr
 from attnviz.separation.filtering import filtered
 from attnviz.separation.separating import EXPONENT
-from attnviz.sounds import Scene
-from attnviz.sounds.shares import energy_shares
 from solo_parts.two_sounds import Explained
 
 SOLO, MAP, OTHER = "solo", "map alone", "other word's mask"
@@ -60,7 +60,7 @@ def improvements(
     rows = []
     for method, both in masks.items():
         cells = maps.grid.cells(*both.shape[1:])
-        sounds = filtered(scene.mixture, maps.grid.sample_rate, both, cells)
+        sounds = filtered(scene.mixture, maps.grid.sampling_rate, both, cells)
         for sound, made, stem in zip(scene.sounds, sounds, scene.stems, strict=False):
             gain = si_sdr(made, stem) - si_sdr(scene.mixture, stem)
             rows.append({**named, "sound": sound.sound, "source": sound.source, "method": method, "gain": gain})

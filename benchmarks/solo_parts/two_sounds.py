@@ -11,7 +11,7 @@ from harness.material import recordings
 
 import attnviz
 from attnviz.maps import AttentionMaps
-from attnviz.sounds import ComposerConfig, Recording, Scene, scenes
+from attnviz.scenes import ComposerConfig, Recording, Scene, scenes
 
 KINDS = {"one after another": 1.0, "anywhere": 0.0}
 """Share of scenes in which sounds follow one another."""

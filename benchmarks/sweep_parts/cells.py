@@ -17,7 +17,7 @@ from harness.material import Prompt, heard_events
 import attnviz
 from attnviz.evaluation import Embedder, listener_embedder
 from attnviz.maps import FittedReadout
-from attnviz.sounds import Scene
+from attnviz.scenes import Scene
 from sweep_parts.settings import Case, Settings
 
 RATE = 16_000

@@ -13,7 +13,6 @@ from attribution_small import noise_bursts, state_of
 from diffusers import UNet2DConditionModel
 
 import attnviz
-from attnviz import choices
 from attnviz.attribution import METHODS, Attribution, IntegratedGradients, LeaveOneOut, Shapley
 from attnviz.attribution.heard import named_sounds
 from attnviz.attribution.players import players_of
@@ -24,7 +23,8 @@ from attnviz.diffusion.clip import encode, read_clip
 from attnviz.diffusion.noising import draw_noise
 from attnviz.diffusion.schedule import TrainingSchedule
 from attnviz.errors import CaptureError, CompletenessWarning, MapsError, PromptError
-from attnviz.sounds import CLASSES
+from attnviz.io import choices
+from attnviz.scenes import CLASSES
 
 CAPTION = "a dog barks"
 CLIP = noise_bursts()

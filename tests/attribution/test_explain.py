@@ -20,8 +20,8 @@ from attnviz.audio import image_to_mel
 from attnviz.capture import is_traced
 from attnviz.diffusion.noising import draw_noise
 from attnviz.errors import AudioError, CaptureError, MapsError, MemoryBudgetError, PromptError
-from attnviz.pipelines import AuffusionAudioToAudioPipeline
-from attnviz.pipelines.sources import read_sources
+from attnviz.models.pipelines import AuffusionAudioToAudioPipeline
+from attnviz.models.pipelines.sources import read_sources
 
 CAPTION = "a dog barks, then rain falls"
 SECONDS = 3.0

@@ -276,9 +276,9 @@ def test_an_array_that_is_none_is_refused(array: np.ndarray, reason: str) -> Non
 
 def test_arguments_that_contradict_are_refused(tmp_path: Path) -> None:
     path = _wav(tmp_path, tone(440, 0.1, 16_000))
-    with pytest.raises(AudioError, match="states its own sample rate"):
+    with pytest.raises(AudioError, match="states its own sampling rate"):
         load_audio(path, source_rate=8_000)
-    with pytest.raises(AudioError, match="sample_rate"):
+    with pytest.raises(AudioError, match="sampling_rate"):
         load_audio(path, 0)
     with pytest.raises(AudioError, match="list"):
         load_audio([0.0, 1.0])  # type: ignore[arg-type]

@@ -24,7 +24,7 @@ grids = st.builds(
     SpectrogramGrid,
     height=st.integers(1, 300),
     width=st.integers(1, 1200),
-    sample_rate=st.integers(16_000, 48_000),
+    sampling_rate=st.integers(16_000, 48_000),
     hop_length=st.integers(1, 500),
     fmin=st.floats(0, 900),
     fmax=st.floats(1_000, 8_000),
@@ -47,7 +47,7 @@ def test_columns_are_equal_shares_of_all_the_seconds(grid: SpectrogramGrid, colu
     assert times.dtype == np.float64
     edges = np.concatenate([[0.0], times + grid.column_seconds(columns) / 2])
     np.testing.assert_allclose(np.diff(edges), grid.seconds / columns, rtol=1e-6)
-    assert edges[-1] == pytest.approx(grid.width * grid.hop_length / grid.sample_rate, rel=1e-9)
+    assert edges[-1] == pytest.approx(grid.width * grid.hop_length / grid.sampling_rate, rel=1e-9)
 
 
 @given(grids, st.integers(1, 400))
@@ -114,8 +114,8 @@ def test_a_length_in_samples_or_milliseconds_is_refused_with_the_likely_mistake(
         {"width": -4},
         {"width": 10.5},
         {"width": True},
-        {"sample_rate": 0},
-        {"sample_rate": "16000"},
+        {"sampling_rate": 0},
+        {"sampling_rate": "16000"},
         {"hop_length": 0},
         {"fmin": -1},
         {"fmin": 8000.0},
@@ -177,3 +177,11 @@ def test_a_damaged_dictionary_is_refused() -> None:
 def test_spectrogram_settings_that_contradict_each_other_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(AudioError, match=next(iter(wrong))):
         MelConfig(**wrong)  # type: ignore[arg-type]
+
+
+def test_a_grid_saved_under_the_earlier_name_of_the_sampling_rate_is_read():
+    grid = SpectrogramGrid(height=72, width=232, sampling_rate=44_100, hop_length=441, fmax=10_000.0)
+    saved = {"sample_rate" if name == "sampling_rate" else name: value for name, value in grid.to_dict().items()}
+    assert SpectrogramGrid.from_dict(saved) == grid
+    with pytest.raises(AudioError, match="unknown: \\['sample_rate'\\]"):
+        SpectrogramGrid.from_dict({**grid.to_dict(), "sample_rate": 16_000})

@@ -66,7 +66,7 @@ def test_silence_is_silent_and_one_frame_is_enough() -> None:
 
 
 def test_other_settings_are_used() -> None:
-    mel = MelConfig(sample_rate=8_000, n_fft=512, win_length=400, hop_length=100, n_mels=64, fmax=4_000)
+    mel = MelConfig(sampling_rate=8_000, n_fft=512, win_length=400, hop_length=100, n_mels=64, fmax=4_000)
     spectrogram = log_mel(sound(4_000), mel)
     audio = griffin_lim(spectrogram, mel)
     assert audio.shape == (4_000,)

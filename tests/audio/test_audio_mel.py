@@ -127,7 +127,9 @@ def test_twice_as_loud_is_ln_2_more() -> None:
 
 
 def test_other_settings_are_used() -> None:
-    mel = MelConfig(sample_rate=8_000, n_fft=512, win_length=400, hop_length=100, n_mels=40, fmin=100, fmax=3_000)
+    mel = MelConfig(
+        sampling_rate=8_000, n_fft=512, win_length=400, hop_length=100, n_mels=40, fmin=100, fmax=3_000
+    )
     audio = noise(4_000)
     padded = np.pad(audio, 206, mode="reflect")
     spectrum = librosa.stft(padded, n_fft=512, hop_length=100, win_length=400, center=False)

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from alignment_synthetic import COLUMNS, DOG, GRID, RAIN, event_rows, planted_maps, study
-from sounds.sounds_synthetic import write_layout
+from scenes.synthetic_scenes import write_layout
 
 from attnviz.alignment import Alignment, align, profile
 from attnviz.errors import AttnVizError

@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 import torch
 import xarray as xr
-from sounds.sounds_synthetic import write_layout
+from scenes.synthetic_scenes import write_layout
 
-from attnviz.sounds import CLASSES
-from attnviz.sounds.listener_model import Listener, ListenerConfig
+from attnviz.listener.model import Listener, ListenerConfig
+from attnviz.scenes import CLASSES
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sounds.sounds_synthetic import PITCHES, bursts, library, recording_of
+from scenes.synthetic_scenes import PITCHES, bursts, library, recording_of
 
-from attnviz.sounds import CLASSES
+from attnviz.scenes import CLASSES
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 

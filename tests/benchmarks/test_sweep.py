@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from sounds.sounds_synthetic import write_layout
+from scenes.synthetic_scenes import write_layout
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 

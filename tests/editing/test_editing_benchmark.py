@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from sounds.sounds_synthetic import write_layout
+from scenes.synthetic_scenes import write_layout
 
 from attnviz import bundled
 from attnviz.editing import PromptEdit, apply_edit

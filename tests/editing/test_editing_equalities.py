@@ -15,8 +15,8 @@ from attnviz.editing import LocalBlend, PromptEdit, apply_edit, refine, reweight
 from attnviz.editing.alignment import align_refine, key_map
 from attnviz.editing.injection import Injection
 from attnviz.errors import AttnVizWarning
-from attnviz.pipelines.recommended import RecommendedSettings
-from attnviz.tracing import Trace
+from attnviz.models.pipelines.recommended import RecommendedSettings
+from attnviz.tracing.trace import Trace
 
 SOURCE = "a dog barks, then rain falls"
 SWAPPED = "a rooster barks, then rain falls"  # three tokens, or four, in place of one

@@ -9,8 +9,8 @@ import scipy.signal
 import torch
 
 from attnviz.errors import AudioError
-from attnviz.pipelines import AuffusionInpaintPipeline
-from attnviz.pipelines.joining import join_kept
+from attnviz.models.pipelines import AuffusionInpaintPipeline
+from attnviz.models.pipelines.joining import join_kept
 
 SAMPLES = 32_000
 TIME = np.arange(SAMPLES) / 16_000

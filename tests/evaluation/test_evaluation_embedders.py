@@ -9,7 +9,7 @@ import soundfile
 import torch
 import transformers
 from evaluation.evaluation_models import RATE, tone, write_clap, write_clips, write_pe_audio_frame
-from sounds.sounds_listeners import small_listener
+from listener.small_listeners import small_listener
 
 from attnviz.errors import AttnVizError, CheckpointError, EvaluationError, TruncationWarning
 from attnviz.evaluation import (
@@ -22,7 +22,7 @@ from attnviz.evaluation import (
     pair_clips,
     read_clips,
 )
-from attnviz.sounds.listening import listen, mean_features
+from attnviz.listener.listening import listen, mean_features
 
 
 @pytest.fixture(scope="module")

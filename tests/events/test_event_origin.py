@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from alignment_synthetic import COLUMNS, DOG, RAIN, event_rows, planted_maps
+from listener.small_listeners import certain_listener
 from report.report_runs import events, log_mel, small_maps
-from sounds.sounds_listeners import certain_listener
 
 import attnviz
 from attnviz import plots

@@ -10,11 +10,11 @@ import torch
 from families.conftest import NEW
 
 import attnviz
-from attnviz import generation
 from attnviz.attribution import cascade
 from attnviz.capture import SequenceRecorder
 from attnviz.errors import AttnVizError, AudioError, CaptureError, MapsError, MemoryBudgetError, PromptError
 from attnviz.models.families import family_of
+from attnviz.tracing.trace import generation
 
 PROMPTS = ["a Dog barks, then rain falls", "rain"]
 NAMES = ["musicgen", "musicgen-melody"]

@@ -380,7 +380,7 @@ def test_calls_are_those_of_the_published_code(made):
 def test_axes_of_a_clip(made):
     maps = explained(made, keep=("step",), timesteps=(100, 500))
     rate, seconds = CLIPS[type(made).__name__]
-    assert maps.grid.sample_rate == rate
+    assert maps.grid.sampling_rate == rate
     assert maps.grid.audio_seconds == pytest.approx(seconds, abs=0.05)
     assert (maps.spectrogram is not None) == (rate == 16_000)
     assert maps.timesteps == [100, 500]

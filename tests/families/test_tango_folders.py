@@ -15,7 +15,7 @@ from torch.nn import functional
 
 import attnviz
 from attnviz.errors import CheckpointError
-from attnviz.pipelines.tango import TangoFluxPipeline, TangoPipeline
+from attnviz.models.pipelines.tango import TangoFluxPipeline, TangoPipeline
 from attnviz.testing import write_family_checkpoint
 
 PROMPT = "a Dog barks, then Rain falls"

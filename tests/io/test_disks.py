@@ -10,23 +10,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from audio.test_audio_vocoder import TINY
+from models.test_vocoder import TINY
 from safetensors import SafetensorError
 
 import attnviz
-from attnviz.audio import HifiGan, HifiGanConfig, write_wav
+from attnviz.audio import write_wav
 from attnviz.errors import AttnVizError, OutputError
 from attnviz.events import event_table, write_audacity, write_csv, write_jams, write_tsv
 from attnviz.io.ownership import Kind
 from attnviz.io.storage import check_free, files_into, whole_folder, whole_or_nothing
-from attnviz.sounds.decoding import Decoding
+from attnviz.listener.decoding import Decoding
+from attnviz.models.vocoder import HifiGan, HifiGanConfig
 from attnviz.testing import example_maps
 
 TABLE = event_table([{"clip": "a.wav", "label": "dog", "onset": 0.5, "offset": 1.0}])
 
 
 def save_listener(folder):
-    from attnviz.sounds.listener_model import Listener, ListenerConfig
+    from attnviz.listener.model import Listener, ListenerConfig
 
     Listener(ListenerConfig()).save_pretrained(folder)
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from attnviz.events import event_table, write_tsv
+from attnviz.report.run_folder import save_run
 from attnviz.report.saved_run import read_saved_run
-from attnviz.runs import save_run
 from attnviz.testing import example_events, example_maps
 
 

@@ -15,7 +15,7 @@ from attnviz.testing import make_tokenizer
 from attnviz.text import token_table
 
 COLUMNS = 11
-GRID = SpectrogramGrid(height=None, width=COLUMNS, hop_length=2048, sample_rate=44100, audio_seconds=0.4)
+GRID = SpectrogramGrid(height=None, width=COLUMNS, hop_length=2048, sampling_rate=44100, audio_seconds=0.4)
 DIMS = ("prompt", "image", "token", "column")
 
 

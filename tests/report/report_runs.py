@@ -15,7 +15,7 @@ from maps.maps_synthetic import SMALL, captured, make, table
 from attnviz.audio import SpectrogramGrid
 from attnviz.events import event_table
 from attnviz.maps import AttentionMaps
-from attnviz.runs import save_run
+from attnviz.report.run_folder import save_run
 
 HOSTILE = (
     "a \"dog\" barks & <b>loud</b> </script><script>window.attacked = 1</script> rain — 🐕‍🦺 'on' "

@@ -571,7 +571,7 @@ def test_an_edit_stands_beside_its_source(browser, tmp_path):
 
 def test_maps_without_frequency_are_a_strip_over_time(browser, tmp_path):
     """The strip has seconds and no hertz; the spectrogram below is of the audio, and says so."""
-    grid = SpectrogramGrid(height=None, width=20, hop_length=2048, sample_rate=44100, audio_seconds=0.8)
+    grid = SpectrogramGrid(height=None, width=20, hop_length=2048, sampling_rate=44100, audio_seconds=0.8)
     table = token_table([make_tokenizer("t5")], "a dog barks", [16])
     attention = np.full((1, 1, 16, 20), 0.02, np.float32)
     attention[0, 0, table.find("dog"), 12] = 0.4

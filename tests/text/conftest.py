@@ -4,8 +4,8 @@ import shutil
 
 import pytest
 
+from attnviz.models.conditioning import TextConditioner
 from attnviz.testing import ENCODERS, make_tokenizer, write_adapter_checkpoint
-from attnviz.text import TextConditioner
 
 
 @pytest.fixture(scope="session")

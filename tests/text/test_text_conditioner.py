@@ -32,9 +32,9 @@ from transformers import (
 )
 
 from attnviz.errors import CheckpointError, PromptError, TruncationWarning
+from attnviz.models.conditioning import Adapter, TextConditioner
+from attnviz.models.conditioning.encoders import load_encoder, load_tokenizer, position_limit
 from attnviz.testing import ENCODER_WIDTHS, ENCODERS, write_adapter_checkpoint
-from attnviz.text import Adapter, TextConditioner
-from attnviz.text.encoders import load_encoder, load_tokenizer, position_limit
 
 CLASSES = {"clip": CLIPTextModel, "t5": T5EncoderModel, "clap": ClapTextModelWithProjection, "bert": BertModel}
 PROMPT = "A dog barks, then “Café” 🐕 meows"

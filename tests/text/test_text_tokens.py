@@ -424,7 +424,7 @@ def test_plain_layout_warns_of_cut_words(tokenizers):
 
 @pytest.mark.golden
 def test_the_published_vocabulary(golden_dir):
-    from attnviz.text.encoders import load_tokenizer
+    from attnviz.models.conditioning.encoders import load_tokenizer
 
     tokenizer = load_tokenizer(golden_dir / "adapter1/text_encoder_0")
     table = clip_token_table(tokenizer, "A chainsaw buzzes, 🐕 whimpering")

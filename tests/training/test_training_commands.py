@@ -9,11 +9,11 @@ import pytest
 import safetensors.torch
 import torch
 from diffusers import AutoencoderKL
-from sounds.sounds_synthetic import write_layout
+from scenes.synthetic_scenes import write_layout
 from typer.testing import CliRunner
 
 from attnviz.cli.app import app
-from attnviz.sounds.listener_model import Listener
+from attnviz.listener.model import Listener
 from attnviz.training import loop
 from attnviz.training.checkpoints import list_checkpoints
 from attnviz.training.vae import VaePart

@@ -13,15 +13,16 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from training.training_toys import UNET
 
 import attnviz
-from attnviz.audio import HifiGan, image_to_mel, log_mel, mel_to_image
+from attnviz.audio import image_to_mel, log_mel, mel_to_image
 from attnviz.audio.mel import log_mels
 from attnviz.errors import AttnVizWarning, TrainingError
-from attnviz.pipelines import AuffusionPipeline
-from attnviz.pipelines.known_sounds import read_known_sounds
-from attnviz.pipelines.parts import read_model
-from attnviz.sounds import CLASSES, PHRASES
-from attnviz.sounds.listener_folder import trained_listener
-from attnviz.sounds.listener_model import Listener, ListenerConfig
+from attnviz.listener.folder import trained_listener
+from attnviz.listener.model import Listener, ListenerConfig
+from attnviz.models.pipelines import AuffusionPipeline
+from attnviz.models.pipelines.known_sounds import read_known_sounds
+from attnviz.models.pipelines.parts import read_model
+from attnviz.models.vocoder import HifiGan
+from attnviz.scenes import CLASSES, PHRASES
 from attnviz.testing import write_adapter_checkpoint, write_plain_checkpoint
 from attnviz.training.bundling import bundle
 from attnviz.training.config import TrainingConfig

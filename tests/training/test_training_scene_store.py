@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sounds.sounds_synthetic import PITCHES, write_layout
+from scenes.synthetic_scenes import PITCHES, write_layout
 
 from attnviz.audio import log_mel, mel_to_image, to_int16
 from attnviz.errors import AttnVizWarning, AudioError, OutputError, TrainingError
-from attnviz.sounds import CLASSES, ComposerConfig, compose, read_esc10
+from attnviz.scenes import CLASSES, ComposerConfig, compose, read_esc10
 from attnviz.training import scene_store
 from attnviz.training.scene_store import SceneStore
 
@@ -169,7 +169,7 @@ def _end() -> None:
 SCRIPT = """
 import signal
 import sys
-from attnviz.sounds import ComposerConfig
+from attnviz.scenes import ComposerConfig
 from attnviz.training import scene_store
 if __name__ == "__main__":
     # As in a terminal, whatever started the tests: background jobs of a shell ignore Ctrl-C.

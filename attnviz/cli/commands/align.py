@@ -10,16 +10,16 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from attnviz.choices import check_exists
 from attnviz.cli.commands.options import Readout
 from attnviz.cli.terminal import announce, check_out, command, printable, rows, say, show
 from attnviz.errors import AudioError, EventsError
+from attnviz.io.choices import check_exists
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from attnviz.alignment import Alignment
-    from attnviz.sounds import Hearing
+    from attnviz.listener import Hearing
 
 _FILE = "alignment.csv"
 _EVENTS = "events.tsv"
@@ -113,7 +113,7 @@ def _read(path: Path, clip: str | None) -> pd.DataFrame:
 
 def _heard(run: Path) -> Hearing:
     """Detect events in the run's audio."""
-    from attnviz.sounds.listening import listen
+    from attnviz.listener.listening import listen
 
     hearing = listen(run / "audio.wav")
     say(hearing.quality_line)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from attnviz.choices import check_exists
 from attnviz.cli.terminal import (
     DoneInPartError,
     announce,
@@ -25,6 +24,7 @@ from attnviz.cli.terminal import (
     talk,
 )
 from attnviz.errors import CorpusError
+from attnviz.io.choices import check_exists
 
 if TYPE_CHECKING:
     from attnviz.corpus import CorpusStatus

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from attnviz.choices import check_exists
 from attnviz.cli.terminal import announce, before_command, check_out, command, say
 from attnviz.errors import AudioError
+from attnviz.io.choices import check_exists
 
 # The callback also keeps the data set's name as a command: typer omits the name of a lone command.
 data = typer.Typer(no_args_is_help=True, callback=before_command, help="Get recordings for training.")
@@ -30,7 +30,7 @@ def esc10(
     if source is not None:
         check_exists(source, "folder or zip file", AudioError)
     announce("Getting ESC-10")
-    from attnviz.sounds import fetch_esc10
+    from attnviz.scenes import fetch_esc10
 
     folder = fetch_esc10(out, source=source, overwrite=overwrite)
     say(f"Written to {folder}")

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from attnviz.choices import check_run
 from attnviz.cli.commands.options import Readout
 from attnviz.cli.terminal import announce, command, in_options, rows, say
+from attnviz.io.choices import check_run
 
 
 @command

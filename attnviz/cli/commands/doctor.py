@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from attnviz.choices import check_model, check_precision
 from attnviz.cli.commands.options import Device, Offline, Precision, Revision
 from attnviz.cli.terminal import announce, command, quieten_libraries, say, show, talk
+from attnviz.io.choices import check_model, check_precision
 
 
 @command

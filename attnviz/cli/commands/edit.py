@@ -29,7 +29,7 @@ from attnviz.errors import AttnVizError
 
 if TYPE_CHECKING:
     from attnviz.cli.edit_requests import EditRequest
-    from attnviz.pipelines.sampling import Sampling
+    from attnviz.models.pipelines.sampling import Sampling
 
 edit = typer.Typer(
     no_args_is_help=True,
@@ -309,7 +309,7 @@ def _run(
 
 
 def _sampling(*given: Any) -> Sampling:
-    from attnviz.pipelines.sampling import Sampling
+    from attnviz.models.pipelines.sampling import Sampling
 
     return Sampling(*given)
 

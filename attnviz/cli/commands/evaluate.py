@@ -13,7 +13,6 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
-from attnviz.choices import check_exists
 from attnviz.cli.commands.options import Device, Offline, complete
 from attnviz.cli.terminal import (
     announce,
@@ -28,6 +27,7 @@ from attnviz.cli.terminal import (
     talk,
 )
 from attnviz.errors import EvaluationError
+from attnviz.io.choices import check_exists
 from attnviz.io.paths import checked_path
 
 if TYPE_CHECKING:

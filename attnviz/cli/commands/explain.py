@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 import typer
 
-from attnviz.choices import METHODS, check_method
 from attnviz.cli.commands.options import (
     Device,
     Keep,
@@ -24,6 +23,7 @@ from attnviz.cli.commands.options import (
 )
 from attnviz.cli.commands.running import begun, written
 from attnviz.cli.terminal import command, rows, say, talk
+from attnviz.io.choices import METHODS, check_method
 
 
 class Latents(StrEnum):

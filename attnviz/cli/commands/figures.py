@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from attnviz.choices import check_run
 from attnviz.cli.commands.options import Readout
 from attnviz.cli.terminal import DoneInPartError, announce, check_out, command, in_options, say
 from attnviz.errors import AttnVizError, OutputError
+from attnviz.io.choices import check_run
 from attnviz.io.ownership import Kind
 from attnviz.wording import counted
 

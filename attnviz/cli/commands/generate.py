@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 import typer
 
-from attnviz.choices import RECORDED, check_method
 from attnviz.cli.commands.options import (
     Device,
     Guidance,
@@ -26,6 +25,7 @@ from attnviz.cli.commands.options import (
 )
 from attnviz.cli.commands.running import begun, written
 from attnviz.cli.terminal import command, talk
+from attnviz.io.choices import RECORDED, check_method
 
 
 @command
@@ -63,7 +63,7 @@ def generate(
     check_method(method, RECORDED)
     begun(out, overwrite=overwrite, precision=precision, model=model, keep=keep or ())
     from attnviz.cli import family_job, jobs
-    from attnviz.pipelines.mixin import DEFAULT_SECONDS
+    from attnviz.models.pipelines.mixin import DEFAULT_SECONDS
 
     sampling = jobs.Sampling(num_inference_steps, seed, guidance, negative, guidance_interval)
     choice = jobs.ModelChoice(model, revision, offline, device, precision, progress=not talk().quiet)

@@ -10,12 +10,12 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from attnviz.choices import check_exists
 from attnviz.cli.terminal import announce, check_out, command, printable, rows, say, show
 from attnviz.errors import AudioError, CheckpointError, OutputError
+from attnviz.io.choices import check_exists
 
 if TYPE_CHECKING:
-    from attnviz.sounds.hearing import Hearing
+    from attnviz.listener.hearing import Hearing
 
 _STRONGEST = 3  # classes shown on the terminal
 
@@ -43,7 +43,7 @@ def listen(
     announce("Loading PyTorch and the listener")
     from attnviz.events import is_tsv, write_tsv
     from attnviz.io.storage import whole_or_nothing
-    from attnviz.sounds import listening
+    from attnviz.listener import listening
 
     # Check the output path before reading the clip; write nothing if the clip cannot be read.
     place = whole_or_nothing(out, overwrite=overwrite, replaceable=is_tsv) if out is not None else nullcontext()

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from attnviz.choices import AXES, PRECISIONS
+from attnviz.io.choices import AXES, PRECISIONS
 
 _MODELS = ("auffusion/auffusion", "auffusion/auffusion-full", "auffusion/auffusion-full-no-adapter")
 _READOUTS = ("mean", "auffusion", "fitted", "sharp")

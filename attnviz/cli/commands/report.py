@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from attnviz.choices import check_run
 from attnviz.cli.terminal import announce, check_out, command, say
+from attnviz.io.choices import check_run
 
 
 @command

@@ -6,9 +6,9 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attnviz.choices import check_axes, check_exists, check_model, check_precision
 from attnviz.cli.terminal import announce, check_out, quieten_libraries, say
 from attnviz.errors import AudioError, EventsError
+from attnviz.io.choices import check_axes, check_exists, check_model, check_precision
 
 if TYPE_CHECKING:
     from attnviz.cli.jobs import Written

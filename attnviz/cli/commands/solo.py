@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from attnviz.choices import check_run
 from attnviz.cli.terminal import announce, check_out, command, say
+from attnviz.io.choices import check_run
 
 if TYPE_CHECKING:
     import numpy as np
