@@ -20,6 +20,12 @@ hypothesis.settings.load_profile("attnviz")
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.timeout(3600))
+
+
 @pytest.fixture(autouse=True)
 def _no_precision_is_left():
     """Reset accelerate, which keeps the precision of a process's first training, as its own tests do."""

@@ -6,8 +6,9 @@ import logging
 import multiprocessing
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.context import BaseContext
 from pathlib import Path
@@ -26,7 +27,8 @@ _WORKER: list[ShardWorker] = []  # of this process, a worker
 def run_local(path: Path, shards: Sequence[int], *, workers: int, finished: Callable[[int], object]) -> None:
     """Compute shards in new processes, each with its own model.
 
-    A worker that dies takes the pool with it (`concurrent.futures`); what was not finished goes to the next pool.
+    Each worker is the only one of its pool. A pool whose worker dies then takes nothing else with it, and never
+    starts a worker while it deals with a death: `concurrent.futures` waits for ever for that one.
 
     Parameters
     ----------
@@ -45,37 +47,54 @@ def run_local(path: Path, shards: Sequence[int], *, workers: int, finished: Call
     AttnVizError
         If the model cannot be loaded, or a shard cannot be written.
     """
-    left, deaths = list(shards), 0
-    while left:
-        before = len(left)
-        died = _run_pool(path, left, workers, finished)
-        deaths = deaths + 1 if died and len(left) == before else int(died)
-        if deaths >= MOST_DEATHS:
-            raise CorpusError(
-                f"Workers died {deaths} times in a row without finishing a shard; shards {left[:5]} are among the "
-                f"{len(left)} left. Is the memory too small for {workers} workers? What is finished is kept."
-            )
-
-
-def _run_pool(path: Path, left: list[int], workers: int, finished: Callable[[int], object]) -> bool:
-    """Run one pool, remove what it finished from `left`, and return whether a worker died."""
-    with ProcessPoolExecutor(
-        min(workers, len(left)), _context(), initializer=_begin, initargs=(str(path),)
-    ) as pool:
-        futures: dict[Future[int], int] = {}
-        try:
-            futures |= {pool.submit(_run, shard): shard for shard in left}
-            for future in as_completed(futures):
-                shard = future.result()
-                left.remove(shard)
-                finished(shard)
-        except BrokenProcessPool:
-            _logger.warning("a worker died; %d shards are left", len(left))
-            return True
-        except BaseException:
+    context = _context()
+    waiting, deaths = deque(shards), 0
+    idle: list[ProcessPoolExecutor] = []
+    running: dict[Future[int], tuple[ProcessPoolExecutor, int]] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < workers:
+                pool = idle.pop() if idle else ProcessPoolExecutor(1, context, _begin, (str(path),))
+                shard = waiting.popleft()
+                running[_submitted(pool, shard)] = pool, shard
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                pool, shard = running.pop(future)
+                try:
+                    future.result()
+                except BrokenProcessPool:
+                    deaths += 1
+                    waiting.append(shard)
+                    pool.shutdown(wait=False)
+                    _logger.warning("a worker died; %d shards are left", len(waiting) + len(running))
+                    if deaths >= MOST_DEATHS:
+                        left = sorted([*waiting, *(one for _, one in running.values())])
+                        raise CorpusError(_died(deaths, left, workers)) from None
+                else:
+                    deaths = 0
+                    idle.append(pool)
+                    finished(shard)
+    except BaseException:
+        for pool in (*idle, *(pool for pool, _ in running.values())):
             pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return False
+        raise
+    for pool in idle:
+        pool.shutdown()
+
+
+def _submitted(pool: ProcessPoolExecutor, shard: int) -> Future[int]:
+    try:
+        return pool.submit(_run, shard)
+    except (BrokenProcessPool, BrokenPipeError, EOFError) as error:  # died while it started, or was idle
+        future: Future[int] = Future()
+        future.set_exception(BrokenProcessPool(str(error)))
+        return future
+
+
+def _died(deaths: int, left: list[int], workers: int) -> str:
+    return (
+        f"Workers died {deaths} times in a row without finishing a shard; shards {left[:5]} are among the "
+        f"{len(left)} left. Is the memory too small for {workers} workers? What is finished is kept."
+    )
 
 
 def _context() -> BaseContext:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from multiprocessing import popen_forkserver
 
 import numpy as np
 import psutil
@@ -150,6 +151,37 @@ def test_a_worker_that_always_dies_ends_the_run(tmp_path, write_plan, monkeypatc
     finally:
         stop.set()
         thread.join()
+
+
+def test_a_worker_dies_while_another_one_starts(tmp_path, write_plan, monkeypatch):
+    plan = write_plan(tmp_path, clips=20, seconds=0.1)
+    launch, started = popen_forkserver.Popen._launch, []
+
+    def launch_after_a_death(self, process):
+        if len(started) == 1:
+            os.kill(started[0], signal.SIGKILL)
+            time.sleep(0.5)  # the death is dealt with before the next worker has started
+        launch(self, process)
+        started.append(self.pid)
+
+    monkeypatch.setattr(popen_forkserver.Popen, "_launch", launch_after_a_death)
+    status = run_corpus(plan, tmp_path / "out", workers=2)
+    assert status.complete
+    assert len(started) == 3
+    assert sorted(Corpus(tmp_path / "out").table(["index"])["index"].unique()) == list(range(20))
+
+
+def test_a_worker_that_dies_before_it_has_its_settings_is_replaced(tmp_path, write_plan, monkeypatch):
+    launch, started = popen_forkserver.Popen._launch, []
+
+    def broken_once(self, process):
+        started.append(process)
+        if len(started) == 1:
+            raise BrokenPipeError("its end of the pipe is closed")
+        launch(self, process)
+
+    monkeypatch.setattr(popen_forkserver.Popen, "_launch", broken_once)
+    assert run_corpus(write_plan(tmp_path), tmp_path / "out", workers=2).complete
 
 
 def test_two_coordinators(finished, tmp_path):
