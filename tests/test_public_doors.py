@@ -499,11 +499,12 @@ def _short(value: Any) -> str:
 
 def test_every_public_callable_is_given_odd_things_or_excluded_for_a_reason():
     rooms = {
-        module.name
-        for module in pkgutil.iter_modules(attnviz.__path__)
-        if module.ispkg and hasattr(importlib.import_module(f"attnviz.{module.name}"), "__all__")
+        module.name.removeprefix("attnviz.")
+        for module in pkgutil.walk_packages(attnviz.__path__, "attnviz.")
+        if module.ispkg and hasattr(importlib.import_module(module.name), "__all__")
     }
-    assert rooms == {room for room in ROOMS if room}
+    behind_other_doors = {"alignment.streamed", "models.families"}
+    assert rooms - behind_other_doors == {room for room in ROOMS if room}
     without = [
         name
         for name, thing in public_names()
