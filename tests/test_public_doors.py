@@ -29,6 +29,7 @@ from attnviz.alignment import (
     SegmentF1Result,
     align,
 )
+from attnviz.attribution import Curve, DeletionInsertion
 from attnviz.audio import CellGrid, MelConfig, SpectrogramGrid
 from attnviz.corpus import (
     ClipResult,
@@ -96,6 +97,10 @@ EXCLUDED = {
         ("Attention", "Attribution", "Gradient", "GradientShap", "HeardWord", "IntegratedGradients", "LeaveOneOut",
          "Rollout", "Shapley", "Value"),
         "needs a checkpoint: test_attribution_methods",
+    ),
+    **dict.fromkeys(
+        ("CellAblation", "HeadAblation", "WordAblation", "sensitivity_max", "weight_randomization"),
+        "needs a checkpoint: test_faithfulness_models",
     ),
     **dict.fromkeys(("embed_clips", "evaluate"), "needs clips: test_cli_evaluate"),
     **dict.fromkeys(("Corpus", "CorpusAlignment", "run_corpus"), "needs the folder of a run: tests/corpus"),
@@ -210,6 +215,18 @@ def _scene() -> Scene:
     )
 
 
+class _Game:
+    """A game of three players."""
+
+    players = ("a", "b", "c")
+
+    def __call__(self, coalitions):
+        return torch.tensor([float(len(one)) for one in coalitions])
+
+    def random_scores(self, generator):
+        return generator.permutation(3).astype(float)
+
+
 _FIT = FittedReadout((ReadoutPart("up.1.0", 0.5), ReadoutPart("mid.0", 0.5)))
 #: An object of every public class: its methods are called on it, and its fields are what its constructor takes.
 OBJECTS: dict[type, Callable[[], Any]] = {
@@ -219,6 +236,8 @@ OBJECTS: dict[type, Callable[[], Any]] = {
     ConditionSpec: lambda: ConditionSpec("text_encoder_0", "condition_adapter_0", 77, 8, 4),
     SpectrogramGrid: lambda: example_maps().grid,
     CellGrid: lambda: example_maps().grid.cells(16, 64),
+    Curve: lambda: Curve(np.linspace(0, 1, 3), np.ones(3)),
+    DeletionInsertion: lambda: DeletionInsertion(*[Curve(np.linspace(0, 1, 3), np.ones(3))] * 2),
     HifiGan: _vocoder,
     HifiGanConfig: lambda: _vocoder().config,
     MelConfig: MelConfig,
@@ -313,6 +332,7 @@ GOOD: dict[str, Callable[[], Any]] = {
     "folder": lambda: Path("folder"),
     "folders": lambda: ".",
     "found": lambda: {"embedding": np.zeros(3)},
+    "game": _Game,
     "given": lambda: {"sampling_rate": 16_000},
     "grid": lambda: example_maps().grid,
     "ground_truth": lambda: _TRUTH,
@@ -363,6 +383,8 @@ GOOD: dict[str, Callable[[], Any]] = {
 # Whose parameters of these names mean something else than `GOOD` says, or are given though they have a default.
 GOOD_OF: dict[str, dict[str, Callable[[], Any]]] = {
     "mask_iou": {"heat": lambda: np.random.default_rng(0).random((16, 64))},
+    "deletion_insertion": {"scores": lambda: [1.0, 0.0, 2.0]},
+    "infidelity": {"scores": lambda: [1.0, 0.0, 2.0]},
     "comparison": {"curves": lambda: {"a": example_maps().activation("rain falls")}},
     "comparison_panels": {"maps": lambda: {"a": example_maps(), "b": example_maps(seed=1)}},
     "denoising_steps": {"maps": lambda: example_maps(steps=2)},

@@ -12,6 +12,7 @@ import torch
 import transformers
 
 from attnviz.arguments import public
+from attnviz.attribution.clip_views import check_caption, check_unet, coarsest_column
 from attnviz.attribution.code_explanation import explain_codes
 from attnviz.attribution.denoising import Denoising
 from attnviz.attribution.family_explanation import explain_with_family
@@ -27,17 +28,14 @@ from attnviz.capture import (
     DEFAULT_MAX_BYTES,
     AttentionRecorder,
     Conditioning,
-    find_cross_attention,
     held,
-    is_traced,
 )
 from attnviz.diffusion.clip import encode, read_clip, warn_of_level
 from attnviz.diffusion.schedule import TrainingSchedule
 from attnviz.diffusion.windows import WIDTH, join_windows
-from attnviz.errors import CaptureError, PromptError
+from attnviz.errors import CaptureError
 from attnviz.maps import AttentionMaps
 from attnviz.models.families import Family, family_of, model_inside
-from attnviz.models.pipelines import inputs
 from attnviz.models.pipelines.published import ModelWithProcessor
 from attnviz.tracing.keys import Tokens, check_pipeline, check_tokens, kept_positions, on_spectrogram, token_table
 from attnviz.tracing.trace import provenance
@@ -205,7 +203,7 @@ def explain(
     than that of `draws`.
     """
     check_tokens(tokens)
-    _check_caption(caption)
+    check_caption(caption)
     chosen = method_of(method, pipe, settings)
     if isinstance(pipe, ModelWithProcessor):
         pipe, processor = pipe.model, pipe.processor if processor is None else processor
@@ -242,11 +240,11 @@ def _explain_spectrogram(
     request.method.check(frozenset([request.keep] if isinstance(request.keep, str) else request.keep))
     schedule = TrainingSchedule.of(pipe.scheduler)
     chosen = request.latents_for(len(schedule))
-    _check_unet(pipe)
+    check_unet(pipe)
     blocks = randomized_blocks(pipe.unet, request.randomize)
     weight_seed = request.weight_seed(blocks)
     waveform = load_audio(audio, source_rate=sampling_rate)
-    clip = read_clip(waveform, normalize=request.normalize, overlap=request.overlap, column=_coarsest_column(pipe))
+    clip = read_clip(waveform, normalize=request.normalize, overlap=request.overlap, column=coarsest_column(pipe))
     warn_of_level(waveform)
     _logger.info(
         "explaining a clip in %d windows of %d looks each (%s)",
@@ -310,29 +308,3 @@ def _explain_spectrogram(
         ),
         content=request.method.content,
     )
-
-
-def _coarsest_column(pipe: Any) -> int:
-    """Return the spectrogram columns per column of the coarsest U-Net level; each level halves the resolution."""
-    return int(pipe.vae_scale_factor) * 2 ** (len(pipe.unet.config.block_out_channels) - 1)
-
-
-def _check_caption(caption: Any) -> None:
-    if not isinstance(caption, str):
-        raise PromptError(f"caption={caption!r} is not a string. Give one caption for one clip.")
-    inputs.check_prompts(caption)
-
-
-def _check_unet(pipe: Any) -> None:
-    """Reject a U-Net that is being traced, or that needs inputs other than latents."""
-    if is_traced(pipe.unet):
-        raise CaptureError(
-            "The U-Net of the pipeline is being traced already. Call explain outside the `with trace(...)` block."
-        )
-    find_cross_attention(pipe.unet)  # raises for layers that cannot be observed, before the U-Net runs
-    wanted, there_are = pipe.unet.config.in_channels, pipe.vae.config.latent_channels
-    if wanted != there_are:
-        raise CaptureError(
-            f"The U-Net needs {wanted} channels, but the VAE has {there_are}. Is it an inpainting model, which "
-            "also needs a mask? Use a text-to-audio model."
-        )

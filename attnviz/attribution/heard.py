@@ -9,18 +9,16 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from attnviz.arguments import public, whole_number
+from attnviz.arguments import public
+from attnviz.attribution.continuing import Continuing, check_continuing
 from attnviz.attribution.method import Asked, Attribution, checked_size, on_tokens
 from attnviz.attribution.players import Phrase, Player, players_of
-from attnviz.attribution.texts import Removal, Texts, check_removal
+from attnviz.attribution.texts import Removal, check_removal
 from attnviz.audio import MEL
 from attnviz.capture import CapturedLayer
 from attnviz.diffusion.noising import Predict, View
-from attnviz.diffusion.schedule import TrainingSchedule
 from attnviz.diffusion.windows import WIDTH
 from attnviz.errors import CaptureError
-from attnviz.listener.listening import listen
-from attnviz.models.pipelines.mixin import AuffusionMixin
 from attnviz.scenes.recordings import CLASSES
 from attnviz.text.sounds import PHRASES, find_label
 from attnviz.text.words import find_phrase
@@ -72,14 +70,7 @@ class HeardWord(Attribution):
         super().check(keep)
         check_removal(self.removal)
         checked_size(self.internal_batch_size)
-        whole_number("num_inference_steps", self.num_inference_steps, most=1000, error=CaptureError)
-        if not isinstance(self.pipe, AuffusionMixin):
-            raise CaptureError(
-                f"method='heard' needs audio to listen to, but {type(self.pipe).__name__} makes images. Make an "
-                "AuffusionPipeline of it: AuffusionPipeline.from_pipe(pipe)."
-            )
-        if self.guidance_scale is not None and not np.isfinite(float(self.guidance_scale)):
-            raise CaptureError(f"guidance_scale={self.guidance_scale!r} is not a finite number.")
+        check_continuing(self.pipe, self.num_inference_steps, self.guidance_scale, "method='heard'")
 
     def look(
         self, asked: Asked, views: Sequence[View], predict: Predict, window: int
@@ -88,11 +79,12 @@ class HeardWord(Attribution):
         texts, players = asked.texts, players_of(asked.tokens, self.phrases)
         sounds, named = named_sounds(asked.tokens.prompt, players)
         states = torch.cat([texts.caption, texts.without([[each] for each in players], self.removal)])
+        going = Continuing.of(self.pipe, self.num_inference_steps, self.guidance_scale, self.internal_batch_size)
         found = []
         for samples, timestep in views:
             predict(samples, timestep)  # the call that provenance counts
-            latents = self._generated(texts, samples, timestep, states)
-            heard = np.stack([self._listened(each, sounds) for each in latents])  # texts, sounds, frames
+            latents = going.ended(texts, samples, timestep, states)
+            heard = np.stack([going.heard(each, sounds) for each in latents])  # texts, sounds, frames
             less = torch.from_numpy(heard[:1] - heard[1:])
             own = [one[numbers].mean(0, keepdim=True) for one, numbers in zip(less, named, strict=True)]
             found.append(torch.stack(own))
@@ -100,32 +92,6 @@ class HeardWord(Attribution):
         asked.record.update({"players": [player.text for player in players], "sounds": sounds})
         stride = (MEL.n_mels / asked.factor, WIDTH / frames / asked.factor)
         return on_tokens(asked, players, found, stride=stride)
-
-    def _generated(self, texts: Texts, samples: torch.Tensor, timestep: int, states: torch.Tensor) -> torch.Tensor:
-        """Return the clean latents (texts, draws, ...) that a generation from noisy latents ends with."""
-        schedule = TrainingSchedule.of(self.pipe.scheduler)
-        given = {"guidance_scale": self.guidance_scale, "guidance_interval": None}
-        settled = self.pipe.recommended.settle(given, "generation")
-        scale, (low, high) = settled["guidance_scale"], settled["guidance_interval"]
-        steps = min(self.num_inference_steps, timestep + 1)
-        path = np.unique(np.linspace(0, timestep, steps + 1).round().astype(int))[::-1].tolist()
-        latents = samples[None].expand(len(states), *samples.shape).clone()
-        for at, after in zip(path, [*path[1:], None], strict=True):
-            prediction = texts.predictions(latents, at, states, size=self.internal_batch_size)
-            if low * len(schedule) <= at < high * len(schedule):
-                null = texts.null.expand(len(states), -1, -1)
-                unconditional = texts.predictions(latents, at, null, size=self.internal_batch_size)
-                prediction = unconditional + scale * (prediction - unconditional)
-            latents = _ddim(schedule, latents, prediction, at, after)
-        return latents
-
-    def _listened(self, latents: torch.Tensor, sounds: Sequence[str]) -> np.ndarray:
-        """Return the probabilities (sounds, frames) of the audio of latents, the mean over draws."""
-        seconds = WIDTH * MEL.hop_length / MEL.sampling_rate
-        audios = self.pipe.decode_audio(latents.to(self.pipe.vae.dtype), seconds).audios
-        return np.mean(
-            [listen(audio).probabilities.sel(sound=list(sounds)).to_numpy() for audio in audios], axis=0
-        )
 
 
 def named_sounds(caption: str, players: Sequence[Player]) -> tuple[list[str], list[list[int]]]:
@@ -169,15 +135,3 @@ def _phrases(caption: str, name: str) -> list[tuple[int, int]]:
     """Return the spans of the known phrases of a sound, which are longer than the sound's name may be."""
     known = PHRASES[name]
     return [span for phrase in (*known.clauses, *known.nouns) for span in find_phrase(caption, phrase)]
-
-
-def _ddim(
-    schedule: TrainingSchedule, latents: torch.Tensor, prediction: torch.Tensor, at: int, after: int | None
-) -> torch.Tensor:
-    """Return the latents at the next timestep; the clean latents after the last."""
-    clean = schedule.clean(prediction, latents, at)
-    if after is None:
-        return clean
-    kept, next_kept = (float(schedule.alphas_cumprod[step]) for step in (at, after))
-    noise = (latents - kept**0.5 * clean) / (1 - kept) ** 0.5
-    return next_kept**0.5 * clean + (1 - next_kept) ** 0.5 * noise

@@ -6,7 +6,7 @@ import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -261,7 +261,26 @@ def of_prediction(
     return {PREDICTION: CapturedLayer(together[None, None], dims, 1, PREDICTION, stride)}
 
 
-def event_mask(event: Event | None, asked: Asked, shape: Sequence[int], window: int) -> np.ndarray:
+class Placed(Protocol):
+    """Where the windows of a clip are: what `Asked` has of it."""
+
+    @property
+    def grid(self) -> SpectrogramGrid:
+        """Grid of the whole clip."""
+        ...
+
+    @property
+    def factor(self) -> int:
+        """Rows and columns of the grid per row and column of the latents."""
+        ...
+
+    @property
+    def starts(self) -> Sequence[int]:
+        """First column of the grid in each window."""
+        ...
+
+
+def event_mask(event: Event | None, asked: Placed, shape: Sequence[int], window: int) -> np.ndarray:
     """Return the cells (rows, columns) of a window's latents that an event covers; all without an event.
 
     Row 0 is the highest frequency.

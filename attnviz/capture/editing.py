@@ -35,25 +35,32 @@ class EditedRow:
         pair of probabilities, so that of a difference of two is the difference of two changes.
     first : int
         First query that is edited. Queries before it keep their own attention.
+    heads : frozenset of int or None
+        Heads that are edited; others keep their own attention. None: all. Not of modules that attend to text and
+        audio with the same softmax.
     """
 
     row: int
     source: int
     change: Change | None = None
     first: int = 0
+    heads: frozenset[int] | None = None
 
     @property
     def copies(self) -> bool:
         """Whether queries and keys of the source, in place of the row's own, have the same effect."""
-        return self.change is None and not self.first
+        return self.change is None and not self.first and self.heads is None
 
     def shifted(self, rows: int) -> EditedRow:
         """Return the same edit with both row indices increased by `rows`."""
         return replace(self, row=self.row + rows, source=self.source + rows)
 
-    def attention(self, source: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
-        """Return the probabilities (..., queries, keys) of the edited row."""
+    def attention(self, source: torch.Tensor, own: torch.Tensor, heads: range | None = None) -> torch.Tensor:
+        """Return the probabilities (..., queries, keys) of the edited row; `heads` are of the leading axis."""
         edited = source if self.change is None else self.change(source, own)
+        if self.heads is not None and heads is not None:
+            inside = torch.tensor([head in self.heads for head in heads], device=own.device)
+            edited = torch.where(inside[:, None, None], edited, own)
         if not self.first:
             return edited
         return torch.cat([own[..., : self.first, :], edited[..., self.first :, :]], dim=-2)
@@ -182,7 +189,7 @@ def with_changes(call: KernelCall, edited: Sequence[EditedRow], output: torch.Te
     for each in changed:
         pair = call.rows([each.source, each.row])
         for heads, (source, own) in _by_heads(pair):
-            mine = each.attention(source, own)
+            mine = each.attention(source, own, _numbers(heads, own))
             same = (mine == own).all(dim=-1, keepdim=True)
             computed = (mine @ call.value[each.row, heads].float()).to(output.dtype)
             output[each.row, heads] = torch.where(same, output[each.row, heads], computed)
@@ -204,10 +211,17 @@ def edited_chunks(chunks: Iterable[HeadChunk], edited: Sequence[EditedRow], firs
     for heads, probabilities in chunks:
         changed = probabilities.clone() if edited else probabilities
         for each in edited:
+            own = probabilities[each.row - first]
             changed[each.row - first] = each.attention(
-                probabilities[each.source - first], probabilities[each.row - first]
+                probabilities[each.source - first], own, _numbers(heads, own)
             )
         yield heads, changed
+
+
+def _numbers(heads: slice, of: torch.Tensor) -> range:
+    """Return the numbers of the heads of a chunk, (heads, queries, keys)."""
+    first = heads.start or 0
+    return range(first, first + len(of))
 
 
 def _by_heads(call: KernelCall) -> Iterator[HeadChunk]:

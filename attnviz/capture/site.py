@@ -291,7 +291,10 @@ class AttentionSite:
                     f"{self.layer.path} attends in slices, and row {row} takes the attention of row "
                     f"{edited[row].source}, which comes later. Call pipe.disable_attention_slicing()."
                 )
-            changed[place] = edited[row].attention(self._probabilities(source), computed[place])
+            own = computed[place][None]
+            changed[place] = edited[row].attention(self._probabilities(source)[None], own, range(head, head + 1))[
+                0
+            ]
         return changed
 
     def _probabilities(self, place: int) -> torch.Tensor:

@@ -40,7 +40,7 @@ def settled(readout: Readout, provenance: Mapping[str, Any]) -> Readout:
             "file with FittedReadout.load."
         )
     if readout == SHARP:
-        fitted = is_of_bundled(provenance) and BUNDLED.is_file()
+        fitted = is_of_bundled(provenance) and _is_attention(provenance) and BUNDLED.is_file()
         return SharpReadout(FittedReadout.load(BUNDLED) if fitted else "mean")
     if readout != FITTED:
         return readout
@@ -63,6 +63,12 @@ def is_of_bundled(provenance: Mapping[str, Any]) -> bool:
     if provenance.get("model") != bundled.NAME:
         return False
     return _unet_weights(provenance) == bundled.unet_digest(provenance.get("dtype", "float32"))
+
+
+def _is_attention(provenance: Mapping[str, Any]) -> bool:
+    """Return whether maps are of attention, for which the bundled readout was fitted."""
+    attribution = provenance.get("attribution")
+    return not isinstance(attribution, Mapping) or attribution.get("method", "attention") == "attention"
 
 
 def _unet_weights(provenance: Mapping[str, Any]) -> Any:

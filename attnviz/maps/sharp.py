@@ -29,8 +29,8 @@ QUANTITY = "share of the phrase times the magnitude above the floor, relative to
 class SharpReadout:
     """Maps on the grid of the spectrogram: the share of the phrase times the magnitude above the band's floor.
 
-    Passed as ``readout=`` to the methods that read maps. ``"sharp"`` is this readout of the fitted maps for the
-    bundled model, and of the mean of all layers for others.
+    Passed as ``readout=`` to the methods that read maps. ``"sharp"`` is this readout of the fitted maps for
+    attention of the bundled model, and of the mean of all layers for other models and methods.
 
     Parameters
     ----------

@@ -182,6 +182,15 @@ class Study:
                 done.result()
                 progress.step()
 
+    def case(self, part: str, number: int, measure: Callable[[], list[Row]]) -> None:
+        """Measure a single case of a part if it is missing, and write it.
+
+        For parts whose cases are not measured in order, such as several methods of one clip after the other.
+        """
+        path = self.piece(part, f"{number:04d}.json")
+        if not path.exists():
+            write_whole(path, json.dumps(measure(), default=_plain).encode())
+
     def page(
         self,
         title: str,

@@ -9,8 +9,7 @@ import pytest
 import torch
 import xarray as xr
 from attribution_linear import linear_texts
-from attribution_small import noise_bursts, state_of
-from diffusers import UNet2DConditionModel
+from attribution_small import noise_bursts, state_of, tiny_pipeline
 
 import attnviz
 from attnviz.attribution import METHODS, Attribution, IntegratedGradients, LeaveOneOut, Shapley
@@ -37,33 +36,6 @@ FEW = {
 }
 BAR = 0.2
 BY_CELL = ("integrated_gradients", "gradient_shap", "leave_one_out", "shapley")
-
-
-TINY = {
-    "block_out_channels": [4, 8],
-    "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"],
-    "mid_block_type": None,
-    "up_block_types": ["CrossAttnUpBlock2D", "UpBlock2D"],
-    "layers_per_block": 1,
-    "norm_num_groups": 2,
-    "attention_head_dim": 2,
-    "cross_attention_dim": 24,
-}
-
-
-def tiny_pipeline(checkpoint):
-    """Load a checkpoint, and give it a U-Net of 3 cross-attention layers on 16 x 64 cells."""
-    pipe = attnviz.load(checkpoint)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        pipe.unet = UNet2DConditionModel(**TINY).eval()
-    for name, parameter in pipe.unet.named_parameters():
-        if "attn2.to_q" in name:
-            parameter.data *= 6.0  # peaked attention, or mistakes do not show
-        if "attn2.to_out.0.weight" in name:
-            parameter.data *= 4.0  # words that matter
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
 
 
 @pytest.fixture(scope="module")
@@ -399,7 +371,7 @@ def test_heard_is_the_listeners_probability_with_the_word_less_without(pipe, map
         values = np.full((10, 256), float(len(audio) and np.abs(audio).mean()))
         return SimpleNamespace(probabilities=xr.DataArray(values, {"sound": list(CLASSES)}, ("sound", "time")))
 
-    monkeypatch.setattr("attnviz.attribution.heard.listen", listen)
+    monkeypatch.setattr("attnviz.attribution.continuing.listen", listen)
     of = attnviz.explain(
         pipe,
         CLIP,
