@@ -63,7 +63,7 @@ def faults(book: nbformat.NotebookNode, runner) -> list[str]:
     return found
 
 
-def test_the_seven_are_there():
+def test_the_eight_are_there():
     assert NAMES == [
         "01_quickstart",
         "02_read_the_maps",
@@ -72,6 +72,7 @@ def test_the_seven_are_there():
         "05_manipulation",
         "06_paper_figures",
         "07_your_own_model",
+        "08_is_attention_the_explanation",
     ]
 
 
