@@ -20,8 +20,8 @@ from attnviz.diffusion.noising import View
 from attnviz.diffusion.schedule import TrainingSchedule
 from attnviz.diffusion.windows import WIDTH
 from attnviz.errors import CaptureError, PromptError
-from attnviz.keys import check_pipeline, token_table
-from attnviz.pipelines import inputs
+from attnviz.models.pipelines import inputs
+from attnviz.tracing.keys import check_pipeline, token_table
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +101,7 @@ class ClipViews:
 
     def heard(self, window: int) -> np.ndarray:
         """Return which columns of the latents of a window are audio, (columns,) bool."""
-        frame = self.grid.hop_length / self.grid.sample_rate
+        frame = self.grid.hop_length / self.grid.sampling_rate
         columns = self.shape[1]
         seconds = (self.starts[window] + (np.arange(columns) + 0.5) * self.factor) * frame
         return seconds <= (self.grid.seconds if self.grid.audio_seconds is None else self.grid.audio_seconds)

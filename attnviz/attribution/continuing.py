@@ -15,8 +15,8 @@ from attnviz.audio import MEL
 from attnviz.diffusion.schedule import TrainingSchedule
 from attnviz.diffusion.windows import WIDTH
 from attnviz.errors import CaptureError
-from attnviz.pipelines.mixin import AuffusionMixin
-from attnviz.sounds.listening import listen
+from attnviz.listener.listening import listen
+from attnviz.models.pipelines.mixin import AuffusionMixin
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Continuing:
         latents : torch.Tensor, shape (draws, channels, rows, columns)
         sounds : sequence of str
         """
-        seconds = WIDTH * MEL.hop_length / MEL.sample_rate
+        seconds = WIDTH * MEL.hop_length / MEL.sampling_rate
         audios = self.pipe.decode_audio(latents.to(self.pipe.vae.dtype), seconds).audios
         return np.mean(
             [listen(audio).probabilities.sel(sound=list(sounds)).to_numpy() for audio in audios], axis=0

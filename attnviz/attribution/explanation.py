@@ -33,7 +33,6 @@ from attnviz.capture import (
 from attnviz.diffusion.clip import encode, read_clip, warn_of_level
 from attnviz.diffusion.schedule import TrainingSchedule
 from attnviz.diffusion.windows import WIDTH, join_windows
-from attnviz.errors import CaptureError
 from attnviz.maps import AttentionMaps
 from attnviz.models.families import Family, family_of, model_inside
 from attnviz.models.pipelines.published import ModelWithProcessor

@@ -166,7 +166,7 @@ def random_deletion_insertion(
         Curve(curves[0].fractions, np.mean([curve.values for curve in curves], axis=0))
         for curves in ([one.deletion for one in drawn], [one.insertion for one in drawn])
     ]
-    return DeletionInsertion(*means)
+    return DeletionInsertion(means[0], means[1])
 
 
 @public

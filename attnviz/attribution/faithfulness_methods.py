@@ -16,8 +16,8 @@ from attnviz.attribution.randomizing import cascade
 from attnviz.audio import load_audio
 from attnviz.audio.files import AudioSource
 from attnviz.errors import ArgumentError, CaptureError
-from attnviz.keys import check_pipeline
 from attnviz.maps import AttentionMaps
+from attnviz.tracing.keys import check_pipeline
 
 _OURS = ("method", "randomize", "randomize_seed", "keep")
 

@@ -90,6 +90,12 @@ def test_the_targets_of_words_vs_predictions_one_by_one(pipe, words, view):
     assert float(change[2]) == pytest.approx(literal, abs=1e-3)
 
 
+def test_a_caption_of_one_word_is_there_or_not(pipe):
+    found = deletion_insertion(WordAblation(pipe, CLIP, "dog", **LOOK), [0.5])
+    np.testing.assert_allclose(found.deletion.values, [1, 0], atol=1e-6)
+    assert found.deletion.area == found.insertion.area == pytest.approx(0.5)
+
+
 def test_an_event_counts_its_cells_alone(pipe, view):
     event = (0.5, 1.5, 500.0, 4000.0)
     found = WordAblation(pipe, CLIP, CAPTION, event=event, **LOOK)([{0, 2}])

@@ -10,6 +10,7 @@ import attnviz
 from attnviz.audio import SpectrogramGrid
 from attnviz.errors import MapsError
 from attnviz.maps import SharpReadout
+from attnviz.maps.settling import settled
 from attnviz.maps.sharing import NEIGHBOURHOODS, Neighbourhood, refined
 from attnviz.maps.sharp import above_floor, own_cells, sharpened
 from attnviz.testing import example_events, example_maps
@@ -127,3 +128,11 @@ def test_it_refuses_a_base(base):
 def test_it_refuses_maps_without_a_spectrogram_or_frequencies():
     with pytest.raises(MapsError, match="refines maps by the spectrogram"):
         make(grid=GRID).heatmap("dog", readout="sharp")
+
+
+@pytest.mark.parametrize(("method", "fitted"), [(None, True), ("attention", True), ("shapley", False)])
+def test_the_fitted_readout_is_of_attention(monkeypatch, method, fitted):
+    """Other methods have other layers, or other values in them."""
+    monkeypatch.setattr("attnviz.maps.settling.is_of_bundled", lambda provenance: True)
+    provenance = {} if method is None else {"attribution": {"method": method}}
+    assert (settled("sharp", provenance) == SharpReadout("mean")) is not fitted
