@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from attnviz.alignment.bootstrap import Bootstrap, interval
+from attnviz.alignment.bootstrap import Bootstrap, interval, known_means
 from attnviz.alignment.comparing import adjusted, p_values, verdicts
 from attribution_parts.measuring import BASE, CONTROLS, COSTS, FAITHFUL, FITTED, KEY, SCORES
 
@@ -19,16 +19,12 @@ def pooled(scores: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Return the mean of each method and score, with 95 % intervals over recordings and clips."""
     rows = []
     for name, part in scores.groupby("method", sort=False):
-        for score in ALL:
-            known = _known(part, [score])
-            low, high, _, _ = _interval(known, known[[score]].to_numpy(dtype=float), seed)
-            rows.append(
-                {
-                    "method": name, "score": score, "cases": len(known), "clips": known["clip"].nunique(),
-                    "mean": known[score].mean(), "low": low, "high": high,
-                }
-            )  # fmt: skip
-    return pd.DataFrame(rows)
+        for known, names in _kinds(part):
+            found = _intervals(known, known[names].to_numpy(dtype=float), seed)
+            for score, one in zip(names, found, strict=True):
+                clips = known.loc[known[score].notna(), "clip"].nunique()
+                rows.append({"method": name, "score": score, "clips": clips, **one})
+    return pd.DataFrame(rows).rename(columns={"value": "mean"}).drop(columns=["p", "recordings"])
 
 
 def compared(scores: pd.DataFrame, seed: int) -> pd.DataFrame:
@@ -60,24 +56,20 @@ def differences(
     scores: pd.DataFrame, others: pd.DataFrame, name: str, base: str, seed: int
 ) -> list[dict[str, object]]:
     """Return the paired differences of a method from a base, a row per score."""
-    found = []
-    for score in ALL:
-        own, its = (
-            _known(table[table["method"] == method], [score])[[*KEY, score]]
-            for table, method in ((scores, name), (others, base))
-        )
+    rows: list[dict[str, object]] = []
+    kinds = (_kinds(table[table["method"] == method]) for table, method in ((scores, name), (others, base)))
+    for (own, names), (its, _) in zip(*kinds, strict=True):
         pairs = own.merge(its, on=list(KEY), suffixes=("", "_base"), validate="one_to_one")
-        sign = -1 if score in LOWER else 1
-        gain = sign * (pairs[score] - pairs[f"{score}_base"]).to_numpy(dtype=float)[:, None]
-        low, high, p, clusters = _interval(pairs, gain, seed)
-        found.append(
-            {
-                "method": name, "against": base, "score": score, "cases": len(pairs),
-                "gain": float(gain.mean()) if len(gain) else np.nan, "low": low, "high": high, "p": p,
-                "recordings": clusters,
-            }
-        )  # fmt: skip
-    return found
+        signs = np.array([-1.0 if score in LOWER else 1.0 for score in names])
+        gains = signs * (
+            pairs[names].to_numpy(dtype=float) - pairs[[f"{score}_base" for score in names]].to_numpy(dtype=float)
+        )
+        found = _intervals(pairs, gains, seed)
+        rows += [
+            {"method": name, "against": base, "score": score, **one}
+            for score, one in zip(names, found, strict=True)
+        ]
+    return [{"gain" if key == "value" else key: value for key, value in row.items()} for row in rows]
 
 
 def judged(table: pd.DataFrame) -> pd.DataFrame:
@@ -95,22 +87,33 @@ def costs_of(scores: pd.DataFrame) -> pd.DataFrame:
     return known.groupby("method", sort=False)[list(COSTS)].mean()
 
 
-def _known(part: pd.DataFrame, score: list[str]) -> pd.DataFrame:
-    """Return the rows with a defined score; of what is the same for a whole clip, one row a clip."""
-    known = part.reindex(columns=[*KEY, *ALL]).dropna(subset=score)
-    if score[0] in FAITHFUL:
-        known = known.drop_duplicates("clip").assign(label="", source=known["clip"])
-    return known
+def _kinds(part: pd.DataFrame) -> list[tuple[pd.DataFrame, list[str]]]:
+    """Return the rows of a method with the scores of phrases; and a row a clip with those of whole clips."""
+    part = part.reindex(columns=[*KEY, *ALL])
+    clips = part.drop_duplicates("clip").assign(label="", source="")
+    return [(part[list(KEY) + list(SCORES)], list(SCORES)), (clips[list(KEY) + list(FAITHFUL)], list(FAITHFUL))]
 
 
-def _interval(rows: pd.DataFrame, values: np.ndarray, seed: int) -> tuple[float, float, float, int]:
-    """Return the ends of the interval of a mean, its p-value against 0, and the number of recordings."""
+def _intervals(rows: pd.DataFrame, values: np.ndarray, seed: int) -> list[dict[str, float]]:
+    """Return the mean of each column, the ends of its interval, its p-value against 0, and counts."""
+    cases = (~np.isnan(values)).sum(axis=0)
+    means = known_means(values)
     if len(rows) < 2:
-        return np.nan, np.nan, np.nan, len(rows)
+        undefined = dict.fromkeys(("low", "high", "p"), np.nan)
+        return [
+            {"cases": int(count), "value": float(mean), **undefined, "recordings": int(count)}
+            for count, mean in zip(cases, means, strict=True)
+        ]
     # Where the source of a sound is not known, as in generated clips, it is the clip.
     sources = rows["source"].where(rows["source"].fillna("") != "", rows["clip"]).factorize()[0]
     bootstrap = Bootstrap(sources, RESAMPLES, seed, clips=rows["clip"].factorize()[0])
     replicates, clusters = bootstrap.means(values), bootstrap.clusters(values)
     low, high = interval(replicates, clusters)
-    p = p_values(values.mean(axis=0), replicates, clusters)
-    return float(low[0]), float(high[0]), float(p[0]), int(clusters[0])
+    p = p_values(means, replicates, clusters)
+    return [
+        {
+            "cases": int(cases[at]), "value": float(means[at]), "low": float(low[at]), "high": float(high[at]),
+            "p": float(p[at]), "recordings": int(clusters[at]),
+        }
+        for at in range(values.shape[1])
+    ]  # fmt: skip
