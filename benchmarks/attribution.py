@@ -11,7 +11,7 @@ a later run with more scenes, prompts or methods adds to what is there. See benc
 Seconds of one core for a clip of a short caption with the bundled model, at three timesteps with two draws each:
 attention, value and rollout 1, gradient 2, leave_one_out 4, shapley 5 (up to 6 words; more above),
 integrated_gradients 40 to 75, heard 85, gradient_shap 175. The default run, of 300 clips, takes about 30 hours, of
-which the last three take 27. `--methods attention value rollout gradient leave_one_out shapley` leaves them out, and
+which the last three take 27. `--methods attention value rollout gradient leave_one_out shapley` leaves them out;
 `--timesteps 200` takes a third.
 """
 
