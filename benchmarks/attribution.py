@@ -61,8 +61,8 @@ class Settings:
     path_samples: int = 16
     heard_steps: int = 10
     cell_timestep: int = 800
-    orders: int = 10
-    subsets: int = 32
+    orders: int = 4
+    subsets: int = 16
     perturbed: int = 4
     seed: int = 2024
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection, Sequence
 from typing import Any, Literal, get_args
 
@@ -89,8 +90,7 @@ class WordAblation:
         internal_batch_size: int = 32,
     ) -> None:
         check_removal(removal)
-        if target not in get_args(Target):
-            raise CaptureError(f"target={target!r} is unknown; expected one of {', '.join(get_args(Target))}.")
+        _check_target(target)
         self._size = checked_size(internal_batch_size)
         self._views = ClipViews.of(
             pipe, audio, caption, sampling_rate=sampling_rate, timesteps=timesteps, draws=draws, seed=seed,
@@ -100,18 +100,33 @@ class WordAblation:
         self._event = event
         if event is not None:
             checked_event(event, grid.seconds if grid.audio_seconds is None else grid.audio_seconds)
-        self._removal, self._target = removal, target
+        self._removal = removal
+        self._target: Target = target
         self._players = players_of(self._views.texts.tokens, phrases)
         self._inside = [torch.from_numpy(self._cells(window)) for window in range(len(self._views.views))]
         if not any(bool(inside.any()) for inside in self._inside):
             raise CaptureError(f"event={event!r} covers no cell of the latents; use a longer or a wider one.")
         self._known: dict[frozenset[int], tuple[float, float]] = {}
-        self._energy = 0.0  # of the caption's prediction, in all looks so far
+        self._energy = [0.0]  # largest of the caption's predictions so far
 
     @property
     def players(self) -> tuple[str, ...]:
         """Words and phrases, in the order of the caption."""
         return tuple(player.text for player in self._players)
+
+    @public
+    def with_target(self, target: Target) -> WordAblation:
+        """Return the same words with another target, which shares all predictions.
+
+        Raises
+        ------
+        CaptureError
+            If the target is unknown.
+        """
+        _check_target(target)
+        other = copy.copy(self)
+        other._target = target
+        return other
 
     @public
     def __call__(self, coalitions: Sequence[Collection[int]]) -> torch.Tensor:
@@ -131,7 +146,7 @@ class WordAblation:
         column = 0 if self._target == "guidance" else 1
         whole = self._known[everyone][0] if column == 0 else self._known[nobody][1]
         found = torch.tensor([self._known[one][column] for one in wanted], dtype=torch.float64)
-        relative = found / whole if whole > ROUNDING * self._energy else torch.zeros_like(found)
+        relative = found / whole if whole > ROUNDING * self._energy[0] else torch.zeros_like(found)
         return relative if column == 0 else 1 - relative
 
     @public
@@ -196,7 +211,8 @@ class WordAblation:
                         samples, timestep, torch.cat([texts.null, texts.caption]), size=self._size
                     )
                     found = texts.predictions(samples, timestep, states, size=self._size)
-                    self._energy = max(self._energy, float(energy(ends[1:])[:, inside.to(ends.device)].sum()))
+                    whole = float(energy(ends[1:])[:, inside.to(ends.device)].sum())
+                    self._energy[0] = max(self._energy[0], whole)
                     for column, end in enumerate(ends):
                         both[:, column] += energy(found - end)[:, inside.to(found.device)].sum(-1).cpu().numpy()
         finally:
@@ -207,3 +223,8 @@ class WordAblation:
                 "Otherwise a weight of the checkpoint is not finite."
             )
         return [(float(one), float(other)) for one, other in both]
+
+
+def _check_target(target: Any) -> None:
+    if target not in get_args(Target):
+        raise CaptureError(f"target={target!r} is unknown; expected one of {', '.join(get_args(Target))}.")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from alignment_parts.material import Item
@@ -52,7 +53,6 @@ class Case:
     pipe: Any
     item: Item
     settings: Any
-    _games: dict[str, WordAblation] = field(default_factory=dict)
 
     @property
     def looks(self) -> dict[str, Any]:
@@ -64,13 +64,10 @@ class Case:
             "normalize": self.item.normalize,
         }
 
-    def words(self, target: str) -> WordAblation:
-        """Return the target as a function of the words of the caption."""
-        if target not in self._games:
-            self._games[target] = WordAblation(
-                self.pipe, self.item.audio, self.item.caption, target=target, **self.looks
-            )
-        return self._games[target]
+    @cached_property
+    def words(self) -> WordAblation:
+        """The guidance energy as a function of the words of the caption."""
+        return WordAblation(self.pipe, self.item.audio, self.item.caption, **self.looks)
 
 
 def method_named(pipe: Any, name: str, settings: Any) -> Attribution:
@@ -155,11 +152,13 @@ def _controls(case: Case, maps: AttentionMaps) -> list[dict[str, Any]]:
         more = dict(zip(SHARP, (sharp[score].to_numpy() for score in OWN), strict=True))
         rows = rows.assign(clip=item.name, **more)[[*KEY, "method", "column_ms", *SCORES]]
         found += [dict(row) for row in rows.to_dict("records")]
-    games = {name: case.words(target) for name, target in (("words", "guidance"), ("words_change", "change"))}
+    games = {"words": case.words, "words_change": case.words.with_target("change")}
     areas = {
         name: random_deletion_insertion(game, orders=case.settings.orders).score for name, game in games.items()
     }
-    nothing = infidelity(games["words"], [0.0] * len(games["words"].players))
+    nothing = infidelity(
+        games["words"], [0.0] * len(games["words"].players), n_perturb_samples=case.settings.subsets
+    )
     found.append(
         {"clip": item.name, "label": "", "source": "", "method": RANDOM_ORDER, **areas, "infidelity": nothing}
     )
@@ -168,7 +167,7 @@ def _controls(case: Case, maps: AttentionMaps) -> list[dict[str, Any]]:
 
 def faithful(case: Case, maps: AttentionMaps, readout: Any) -> dict[str, float]:
     """Return the faithfulness of the words' maps to the model."""
-    guidance, change = case.words("guidance"), case.words("change")
+    guidance, change = case.words, case.words.with_target("change")
     scores = guidance.scores(maps, readout=readout)
     return {
         "words": deletion_insertion(guidance, scores).score,

@@ -84,7 +84,7 @@ def test_the_targets_of_words_vs_predictions_one_by_one(pipe, words, view):
     values = words([{0, 1, 2}, set(), {0, 2}])
     np.testing.assert_allclose(values[:2], [1, 0], atol=1e-6)
     assert float(values[2]) == pytest.approx(cells(some - null).sum() / cells(whole - null).sum(), rel=1e-3)
-    change = WordAblation(pipe, CLIP, CAPTION, target="change", **LOOK)([{0, 1, 2}, set(), {0, 2}])
+    change = words.with_target("change")([{0, 1, 2}, set(), {0, 2}])
     np.testing.assert_allclose(change[:2], [1, 0], atol=1e-6)
     literal = 1 - cells(some - whole).sum() / cells(whole - null).sum()
     assert float(change[2]) == pytest.approx(literal, abs=1e-3)
@@ -111,7 +111,7 @@ def test_an_event_counts_its_cells_alone(pipe, view):
 def test_each_set_of_words_is_predicted_once(pipe, words, monkeypatch):
     words([{0}, {1}, {0, 1}])
     monkeypatch.setattr(pipe.unet, "forward", None)
-    assert words([{0, 1}, {1}]).shape == (2,)
+    assert words([{0, 1}, {1}]).shape == words.with_target("change")([{1}, {0}]).shape == (2,)
 
 
 def test_every_method_has_curves_and_the_score_is_the_mean_map(pipe, words):
