@@ -47,7 +47,10 @@ OTHER = "other"
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of the study. All methods get the same noisy latents."""
+    """Settings of the study. All methods get the same noisy latents.
+
+    Captions without some words are predicted with ``word_draws`` draws: a caption of 14 words needs 200 of them.
+    """
 
     model: str
     audio: str
@@ -61,7 +64,8 @@ class Settings:
     path_samples: int = 16
     heard_steps: int = 10
     cell_timestep: int = 800
-    orders: int = 4
+    word_draws: int = 1
+    orders: int = 2
     subsets: int = 16
     perturbed: int = 4
     seed: int = 2024

@@ -67,7 +67,8 @@ class Case:
     @cached_property
     def words(self) -> WordAblation:
         """The guidance energy as a function of the words of the caption."""
-        return WordAblation(self.pipe, self.item.audio, self.item.caption, **self.looks)
+        looks = {**self.looks, "draws": self.settings.word_draws}
+        return WordAblation(self.pipe, self.item.audio, self.item.caption, **looks)
 
 
 def method_named(pipe: Any, name: str, settings: Any) -> Attribution:

@@ -68,7 +68,8 @@ def write_report(study: Study, other: Study | None = None) -> None:
         "Methods of attribution on one truth",
         [
             f"Is attention the explanation? Clips of fold {settings['fold']}, timesteps {timesteps}, "
-            f"{settings['draws']} noise draws, written by `python benchmarks/attribution.py`.",
+            f"{settings['draws']} noise draws ({settings['word_draws']} for captions without some words). "
+            "Written by `python benchmarks/attribution.py`.",
             *ABOUT,
         ],
         sections=sections,
