@@ -19,15 +19,9 @@ from attnviz.alignment.comparing import (
     p_values,
     verdicts,
 )
-from attnviz.alignment.detection import DETECTION, DetectionScores, detection_scores
-from attnviz.alignment.exchange import (
-    EXCHANGED,
-    draw_exchanges,
-    exchanged_means,
-    flipped_means,
-    permutation_interval,
-)
-from attnviz.alignment.methods import CONSTANT, OTHER_CLIP, curves_of, method_names, other_phrases
+from attnviz.alignment.detection import DETECTION, DetectionScores
+from attnviz.alignment.exchange import EXCHANGED, permutation_interval
+from attnviz.alignment.methods import CONSTANT
 from attnviz.alignment.phrases import AlignedPhrase
 from attnviz.alignment.reading import MAP
 from attnviz.alignment.scoring import SCORES, Score
@@ -36,7 +30,7 @@ from attnviz.wording import short_repr
 ALL_SCORES = {**SCORES, **dict.fromkeys(DETECTION, Score("higher"))}
 """Scores of phrases, followed by scores of a whole pool."""
 
-__all__ = ["ALL_SCORES", "BETTER", "FEWEST_SOURCES", "NEITHER", "TOO_FEW", "WORSE", "Pooled", "pool"]
+__all__ = ["ALL_SCORES", "BETTER", "FEWEST_SOURCES", "NEITHER", "TOO_FEW", "WORSE", "Pooled", "pooled_scores"]
 
 _DECIMALS = 12  # an interval that ends at 0 up to rounding contains 0
 
@@ -73,51 +67,6 @@ class Pooled:
     def comparisons(self) -> int:
         """Number of comparisons with controls that were tested together."""
         return int(self.differences["p"].notna().sum()) if len(self.differences) else 0
-
-
-def pool(
-    phrases: Sequence[AlignedPhrase],
-    table: pd.DataFrame,
-    *,
-    units: np.ndarray,
-    clips: np.ndarray,
-    n_resamples: int,
-    n_permutations: int,
-    seed: int,
-) -> Pooled:
-    """Pool the scores of phrases; see `attnviz.alignment.Alignment.pool`.
-
-    Parameters
-    ----------
-    phrases : sequence of AlignedPhrase
-    table : pandas.DataFrame
-        Score table of the phrases.
-    units : numpy.ndarray of int, shape (phrases,)
-        Index of the source recording of each phrase.
-    clips : numpy.ndarray of int, shape (phrases,)
-        Index of the clip of each phrase.
-    n_resamples, n_permutations, seed : int
-    """
-    methods = method_names(phrases)
-    scored = np.array([not phrase.undefined for phrase in phrases], dtype=bool)
-    own_units, own_clips = (np.unique(codes[scored], return_inverse=True)[1] for codes in (units, clips))
-    bootstrap = Bootstrap(own_units, n_resamples, seed, own_clips)
-    kept = [phrase for phrase, one in zip(phrases, scored, strict=True) if one]
-    others = other_phrases(phrases, seed) if OTHER_CLIP in methods else np.empty(0, dtype=int)
-    donors = draw_exchanges([phrase.events.clip for phrase in kept], n_permutations, seed)
-    found = {}
-    for method in methods:
-        curves = [draws for draws, one in zip(curves_of(phrases, method, others), scored, strict=True) if one]
-        flipped = np.empty((0, len(EXCHANGED)))
-        if any(method in phrase.seeds for phrase in kept) or not len(donors):
-            flipped = flipped_means(_seed_means(table, method, phrases), n_permutations, seed)
-        # Seeds differ, not clips, where one network is used for all clips.
-        permuted, what = (flipped, "seeds") if len(flipped) else (flipped, "clips")
-        if not len(flipped) and len(donors):
-            permuted = exchanged_means(kept, curves, donors)
-        values = _phrase_means(table, method, len(phrases))[scored]
-        found[method] = MethodScores(values, detection_scores(kept, curves, bootstrap), permuted, what)
-    return pooled_scores(found, bootstrap)
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,13 +118,7 @@ def pooled_scores(found: Mapping[str, MethodScores], bootstrap: Bootstrap) -> Po
     return Pooled(_with_chance(pd.DataFrame(rows)), _judged(pd.DataFrame(differences)))
 
 
-def _phrase_means(table: pd.DataFrame, method: str, count: int) -> np.ndarray:
-    """Return the scores of one method, averaged over draws, ``(phrases, scores)``."""
-    means = table[table["method"] == method].groupby("phrase")[[*SCORES]].mean()
-    return means.reindex(range(count)).to_numpy(dtype=np.float64)
-
-
-def _seed_means(table: pd.DataFrame, method: str, phrases: Sequence[AlignedPhrase]) -> np.ndarray:
+def seed_means(table: pd.DataFrame, method: str, phrases: Sequence[AlignedPhrase]) -> np.ndarray:
     """Return the pooled scores of each map of a given control, ``(maps, scores)`` in the order of `EXCHANGED`."""
     rows = table[(table["method"] == method) & (table["undefined"] == "")]
     seeds = rows["phrase"].map({number: phrase.seeds.get(method, 1) for number, phrase in enumerate(phrases)})

@@ -6,15 +6,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
 import pandas as pd
 
 from attnviz.alignment import report
 from attnviz.alignment.bootstrap import MOST_RESAMPLES
 from attnviz.alignment.phrases import AlignedPhrase
-from attnviz.alignment.pooling import Pooled, pool
+from attnviz.alignment.pooling import Pooled
 from attnviz.alignment.saving import load_phrases, save_phrases
 from attnviz.alignment.scoring import score_table
+from attnviz.alignment.streamed import pool_phrases
 from attnviz.arguments import public, whole_number
 from attnviz.errors import MapsError
 from attnviz.io.paths import FilePath
@@ -148,18 +148,21 @@ class Alignment:
         ------
         ArgumentError
             If a number is not a whole number from 1 to 100 000.
+        OutputError
+            If the folder of temporary files (``TMPDIR``) is full.
 
         Notes
         -----
-        The time is proportional to phrases times resamples for the detection scores, and to the square of the
-        number of phrases for the permutation intervals.
+        The time is proportional to phrases times resamples for the detection scores, and to phrases times
+        permutations for the permutation intervals. What computes them is compiled at the first call after the
+        installation, in some twenty seconds. Single precision of exchanged curves changes the seventh digit of
+        permutation intervals.
         """
         n_resamples = whole_number("n_resamples", n_resamples, most=MOST_RESAMPLES)
         n_permutations = whole_number("n_permutations", n_permutations, most=MOST_RESAMPLES)
-        return pool(
-            self.phrases, self.table, units=self._units, clips=self._clips, n_resamples=n_resamples,
-            n_permutations=n_permutations, seed=self.seed,
-        )  # fmt: skip
+        return pool_phrases(
+            self.phrases, self.table, n_resamples=n_resamples, n_permutations=n_permutations, seed=self.seed
+        )
 
     @cached_property
     def undefined(self) -> pd.DataFrame:
@@ -203,18 +206,3 @@ class Alignment:
     @property
     def _controls(self) -> set[str]:
         return {name for phrase in self.phrases for name in phrase.curves}
-
-    @property
-    def _clips(self) -> np.ndarray:
-        return np.asarray(
-            pd.factorize(pd.Series([phrase.events.clip for phrase in self.phrases], dtype=object))[0]
-        )
-
-    @property
-    def _units(self) -> np.ndarray:
-        names = [
-            ("clip", phrase.events.clip) if phrase.events.source is None else ("source", phrase.events.source)
-            for phrase in self.phrases
-        ]
-        codes, _ = pd.factorize(pd.Series(names, dtype=object))
-        return np.asarray(codes, dtype=np.int64)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,16 +12,13 @@ import pytest
 from attnviz.alignment import Alignment, partial_correlation, pearson, psds, roc_auc, segment_f1, spearman
 from attnviz.alignment.arrays import stretched
 from attnviz.alignment.bootstrap import Bootstrap, defined_units, interval
-from attnviz.alignment.detection import DETECTION, detection_scores
-from attnviz.alignment.exchange import (
-    EXCHANGED,
-    draw_exchanges,
-    exchanged_means,
-    flipped_means,
-    permutation_interval,
-)
+from attnviz.alignment.detection import DETECTION
+from attnviz.alignment.exchange import EXCHANGED, exchange_rows, flipped_means, permutation_interval
 from attnviz.alignment.methods import other_phrases
 from attnviz.alignment.phrases import AlignedPhrase, PhraseEvents
+from attnviz.alignment.streamed import block_of, exchanging
+from attnviz.alignment.streamed.collection import GivenDraws, collect
+from attnviz.alignment.streamed.detecting import detection_of
 
 STEP = 0.5
 
@@ -121,33 +121,51 @@ def literal_exchange(phrases, curves, donors):
     return np.array(rows)
 
 
-@pytest.mark.parametrize("method", ["map", "random"])
-def test_exchanged_scores_vs_one_at_a_time(pool, method):
-    curves = [one.curves[method] for one in pool]
-    curves[2] = ()
-    donors = draw_exchanges([one.events.clip for one in pool], 6, 0)
-    np.testing.assert_allclose(
-        exchanged_means(pool, curves, donors), literal_exchange(pool, curves, donors), rtol=1e-9
-    )
+def collected(phrases, folder):
+    """The phrases as the pool reads them, with the draws of the control "random"."""
+    collection = collect([block_of(phrases)], folder, 0)
+    draws = [one.curves.get("random", ()) for one in phrases]
+    collection.given["random"] = GivenDraws.kept_in(folder / "random", draws)
+    return collection
 
 
-def test_nothing_exchanged_is_the_score_itself(pool):
-    curves = [one.curves["map"] for one in pool]
-    itself = np.arange(len(pool))[None]
-    energies = [one.energy for one in pool]
+def exchanged(phrases, folder, n_permutations=6):
+    collection = collected(phrases, folder)
+    return exchanging.exchanged_of(collection, np.arange(len(phrases)), n_permutations, folder, lambda share: None)
+
+
+def donors_of(phrases, n_permutations):
+    codes = np.unique([one.events.clip for one in phrases], return_inverse=True)[1]
+    return [*exchange_rows(codes, n_permutations, 0)]
+
+
+def test_exchanged_scores_vs_one_at_a_time(pool, tmp_path):
+    """Two to four draws of a control, one of them constant, and a phrase without any."""
+    pool[2] = replace(pool[2], curves={"map": pool[2].curves["map"]})
+    pool[4] = replace(pool[4], curves=pool[4].curves | {"random": (np.ones(19), *pool[4].curves["random"])})
+    curves = {method: [one.curves.get(method, ()) for one in pool] for method in ("map", "random")}
+    curves["reversed"] = [tuple(draw[::-1] for draw in draws) for draws in curves["map"]]
+    found = exchanged(pool, tmp_path)
+    with warnings.catch_warnings(action="ignore"):  # constant curves
+        for method, own in curves.items():
+            expected = literal_exchange(pool, own, donors_of(pool, 6))
+            np.testing.assert_allclose(found[method], expected, atol=1e-6, err_msg=method)
+
+
+def test_nothing_exchanged_is_the_score_itself(pool, tmp_path, monkeypatch):
+    monkeypatch.setattr(exchanging, "exchange_rows", lambda codes, n, seed: iter([np.arange(len(codes))]))
+    got = exchanged(pool, tmp_path)["map"][0]
     partial = [
-        partial_correlation(curves=one.curves["map"][0], activity=one.share, energy=energy)
-        for one, energy in zip(pool, energies, strict=True)
+        partial_correlation(curves=one.curves["map"][0], activity=one.share, energy=one.energy) for one in pool
     ]
     auc = [roc_auc(curves=one.curves["map"][0], active=one.active) for one in pool]
-    got = exchanged_means(pool, curves, itself)[0]
-    assert got[EXCHANGED.index("partial")] == pytest.approx(np.mean(partial))
-    assert got[EXCHANGED.index("roc_auc")] == pytest.approx(np.mean(auc))
+    assert got[EXCHANGED.index("partial")] == pytest.approx(np.mean(partial), abs=1e-6)
+    assert got[EXCHANGED.index("roc_auc")] == pytest.approx(np.mean(auc), abs=1e-6)
 
 
 def test_clips_are_exchanged_whole(pool):
     clips = np.array([one.events.clip for one in pool])
-    donors = draw_exchanges(clips, 200, 0)
+    donors = np.array(donors_of(pool, 200))
     assert donors.shape == (200, len(pool))
     for row in donors:
         given = {clip: set(clips[row[clips == clip]]) for clip in clips}
@@ -156,12 +174,10 @@ def test_clips_are_exchanged_whole(pool):
     assert len({tuple(row) for row in donors}) > 150
 
 
-def test_too_few_clips_are_not_exchanged(pool):
-    assert draw_exchanges(["a", "b", "c", "d"], 10, 0).shape == (0, 4)
-    assert exchanged_means(pool, [one.curves["map"] for one in pool], np.empty((0, len(pool)), int)).shape == (
-        0,
-        4,
-    )
+def test_too_few_clips_are_not_exchanged(tmp_path):
+    few = [phrase(np.random.default_rng(0), clip=clip, draws=2) for clip in "abcd"]
+    assert donors_of(few, 10) == []
+    assert {rows.shape for rows in exchanged(few, tmp_path).values()} == {(0, 4)}
 
 
 def test_permutation_interval_holds_what_permuting_allows():
@@ -221,15 +237,15 @@ def by_the_public_functions(phrases, curves):
 
 
 @pytest.mark.parametrize("method", ["map", "random", "constant"])
-def test_detection_vs_psds_and_segment_f1(pool, method):
+def test_detection_vs_psds_and_segment_f1(pool, method, tmp_path):
+    if method == "map":  # some right ones, so that something is found
+        pool = [
+            replace(one, curves=one.curves | {"map": (one.share,)}) if i % 2 else one for i, one in enumerate(pool)
+        ]
     flat = [(np.zeros(len(one.share)),) for one in pool]
     curves = flat if method == "constant" else [one.curves[method] for one in pool]
-    if method == "map":  # some right ones, so that something is found
-        curves = [
-            (one.share,) if i % 2 else draws for i, (one, draws) in enumerate(zip(pool, curves, strict=True))
-        ]
     units = np.arange(len(pool))
-    got = detection_scores(pool, curves, Bootstrap(units, 5, 0))
+    got = detection_of(collected(pool, tmp_path), method, units, Bootstrap(units, 5, 0))
     np.testing.assert_allclose(got.values, by_the_public_functions(pool, curves), rtol=1e-12)
     assert got.phrases == len(pool)
     weights = next(Bootstrap(units, 5, 0).weights())
@@ -241,8 +257,8 @@ def test_detection_vs_psds_and_segment_f1(pool, method):
         assert 0 < got.values[0] < 1
 
 
-def test_detection_of_nothing():
-    got = detection_scores([], [], Bootstrap(np.empty(0, int), 3, 0))
+def test_detection_of_nothing(pool, tmp_path):
+    got = detection_of(collected(pool, tmp_path), "map", np.empty(0, int), Bootstrap(np.empty(0, int), 3, 0))
     assert np.isnan(got.values).all()
     assert got.replicates.shape == (3, len(DETECTION))
 
@@ -298,6 +314,7 @@ def test_a_pool_of_nothing_has_no_scores():
     for phrases in ((), (whole,)):
         result = Alignment(phrases, "mean")
         assert result.pooled.scores["value"].isna().all()
+        assert set(result.pooled.scores["phrases"]) == {0}
         assert set(result.pooled.differences["verdict"]) == {""}
         assert result.counts["scored"] == 0
 

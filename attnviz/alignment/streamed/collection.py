@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import pandas as pd
 
 from attnviz.alignment.arrays import stretched
 from attnviz.alignment.methods import CONSTANT, MEAN_DECIMALS, ORDER, OTHER_CLIP, REVERSED, other_rows
+from attnviz.alignment.phrases import Draws
 from attnviz.alignment.reading import ENERGY, MAP
 from attnviz.alignment.streamed.blocks import PhraseBlock, PhraseSource
 from attnviz.alignment.streamed.scratch import RowFile
@@ -23,7 +24,40 @@ ROWS = 4096
 _UNIT = 2.0**40
 """Activities are summed as whole multiples of its inverse: exactly, whatever the order."""
 
-Curves = dict[str, np.ndarray]
+
+@dataclass(frozen=True, eq=False)
+class GivenDraws:
+    """Curves of a control from other maps: none, one or several draws for each phrase.
+
+    Attributes
+    ----------
+    curves : RowFile
+        All draws, in the order of phrases, on the columns of their phrase.
+    first : numpy.ndarray of int, shape (phrases + 1,)
+        First draw of each phrase.
+    """
+
+    curves: RowFile
+    first: np.ndarray
+
+    @classmethod
+    def kept_in(cls, path: Path, draws: Sequence[Draws]) -> GivenDraws:
+        """Write the draws of all phrases to a new file."""
+        width = max((len(curve) for own in draws for curve in own), default=0)
+        file = RowFile(path, width, "float64")
+        for own in draws:
+            for curve in own:
+                file.append(np.pad(curve, (0, width - len(curve)), constant_values=np.nan)[None])
+        return cls(file, np.concatenate([[0], np.cumsum([len(own) for own in draws])]).astype(np.int64))
+
+    def of(self, numbers: np.ndarray, columns: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the place in `numbers` of the phrase of each draw, and the draws; phrases have equal columns."""
+        counts = self.first[numbers + 1] - self.first[numbers]
+        owner = np.repeat(np.arange(len(numbers)), counts)
+        place = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
+        if not len(owner):
+            return owner, np.empty((0, columns))
+        return owner, self.curves.take(self.first[numbers][owner] + place)[:, :columns]
 
 
 @dataclass
@@ -48,6 +82,8 @@ class Collection:
     curves, shares, energy : RowFile
     named_sources : tuple of bool
         Whether some phrases have a source recording, and whether some have none.
+    given : dict of str to GivenDraws
+        Controls from other maps.
     """
 
     clips: np.ndarray
@@ -66,6 +102,7 @@ class Collection:
     energy: RowFile
     named_sources: tuple[bool, bool]
     seed: int
+    given: dict[str, GivenDraws] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -79,7 +116,7 @@ class Collection:
     def methods(self) -> list[str]:
         """Names of the methods: the map first, then its controls."""
         several = [OTHER_CLIP, ORDER] if self.n_clips > 1 else []
-        return [MAP, CONSTANT, ENERGY, REVERSED, *several]
+        return [MAP, CONSTANT, ENERGY, REVERSED, *several, *self.given]
 
     @cached_property
     def others(self) -> np.ndarray:
@@ -105,7 +142,7 @@ class Collection:
         return self._resampled(self.curves, numbers, columns)
 
     def of_method(self, method: str, numbers: np.ndarray) -> np.ndarray:
-        """Return the curves of a method for phrases of equal columns, on these; NaN if undefined."""
+        """Return the curves of a method other than a given one for phrases of equal columns; NaN if undefined."""
         columns = int(self.columns[numbers[0]])
         if method == CONSTANT:
             return np.zeros((len(numbers), columns))
@@ -116,6 +153,14 @@ class Collection:
         if method == OTHER_CLIP:
             return self.curve(self.others[numbers], columns)
         return self.order(numbers) if method == ORDER else self.curve(numbers, columns)
+
+    def draws_of(self, method: str, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the place in `numbers` of the phrase of each defined curve of a method, and the curves."""
+        if method in self.given:
+            return self.given[method].of(numbers, int(self.columns[numbers[0]]))
+        curves = self.of_method(method, numbers)
+        owner = np.flatnonzero(~np.isnan(curves).any(axis=1))
+        return owner, curves[owner]
 
     def order(self, numbers: np.ndarray) -> np.ndarray:
         """Return the mean activity of other clips' phrases at the same place; see `methods.order_curves`."""
@@ -220,8 +265,8 @@ def collect(source: PhraseSource, folder: Path, seed: int) -> Collection:
     for block in source:
         if not files:
             files = [
-                RowFile(path, block.curves.shape[1], dtype)
-                for path, dtype in zip(blocks, ("float32", "float64", "float32"), strict=True)
+                RowFile(path, rows.shape[1], str(rows.dtype))
+                for path, rows in zip(blocks, (block.curves, block.shares, block.energy), strict=True)
             ]
         files = [_wide_enough(file, block.curves.shape[1]) for file in files]
         for file, rows in zip(files, (block.curves, block.shares, block.energy), strict=True):

@@ -1,4 +1,8 @@
-"""Detection scores of many phrases: the counts of `attnviz.alignment.detection`, compiled."""
+"""Detection scores of many phrases, compiled.
+
+A curve becomes detection scores by scaling its range to [0, 1]. A constant curve has the score 1 everywhere, so it
+detects the whole clip, which is the baseline.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from attnviz.alignment.bootstrap import Bootstrap
 from attnviz.alignment.detection import DETECTION, DetectionScores
 from attnviz.alignment.streamed.collection import Collection
 
-# As in `attnviz.alignment.detection`.
+# PSDS1: the criteria of `attnviz.alignment.psds`, without cross-triggers and variance of classes.
 _DTC = _GTC = 0.7
 _MAX_EFPR = 100.0
 _SEGMENT = 1.0
@@ -31,6 +35,13 @@ def detection_of(
     numbers : numpy.ndarray of int
         Scored phrases, in the order of the bootstrap.
     bootstrap : Bootstrap
+
+    Notes
+    -----
+    Equal to :func:`attnviz.alignment.psds` and :func:`attnviz.alignment.segment_f1` with default arguments for a
+    single class; each draw of a control counts as a separate clip. If both sources and clips are resampled, the
+    intervals are conservative: unlike those of means, they cannot be shrunk (see `attnviz.alignment.bootstrap`).
+    Every phrase is present in its clip, so false positives in clips without the sound are not measured.
     """
     parts: list[tuple[np.ndarray, ...]] = []
     facts = np.zeros((bootstrap.count, 5))
@@ -38,14 +49,16 @@ def detection_of(
     group_of = np.zeros(len(collection), dtype=np.int32)
     group_of[numbers] = bootstrap.groups
     for block in collection.blocks(numbers):
-        curves = np.ascontiguousarray(collection.of_method(method, block))
-        known = ~np.isnan(curves).any(axis=1)
-        rows = block[known]
-        known_phrases += len(rows)
+        owner, curves = collection.draws_of(method, block)
+        if not len(owner):
+            continue
+        rows = block[owner]
+        known_phrases += len(np.unique(owner))
         groups = group_of[rows]
         steps, segments = _counted(
-            curves[known], collection.column_seconds[rows], collection.seconds[rows], collection.times,
-            collection.first_time[rows], collection.first_time[rows + 1],
+            np.ascontiguousarray(curves, dtype=np.float64), collection.column_seconds[rows],
+            collection.seconds[rows], collection.times, collection.first_time[rows],
+            collection.first_time[rows + 1],
         )  # fmt: skip
         row, level, found, wrong = steps
         parts.append((groups[row], level, found, wrong))

@@ -6,7 +6,7 @@ of the donor, so a donor is a record of standardized curves and ranks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 
 import numba
@@ -18,6 +18,7 @@ from attnviz.alignment.exchange import EXCHANGED, exchange_rows
 from attnviz.alignment.methods import CONSTANT, REVERSED
 from attnviz.alignment.phrases import ACTIVE_SHARE
 from attnviz.alignment.ranking import rank
+from attnviz.alignment.reading import ENERGY, MAP
 from attnviz.alignment.streamed.collection import Collection
 from attnviz.alignment.streamed.scratch import RowFile
 
@@ -33,8 +34,11 @@ def exchanged_of(
     n_permutations: int,
     folder: Path,
     progress: Callable[[float], object],
+    but: Container[str] = (),
 ) -> dict[str, np.ndarray]:
     """Compute the pooled scores of exchanged maps for every method.
+
+    The score of a donor with several draws is the mean over them.
 
     Parameters
     ----------
@@ -46,6 +50,8 @@ def exchanged_of(
         For scratch files.
     progress : callable
         Called with the share that is done.
+    but : collection of str
+        Methods to leave out.
 
     Returns
     -------
@@ -56,7 +62,7 @@ def exchanged_of(
     donors = RowFile(folder / "donors", len(numbers), "int32")
     for row in exchange_rows(clips, n_permutations, collection.seed):
         donors.append(row[None])
-    methods = [method for method in collection.methods if method != CONSTANT]
+    methods = [method for method in collection.methods if method != CONSTANT and method not in but]
     shape = (_PARTS, donors.rows, len(methods), len(EXCHANGED))
     total, number = np.zeros(shape), np.zeros(shape, dtype=np.int64)
     done = 0
@@ -78,15 +84,16 @@ def exchanged_of(
     found = {method: means[:, place] for place, method in enumerate(methods)}
     constant = np.full((donors.rows, len(EXCHANGED)), np.nan)
     constant[:, EXCHANGED.index("roc_auc")] = 0.5
-    return {method: found.get(method, constant) for method in collection.methods}
+    return {method: found.get(method, constant) for method in collection.methods if method not in but}
 
 
 class _Donors:
     """Records of all donors on a number of columns: for each method, its standardized curve and ranks.
 
-    A record is, for each method but the reversed map, curve and ranks. After these come, for each method, the norm
-    of the ranks (0 if all are equal, -1 if undefined), whether the curve varies, its correlation with the energy,
-    and the factor of its residual (0 if there is none).
+    A record is, for each method but the reversed map, curve and ranks; for a method of several draws, these are
+    means over the draws, followed by the means of the ranks that are not standardized, and of the residuals. After
+    these come, for each method, the norm of the ranks (0 if all are equal, -1 if undefined), whether the curve
+    varies, its correlation with the energy, and the factor of its residual (0 if there is none).
     """
 
     def __init__(
@@ -94,8 +101,17 @@ class _Donors:
     ) -> None:
         self.columns = columns
         self.methods = list(methods)
-        self.stored = [method for method in methods if method != REVERSED]
-        width = 2 * len(self.stored) * columns + 4 * len(methods)
+        self.several = np.array([method in collection.given for method in methods])
+        self.begins = np.zeros(len(methods), dtype=np.int64)
+        place = 0
+        for number, method in enumerate(methods):
+            if method != REVERSED:
+                self.begins[number] = place
+                place += (4 if self.several[number] else 2) * columns
+        if REVERSED in self.methods:
+            self.begins[self.methods.index(REVERSED)] = self.begins[self.methods.index(MAP)]
+        self.first_fact = place
+        width = place + 4 * len(methods)
         self.file = RowFile(path, width, "float32")
         self.count = len(numbers)
         for start in range(0, len(numbers), _BLOCK):
@@ -110,7 +126,13 @@ class _Donors:
         energy = collection.envelope(numbers, self.columns)
         level, known_level = standardized(energy), ~np.isnan(energy).any(axis=1)
         vectors, facts = [], []
-        for method in self.methods:
+        for method, several in zip(self.methods, self.several, strict=True):
+            if several:
+                owner, draws = collection.draws_of(method, numbers)
+                own, known = _mean_draws(stretched(draws, self.columns), owner, level, known_level)
+                vectors += own
+                facts += known
+                continue
             curves = stretched(collection.of_method(method, numbers), self.columns)
             known = ~np.isnan(curves).any(axis=1)
             ranks = rank(curves).ranks
@@ -125,6 +147,24 @@ class _Donors:
             if method != REVERSED:
                 vectors += [np.nan_to_num(curve), np.nan_to_num(standardized(ranks))]
         return np.hstack([*vectors, np.column_stack(facts)])
+
+
+def _mean_draws(
+    curves: np.ndarray, owner: np.ndarray, level: np.ndarray, known_level: np.ndarray
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Return the vectors and facts of donors with several draws: every score is linear in the vector of a draw."""
+    ranks = rank(curves).ranks
+    curve, order = standardized(curves), standardized(ranks)
+    residual = np.where(known_level[owner, None], unexplained(curve, level[owner]), np.nan)
+    means, defined = [], []
+    for rows in (curve, order, ranks - ranks.mean(axis=1, keepdims=True), residual):
+        known = ~np.isnan(rows).any(axis=1)
+        total, number = np.zeros((len(level), curves.shape[1])), np.zeros((len(level), 1))
+        np.add.at(total, owner[known], rows[known])
+        np.add.at(number, owner[known], 1)
+        means.append(total / np.maximum(number, 1))
+        defined.append(number[:, 0] > 0)
+    return means, [np.where(defined[2], 1.0, -1.0), defined[0], np.zeros(len(level)), defined[3]]
 
 
 def _recipients(collection: Collection, numbers: np.ndarray, columns: int) -> np.ndarray:
@@ -152,10 +192,7 @@ def _score(own: np.ndarray, donors: _Donors, drawn: np.ndarray, total: np.ndarra
     bounds = np.searchsorted(block[order], np.arange(int(block.max()) + 2))
     flat = drawn.ravel()
     reversed_at = donors.methods.index(REVERSED) if REVERSED in donors.methods else -1
-    stored = np.array(
-        [donors.stored.index("map" if method == REVERSED else method) for method in donors.methods], dtype=np.int64
-    )
-    level = donors.stored.index("energy")
+    level = int(donors.begins[donors.methods.index(ENERGY)])
     for place in range(len(bounds) - 1):
         pairs = order[bounds[place] : bounds[place + 1]]
         if not len(pairs):
@@ -165,7 +202,8 @@ def _score(own: np.ndarray, donors: _Donors, drawn: np.ndarray, total: np.ndarra
         pairs = pairs[np.argsort((flat[pairs] - place * _BLOCK).astype(np.int16), kind="stable")]
         _add_pairs(
             vectors, known, positives, records, pairs // drawn.shape[1], pairs % drawn.shape[1],
-            flat[pairs] - place * _BLOCK, stored, level, reversed_at, len(donors.stored), total, number,
+            flat[pairs] - place * _BLOCK, donors.begins, donors.several, level, reversed_at, donors.first_fact,
+            total, number,
         )  # fmt: skip
 
 
@@ -205,10 +243,11 @@ def _add_pairs(
     permutation: np.ndarray,
     recipient: np.ndarray,
     donor: np.ndarray,
-    stored: np.ndarray,
+    begins: np.ndarray,
+    several: np.ndarray,
     level: int,
     reversed_at: int,
-    n_stored: int,
+    first_fact: int,
     total: np.ndarray,
     number: np.ndarray,
 ) -> None:
@@ -217,7 +256,6 @@ def _add_pairs(
     Each part of the pairs has sums of its own, ``(parts, permutations, methods, scores)``, whatever the threads.
     """
     columns = vectors.shape[2]
-    first_fact = 2 * n_stored * columns
     parts = len(total)
     for part in numba.prange(parts):
         for pair in range(len(permutation) * part // parts, len(permutation) * (part + 1) // parts):
@@ -225,18 +263,22 @@ def _add_pairs(
             record, own = records[donor[pair]], vectors[phrase]
             hits = positives[phrase]
             mixed = hits * (columns - hits)
-            energy = 2 * level * columns
-            unexplained_energy = _dot(own[3], record[energy : energy + columns])
-            for method in range(len(stored)):
+            unexplained_energy = _dot(own[3], record[level : level + columns])
+            for method in range(len(begins)):
                 fact = first_fact + 4 * method
                 if record[fact] < 0:  # undefined
                     continue
                 first = 4 if method == reversed_at else 0
-                begin = 2 * stored[method] * columns
-                active, share, ranks, left = _dots(
-                    own[first], own[first + 1], own[first + 2], own[first + 3],
-                    record[begin : begin + columns], record[begin + columns : begin + 2 * columns],
-                )  # fmt: skip
+                begin = begins[method]
+                curve, order = record[begin : begin + columns], record[begin + columns : begin + 2 * columns]
+                if several[method]:
+                    active = _dot(own[0], record[begin + 2 * columns : begin + 3 * columns])
+                    share, ranks = _dot(own[1], curve), _dot(own[2], order)
+                    left = _dot(own[3], record[begin + 3 * columns : begin + 4 * columns])
+                else:
+                    active, share, ranks, left = _dots(
+                        own[first], own[first + 1], own[first + 2], own[first + 3], curve, order
+                    )
                 if mixed > 0:
                     sums = hits * (columns + 1) / 2 + record[fact] * active
                     total[part, row, method, 0] += (sums - hits * (hits + 1) / 2) / mixed

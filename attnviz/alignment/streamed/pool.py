@@ -1,24 +1,35 @@
-"""Pool a stream of phrases."""
+"""Pool phrases: those of an alignment, or a stream of more than fit into memory."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
-from attnviz.alignment.bootstrap import MOST_RESAMPLES
-from attnviz.alignment.pooling import MethodScores, Pooled, pooled_scores
+from attnviz.alignment.bootstrap import MOST_RESAMPLES, Bootstrap
+from attnviz.alignment.detection import DetectionScores
+from attnviz.alignment.exchange import EXCHANGED, flipped_means
+from attnviz.alignment.methods import method_names
+from attnviz.alignment.phrases import AlignedPhrase
+from attnviz.alignment.pooling import MethodScores, Pooled, pooled_scores, seed_means
 from attnviz.alignment.scoring import SCORES, curve_scores
-from attnviz.alignment.streamed.blocks import PhraseSource
-from attnviz.alignment.streamed.collection import Collection, collect
+from attnviz.alignment.streamed.blocks import PhraseSource, block_of
+from attnviz.alignment.streamed.collection import Collection, GivenDraws, collect
 from attnviz.alignment.streamed.detecting import detection_of
 from attnviz.alignment.streamed.exchanging import exchanged_of
 from attnviz.alignment.streamed.scratch import DrawnBootstrap
 from attnviz.arguments import whole_number
 from attnviz.wording import short_repr
+
+_NO_ROWS = np.empty((0, len(EXCHANGED)))
+_NO_UNITS = np.empty(0, dtype=np.int64)
+_NOTHING = MethodScores(
+    np.empty((0, len(SCORES))), DetectionScores(np.full(2, np.nan), np.empty((0, 2)), 0), _NO_ROWS
+)
 
 Progress = Callable[[str, float], object]
 """Called with the name of a part of the work, and the share of it that is done."""
@@ -97,12 +108,8 @@ def pool_stream(
         said("Reading", 0.0)
         collection = collect(source, folder, seed)
         numbers = np.flatnonzero(collection.scored)
-        units, clips = (
-            np.unique(codes[numbers], return_inverse=True)[1]
-            for codes in (collection.units, collection.first_clips)
-        )
         said("Resampling", 0.0)
-        bootstrap = DrawnBootstrap(units, n_resamples, seed, clips).keep_in(folder / "weights")
+        bootstrap = DrawnBootstrap.of(_bootstrap(collection, numbers, n_resamples), folder / "weights")
         permuted = exchanged_of(
             collection, numbers, n_permutations, folder, lambda share: said("Exchanging maps", share)
         )
@@ -124,6 +131,65 @@ def pool_stream(
         tuple(sorted({round(1e3 * width, 6) for width in np.unique(collection.column_seconds).tolist()})),
         _unit(collection.named_sources),
     )
+
+
+def pool_phrases(
+    phrases: Sequence[AlignedPhrase], table: pd.DataFrame, *, n_resamples: int, n_permutations: int, seed: int
+) -> Pooled:
+    """Pool the scores of phrases; see `attnviz.alignment.Alignment.pool`.
+
+    Parameters
+    ----------
+    phrases : sequence of AlignedPhrase
+    table : pandas.DataFrame
+        Score table of the phrases.
+    n_resamples, n_permutations, seed : int
+    """
+    if not phrases:
+        return pooled_scores(dict.fromkeys(method_names(()), _NOTHING), Bootstrap(_NO_UNITS, 0, seed))
+    values = {method: means.to_numpy(dtype=np.float64) for method, means in _phrase_means(table, len(phrases))}
+    with tempfile.TemporaryDirectory(prefix="attnviz-pool-") as scratch:
+        folder = Path(scratch)
+        collection = collect([block_of(phrases)], folder, seed)
+        for number, name in enumerate(method_names(phrases)[len(collection.methods) :]):
+            draws = [phrase.curves.get(name, ()) for phrase in phrases]
+            collection.given[name] = GivenDraws.kept_in(folder / f"given-{number}", draws)
+        numbers = np.flatnonzero(collection.scored)
+        bootstrap = _bootstrap(collection, numbers, n_resamples)
+        kept = [phrases[number] for number in numbers]
+        flipped = {
+            method: flipped_means(seed_means(table, method, phrases), n_permutations, seed)
+            for method in collection.given
+            if any(method in phrase.seeds for phrase in kept)
+        }
+        # Seeds differ, not clips, where one network is used for all clips.
+        of_seeds = {method: rows for method, rows in flipped.items() if len(rows)}
+        permuted = exchanged_of(collection, numbers, n_permutations, folder, lambda share: None, of_seeds)
+        return pooled_scores(
+            {
+                method: MethodScores(
+                    values[method][numbers],
+                    detection_of(collection, method, numbers, bootstrap),
+                    of_seeds.get(method, permuted.get(method, _NO_ROWS)),
+                    "seeds" if method in of_seeds else "clips",
+                )
+                for method in collection.methods
+            },
+            bootstrap,
+        )
+
+
+def _bootstrap(collection: Collection, numbers: np.ndarray, n_resamples: int) -> Bootstrap:
+    units, clips = (
+        np.unique(codes[numbers], return_inverse=True)[1] for codes in (collection.units, collection.first_clips)
+    )
+    return Bootstrap(units, n_resamples, collection.seed, clips)
+
+
+def _phrase_means(table: pd.DataFrame, count: int) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Yield the scores of the phrases for each method, averaged over draws, ``(phrases, scores)``."""
+    for method, rows in table.groupby("method", sort=False):
+        yield str(method), rows.groupby("phrase")[[*SCORES]].mean().reindex(range(count))
 
 
 def _scores(collection: Collection, method: str, numbers: np.ndarray) -> np.ndarray:

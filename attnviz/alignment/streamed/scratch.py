@@ -65,13 +65,15 @@ class RowFile:
 class DrawnBootstrap(Bootstrap):
     """A bootstrap whose weights are drawn once and kept on disk."""
 
-    def keep_in(self, path: Path) -> DrawnBootstrap:
-        """Draw all weights into a new file; returns itself."""
-        file = RowFile(path, max(self.count, 1), "uint16")
-        for batch in super().weights():
+    @classmethod
+    def of(cls, bootstrap: Bootstrap, path: Path) -> DrawnBootstrap:
+        """Draw all weights of a bootstrap into a new file."""
+        found = cls(bootstrap.units, bootstrap.n_resamples, bootstrap.seed, bootstrap.clips)
+        file = RowFile(path, max(found.count, 1), "uint16")
+        for batch in bootstrap.weights():
             file.append(batch)
-        self.__dict__["_drawn"] = file
-        return self
+        found.__dict__["_drawn"] = file
+        return found
 
     def weights(self) -> Iterator[np.ndarray]:
         """Yield the number of draws of each group, ``(resamples, groups)``, in batches of resamples."""
