@@ -155,7 +155,7 @@ class Alignment:
         -----
         The time is proportional to phrases times resamples for the detection scores, and to phrases times
         permutations for the permutation intervals. What computes them is compiled at the first call after the
-        installation, in some twenty seconds. Single precision of exchanged curves changes the seventh digit of
+        installation, in about half a minute. Single precision of exchanged curves changes the seventh digit of
         permutation intervals.
         """
         n_resamples = whole_number("n_resamples", n_resamples, most=MOST_RESAMPLES)

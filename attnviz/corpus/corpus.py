@@ -241,10 +241,7 @@ class Corpus:
         CorpusError
             If the clip is unknown, or its maps were not kept.
         """
-        names = self.clips["clip"].tolist()
-        if clip not in names:
-            raise CorpusError(f"{self.folder} has no clip {clip!r}; its first ones are {names[:5]}.")
-        path = self._folder.sample_path(names.index(clip)) / "maps.zarr"
+        path = self._folder.sample_path(self._index(clip)) / "maps.zarr"
         if not path.exists():
             every = self.plan.keep.sample_every
             kept = f"every {every}th clip has" if every > 1 else "every clip has" if every else "no clip has"
@@ -252,6 +249,29 @@ class Corpus:
                 f"The maps of {clip!r} were not kept: {kept} them (keep.sample_every), if it did not fail."
             )
         return AttentionMaps.load(path)
+
+    @public
+    def clip_files(self, clip: str) -> Path:
+        """Return the folder of the further files of a clip (``ClipResult.files``), of a task of one's own.
+
+        Raises
+        ------
+        CorpusError
+            If the clip is unknown, or has no such files.
+        """
+        path = self._folder.files_path(self._index(clip))
+        if not path.exists():
+            raise CorpusError(f"{self.folder} has no files of {clip!r}: it failed, or its task keeps none.")
+        return path
+
+    def _index(self, clip: str) -> int:
+        if clip not in self._places:
+            raise CorpusError(f"{self.folder} has no clip {clip!r}; its first ones are {[*self._places][:5]}.")
+        return self._places[clip]
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {clip.clip: clip.index for clip in read_clips(self._folder.clips_path)}
 
     @public
     def status(self) -> CorpusStatus:
@@ -295,7 +315,7 @@ class Corpus:
         return seconds / clips if clips else float("nan")
 
     def _bytes(self) -> int:
-        kept = [self.folder / name for name in ("shards", "activations.zarr", "samples")]
+        kept = [self.folder / name for name in ("shards", "activations.zarr", "samples", "files")]
         return sum(path.stat().st_size for root in kept for path in root.rglob("*") if path.is_file())
 
     @public

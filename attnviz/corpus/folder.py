@@ -6,7 +6,7 @@ import contextlib
 import os
 import platform
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -85,6 +85,10 @@ class CorpusFolder:
     def sample_path(self, index: int) -> Path:
         """Folder of a clip whose maps are kept."""
         return self.path / "samples" / f"{index:0{_DIGITS + 2}d}"
+
+    def files_path(self, index: int) -> Path:
+        """Folder of the further files of a clip."""
+        return self.path / "files" / f"{index:0{_DIGITS + 2}d}"
 
     def log_path(self, shard: int) -> Path:
         """Path of the costs of a shard, which are no results."""
@@ -202,6 +206,10 @@ class Prepared:
                 f"differ in {', '.join(_differences(there.description, self.description))}. Give another folder, "
                 "or run the plan that it was begun with."
             )
+        plan = replace(there.plan, folder=self.plan.folder, clips=self.plan.clips)
+        if plan != there.plan:  # its files were moved: workers read from the folder where they are
+            there = replace(there, plan=plan)
+            self._write_plan(there)
         return there
 
     def _created(self) -> CorpusFolder:
@@ -220,11 +228,15 @@ class Prepared:
             write_whole(path / AUDIO, as_json(stats, AUDIO, indent=None))
         if found.activations is not None:
             found.activations.create()
-        content = {"kind": _KIND, "digest": digest, "clips": len(self.clips), "slots": slots, **self.description}
-        paths = {"folder": plan.folder, "clips": without_none(vars(plan.clips))}
-        # Last, because it marks the folder as a corpus.
-        write_whole(path / PLAN, as_json({**content, "paths": paths}, PLAN, error=CorpusError))
+        self._write_plan(found)  # last, because it marks the folder as a corpus
         return found
+
+    def _write_plan(self, found: CorpusFolder) -> None:
+        plan = found.plan
+        content = {"kind": _KIND, "digest": found.digest, "clips": found.n_clips, "slots": found.slots}
+        paths = {"folder": plan.folder, "clips": without_none(vars(plan.clips))}
+        whole = {**content, **found.description, "paths": paths}
+        write_whole(found.path / PLAN, as_json(whole, PLAN, error=CorpusError))
 
 
 def prepare(plan: Plan, path: Path | None) -> Prepared:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,8 @@ class ClipResult:
         Full maps, which are kept for clips of the sample.
     audio : numpy.ndarray or None
         Audio at 16 kHz, kept with them.
+    files : mapping of str to bytes
+        Further files of the clip by name, kept for every clip; see `Corpus.clip_files`.
     """
 
     phrases: tuple[AlignedPhrase, ...]
@@ -65,6 +68,7 @@ class ClipResult:
     facts: Mapping[str, float] = field(default_factory=dict)
     maps: AttentionMaps | None = None
     audio: np.ndarray | None = None
+    files: Mapping[str, bytes] = field(default_factory=dict)
 
     __repr__ = short_repr
 
@@ -124,6 +128,19 @@ def _scores(result: ClipResult) -> list[dict[str, float]]:
         {name: value for name, value in zip(SCORE_COLUMNS, row, strict=True) if not np.isnan(value)}
         for row in values.tolist()
     ]
+
+
+def check_files(result: ClipResult) -> None:
+    """Raise if a file of a clip has a name that is a path.
+
+    Raises
+    ------
+    CorpusError
+        With the name.
+    """
+    for name in result.files:
+        if PurePath(name).name != name or name in ("", ".", ".."):
+            raise CorpusError(f"{name!r} is no name of a file; files of a clip are in one folder.")
 
 
 def check_fit(result: ClipResult, store: ActivationStore) -> None:

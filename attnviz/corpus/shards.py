@@ -22,10 +22,11 @@ from attnviz.corpus.arrays import checksum
 from attnviz.corpus.clips import PlannedClip, read_clips
 from attnviz.corpus.digests import FORMAT
 from attnviz.corpus.folder import CorpusFolder, open_folder
-from attnviz.corpus.results import ClipResult, Outcome, arrays_of, check_fit, table_of
+from attnviz.corpus.results import ClipResult, Outcome, arrays_of, check_files, check_fit, table_of
 from attnviz.corpus.tasks import Task, make_task
 from attnviz.errors import AttnVizError, AttnVizWarning
 from attnviz.io.json_files import as_json
+from attnviz.io.leftovers import remove
 from attnviz.io.storage import make_parents, whole_or_nothing, write_whole
 
 _logger = logging.getLogger(__name__)
@@ -85,18 +86,23 @@ class ShardWorker:
         with _collected() as said:
             try:
                 result = task(clip)  # type: ignore[misc]  # loaded by run
+                check_files(result)
                 if store is not None:
                     check_fit(result, store)
             except _FAILURES as error:
                 _logger.info("clip %s failed: %s", clip.clip, error)
                 result, reason = None, f"{type(error).__name__}: {error}"
-        if result is None:
+        if result is None:  # of a shard that was not finished, nothing is left either
+            for path in (self.folder.sample_path(clip.index), self.folder.files_path(clip.index)):
+                remove(path)
             return Outcome(clip, None, reason, tuple(said))
         every = self.folder.plan.keep.sample_every
         if every and clip.index % every == 0:
             _write_sample(self.folder.sample_path(clip.index), result)
+        if result.files:
+            _write_files(self.folder.files_path(clip.index), result)
         # A shard of clips holds no maps: memory does not grow with its number of clips.
-        return Outcome(clip, replace(result, maps=None, audio=None), "", tuple(said))
+        return Outcome(clip, replace(result, maps=None, audio=None, files={}), "", tuple(said))
 
 
 def set_threads(threads: int) -> None:
@@ -126,14 +132,28 @@ def _write(folder: CorpusFolder, shard: int, outcomes: list[Outcome]) -> None:
 
 
 def _write_sample(path: Path, result: ClipResult) -> None:
-    """Write the maps and the audio of a clip; a sample of a shard that was not finished is replaced."""
-    make_parents(path)
-    with whole_or_nothing(path, overwrite=True, replaceable=Path.is_dir) as partial:
-        partial.mkdir()
+    """Write the maps and the audio of a clip."""
+    with _clip_folder(path) as partial:
         if result.maps is not None:
             result.maps.save(partial / "maps.zarr")
         if result.audio is not None:
             write_wav(partial / "audio.wav", result.audio)
+
+
+def _write_files(path: Path, result: ClipResult) -> None:
+    """Write the further files of a clip."""
+    with _clip_folder(path) as partial:
+        for name, content in result.files.items():
+            (partial / name).write_bytes(content)
+
+
+@contextmanager
+def _clip_folder(path: Path) -> Iterator[Path]:
+    """Provide a folder of a clip, which replaces that of a shard that was not finished."""
+    make_parents(path)
+    with whole_or_nothing(path, overwrite=True, replaceable=Path.is_dir) as partial:
+        partial.mkdir()
+        yield partial
 
 
 @contextmanager

@@ -140,5 +140,5 @@ def _piece(
     }
     spectrogram = maps.spectrogram
     if spectrogram is None:
-        raise SystemExit("The maps have no spectrogram, so there is no energy control.")
+        raise MapsError("The maps have no spectrogram, so there is no energy control.")
     return Piece(phrases, profile(maps, events), picture_of(spectrogram[0, 0].to_numpy()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -43,12 +43,22 @@ class Item:
         return None if self.scene is None else self.scene.masks()
 
 
-def scene_items(esc10: Path, fold: int, count: int, settings: Settings) -> Iterator[Item]:
-    """Compose the scenes of a fold that are used in the study of the bundled model."""
-    for number, scene in enumerate(scenes(recordings(esc10, fold), count, (settings.seed, fold))):
+def scene_item(esc10: Path, fold: int, settings: Settings) -> Callable[[int], Item]:
+    """Return a function that composes a scene of a fold; they are those of the study of the bundled model."""
+    found = recordings(esc10, fold)
+
+    def composed(number: int) -> Item:
+        scene = next(scenes(found, 1, (settings.seed, fold), start=number))
         seed = settings.seed_of(fold, number)
         other = _absent({sound.sound for sound in scene.sounds}, seed)
-        yield Item(f"{number:04d}", scene.mixture, scene.caption, scene.events, seed, other, scene)
+        return Item(f"{number:04d}", scene.mixture, scene.caption, scene.events, seed, other, scene)
+
+    return composed
+
+
+def scene_items(esc10: Path, fold: int, count: int, settings: Settings) -> Iterator[Item]:
+    """Compose the first scenes of a fold."""
+    return map(scene_item(esc10, fold, settings), range(count))
 
 
 def _absent(present: set[str], seed: int) -> str:

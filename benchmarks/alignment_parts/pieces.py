@@ -16,7 +16,6 @@ import pandas as pd
 
 from attnviz.alignment.phrases import AlignedPhrase, PhraseEvents
 from attnviz.alignment.profiling import PROFILED
-from attnviz.io.storage import write_whole
 
 PICTURE = (64, 256)
 """Rows and columns of the spectrogram saved for figures."""
@@ -35,11 +34,12 @@ class Piece:
     picture: np.ndarray
 
 
-def save_piece(path: Path, piece: Piece) -> None:
-    """Write a piece as ``PATH.csv.gz`` (the profile), and then ``PATH.npz``, which marks it as complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+_PROFILE, _CURVES = "profile.csv.gz", "curves.npz"
+
+
+def piece_files(piece: Piece) -> dict[str, bytes]:
+    """Return the content of the files of a piece, by name."""
     table = piece.profile.to_csv(index=False, float_format="%.5g").encode()
-    write_whole(path.with_suffix(".csv.gz"), gzip.compress(table, mtime=0))
     arrays: dict[str, np.ndarray] = {"picture": piece.picture.astype(np.float16)}
     facts: dict[str, list[dict[str, Any]]] = {}
     for readout, phrases in piece.phrases.items():
@@ -48,17 +48,12 @@ def save_piece(path: Path, piece: Piece) -> None:
             arrays |= {f"{readout}/{number}/{name}": array for name, array in _arrays(phrase).items()}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, facts=np.array(json.dumps(facts)), **arrays)  # type: ignore[arg-type]
-    write_whole(path.with_suffix(".npz"), buffer.getvalue())
+    return {_PROFILE: gzip.compress(table, mtime=0), _CURVES: buffer.getvalue()}
 
 
-def is_there(path: Path) -> bool:
-    """Return whether a piece is complete."""
-    return path.with_suffix(".npz").exists()
-
-
-def load_piece(path: Path) -> Piece:
-    """Read a piece."""
-    with np.load(path.with_suffix(".npz"), allow_pickle=False) as file:
+def load_piece(folder: Path) -> Piece:
+    """Read the piece in the folder of a clip."""
+    with np.load(folder / _CURVES, allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
     phrases = {
         readout: tuple(_phrase(one, arrays, f"{readout}/{number}/") for number, one in enumerate(rows))
@@ -67,14 +62,14 @@ def load_piece(path: Path) -> Piece:
     # Do not parse names that look like numbers or "NA".
     numbers = {name: [""] for name in ("timestep", *PROFILED)}
     profile = pd.read_csv(
-        path.with_suffix(".csv.gz"), dtype=dict.fromkeys(_TEXTS, str), keep_default_na=False, na_values=numbers
+        folder / _PROFILE, dtype=dict.fromkeys(_TEXTS, str), keep_default_na=False, na_values=numbers
     )
     return Piece(phrases, profile, arrays["picture"].astype(np.float32))
 
 
 def load_pieces(folder: Path) -> Iterator[Piece]:
-    """Read all pieces of a folder, by name."""
-    for path in sorted(folder.glob("*.npz")):
+    """Read the pieces of all clips of a corpus, in the order of its plan; clips that failed have none."""
+    for path in sorted((folder / "files").iterdir()) if (folder / "files").exists() else ():
         yield load_piece(path)
 
 

@@ -1,11 +1,12 @@
-"""Run the study: create missing pieces, and tabulate completed parts."""
+"""Run the study: make the missing pieces by the corpus engine, and tabulate completed parts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from harness import Model, Progress, Study
@@ -13,18 +14,16 @@ from harness.material import prompts
 from harness.study import PIECES, timed
 
 import attnviz
-from alignment_parts.calibration import calibrate, chosen_by
+from alignment_parts.calibration import calibrate
 from alignment_parts.known import known_answers
-from alignment_parts.looking import Chosen, explain_piece, generation_piece, weights_piece
-from alignment_parts.material import Item, clip_items, scene_items
-from alignment_parts.pieces import Piece, is_there, load_pieces, save_piece
+from alignment_parts.material import clip_items, scene_items
+from alignment_parts.pieces import load_pieces
 from alignment_parts.settings import GENERATION, WAYS, WEIGHTS, Settings
 from alignment_parts.tables import Tables, alignments, look_tables
-from attnviz.errors import AttnVizError
-from attnviz.maps import FittedReadout
-
-Make = Callable[[Any, Item, str, Settings, Chosen], Piece]
-"""Create a piece from pipeline, clip, method, settings, and the readouts fitted for the method."""
+from alignment_parts.task import PATHS, chosen_for
+from attnviz.corpus import ClipSource, Corpus, KeepSettings, ModelSettings, Plan, run_corpus
+from attnviz.io.json_files import as_json
+from attnviz.io.storage import write_whole
 
 PARTS = ("readouts", "explain", WEIGHTS, GENERATION)
 OUTPUTS = {
@@ -35,8 +34,6 @@ OUTPUTS = {
 }
 """Tables and folders that each part writes, or that depend on it."""
 DIGITS = 5
-ALL = "all"
-"""Name of the file that marks all pieces of a part as complete."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +53,10 @@ class Source:
 class AlignmentStudy:
     """The parts of the study.
 
+    The pieces of a part are a corpus in ``pieces/PART``: a shard a clip, so that an interrupted part continues,
+    with any number of processes. Readouts are fitted here: a fit needs the maps of all clips by step and head at
+    once.
+
     Parameters
     ----------
     study : Study
@@ -63,83 +64,99 @@ class AlignmentStudy:
     settings : Settings
     source : Source
     model : Model
-    readout : FittedReadout, optional
+    readout : path-like, optional
         Readout to score instead of a fitted one.
+    processes : int
+        Processes that make pieces, each with its own model.
     """
 
     def __init__(
-        self, study: Study, settings: Settings, source: Source, model: Model, readout: FittedReadout | None = None
+        self,
+        study: Study,
+        settings: Settings,
+        source: Source,
+        model: Model,
+        readout: Path | None = None,
+        processes: int = 1,
     ) -> None:
         self.study, self.folder, self.settings, self.source = study, study.folder, settings, source
-        self.model, self.readout = model, readout
-        self._chosen: dict[str, Chosen] = {}
+        self.model, self.readout, self.processes = model, readout, processes
 
     def run(self, parts: Sequence[str], ways: Sequence[str]) -> None:
         """Run the requested parts that are missing."""
         s = self.settings
         if "readouts" in parts:
             for way in ways:
-                self.chosen(way)
+                self.fit(way)
         if "explain" in parts:
-            self.look(list(ways), s.scenes, explain_piece)
+            for way in ways:
+                self.look(way, way, s.scenes)
         if WEIGHTS in parts:
-            self.look([WEIGHTS], s.weight_scenes, weights_piece)
+            self.look(WEIGHTS, WAYS[0], s.weight_scenes)
         if GENERATION in parts and not self.source.real:
-            self.generate()
+            self.look(GENERATION, WAYS[0], s.prompts * s.seeds)
         for look in (*ways, WEIGHTS, GENERATION):
             self.tabulate(look)
         self.known()
 
-    def chosen(self, way: str) -> Chosen:
-        """Return the readout and layer of one method, either given, or fitted and chosen on another fold."""
-        if self.readout is not None or self.source.real:
-            return Chosen(self.readout)
-        if way not in self._chosen:
-            place = self.folder / "calibration" / way
-            if not (place / "readouts.csv").exists():
-                s = self.settings
-                with timed(f"readouts, {way}"):
-                    found = list(scene_items(self._esc10, s.choosing_fold, s.choosing_scenes, s))
-                    calibrate(self.model.pipe, found, way, s, place)
-            self._chosen[way] = chosen_by(place)
-        return self._chosen[way]
+    def fit(self, way: str) -> None:
+        """Fit the readouts of one method and choose its layer on another fold, unless there is one already."""
+        place = self.folder / "calibration" / way
+        if self.readout is None and not self.source.real and not (place / "readouts.csv").exists():
+            s = self.settings
+            with timed(f"readouts, {way}"):
+                found = list(scene_items(self._esc10, s.choosing_fold, s.choosing_scenes, s))
+                calibrate(self.model.pipe, found, way, s, place)
 
-    def look(self, looks: Sequence[str], count: int, make: Make) -> None:
-        """Create the missing pieces of some parts; each clip is composed or read only once."""
-        open_looks = [look for look in looks if not self._place(look, ALL).exists()]
-        if not open_looks:
+    def look(self, look: str, way: str, count: int) -> None:
+        """Make the missing pieces of a part."""
+        if self._tabulated(look):
             return
-        ways = {look: look if look in WAYS else WAYS[0] for look in open_looks}
-        progress = Progress(", ".join(open_looks), count)
-        for item in self._items(count):
-            for look, way in ways.items():
-                path = self.study.piece(look, item.name)
-                if not is_there(path):
-                    self._make(path, item, look, way, make)
-            progress.step()
-        for look in open_looks:
-            self._ready(look)
+        self.fit(way)
+        plan = self.plan(look, way, count)
+        with timed(look):
+            # A real clip is refused for good; a composed one fails by a fault, which may have been mended since.
+            status = run_corpus(
+                plan, self.folder / PIECES / look, workers=self.processes, progress=_shown(look),
+                retry_failed=not self.source.real,
+            )  # fmt: skip
+        if status.clips_failed and not self.source.real:
+            raise SystemExit(f"{look}: {status.clips_failed} of {status.clips} clips failed: {status.reasons}")
 
-    def generate(self) -> None:
-        """Generate the missing prompts for each seed."""
-        if self._place(GENERATION, ALL).exists():
-            return
-        s, chosen = self.settings, self.chosen(WAYS[0])
-        progress = Progress(GENERATION, s.prompts * s.seeds)
-        for number, prompt in enumerate(prompts(self._esc10, s.fold, s.prompts, s.seed)):
-            for repeat in range(s.seeds):
-                path = self.study.piece(GENERATION, f"{number:04d}-{repeat}")
-                if not is_there(path):
-                    save_piece(path, generation_piece(self.model, prompt, number, repeat, s, chosen))
-                progress.step()
-        self._ready(GENERATION)
+    def plan(self, look: str, way: str, count: int) -> Plan:
+        """Write the clips of a part, and where its data are, and return its plan."""
+        listed = pd.DataFrame(islice(self._captions(look), count), columns=["clip", "caption"])
+        path = self.study.piece("plans", f"{look}.csv")
+        write_whole(path, listed.to_csv(index=False).encode())
+        source, chosen = self.source, None if self.source.real or self.readout else self.folder / "calibration"
+        named = {"esc10": source.esc10, "events": source.events, "audio": source.audio, "readout": self.readout,
+                 "calibration": chosen}  # fmt: skip
+        paths = {name: None if one is None else str(Path(one).resolve()) for name, one in named.items()}
+        write_whole(self.folder / PATHS, as_json(paths, PATHS))
+        used = chosen_for(paths, way)
+        settings = {
+            "look": look, "way": way, "study": asdict(self.settings), "clips": _digest(source, self.settings.fold),
+            "fitted": "" if used.fitted is None else used.fitted.name, "layer": used.layer or "",
+        }  # fmt: skip
+        return Plan(
+            "alignment_parts.task:make",
+            ClipSource(str(path.relative_to(self.folder))),
+            clips_per_shard=1,
+            model=ModelSettings(self.model.name, device=self.model.device),
+            keep=KeepSettings(activations=False),
+            settings=settings,
+            folder=str(self.folder.resolve()),
+        )
 
     def tabulate(self, look: str) -> None:
         """Write the tables of a part if its pieces are complete and the tables do not exist."""
-        place = self.folder / look
-        if not self._place(look, ALL).exists() or (place / "readouts.csv").exists():
+        corpus = self.folder / PIECES / look
+        if self._tabulated(look) or not (corpus / "corpus.json").exists():
             return
-        found = list(load_pieces(self._place(look)))
+        if not Corpus(corpus).status().complete:
+            return
+        self._list_refused(look, Corpus(corpus))
+        found = list(load_pieces(corpus))
         if not found:
             print(f"{look}: no clip could be scored; see refused.csv")
             return
@@ -151,31 +168,37 @@ class AlignmentStudy:
 
     def known(self) -> None:
         """Score maps with known answers on the phrases of the first available part."""
-        way = next((way for way in WAYS if (self.folder / way / "readouts.csv").exists()), None)
+        way = next((way for way in WAYS if self._tabulated(way)), None)
         if way is not None and not self.study.has("known"):
-            result = alignments(list(load_pieces(self._place(way))))["mean"]
+            result = alignments(list(load_pieces(self.folder / PIECES / way)))["mean"]
             self.study.write("known", known_answers(result, self.settings.resamples), DIGITS)
 
-    def _items(self, count: int) -> Any:
-        if self.source.events is None or self.source.audio is None:
-            return scene_items(self._esc10, self.settings.fold, count, self.settings)
-        events = attnviz.read_events(self.source.events)
-        return clip_items(events, self.source.audio, self.settings)[:count]
+    def _captions(self, look: str) -> Iterator[tuple[str, str]]:
+        """Yield name and caption of the clips of a part."""
+        s = self.settings
+        if look == GENERATION:
+            for number, prompt in enumerate(prompts(self._esc10, s.fold, s.prompts, s.seed)):
+                yield from ((f"{number:04d}-{repeat}", prompt.text) for repeat in range(s.seeds))
+        elif self.source.events is None or self.source.audio is None:
+            count = s.weight_scenes if look == WEIGHTS else s.scenes
+            yield from ((item.name, item.caption) for item in scene_items(self._esc10, s.fold, count, s))
+        else:
+            events = attnviz.read_events(self.source.events)
+            for item in clip_items(events, self.source.audio, s):
+                yield f"{item.name} {item.events['clip'].iloc[0]}", item.caption
 
-    def _make(self, path: Path, item: Item, look: str, way: str, make: Make) -> None:
-        """Create one piece; a real clip that cannot be scored is listed with the reason."""
-        try:
-            save_piece(path, make(self.model.pipe, item, way, self.settings, self.chosen(way)))
-        except AttnVizError as error:
-            if not self.source.real:
-                raise
-            clip = str(item.events["clip"].iloc[0])
-            row = {"look": look, "clip": clip, "caption": item.caption, "reason": str(error)}
-            listed = self.folder / "refused.csv"
-            # Refused clips are tried again when the study continues.
-            before = pd.read_csv(listed) if listed.exists() else pd.DataFrame()
-            rows = pd.concat([before, pd.DataFrame([row])], ignore_index=True)
-            self.study.write("refused", rows.drop_duplicates(["look", "clip", "caption"], keep="last"))
+    def _list_refused(self, look: str, corpus: Corpus) -> None:
+        """List the clips of a part that could not be scored, with the reasons."""
+        rows = corpus.table(["clip", "caption", "status", "reason"])
+        rows = rows[rows["status"] == "failed"].assign(look=look)[["look", "clip", "caption", "reason"]]
+        rows["clip"] = rows["clip"].str.partition(" ")[2]  # as the events name it
+        listed = self.folder / "refused.csv"
+        before = pd.read_csv(listed, dtype=str) if listed.exists() else rows.iloc[:0]
+        if len(rows):
+            self.study.write("refused", pd.concat([before[before["look"] != look], rows], ignore_index=True))
+
+    def _tabulated(self, look: str) -> bool:
+        return (self.folder / look / "readouts.csv").exists()
 
     @property
     def _esc10(self) -> Path:
@@ -183,11 +206,27 @@ class AlignmentStudy:
             raise SystemExit("Scenes and prompts are composed of ESC-10; give --data.")
         return self.source.esc10
 
-    def _place(self, look: str, name: str = "") -> Path:
-        return self.folder / PIECES / look / name
 
-    def _ready(self, look: str) -> None:
-        self.study.piece(look, ALL).touch()
+def _shown(look: str) -> Callable[[int, int], None]:
+    """Return a function of the numbers of finished shards and of all, which shows the progress of this run."""
+    begun: list[Progress] = []
+
+    def show(done: int, shards: int) -> None:
+        if begun:
+            begun[0].step()
+        else:
+            begun.append(Progress(look, shards - done))
+
+    return show
+
+
+def _digest(source: Source, fold: int) -> str:
+    """Return a digest of the recordings of a fold, or of the events of real clips."""
+    found = hashlib.sha256()
+    paths = [source.events] if source.events is not None else sorted(Path(source.esc10 or "").rglob(f"{fold}-*"))
+    for path in paths:
+        found.update(path.name.encode() + path.read_bytes())
+    return found.hexdigest()
 
 
 def by_part(tables: Tables) -> dict[str, Tables]:

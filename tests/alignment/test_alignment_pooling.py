@@ -116,7 +116,7 @@ def literal_exchange(phrases, curves, donors):
                 ]
                 found["partial"].append(np.corrcoef(*left)[0, 1])
             for name, values in found.items():
-                scores[name].append(np.mean(values) if values else np.nan)
+                scores[name].append(np.nanmean(values) if values else np.nan)
         rows.append([np.nanmean(scores[name]) for name in EXCHANGED])
     return np.array(rows)
 

@@ -16,19 +16,23 @@ from alignment_synthetic import COLUMNS, DOG, GRID, RAIN, event_rows, planted_ma
 from scenes.synthetic_scenes import write_layout
 
 from attnviz.alignment import Alignment, align, profile
-from attnviz.errors import AttnVizError
+from attnviz.corpus import Corpus
+from attnviz.io.settings import read_settings
+from attnviz.maps import FittedReadout
+from attnviz.maps.fitted import ReadoutPart
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 from alignment_parts.bars import judge
+from alignment_parts.calibration import chosen_by
 from alignment_parts.known import known_answers
-from alignment_parts.looking import Chosen
-from alignment_parts.material import Item, class_of
-from alignment_parts.pieces import Piece, load_piece, picture_of, save_piece
+from alignment_parts.looking import explain_piece
+from alignment_parts.material import class_of, scene_item
+from alignment_parts.pieces import Piece, load_piece, picture_of, piece_files
 from alignment_parts.settings import Settings
 from alignment_parts.study import OUTPUTS, AlignmentStudy, Source
 from alignment_parts.tables import gains, look_tables, mean_rows, phrase_scores
-from harness import Study
+from harness import Model, Study
 from harness.material import Prompt, heard_events
 
 pytestmark = pytest.mark.slow
@@ -65,8 +69,9 @@ def test_a_piece_comes_back_as_it_was(tmp_path):
     piece = Piece(
         {"mean": result.phrases, "down.0.0": result.phrases[:1]}, profile(maps, events), np.zeros((64, 256))
     )
-    save_piece(tmp_path / "look" / "0001", piece)
-    again = load_piece(tmp_path / "look" / "0001")
+    for name, content in piece_files(piece).items():
+        (tmp_path / name).write_bytes(content)
+    again = load_piece(tmp_path)
     pd.testing.assert_frame_equal(
         Alignment(again.phrases["mean"], "mean").table, result.table, check_exact=False, atol=1e-5
     )
@@ -256,18 +261,46 @@ def test_everything_is_written(whole):
     assert "best layer" in set(pd.read_csv(out / "noising" / "lags.csv")["readout"])
 
 
-def test_a_killed_run_makes_what_is_missing_and_no_more(whole):
+def test_a_piece_of_the_engine_is_that_of_a_direct_call(whole):
+    """The last scene, composed and explained here, without the scenes before it."""
     out, arguments = whole
-    pieces = sorted((out / "pieces" / "noising").glob("*.npz"))
-    before = {path: path.stat().st_mtime_ns for path in pieces}
-    table = pd.read_csv(out / "noising" / "phrases.csv")
-    pieces[2].unlink()
-    (out / "pieces" / "noising" / "all").unlink()
+    esc10, checkpoint = Path(arguments[1]), arguments[3]
+    settings = read_settings(Settings, json.loads((out / "study.json").read_text())["settings"], "")
+    item = scene_item(esc10, settings.fold, settings)(4)
+    chosen = chosen_by(out / "calibration" / "noising")
+    direct = explain_piece(Model(checkpoint).pipe, item, "noising", settings, chosen)
+    corpus = Corpus(out / "pieces" / "noising")
+    piece = load_piece(corpus.clip_files(corpus.clips["clip"].iloc[4]))
+    assert list(piece.phrases) == list(direct.phrases)
+    for readout, phrases in direct.phrases.items():
+        for own, other in zip(piece.phrases[readout], phrases, strict=True):
+            assert own.events.label == other.events.label
+            np.testing.assert_array_equal(own.share, other.share)
+            np.testing.assert_allclose(own.curves["map"][0], other.curves["map"][0], rtol=1e-4)
+    own = pd.read_csv(out / "noising" / "phrases.csv").query("clip == @item.events['clip'].iloc[0]")
+    scores = own[own["method"] == "map"]["roc_auc"].to_numpy()
+    fitted = Alignment(direct.phrases["fitted"], "fitted").table.query("method == 'map'")["roc_auc"].to_numpy()
+    np.testing.assert_allclose(scores, fitted, atol=0.02)
+    table = corpus.table(["index", "label", "roc_auc"]).query("index == 4")
+    assert table["label"].tolist() == [one.events.label for one in direct.phrases["mean"]]
+
+
+def test_a_killed_run_makes_what_is_missing_and_no_more_with_any_number_of_processes(whole):
+    out, arguments = whole
+    corpus = out / "pieces" / "noising"
+    pieces = sorted((corpus / "files").iterdir())
+    before = {path: (path / "curves.npz").stat().st_mtime_ns for path in pieces}
+    content = (pieces[2] / "curves.npz").read_bytes()
+    tables = {path: pd.read_csv(path) for path in (out / "noising").glob("*.csv")}
+    (corpus / "shards" / "000002.parquet").unlink()
+    shutil.rmtree(pieces[2])
     shutil.rmtree(out / "noising")
-    assert command()(arguments) == 0
-    after = {path: path.stat().st_mtime_ns for path in pieces}
+    assert command()([*arguments, "--processes", "2"]) == 0
+    after = {path: (path / "curves.npz").stat().st_mtime_ns for path in pieces}
     assert [path for path in pieces if after[path] != before[path]] == [pieces[2]]
-    pd.testing.assert_frame_equal(pd.read_csv(out / "noising" / "phrases.csv"), table)
+    assert (pieces[2] / "curves.npz").read_bytes() == content
+    for path, table in tables.items():
+        pd.testing.assert_frame_equal(pd.read_csv(path), table)
 
 
 def test_another_study_is_not_added_to(whole):
@@ -292,37 +325,44 @@ def test_what_does_not_go_together_is_refused(arguments, message, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_refused_clips_of_an_earlier_run_stay_listed(tmp_path):
-    """A run that goes on tries them again: what it refuses is listed once, with the newest reason."""
+def test_refused_clips_are_listed_once_with_the_newest_reason(tmp_path):
+    def corpus(*refused):
+        rows = [
+            (f"{number:05d} {clip}", "a dog barks", "failed", why) for number, (clip, why) in enumerate(refused)
+        ]
+        rows.append(("00009 good.wav", "rain", "done", ""))
+        table = pd.DataFrame(rows, columns=["clip", "caption", "status", "reason"])
+        return SimpleNamespace(table=lambda columns: table[columns])
 
-    def item(clip):
-        return Item(clip, np.zeros(16), "a dog barks", event_rows(("dog barks", 0.1, 0.3), clip=clip), 0)
-
-    def refusal(reason):
-        def make(*_):
-            raise AttnVizError(reason)
-
-        return make
-
-    def run(*refused):
-        real = Source(events=tmp_path / "events.json", audio=tmp_path)
-        running = AlignmentStudy(Study(tmp_path, TINY, OUTPUTS), TINY, real, NO_MODEL)
-        for clip, reason in refused:
-            running._make(tmp_path / clip, item(clip), "noising", "noising", refusal(reason))
-
-    run(("a.wav", "too short"), ("b.wav", "silent"))
-    run(("b.wav", "still silent"), ("c.wav", "too long"))
+    real = Source(events=tmp_path / "events.json", audio=tmp_path)
+    running = AlignmentStudy(Study(tmp_path, TINY, OUTPUTS), TINY, real, NO_MODEL)
+    running._list_refused("noising", corpus(("a 1.wav", "too short"), ("b.wav", "silent")))
+    running._list_refused("weights", corpus(("b.wav", "silent")))
+    running._list_refused("noising", corpus(("b.wav", "still silent")))
     listed = pd.read_csv(tmp_path / "refused.csv")
-    assert dict(zip(listed["clip"], listed["reason"], strict=True)) == {
-        "a.wav": "too short",
-        "b.wav": "still silent",
-        "c.wav": "too long",
-    }
-    assert len(listed) == 3
-    scenes = AlignmentStudy(Study(tmp_path, TINY, OUTPUTS), TINY, Source(esc10=Path("esc10")), NO_MODEL)
-    scenes._chosen["noising"] = Chosen()
-    with pytest.raises(AttnVizError, match="too short"):  # a composed scene that cannot be scored is our fault
-        scenes._make(tmp_path / "x", item("x"), "noising", "noising", refusal("too short"))
+    assert listed.to_numpy().tolist() == [
+        ["weights", "b.wav", "a dog barks", "silent"], ["noising", "b.wav", "a dog barks", "still silent"]
+    ]  # fmt: skip
+
+
+def test_a_plan_does_not_depend_on_where_its_data_are(tmp_path):
+    """The same recordings in two folders give the same plan; another recording gives another one."""
+    running = []
+    for name in ("here", "there"):
+        esc10 = write_layout(tmp_path / name, range(1, 11), folds=(4,), per_fold=2)
+        study = Study(tmp_path / f"out {name}", TINY, OUTPUTS)
+        running.append(AlignmentStudy(study, TINY, Source(esc10), SimpleNamespace(name=None, device="cpu")))
+        (study.folder / "calibration").mkdir()
+    for one in running:
+        one.readout = tmp_path / "readout.json"
+    FittedReadout((ReadoutPart("mid_block.attentions.0", 1.0),)).save(running[0].readout)
+    first, second = (one.plan("noising", "noising", 3) for one in running)
+    assert first.record == second.record
+    assert first.folder != second.folder
+    assert len(pd.read_csv(first.path(first.clips.list))) == 3
+    recording = next((tmp_path / "there").rglob("4-*"))
+    recording.write_bytes(recording.read_bytes() + b" ")
+    assert running[1].plan("noising", "noising", 3).record != first.record
 
 
 @pytest.mark.slow

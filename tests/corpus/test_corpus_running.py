@@ -30,7 +30,7 @@ from attnviz.errors import CorpusError, OutputError
 
 def results(folder):
     """Return the digests of all files that are results."""
-    roots = [folder / name for name in ("shards", "activations.zarr", "samples")]
+    roots = [folder / name for name in ("shards", "activations.zarr", "samples", "files")]
     return {
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for root in roots

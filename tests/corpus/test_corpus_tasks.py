@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -18,8 +20,9 @@ from attnviz.corpus import (
     Plan,
     ScoreSettings,
 )  # fmt: skip
-from attnviz.corpus.folder import prepare
+from attnviz.corpus.folder import open_folder, prepare
 from attnviz.corpus.shards import ShardWorker
+from attnviz.errors import CorpusError
 
 CAPTION = "a dog barks, then rain falls"
 
@@ -108,3 +111,60 @@ def test_clips_with_more_columns_than_kept_fail_with_what_to_set(clips, tmp_path
     assert tables.status().clips_failed == 1
     with pytest.raises(attnviz.AttnVizError, match="keeps no activations"):
         _ = tables.activations
+
+
+KEEPING = """from attnviz.corpus import ClipResult
+from attnviz.errors import AudioError
+
+
+def make(plan):
+    def task(clip):
+        if clip.caption == "rain":
+            raise AudioError("too quiet")
+        name = "../note.txt" if clip.caption == "bell" else "note.txt"
+        return ClipResult((), False, files={name: clip.caption.encode()})
+
+    return task
+"""
+
+
+@pytest.fixture
+def keeping(tmp_path, monkeypatch):
+    """A plan of a task of one's own, which keeps a file of each clip."""
+    (tmp_path / "keeping_task.py").write_text(KEEPING)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "list.csv").write_text("caption\ndog\nrain\nbell\n")
+    kept = KeepSettings(activations=False)
+    return Plan("keeping_task:make", ClipSource("list.csv"), clips_per_shard=2, keep=kept, folder=str(tmp_path))
+
+
+def test_a_task_keeps_files_of_its_own(keeping, tmp_path):
+    with prepare(keeping, tmp_path / "out").held() as place:
+        stale = place.files_path(1)  # of a shard that was not finished
+        stale.mkdir(parents=True)
+        for shard in range(place.n_shards):
+            ShardWorker(place.path).run(shard)
+    corpus = Corpus(tmp_path / "out")
+    note = corpus.clip_files("00000000") / "note.txt"
+    assert note.read_text() == "dog"
+    reasons = corpus.table(["status", "reason"])["reason"].tolist()
+    assert reasons == ["", "AudioError: too quiet", "CorpusError: '../note.txt' is no name of a file; files of a "
+                       "clip are in one folder."]  # fmt: skip
+    assert [path.name for path in (tmp_path / "out" / "files").iterdir()] == ["00000000"]
+    for clip in ("00000001", "00000002"):
+        with pytest.raises(CorpusError, match=f"no files of '{clip}'"):
+            corpus.clip_files(clip)
+    with pytest.raises(CorpusError, match="has no clip 'x'"):
+        corpus.clip_files("x")
+
+
+def test_workers_find_files_that_were_moved(keeping, tmp_path):
+    with prepare(keeping, tmp_path / "out").held():
+        pass
+    moved = tmp_path / "elsewhere"
+    moved.mkdir()
+    (tmp_path / "list.csv").rename(moved / "clips.csv")
+    again = replace(keeping, folder=str(moved), clips=ClipSource("clips.csv"))
+    with prepare(again, tmp_path / "out").held() as place:
+        assert place.plan.path(place.plan.clips.list) == moved / "clips.csv"
+    assert open_folder(tmp_path / "out") == place

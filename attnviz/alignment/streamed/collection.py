@@ -112,7 +112,7 @@ class Collection:
         """Number of clips."""
         return int(self.clips.max()) + 1 if len(self) else 0
 
-    @cached_property
+    @property
     def methods(self) -> list[str]:
         """Names of the methods: the map first, then its controls."""
         several = [OTHER_CLIP, ORDER] if self.n_clips > 1 else []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import pandas as pd
 from attnviz.alignment.bootstrap import MOST_RESAMPLES, Bootstrap
 from attnviz.alignment.detection import DetectionScores
 from attnviz.alignment.exchange import EXCHANGED, flipped_means
-from attnviz.alignment.methods import method_names
+from attnviz.alignment.methods import BUILT_IN, method_names
 from attnviz.alignment.phrases import AlignedPhrase
 from attnviz.alignment.pooling import MethodScores, Pooled, pooled_scores, seed_means
 from attnviz.alignment.scoring import SCORES, curve_scores
@@ -147,11 +147,11 @@ def pool_phrases(
     """
     if not phrases:
         return pooled_scores(dict.fromkeys(method_names(()), _NOTHING), Bootstrap(_NO_UNITS, 0, seed))
-    values = {method: means.to_numpy(dtype=np.float64) for method, means in _phrase_means(table, len(phrases))}
+    values = {method: _phrase_means(table, method, len(phrases)) for method in method_names(phrases)}
     with tempfile.TemporaryDirectory(prefix="attnviz-pool-") as scratch:
         folder = Path(scratch)
         collection = collect([block_of(phrases)], folder, seed)
-        for number, name in enumerate(method_names(phrases)[len(collection.methods) :]):
+        for number, name in enumerate(name for name in method_names(phrases) if name not in BUILT_IN):
             draws = [phrase.curves.get(name, ()) for phrase in phrases]
             collection.given[name] = GivenDraws.kept_in(folder / f"given-{number}", draws)
         numbers = np.flatnonzero(collection.scored)
@@ -186,10 +186,10 @@ def _bootstrap(collection: Collection, numbers: np.ndarray, n_resamples: int) ->
     return Bootstrap(units, n_resamples, collection.seed, clips)
 
 
-def _phrase_means(table: pd.DataFrame, count: int) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Yield the scores of the phrases for each method, averaged over draws, ``(phrases, scores)``."""
-    for method, rows in table.groupby("method", sort=False):
-        yield str(method), rows.groupby("phrase")[[*SCORES]].mean().reindex(range(count))
+def _phrase_means(table: pd.DataFrame, method: str, count: int) -> np.ndarray:
+    """Return the scores of one method, averaged over draws, ``(phrases, scores)``."""
+    means = table[table["method"] == method].groupby("phrase")[[*SCORES]].mean()
+    return means.reindex(range(count)).to_numpy(dtype=np.float64)
 
 
 def _scores(collection: Collection, method: str, numbers: np.ndarray) -> np.ndarray:
