@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import pandas as pd
 
 from attnviz.alignment import report
@@ -206,3 +207,18 @@ class Alignment:
     @property
     def _controls(self) -> set[str]:
         return {name for phrase in self.phrases for name in phrase.curves}
+
+    @property
+    def _clips(self) -> np.ndarray:
+        return np.asarray(
+            pd.factorize(pd.Series([phrase.events.clip for phrase in self.phrases], dtype=object))[0]
+        )
+
+    @property
+    def _units(self) -> np.ndarray:
+        names = [
+            ("clip", phrase.events.clip) if phrase.events.source is None else ("source", phrase.events.source)
+            for phrase in self.phrases
+        ]
+        codes, _ = pd.factorize(pd.Series(names, dtype=object))
+        return np.asarray(codes, dtype=np.int64)

@@ -191,7 +191,7 @@ class AlignmentStudy:
         """List the clips of a part that could not be scored, with the reasons."""
         rows = corpus.table(["clip", "caption", "status", "reason"])
         rows = rows[rows["status"] == "failed"].assign(look=look)[["look", "clip", "caption", "reason"]]
-        rows["clip"] = rows["clip"].str.partition(" ")[2]  # as the events name it
+        rows["clip"] = [name.partition(" ")[2] for name in rows["clip"]]  # as the events name it
         listed = self.folder / "refused.csv"
         before = pd.read_csv(listed, dtype=str) if listed.exists() else rows.iloc[:0]
         if len(rows):

@@ -114,7 +114,7 @@ def literal_exchange(phrases, curves, donors):
                 left = [
                     y - np.polyval(np.polyfit(x, y, 1), x) for x, y in ((energy, curve), (one.energy, one.share))
                 ]
-                found["partial"].append(np.corrcoef(*left)[0, 1])
+                found["partial"].append(np.corrcoef(*left)[0, 1] if np.ptp(curve) else np.nan)
             for name, values in found.items():
                 scores[name].append(np.nanmean(values) if values else np.nan)
         rows.append([np.nanmean(scores[name]) for name in EXCHANGED])
