@@ -56,6 +56,16 @@ def test_every_clip_is_there_once_and_failures_have_reasons(finished):
     assert "3 clips failed" in str(status)
 
 
+def test_clips_have_no_folders_and_no_figures(finished):
+    """Files are those of the corpus and of its shards, however many clips there are."""
+    files = [path.relative_to(finished[1]) for path in finished[1].rglob("*") if path.is_file()]
+    of_corpus = {"corpus.json", "clips.parquet", "run.json", "run.lock"}
+    assert {path.name for path in files if len(path.parts) == 1} <= of_corpus
+    assert {path.parts[0] for path in files if len(path.parts) > 1} == {"shards", "log", "activations.zarr"}
+    assert {path.suffix for path in files} <= {".json", ".parquet", ".lock", ""}
+    assert len(files) <= len(of_corpus) + 5 * (2 + 3) + 4  # a table, costs and three arrays a shard
+
+
 def test_activations_hold_what_was_scored(finished):
     corpus = Corpus(finished[1])
     table, arrays = corpus.table(), corpus.activations
