@@ -38,6 +38,9 @@ _OF_POOLS = (OTHER_CLIP, ORDER)
 MEAN_DECIMALS = 12
 """Decimals of mean activities: columns that are equal up to rounding are ties."""
 
+SHARE_UNIT = 2.0**40
+"""Activities are summed as whole multiples of its inverse."""
+
 
 def method_names(phrases: Sequence[AlignedPhrase]) -> list[str]:
     """List the methods of a pool: map, built-in controls (some need two clips) and given controls."""
@@ -96,18 +99,39 @@ def order_curves(phrases: Sequence[AlignedPhrase]) -> list[Draws]:
     position. Phrases without events, and the same caption's phrases in other samples of the clip, are excluded.
     """
     places = _places(phrases)
-    clips = np.array([phrase.events.clip for phrase in phrases])
+    clips = np.unique([phrase.events.clip for phrase in phrases], return_inverse=True)[1]
     timed = np.array([len(phrase.events.times) > 0 for phrase in phrases])
     found: list[Draws] = [()] * len(phrases)
-    for length in sorted({len(phrase.share) for phrase in phrases}):
-        shares = np.stack([stretched(phrase.share, length) for phrase in phrases])
-        for index in [number for number, phrase in enumerate(phrases) if len(phrase.share) == length]:
-            others = timed & (clips != clips[index]) & (places[:, 0] == places[index, 0])
-            alike = others & (places[:, 1] == places[index, 1])
-            chosen = alike if alike.any() else others
-            if chosen.any():
-                found[index] = (np.round(shares[chosen].mean(axis=0), MEAN_DECIMALS),)
+    lengths = np.array([len(phrase.share) for phrase in phrases])
+    for length in np.unique(lengths):
+        shares = whole_shares(np.stack([stretched(phrase.share, int(length)) for phrase in phrases]))
+        alike, number = _means_of_others(shares, timed, clips, places)
+        any_count, number_of_any = _means_of_others(shares, timed, clips, places[:, :1])
+        for index in np.flatnonzero((lengths == length) & (number_of_any > 0)):
+            mean = alike[index] if number[index] else any_count[index]
+            found[index] = (np.round(mean, MEAN_DECIMALS),)
     return found
+
+
+def whole_shares(shares: np.ndarray) -> np.ndarray:
+    """Return activities as whole multiples of 1 / `SHARE_UNIT`, whose sums do not depend on the order."""
+    return np.rint(shares * SHARE_UNIT).astype(np.int64)
+
+
+def _means_of_others(
+    shares: np.ndarray, timed: np.ndarray, clips: np.ndarray, keys: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean over other clips' timed rows with the same key, ``(rows, columns)``, and their number."""
+    group = np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1)
+    own = np.unique(np.column_stack([group, clips]), axis=0, return_inverse=True)[1].reshape(-1)
+    sums, counts = [], []
+    for labels in (group, own):
+        total = np.zeros((int(labels.max()) + 1, shares.shape[1]), dtype=np.int64)
+        np.add.at(total, labels[timed], shares[timed])
+        sums.append(total[labels])
+        counts.append(np.bincount(labels[timed], minlength=len(total))[labels])
+    number = counts[0] - counts[1]
+    return (sums[0] - sums[1]) / SHARE_UNIT / np.maximum(number, 1)[:, None], number
 
 
 def _places(phrases: Sequence[AlignedPhrase]) -> np.ndarray:

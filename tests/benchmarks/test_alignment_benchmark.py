@@ -277,8 +277,8 @@ def test_a_piece_of_the_engine_is_that_of_a_direct_call(whole):
             assert own.events.label == other.events.label
             np.testing.assert_array_equal(own.share, other.share)
             np.testing.assert_allclose(own.curves["map"][0], other.curves["map"][0], rtol=1e-4)
-    own = pd.read_csv(out / "noising" / "phrases.csv").query("clip == @item.events['clip'].iloc[0]")
-    scores = own[own["method"] == "map"]["roc_auc"].to_numpy()
+    own = pd.read_csv(out / "noising" / "phrases.csv", dtype={"clip": str}).query("method == 'map'")
+    scores = own[own["clip"] == str(item.events["clip"].iloc[0])]["roc_auc"].to_numpy()
     fitted = Alignment(direct.phrases["fitted"], "fitted").table.query("method == 'map'")["roc_auc"].to_numpy()
     np.testing.assert_allclose(scores, fitted, atol=0.02)
     table = corpus.table(["index", "label", "roc_auc"]).query("index == 4")
@@ -347,15 +347,14 @@ def test_refused_clips_are_listed_once_with_the_newest_reason(tmp_path):
 
 def test_a_plan_does_not_depend_on_where_its_data_are(tmp_path):
     """The same recordings in two folders give the same plan; another recording gives another one."""
+    write_layout(tmp_path / "here", range(1, 11), folds=(4,), per_fold=2)
+    shutil.copytree(tmp_path / "here", tmp_path / "there")
+    FittedReadout((ReadoutPart("mid_block.attentions.0", 1.0),)).save(tmp_path / "readout.json")
+    model = SimpleNamespace(name=None, device="cpu")
     running = []
     for name in ("here", "there"):
-        esc10 = write_layout(tmp_path / name, range(1, 11), folds=(4,), per_fold=2)
         study = Study(tmp_path / f"out {name}", TINY, OUTPUTS)
-        running.append(AlignmentStudy(study, TINY, Source(esc10), SimpleNamespace(name=None, device="cpu")))
-        (study.folder / "calibration").mkdir()
-    for one in running:
-        one.readout = tmp_path / "readout.json"
-    FittedReadout((ReadoutPart("mid_block.attentions.0", 1.0),)).save(running[0].readout)
+        running.append(AlignmentStudy(study, TINY, Source(tmp_path / name), model, tmp_path / "readout.json"))
     first, second = (one.plan("noising", "noising", 3) for one in running)
     assert first.record == second.record
     assert first.folder != second.folder

@@ -11,7 +11,16 @@ import numpy as np
 import pandas as pd
 
 from attnviz.alignment.arrays import stretched
-from attnviz.alignment.methods import CONSTANT, MEAN_DECIMALS, ORDER, OTHER_CLIP, REVERSED, other_rows
+from attnviz.alignment.methods import (
+    CONSTANT,
+    MEAN_DECIMALS,
+    ORDER,
+    OTHER_CLIP,
+    REVERSED,
+    SHARE_UNIT,
+    other_rows,
+    whole_shares,
+)
 from attnviz.alignment.phrases import Draws
 from attnviz.alignment.reading import ENERGY, MAP
 from attnviz.alignment.streamed.blocks import PhraseBlock, PhraseSource
@@ -20,9 +29,6 @@ from attnviz.errors import MapsError
 
 ROWS = 4096
 """Phrases that are looked at together."""
-
-_UNIT = 2.0**40
-"""Activities are summed as whole multiples of its inverse: exactly, whatever the order."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,7 +173,7 @@ class Collection:
         columns = int(self.columns[numbers[0]])
         sums, counts = self._order_sums(columns)
         found = np.full((len(numbers), columns), np.nan)
-        shares = _whole(self.share(numbers, columns)) * self._timed[numbers, None]
+        shares = whole_shares(self.share(numbers, columns)) * self._timed[numbers, None]
         alike, same_place = (own[numbers] for own in self._own_counts)
         for place, count in np.unique(self.places[numbers], axis=0).tolist():
             rows = np.flatnonzero((self.places[numbers] == (place, count)).all(axis=1))
@@ -179,7 +185,9 @@ class Collection:
                 mine = shares[some]
                 for row in np.flatnonzero(own[some] > 1):  # samples of one clip
                     mine[row] = self._own_sum(int(numbers[some[row]]), key, columns)
-                found[some] = np.round((sums.get(key, 0) - mine) / _UNIT / left[left > 0, None], MEAN_DECIMALS)
+                found[some] = np.round(
+                    (sums.get(key, 0) - mine) / SHARE_UNIT / left[left > 0, None], MEAN_DECIMALS
+                )
         return found
 
     def _own_sum(self, number: int, key: tuple[int, int], columns: int) -> np.ndarray:
@@ -188,7 +196,7 @@ class Collection:
         rows = order[starts[self.clips[number]] : starts[self.clips[number] + 1]]
         there = self._timed[rows] & (self.places[rows, 0] == key[0])
         there &= (key[1] == 0) | (self.places[rows, 1] == key[1])
-        return np.asarray(_whole(self.share(rows[there], columns)).sum(axis=0))
+        return np.asarray(whole_shares(self.share(rows[there], columns)).sum(axis=0))
 
     @cached_property
     def _timed(self) -> np.ndarray:
@@ -217,7 +225,7 @@ class Collection:
             sums: dict[tuple[int, int], np.ndarray] = {}
             counts: dict[tuple[int, int], int] = {}
             for numbers in self.blocks(np.flatnonzero(self._timed)):
-                shares = _whole(self.share(numbers, columns))
+                shares = whole_shares(self.share(numbers, columns))
                 places = self.places[numbers]
                 for place, count in np.unique(places, axis=0).tolist():
                     rows = (places == (place, count)).all(axis=1)
@@ -239,10 +247,6 @@ class Collection:
             alike = have == length
             found[alike] = stretched(rows[alike, :length], columns)
         return found
-
-
-def _whole(shares: np.ndarray) -> np.ndarray:
-    return np.rint(shares * _UNIT).astype(np.int64)
 
 
 def collect(source: PhraseSource, folder: Path, seed: int) -> Collection:
