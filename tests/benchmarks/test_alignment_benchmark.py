@@ -265,7 +265,8 @@ def test_a_piece_of_the_engine_is_that_of_a_direct_call(whole):
     """The last scene, composed and explained here, without the scenes before it."""
     out, arguments = whole
     esc10, checkpoint = Path(arguments[1]), arguments[3]
-    settings = read_settings(Settings, json.loads((out / "study.json").read_text())["settings"], "")
+    given = json.loads((out / "study.json").read_text())["settings"]
+    settings = read_settings(Settings, {name: one for name, one in given.items() if one is not None}, "")
     item = scene_item(esc10, settings.fold, settings)(4)
     chosen = chosen_by(out / "calibration" / "noising")
     direct = explain_piece(Model(checkpoint).pipe, item, "noising", settings, chosen)
