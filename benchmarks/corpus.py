@@ -25,6 +25,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -178,11 +179,12 @@ def kills(deaths: int, clips: int) -> dict[str, Any]:
         rng = random.Random(0)
         while not stop.is_set() and len(killed) < deaths:
             time.sleep(rng.uniform(0.05, 0.4))
-            servers = [one for one in psutil.Process().children() if "forkserver" in " ".join(one.cmdline())]
-            if workers := [worker for server in servers for worker in server.children()]:
-                victim = rng.choice(workers)
-                victim.send_signal(signal.SIGKILL)
-                killed.append(victim.pid)
+            with suppress(psutil.NoSuchProcess):  # one has just ended
+                servers = [one for one in psutil.Process().children() if "forkserver" in " ".join(one.cmdline())]
+                if workers := [worker for server in servers for worker in server.children()]:
+                    victim = rng.choice(workers)
+                    victim.send_signal(signal.SIGKILL)
+                    killed.append(victim.pid)
 
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import os
@@ -103,6 +104,14 @@ def test_what_is_not_installed_is_named(tmp_path, write_plan, monkeypatch):
     assert not (tmp_path / "out").exists()
 
 
+def command_of(process):
+    """Return the command line of a process; empty if it has just ended."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
 @pytest.mark.slow
 def test_ray_vs_local_processes_while_actors_are_killed(tmp_path, write_plan):
     pytest.importorskip("ray")
@@ -115,10 +124,11 @@ def test_ray_vs_local_processes_while_actors_are_killed(tmp_path, write_plan):
         while not stop.is_set() and len(killed) < 3:
             time.sleep(rng.uniform(0.2, 0.8))
             children = psutil.Process().children(recursive=True)
-            actors = [one for one in children if "ShardWorker" in " ".join(one.cmdline())]
+            actors = [one for one in children if "ShardWorker" in command_of(one)]
             if actors:
                 victim = rng.choice(actors)
-                victim.send_signal(signal.SIGKILL)
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    victim.send_signal(signal.SIGKILL)
                 killed.append(victim.pid)
 
     thread = threading.Thread(target=kill)

@@ -101,9 +101,17 @@ def test_another_number_of_workers_gives_the_same_bytes_and_a_rerun_what_is_miss
     assert results(copy) == expected
 
 
+def command_of(process):
+    """Return the command line of a process; empty if it has just ended."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
 def workers_of(coordinator):
     """Return the workers of a coordinator, which are children of its fork server."""
-    servers = [one for one in coordinator.children() if "forkserver" in " ".join(one.cmdline())]
+    servers = [one for one in coordinator.children() if "forkserver" in command_of(one)]
     return [worker for server in servers for worker in server.children()]
 
 
