@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -119,10 +120,11 @@ def kill_workers(stop, rng, killed, most):
     """Kill a random worker now and then."""
     while not stop.is_set() and len(killed) < most:
         time.sleep(rng.uniform(0.05, 0.3))
-        if workers := workers_of(psutil.Process()):
-            victim = rng.choice(workers)
-            victim.send_signal(signal.SIGKILL)
-            killed.append(victim.pid)
+        with contextlib.suppress(psutil.NoSuchProcess):  # one has just ended
+            if workers := workers_of(psutil.Process()):
+                victim = rng.choice(workers)
+                victim.send_signal(signal.SIGKILL)
+                killed.append(victim.pid)
 
 
 @pytest.mark.parametrize(

@@ -156,7 +156,7 @@ def pool_phrases(
             collection.given[name] = GivenDraws.kept_in(folder / f"given-{number}", draws)
         numbers = np.flatnonzero(collection.scored)
         bootstrap = _bootstrap(collection, numbers, n_resamples)
-        kept = [phrases[number] for number in numbers]
+        kept = [phrases[number] for number in numbers.tolist()]
         flipped = {
             method: flipped_means(seed_means(table, method, phrases), n_permutations, seed)
             for method in collection.given
