@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 
 import attnviz
 from attnviz.cli.app import app
-from attnviz.cli.doctor import licence
+from attnviz.cli.doctor import licence, recommendations
+from attnviz.models.pipelines.recommended import RecommendedSettings
 from attnviz.report.run_folder import is_run
 
 PROMPT = 'a dog "barks" & <b>then</b> rain — falls 🐕'
@@ -129,6 +130,14 @@ def test_doctor(adapter_checkpoint, attnviz_command):
     assert result.exit_code == 0, result.output
     for expected in ("adapter", "not stated", "16 cross-attention layers", "32 x 128", "This checkpoint works."):
         assert expected in result.output
+
+
+def test_doctor_lists_every_recommendation_in_json_too():
+    steps = {"generation": {"num_inference_steps": 25}, "style": {"num_inference_steps": 20}}
+    assert dict(recommendations(RecommendedSettings(steps))) == {
+        "recommended for generation": "num_inference_steps 25",
+        "recommended for style": "num_inference_steps 20",
+    }
 
 
 def test_doctor_finds_the_fault(attnviz_command, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
@@ -41,6 +42,33 @@ def run(tmp_path):
 def test_every_command_can_be_quiet_and_speak_json(words):
     options = {flag for parameter in COMMANDS[words].params for flag in parameter.opts}
     assert {"--quiet", "-q", "--json"} <= options
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_help_at_80_columns_cuts_no_name_and_wraps_as_written(words):
+    shown = CliRunner().invoke(app, [*words, "--help"], env={"COLUMNS": "80"}).output
+    assert "…" not in shown
+    assert "[[" not in shown
+    assert all(
+        flag in shown for parameter in COMMANDS[words].params for flag in parameter.opts if flag[:2] == "--"
+    )
+    if "--model" in shown and words != ("listen",):
+        assert "facebook/musicgen-small" in shown
+    # Each line is filled: the first word of the next line of a paragraph would not have fitted.
+    lines = shown.split("\nOptions:")[0].split("\nArguments:")[0].splitlines()
+    for one, other in itertools.pairwise(lines):
+        if one.startswith("  ") and not one.endswith(".") and other.startswith("  "):
+            assert len(one) + 1 + len(other.split()[0]) > 78, one
+
+
+@pytest.mark.parametrize(
+    "words", sorted({words[:-1] for words in COMMANDS}), ids=lambda words: " ".join(words) or "attnviz"
+)
+def test_lists_of_commands_cut_no_sentence(words):
+    shown = CliRunner().invoke(app, [*words, "--help"], env={"COLUMNS": "80"}).output
+    listed = shown.split("Commands:\n")[1].split("\n\n")[0].splitlines()
+    assert len(listed) >= 1
+    assert all(line.endswith(".") and not line.endswith("...") for line in listed), listed
 
 
 def test_results_and_refusals_are_one_json_object(run, tmp_path):

@@ -119,7 +119,13 @@ def _from_file(path: Path, where: str) -> tuple[np.ndarray, int]:
             stated, rate = file.frames, file.samplerate
             samples = file.read(dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, TypeError, ValueError, MemoryError) as error:
-        raise AudioError(f"{where} is not audio that can be read (such as WAV, FLAC, OGG): {error}") from error
+        if not content.getbuffer():
+            raise AudioError(f"{where} is empty (0 bytes).") from error
+        reason = error.error_string if isinstance(error, soundfile.LibsndfileError) else f"{error}."
+        raise AudioError(
+            f"{where} is not audio that can be read: {reason} WAV, FLAC, OGG, MP3 and AIFF can; convert other "
+            "formats, for example with ffmpeg."
+        ) from error
     damage = damage or missing_samples(content.getvalue(), stated, len(samples))
     if damage is not None:
         raise AudioError(

@@ -26,6 +26,7 @@ from attnviz.cli.terminal import Json, Quiet, before_command, console
 
 app = typer.Typer(
     no_args_is_help=True,
+    rich_markup_mode=None,  # boxes cut the names of options at 80 columns
     help="Map each word of a prompt to the time and frequency of its sound.",
     epilog="Exit status: 0 success, 1 error, 2 wrong usage, 3 partial result, 130 interrupted.",
 )

@@ -71,7 +71,7 @@ def recommendations(recommended: RecommendedSettings) -> Iterator[tuple[str, str
     if not recommended.of:
         yield "recommended", "nothing: the authors' settings are the defaults"
     for purpose, settings in recommended.of.items():
-        yield "recommended", f"{purpose}: " + ", ".join(f"{name} {value}" for name, value in settings.items())
+        yield f"recommended for {purpose}", ", ".join(f"{name} {value}" for name, value in settings.items())
 
 
 def licence(folder: Path) -> str:

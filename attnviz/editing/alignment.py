@@ -73,8 +73,8 @@ def align_swap(source: str, target: str) -> list[Pair]:
     pairs = _aligned(source, target, one_by_one=True)
     if len(_units(source)) != len(_units(target)) and not any(pair.same for pair in pairs):
         raise PromptError(
-            f"The prompts {source!r} and {target!r} have no word in common, so which word takes which one's place "
-            "is not known. Swap some words of a prompt, or generate from the other one."
+            f"The prompts {source!r} and {target!r} have no word in common and differ in length, so their words "
+            "cannot be paired. Replace some of the words, or generate from the second prompt."
         )
     added = [target[slice(*pair.target)] for pair in pairs if pair.target and not pair.source]
     gone = [source[slice(*pair.source)] for pair in pairs if pair.source and not pair.target]

@@ -41,8 +41,11 @@ def check_method(method: str, known: Collection[str] = METHODS) -> None:
         With the known methods.
     """
     if method not in known:
-        where = "" if method not in METHODS else " along with a generation; attnviz explain takes the others"
-        raise CaptureError(f"method {method!r} is unknown{where}. Known: {', '.join(known)}.")
+        if method in METHODS:
+            raise CaptureError(
+                f"method {method!r} needs a recording: use attnviz explain. A generation takes {', '.join(known)}."
+            )
+        raise CaptureError(f"method {method!r} is unknown. Known: {', '.join(known)}.")
 
 
 def check_axes(keep: Collection[str]) -> None:

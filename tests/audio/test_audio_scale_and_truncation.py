@@ -54,6 +54,16 @@ def test_no_32_bits_and_no_floats_of_16_bits():
     assert load_audio(np.array([-3.0, 2.0])).tolist() == [-3, 2]  # clips somewhat too loud are kept
 
 
+@pytest.mark.parametrize("content", [b"", b"not audio", bytes(2000)])
+def test_what_is_no_audio_is_named_in_words(content, tmp_path):
+    path = tmp_path / "clip.m4a"
+    path.write_bytes(content)
+    with pytest.raises(AudioError) as raised:
+        load_audio(path)
+    assert "object at 0x" not in str(raised.value)
+    assert ("is empty" if not content else "ffmpeg") in str(raised.value)
+
+
 @pytest.mark.parametrize("kind", FORMATS)
 @pytest.mark.parametrize("share", [0.5, 0.9])
 def test_half_a_file_is_refused(kind, share, tmp_path):

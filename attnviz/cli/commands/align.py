@@ -13,7 +13,7 @@ from rich.table import Table
 from attnviz.cli.commands.options import Readout
 from attnviz.cli.terminal import announce, check_out, command, printable, rows, say, show
 from attnviz.errors import AudioError, EventsError
-from attnviz.io.choices import check_exists
+from attnviz.io.choices import check_exists, check_run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,12 +46,14 @@ def align(
         bool, typer.Option("--overwrite", help=f"Replace {_FILE}, and {_EVENTS} if it differs.")
     ] = False,
 ) -> dict[str, Any]:
-    """Score how well the maps of a run match its sound events, beside controls.
+    """Score the maps of a run against its sound events.
 
-    A label is a phrase of the prompt, or a class that the prompt names ("Dog bark" for "a dog barks"). The events
-    are saved in the run folder, for figures and report.
+    Each phrase is scored beside controls. A label is a phrase of the prompt, or a class that the prompt names
+    ("Dog bark" for "a dog barks"). The events are saved in the run folder, for figures and report.
     """
     check_exists(run, "the run folder")
+    if not (run / "maps.zarr").exists():
+        check_run(run)  # before anything is said of its events
     if listen and (events is not None or clip is not None):
         raise EventsError(
             f"--listen detects the events, but --{'clip' if events is None else 'events'} refers to a file of "

@@ -18,7 +18,10 @@ def bundle(
     unet: Annotated[Path | None, typer.Option(help="Run folder of the denoiser and its text encoder.")] = None,
     vocoder: Annotated[Path | None, typer.Option(help="Run folder of the vocoder.")] = None,
 ) -> dict[str, Any]:
-    """Combine trained parts into one checkpoint, in half precision; other parts of the checkpoint are kept."""
+    """Combine trained parts into one checkpoint.
+
+    Weights are stored in half precision. Other parts of the checkpoint are kept.
+    """
     from attnviz.errors import TrainingError
     from attnviz.training.bundling import bundle as put_together
 

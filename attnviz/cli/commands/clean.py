@@ -14,7 +14,9 @@ from attnviz.cli.terminal import command, say
 def clean(
     path: Annotated[Path, typer.Argument(help="Folder to search, including subfolders.")] = Path(),
 ) -> dict[str, Any]:
-    """Remove partial files of killed runs, and restore what they had moved aside.
+    """Remove the partial files of killed runs.
+
+    What a killed run had moved aside is restored.
 
     Only files of processes that ran on this machine and have ended are touched. Files of running processes and
     of other machines (on a shared disk) are left alone.

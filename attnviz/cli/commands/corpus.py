@@ -65,8 +65,11 @@ def run(
         bool, typer.Option("--retry-failed", help="Compute the shards of failed clips again.")
     ] = False,
 ) -> dict[str, Any]:
-    """Compute the shards of a plan that are missing. Stop it at any time; the same command goes on."""
-    check_exists(plan, "file of the plan", CorpusError)
+    """Compute the missing shards of a plan.
+
+    The command can be interrupted at any time; the same command resumes it.
+    """
+    check_exists(plan, "plan", CorpusError)
     parameters = dict(map(_parameter, slurm or ()))
     announce("Reading the plan, its clips and the model's files")
     from attnviz.corpus import run_corpus
@@ -86,7 +89,7 @@ def run(
 @corpus.command()
 @command
 def status(folder: Folder) -> dict[str, Any]:
-    """Print what is finished, which clips failed and why, and what a clip costs."""
+    """Print the progress, the failed clips and the cost of a clip."""
     from attnviz.corpus import Corpus
 
     return _told(Corpus(folder).status())

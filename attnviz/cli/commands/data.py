@@ -25,7 +25,10 @@ def esc10(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing copy of ESC-10.")] = False,
 ) -> dict[str, Any]:
-    """Download ESC-10 (400 recordings of ten classes), or copy it from a local source, and verify it."""
+    """Download ESC-10 and verify it.
+
+    ESC-10 has 400 recordings of ten classes. With --from it is copied from a local folder or zip file.
+    """
     check_out(out, overwrite=overwrite)
     if source is not None:
         check_exists(source, "folder or zip file", AudioError)

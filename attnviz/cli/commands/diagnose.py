@@ -17,7 +17,10 @@ def diagnose(
     run: Annotated[Path, typer.Argument(help="Run folder of generate, explain or edit.")],
     readout: Readout = "mean",
 ) -> dict[str, Any]:
-    """List known problems of a run's maps and audio: uniform maps, equal maps for all words, silence, clipping."""
+    """List known problems of the maps and audio of a run.
+
+    Among them: uniform maps, equal maps for all words, silence and clipping.
+    """
     check_run(run)
     announce("Reading the maps")
     from attnviz.diagnosis import diagnose as look

@@ -19,7 +19,10 @@ def doctor(
     device: Device = None,
     precision: Precision = "float32",
 ) -> dict[str, Any]:
-    """Check a checkpoint: its files, its licence, and two steps of generation with capture."""
+    """Check a checkpoint by a short generation.
+
+    Print its files, its licence, and what two denoising steps with capture find.
+    """
     if model is not None:
         check_model(model)
     check_precision(precision)
@@ -31,7 +34,7 @@ def doctor(
     found = {}
     choice = jobs.ModelChoice(model, revision, offline, device, precision, progress=not talk().quiet)
     for check, finding in examining.examine(choice):
-        say(f"{check:<12}  {finding}")
+        say(f"{check:<24} {finding}")
         found[check] = finding
     show("[green]This checkpoint works.[/]")
     return {"works": True, "found": found}

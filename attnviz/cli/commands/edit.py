@@ -192,7 +192,10 @@ def reweight(
     precision: Precision = "float32",
     overwrite: ReplaceRun = False,
 ) -> dict[str, Any]:
-    """Make words louder or softer: 1 changes nothing, 0 removes a word's attention, below 0 inverts it."""
+    """Scale the attention of words.
+
+    A weight of 1 changes nothing, 0 removes the attention of a word, and a negative weight inverts it.
+    """
     factors, fractions = _numbers(weight, cross_steps)
     if not factors:
         raise AttnVizError("No word has a weight: give one or more with --weight, for example --weight rain=2.")
@@ -209,7 +212,9 @@ def reweight(
 @edit.command()
 @command
 def inpaint(
-    clip: Annotated[Path, typer.Argument(help="Audio file: WAV, FLAC or OGG; the first 10.24 s are used.")],
+    clip: Annotated[
+        Path, typer.Argument(help="Audio file, such as WAV, FLAC, OGG or MP3; the first 10.24 s are used.")
+    ],
     prompt: Annotated[str, typer.Argument(help="Description of the sound in the regenerated part.")],
     out: RunFolder,
     span: Annotated[tuple[float, float] | None, typer.Option(help="Start and end in seconds.")] = None,
@@ -242,7 +247,10 @@ def inpaint(
     precision: Precision = "float32",
     overwrite: ReplaceRun = False,
 ) -> dict[str, Any]:
-    """Regenerate a time span of a clip, a frequency band, or a span of a band; the rest keeps its waveform."""
+    """Regenerate a time span or a frequency band of a clip.
+
+    With both, only the span of the band is regenerated. The rest keeps its waveform.
+    """
 
     def request() -> EditRequest:
         from attnviz.cli.edit_requests import ClipEditRequest
@@ -261,8 +269,8 @@ def style(
     clip: Annotated[
         Path,
         typer.Argument(
-            help="Audio file: WAV, FLAC or OGG; the first 10.24 s are used. The model gets it scaled to a peak of "
-            "0.95, and the edit is at that level."
+            help="Audio file, such as WAV, FLAC, OGG or MP3; the first 10.24 s are used. The model gets it scaled "
+            "to a peak of 0.95, and the edit is at that level."
         ),
     ],
     prompt: Annotated[str, typer.Argument(help="Description of the new sound.")],

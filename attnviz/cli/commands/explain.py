@@ -36,7 +36,7 @@ class Latents(StrEnum):
 
 @command
 def explain(
-    clip: Annotated[Path, typer.Argument(help="Audio file: WAV, FLAC or OGG, of any length.")],
+    clip: Annotated[Path, typer.Argument(help="Audio file, such as WAV, FLAC, OGG or MP3, of any length.")],
     caption: Annotated[str, typer.Argument(help="Description of the clip, for example 'a dog barks'.")],
     out: RunFolder,
     events: Annotated[
@@ -102,7 +102,10 @@ def explain(
     precision: Precision = "float32",
     overwrite: ReplaceRun = False,
 ) -> dict[str, Any]:
-    """Map every word of a caption on a real clip, and score the maps if the clip's events are given."""
+    """Map every word of a caption on a recording.
+
+    The maps are also scored if the events of the recording are given.
+    """
     check_method(method)
     begun(out, overwrite=overwrite, precision=precision, model=model, keep=keep or (), clip=clip, events=events)
     from attnviz.cli import jobs

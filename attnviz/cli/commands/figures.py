@@ -27,7 +27,7 @@ FIGURES = Kind("figures")
 
 @command
 def figures(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders; several are also compared.", metavar="RUN...")],
+    runs: Annotated[list[Path], typer.Argument(help="Run folders; several are also compared.", metavar="RUN")],
     style: Annotated[str, typer.Option(help="Sizes and fonts of the figures: paper.")] = "paper",
     word: Annotated[list[str] | None, typer.Option("--word", "-w", help="Phrase to draw, repeatable.")] = None,
     readout: Readout = "mean",
@@ -36,9 +36,10 @@ def figures(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing figures.")] = False,
 ) -> dict[str, Any]:
-    """Draw the figures of a paper from saved runs, as PDF and PNG; no model is loaded.
+    """Draw the figures of a paper from saved runs.
 
-    The exit status is 3 if figures were left out; they are listed with the reasons.
+    Figures are PDF and PNG files; no model is loaded. The exit status is 3 if figures were left out; they are
+    listed with the reasons.
     """
     for run_folder in runs:
         check_run(run_folder)

@@ -59,7 +59,7 @@ def generate(
     precision: Precision = "float32",
     overwrite: ReplaceRun = False,
 ) -> dict[str, Any]:
-    """Generate audio from a prompt, with a map of every word on the spectrogram."""
+    """Generate audio from a prompt, and a map of every word."""
     check_method(method, RECORDED)
     begun(out, overwrite=overwrite, precision=precision, model=model, keep=keep or ())
     from attnviz.cli import family_job, jobs

@@ -22,7 +22,7 @@ _STRONGEST = 3  # classes shown on the terminal
 
 @command
 def listen(
-    clip: Annotated[Path, typer.Argument(help="Audio file: WAV, FLAC or OGG.")],
+    clip: Annotated[Path, typer.Argument(help="Audio file, such as WAV, FLAC, OGG or MP3.")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="TSV file for the events.")] = None,
     model: Annotated[
         Path | None,
@@ -32,7 +32,7 @@ def listen(
         bool, typer.Option("--overwrite", help="Replace an existing TSV file of events.")
     ] = False,
 ) -> dict[str, Any]:
-    """Detect the sound events of a clip: which of ten classes sounds, and when."""
+    """Detect which of ten classes of sounds are in a clip, and when."""
     if out is not None:
         check_out(out, overwrite=overwrite)
         if not out.expanduser().parent.is_dir():

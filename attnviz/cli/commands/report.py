@@ -15,7 +15,7 @@ from attnviz.io.choices import check_run
 def report(
     run: Annotated[Path, typer.Argument(help="Run folder of generate, explain or edit.")],
     other: Annotated[
-        Path | None, typer.Argument(help="Second run folder, shown beside the first.", metavar="[RUN]")
+        Path | None, typer.Argument(help="Second run folder, shown beside the first.", metavar="RUN")
     ] = None,
     phrase: Annotated[
         list[str] | None,
@@ -31,10 +31,10 @@ def report(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing report.")] = False,
 ) -> dict[str, Any]:
-    """Write one HTML file with a run's audio and the map of every word; it works without a network.
+    """Write one HTML page with the audio and maps of a run.
 
-    Two runs, or an edit and its source, are shown side by side with one clock and one colour scale. The page of
-    two runs is written beside the first folder, as FIRST-SECOND.html.
+    The page works without a network. Two runs, or an edit and its source, are shown side by side with one clock
+    and one colour scale. The page of two runs is written beside the first folder, as FIRST-SECOND.html.
     """
     for folder in (run,) if other is None else (run, other):
         check_run(folder)

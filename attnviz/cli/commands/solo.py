@@ -25,7 +25,7 @@ def solo(
         list[str] | None,
         typer.Argument(
             help="Phrases of the prompt, such as 'dog barks'; default: all that may name a sound.",
-            metavar="[PHRASE]...",
+            metavar="PHRASE",
         ),
     ] = None,
     readout: Annotated[
@@ -40,10 +40,10 @@ def solo(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing solos.")] = False,
 ) -> dict[str, Any]:
-    """Write the audio of what each phrase made, as RUN/solo-PHRASE.wav: the clip, filtered by the phrase's map.
+    """Write the audio of what each phrase of the prompt made.
 
-    Every cell of the clip is shared out among the phrases of the prompt, so the solos of all phrases sum to the
-    clip. No model is loaded.
+    RUN/solo-PHRASE.wav is the clip, filtered by the map of the phrase. Every cell of the clip is shared out among
+    the phrases of the prompt, so the solos of all phrases sum to the clip. No model is loaded.
     """
     check_run(run)
     for name in _files(phrases or []):
