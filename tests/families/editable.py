@@ -9,7 +9,9 @@ from families.conftest import CALLS
 
 from attnviz.editing import refine, reweight, swap
 
-LATENTS = [*CALLS, "tango", "tango-flux"]
+# Tango and TangoFlux twice: as their authors publish them, and as `attnviz.load` reads their folders.
+LOADED = {"TangoPipeline": "tango", "TangoFluxPipeline": "tango-flux"}
+LATENTS = [*CALLS, "tango", "tango-flux", *LOADED]
 CODES = ["musicgen", "musicgen-melody"]
 NAMES = [*LATENTS, *CODES]
 # Of each model: the text attention; the attention of the audio to itself (None: the same modules, joint); where
@@ -36,8 +38,8 @@ class Editable:
     """A model, its edits and its words."""
 
     def __init__(self, name, made):
-        self.name, self.made = name, made
-        text, own, self.rows, self.first = SITES[name]
+        self.name, self.made, self.loaded = LOADED.get(name, name), made, name in LOADED
+        text, own, self.rows, self.first = SITES[self.name]
         self.joint = own is None
         self.text_sites, self.self_sites = self._found(text), [] if own is None else self._found(own)
         # Of a U-Net, the coarsest level: probabilities of all positions take long.
@@ -50,8 +52,12 @@ class Editable:
 
     @property
     def pipe(self):
-        """What the user passes: for Tango the class around the model, which has the scheduler."""
-        return self.made if self.name.startswith("tango") else self.model
+        """What the user passes: for the published Tango the class around the model, which has the scheduler."""
+        return self.made if self.published else self.model
+
+    @property
+    def published(self):
+        return self.name.startswith("tango") and not self.loaded
 
     @property
     def denoiser(self):
@@ -69,12 +75,11 @@ class Editable:
         if self.name in CODES:
             # Of random weights all codes are nearly as likely; a low temperature tells them apart.
             return {"processor": self.made.tokenizer, "max_new_tokens": 8, "temperature": 0.02}
-        if self.name == "tango":
-            return {"num_steps": 2}
-        if self.name == "tango-flux":
-            return {"num_inference_steps": 2, "duration": 1.0}
+        if self.published:
+            return {"num_steps": 2} if self.name == "tango" else {"num_inference_steps": 2, "duration": 1.0}
+        given = {"duration": 1.0} if self.name == "tango-flux" else CALLS.get(self.name, {})
         steps = 1 if self.name == "audioldm2" else 2  # its steps take longest
-        return {**CALLS[self.name], "num_inference_steps": steps, "output_type": "latent"}
+        return {**given, "num_inference_steps": steps, "output_type": "latent"}
 
     def edit(self, function, *prompts, **settings):
         """Edit, and return the rows of source and target (latents or waveforms), and the edit."""
