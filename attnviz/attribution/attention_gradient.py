@@ -17,6 +17,7 @@ from attnviz.attribution.looking import look
 from attnviz.attribution.method import Asked, Attribution, Event, event_mask
 from attnviz.attribution.texts import energy
 from attnviz.capture import CapturedLayer, Measure, held
+from attnviz.capture.layers import remedy
 from attnviz.capture.measures import Block, Positions
 from attnviz.capture.outputs import KernelOutputs
 from attnviz.diffusion.noising import Predict, View
@@ -108,9 +109,7 @@ def _positive(
     by_output = gradients[block.layer.path].popleft()[rows].float()
     value = block.seen.call.value
     if value is None:
-        raise CaptureError(
-            f"The values of {block.layer.path} are not seen. Call unet.set_default_attn_processor()."
-        )
+        raise CaptureError(f"The values of {block.layer.path} are not seen. {remedy(block.layer)}")
     by_probability = by_output @ value[rows][:, :, positions].float().transpose(-1, -2)
     probabilities = torch.cat([chunk[..., positions] for _, chunk in block.seen.chunks(rows)], dim=1)
     positive = (probabilities * by_probability).clamp_(min=0)

@@ -63,7 +63,7 @@ class KernelCall:
         if dropout_p:
             raise CaptureError(
                 f"{path} applies attention dropout (p = {dropout_p:g}), so its probabilities differ from those "
-                "that act. Call unet.eval() before tracing."
+                "that act. Call eval() of the model before tracing."
             )
         if query.ndim != 4:
             raise CaptureError(
@@ -139,7 +139,9 @@ def as_bias(mask: torch.Tensor) -> torch.Tensor:
     return mask.detach().float()
 
 
-def check_probabilities(path: str, call: KernelCall, output: torch.Tensor, value: torch.Tensor | None) -> None:
+def check_probabilities(
+    path: str, call: KernelCall, output: torch.Tensor, value: torch.Tensor | None, remedy: str
+) -> None:
     """Compare a kernel's output with softmax(q k^T x scale + bias) at some of the queries.
 
     Parameters
@@ -152,6 +154,8 @@ def check_probabilities(path: str, call: KernelCall, output: torch.Tensor, value
         Output of the kernel.
     value : torch.Tensor, shape (rows, heads, keys, width), or None
         None if `output` holds the probabilities themselves.
+    remedy : str
+        What to do, for the message.
 
     Raises
     ------
@@ -178,7 +182,7 @@ def check_probabilities(path: str, call: KernelCall, output: torch.Tensor, value
         raise CaptureError(
             f"{path} does not attend by softmax(query key^T x scale + mask): its output differs by "
             f"{difference:.3g}, and rounding explains {allowed:.3g}. Does another tool change the probabilities "
-            "or replace the kernel? Call unet.set_default_attn_processor() to trace the model's own attention."
+            f"or replace the kernel? {remedy}"
         )
 
 

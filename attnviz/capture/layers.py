@@ -188,6 +188,19 @@ def find_self_sites(denoiser: nn.Module, family: Family) -> list[AttentionLayer]
     return found
 
 
+def remedy(layer: AttentionLayer) -> str:
+    """Return the sentence that says how a module gets attention that can be observed."""
+    if not hasattr(layer.attention, "processor"):
+        return (
+            'Call set_attn_implementation("sdpa") of a model of transformers; in a module of your own, call '
+            "torch.nn.functional.scaled_dot_product_attention."
+        )
+    if layer.transformer is not None:
+        # Not set_default_attn_processor(), which knows diffusers' processors alone, and installs the classic one.
+        return "Call unet.set_attn_processor(diffusers.models.attention_processor.AttnProcessor2_0())."
+    return "Put diffusers' own processor back into its slot (the attribute processor), or load the model again."
+
+
 def block_strides(unet: nn.Module) -> dict[str, tuple[int, int]]:
     """Return the number of latent rows and columns that one cell of each block spans.
 
@@ -224,10 +237,11 @@ def _check_processor(path: str, processor: object) -> None:
     """Raise unless a processor calls torch's kernel."""
     backend = getattr(processor, "_attention_backend", None)
     if isinstance(processor, OTHER_KERNELS) or (backend is not None and "native" not in str(backend).lower()):
-        by = type(processor).__name__ if backend is None else f"the backend {backend}"
+        by, call = type(processor).__name__, "pipe.disable_xformers_memory_efficient_attention()"
+        if backend is not None:
+            by, call = f"the backend {backend}", 'set_attention_backend("native") of its denoiser'
         raise CaptureError(
-            f"{path} is run by {by}, whose kernel does not expose attention probabilities. Call "
-            "pipe.disable_xformers_memory_efficient_attention() or unet.set_default_attn_processor() first."
+            f"{path} is run by {by}, whose kernel does not expose attention probabilities. Call {call} first."
         )
 
 

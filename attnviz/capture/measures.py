@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from attnviz.capture.layers import AttentionLayer
+from attnviz.capture.layers import AttentionLayer, remedy
 from attnviz.capture.probabilities import head_chunks, reduced
 from attnviz.capture.site import SeenAttention
 from attnviz.errors import CaptureError
@@ -86,8 +86,7 @@ def value_norms(block: Block, rows: slice, positions: Positions, keep_heads: boo
     if seen.call.value is None:
         raise CaptureError(
             f"{path} multiplies its probabilities with the values itself (attention slicing, or the classic "
-            "processor), so the values are not seen. Call pipe.disable_attention_slicing() and "
-            "unet.set_default_attn_processor(), or use method='attention'."
+            f"processor), so the values are not seen. {remedy(block.layer)} Or use method='attention'."
         )
     if seen.subtracted is not None:
         raise CaptureError(

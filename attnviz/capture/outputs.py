@@ -10,7 +10,7 @@ from torch import nn
 
 from attnviz.capture.changes import Changes
 from attnviz.capture.editing import EditedRow
-from attnviz.capture.layers import find_sites
+from attnviz.capture.layers import find_sites, remedy
 from attnviz.capture.processor import is_traced
 from attnviz.capture.site import AttentionSite, SeenAttention
 from attnviz.errors import CaptureError
@@ -78,8 +78,7 @@ class KernelOutputs(AtSites):
         if seen.output is None:
             raise CaptureError(
                 f"{site.layer.path} computes its attention without torch's kernel (attention slicing, or the "
-                "classic processor), or by two calls, so its gradient is not known. Call "
-                "pipe.disable_attention_slicing() and unet.set_default_attn_processor()."
+                "classic processor), or by two calls, so its gradient is not known. " + remedy(site.layer)
             )
         self.outputs[site.layer.path] = seen.output
 

@@ -22,7 +22,7 @@ from attnviz.capture.kernel import (
     drop_taps,
     tap_depth,
 )
-from attnviz.capture.layers import AttentionLayer
+from attnviz.capture.layers import AttentionLayer, remedy
 from attnviz.capture.probabilities import HeadChunk, float32_arithmetic, head_chunks
 from attnviz.capture.processor import TracingProcessor
 from attnviz.errors import CaptureError
@@ -118,12 +118,7 @@ class AttentionSite:
         self.has_slot = has_slot = hasattr(layer.attention, "processor")
         self._compute: Any = layer.attention.processor if has_slot else layer.attention.forward
         self._by = type(self._compute if has_slot else layer.attention).__name__
-        self._remedy = (
-            'Call unet.set_default_attn_processor(), or set_attention_backend("native").'
-            if has_slot
-            else 'Call set_attn_implementation("sdpa") of a model of transformers; in a module of your own, '
-            "call torch.nn.functional.scaled_dot_product_attention."
-        )
+        self._remedy = remedy(layer)
         self.processor = TracingProcessor(self._compute, self._run)
         self.grid: tuple[int, int] | None = None
         self._edits = edits
@@ -161,7 +156,7 @@ class AttentionSite:
             with torch.no_grad(), float32_arithmetic(query.device.type):
                 mask = None if attention_mask is None else as_bias(attention_mask)[0, :, None]
                 call = KernelCall(query[:, None], key[:, None], None, float(self.layer.attention.scale), mask)
-                check_probabilities(self.layer.path, call, computed[:, None], None)
+                check_probabilities(self.layer.path, call, computed[:, None], None, self._remedy)
         changed = self._edited_scores(computed)
         self._pending = changed
         return changed
@@ -221,7 +216,7 @@ class AttentionSite:
         with torch.no_grad(), float32_arithmetic(output.device.type):
             if not self._checked:
                 acted = KernelCall.of(self.layer.path, **given)
-                check_probabilities(self.layer.path, acted, output, acted.value)
+                check_probabilities(self.layer.path, acted, output, acted.value, self._remedy)
                 self._checked = self._calls == len(self._signs)
             output = with_changes(call, edited, output)
             if self._calls < len(self._signs):
@@ -253,6 +248,7 @@ class AttentionSite:
             raise CaptureError(
                 f"{self.layer.path} attended without torch's attention kernel, so its probabilities were not "
                 f"seen: {self._by} uses another backend (eager, flash attention, xformers, flex). {self._remedy}"
+                + (' If a backend was set, call its set_attention_backend("native").' if self.has_slot else "")
             )
         if 0 < self._calls < len(self._signs):
             raise CaptureError(
@@ -319,8 +315,7 @@ class AttentionSite:
         if not isinstance(self._compute, _TEXT_FIRST):
             raise CaptureError(
                 f"{self.layer.path} called the attention kernel more than once in one pass, so which call attends "
-                f"to the text is not known. {self._by} is not supported; "
-                "unet.set_default_attn_processor() installs one that is."
+                f"to the text is not known. {self._by} is not supported. {self._remedy}"
             )
 
     def _check_used(self) -> None:
@@ -328,8 +323,7 @@ class AttentionSite:
         if self._pending is not None:
             raise CaptureError(
                 f"{self.layer.path} does not multiply its values with the probabilities it computed: "
-                f"{self._by} changes them. Remove other attention-control tools, and "
-                "call unet.set_default_attn_processor()."
+                f"{self._by} changes them. Remove other attention-control tools. {self._remedy}"
             )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import re
 import threading
 
 import numpy as np
@@ -321,12 +323,23 @@ class Own(AttnProcessor):
     [
         (Twice, r"down_blocks\.0\.attentions\.0.*more than once.*Twice"),
         (Changing, r"down_blocks\.0\.attentions\.0.*does not multiply its values.*Changing"),
-        (Own, r"down_blocks\.0\.attentions\.0.*without torch's attention kernel.*Own.*set_default_attn_processor"),
+        (Own, r"down_blocks\.0\.attentions\.0.*without torch's attention kernel.*Own.*set_attn_processor"),
     ],
 )
 def test_a_processor_that_does_something_else_is_named(unet, embeds, processor, match):
     unet.set_attn_processor(processor())
     refused(unet, embeds, match)
+
+
+@pytest.mark.parametrize("processor", [Twice, Changing, Own])
+def test_what_the_message_says_makes_the_attention_observable(unet, embeds, processor):
+    unet.set_attn_processor(processor())
+    with pytest.raises(CaptureError) as caught:
+        traced(unet, embeds)
+    called = re.search(r"Call unet\.(\w+)\(([\w.]+)\(\)\)", str(caught.value))
+    module, _, kind = called[2].rpartition(".")
+    getattr(unet, called[1])(getattr(importlib.import_module(module), kind)())
+    traced(unet, embeds)
 
 
 def test_dropout_of_attention_is_refused(unet, embeds):

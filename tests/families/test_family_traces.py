@@ -66,6 +66,14 @@ def test_output_is_bit_identical_and_maps_are_in_seconds(family_pipe, name):
     assert maps.provenance["guidance_scale"] > 1
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "ace-step"])  # which diffusers has not listed
+def test_what_diffusers_finds_for_a_folder_is_of_the_family(family_pipe, name):
+    made = family_pipe(name).pipe
+    found = diffusers.AutoPipelineForText2Audio.from_pretrained(made.config["_name_or_path"])
+    assert type(found) is type(made)
+    assert family_of(found).name == name
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_words_are_the_users(family_pipe, name):
     made = family_pipe(name)

@@ -106,6 +106,36 @@ def test_latents_of_tango_flux_are_those_of_the_published_loop(flux, folders, gu
     torch.testing.assert_close(flux(PROMPT, latents=noise, **call).audios, expected, rtol=1e-5, atol=1e-5)
 
 
+PUBLISHED_SCHEDULER = {  # scheduler_config.json of Stable Diffusion 2.1, as it is public
+    "_class_name": "DDIMScheduler", "_diffusers_version": "0.8.0", "num_train_timesteps": 1000,
+    "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "trained_betas": None,
+    "clip_sample": False, "prediction_type": "v_prediction", "set_alpha_to_one": False, "skip_prk_steps": True,
+    "steps_offset": 1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_the_noise_schedule_of_tango_is_that_of_its_authors(given, tmp_path):
+    """By formula; the DDPMScheduler of their diffusers (0.15) knew no steps_offset, and ignored the file's."""
+    folder = write_family_checkpoint(tmp_path / "model", "tango")
+    if given:
+        inside = folder / json.loads((folder / "main_config.json").read_text())["scheduler_name"] / "scheduler"
+        inside.mkdir(parents=True)
+        (inside / "scheduler_config.json").write_text(json.dumps(PUBLISHED_SCHEDULER))
+    scheduler = attnviz.load(folder).scheduler
+    kept = np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2)
+    np.testing.assert_allclose(scheduler.alphas_cumprod, kept, rtol=1e-4)
+    scheduler.set_timesteps(100)
+    assert scheduler.timesteps.tolist() == list(range(990, -1, -10))
+    assert scheduler.config.prediction_type == "v_prediction"
+    assert (scheduler.config.clip_sample, scheduler.config.variance_type) == (False, "fixed_small")
+    # The last step makes the clean latents: after it, no noise is left.
+    noisy, velocity = torch.ones(1, 1, 2, 2), torch.full((1, 1, 2, 2), 0.5)
+    clean = kept[0] ** 0.5 * noisy - (1 - kept[0]) ** 0.5 * velocity
+    made = scheduler.step(velocity, scheduler.timesteps[-1], noisy).prev_sample
+    torch.testing.assert_close(made, clean.float(), rtol=1e-4, atol=1e-4)
+
+
 def decoded(state, latents):
     """The decoder of latent diffusion (Rombach et al. 2022) by the names of the file, narrow as in the fixture."""
 

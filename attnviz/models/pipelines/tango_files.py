@@ -73,6 +73,8 @@ _SCHEDULERS = {
         "prediction_type": "v_prediction",
     }
 }
+_AS_THEN = {"steps_offset": 0, "timestep_spacing": "leading"}
+"""What the DDPMScheduler of the authors' diffusers (0.15) did: it had no such settings. Files say otherwise."""
 
 _VOCODER: dict[str, Any] = {
     "sampling_rate": 16000,
@@ -239,13 +241,15 @@ def _unet_config(folder: Path, config: Mapping[str, Any]) -> Mapping[str, Any]:
 def _scheduler(folder: Path, config: Mapping[str, Any]) -> DDPMScheduler:
     stated = str(config.get("scheduler_name"))
     if (folder / stated / "scheduler").is_dir():
-        return DDPMScheduler.from_pretrained(folder / stated, subfolder="scheduler", local_files_only=True)
+        return DDPMScheduler.from_pretrained(
+            folder / stated, subfolder="scheduler", local_files_only=True, **_AS_THEN
+        )
     if (known := _SCHEDULERS.get(stated.rpartition("/")[2])) is None:
         raise CheckpointError(
             f"{folder / TANGO_CONFIG} names the scheduler of {stated!r}; that of {', '.join(_SCHEDULERS)} is "
             f"known. Put another's folder 'scheduler' into {folder / stated}."
         )
-    return DDPMScheduler(**known)
+    return DDPMScheduler(**known, **_AS_THEN)
 
 
 def _vae(path: Path, config: Mapping[str, Any], state: State, dtype: torch.dtype) -> AutoencoderKL:
