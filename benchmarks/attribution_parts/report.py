@@ -37,7 +37,7 @@ ABOUT = (
     "deleted and inserted in the order of their maps, and the score is the area under the guidance "
     "energy as words are inserted less that as they are deleted (*change*: the same of how close the "
     "prediction is to that for the whole caption). Higher is better, and random orders have about 0. "
-    "*infidelity* is captum's: lower is better.",
+    "*infidelity* is captum's: lower is better; that of random orders is of scores that say nothing.",
     "Intervals are 95 %, over source recordings and clips. Verdicts: the interval of the paired "
     "difference excludes 0, and the p-value is at most 0.05 after Benjamini-Hochberg over all "
     "methods, scores and both bases of a part. Methods may have been measured on different numbers of "
