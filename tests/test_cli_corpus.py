@@ -28,7 +28,7 @@ def test_a_plan_is_run_shown_and_collected(tmp_path):
     found = run(app, ["corpus", "collect", str(tmp_path / "out"), "--out", str(tmp_path / "all.parquet"),
                       "--overwrite", "--align"])  # fmt: skip
     assert found.exit_code == 0, found.output
-    assert "10 phrases of 5 clips, readout 'mean', columns of 341.333 ms" in found.output
+    assert "10 phrases of 5 clips, readout 'mean', columns of 341.3 ms" in found.output
     assert "map minus order: ROC-AUC" in found.output
     assert len(pd.read_parquet(tmp_path / "all.parquet")) == 11  # two phrases of five clips, and a failed one
     found = run(app, ["corpus", "run", str(plan), "--executor", "slurm", "--slurm", "partition"])

@@ -68,7 +68,7 @@ def method_name(method: str) -> str:
 def headline(result: Alignment) -> str:
     """Describe what was scored: phrases, clips, sources, readout and column width."""
     phrases, clips = len(result.phrases), len({phrase.events.clip for phrase in result.phrases})
-    widths = " and ".join(f"{width:g}" for width in result.column_ms) or "no"
+    widths = " and ".join(f"{round(width, 1):g}" for width in result.column_ms) or "no"
     what = f"{counted(phrases, 'phrase')} of {counted(clips, 'clip')}"
     return f"{what}, readout {result.readout!r}, columns of {widths} ms"
 

@@ -179,7 +179,7 @@ def _number(record: Any, name: str, where: str) -> int:
 
 def _field(record: Any, name: str, kind: type | tuple[type, ...], where: str) -> Any:
     if not isinstance(record, dict) or name not in record:
-        raise EventsError(f"{where} has no field {name}. Is it an AudioGrounding file?")
+        raise EventsError(f"{where} has no field {name}. Is it an AudioGrounding or JAMS file?")
     if not isinstance(record[name], kind):
         kinds = " or ".join(one.__name__ for one in (kind if isinstance(kind, tuple) else (kind,)))
         raise EventsError(f"{where}: {name} is {shown(record[name])}; expected {kinds}.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from matplotlib.axes import Axes
 
 from attnviz.arguments import public
@@ -86,7 +88,14 @@ def _note(ax: Axes, row: int, finding: Finding) -> None:
     limit = finding.threshold
     detail = f"  {finding.detail}" if finding.detail and finding.found else ""
     ax.annotate(
-        readable(f"{finding.value:.3g}  (fault {limit.sign} {limit.value:g}){detail}", longest=44),
+        readable(f"{_measured(finding)}  (fault {limit.sign} {limit.value:g}){detail}", longest=44),
         (1.02, row), xycoords=("axes fraction", "data"), annotation_clip=False, va="center", ha="left",
         fontsize=FONTSIZE - 0.5, color=MAP_COLOUR if finding.found else "0.25", **text_style(),
     )  # fmt: skip
+
+
+def _measured(finding: Finding) -> str:
+    """Return the value of a finding with its unit, without an exponent."""
+    value, unit = finding.value, re.search(r"\(([a-zA-Z]+)\)$", finding.threshold.quantity)
+    number = "< 0.001" if 0 < value < 0.0005 else f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return f"{number} {unit.group(1)}" if unit else number

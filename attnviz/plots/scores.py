@@ -94,7 +94,7 @@ def phrase_scores(table: pd.DataFrame, score: str = "roc_auc", *, ax: Axes | Non
     label = NAMES.get(score, score.replace("_", " ")) + scored_against(table)
     readouts, widths = scored_maps(table)
     if readouts:  # the maps beside this figure may be of another one
-        columns = f", columns of {' and '.join(f'{width:g}' for width in widths)} ms" if widths else ""
+        columns = f", columns of {' and '.join(f'{round(width, 1):g}' for width in widths)} ms" if widths else ""
         label += f"; readout {' and '.join(readouts)}{columns}"
     ax.set_xlabel(wrapped(label, width_of(ax)), fontsize=FONTSIZE + 1)
     legend = ax.legend(

@@ -233,8 +233,9 @@ def readable(text: str, longest: int | None = None) -> str:
     Parameters
     ----------
     text : str
-        Maximum number of characters.
-        Shorten to so many characters.
+        Text to convert.
+    longest : int, optional
+        Maximum number of characters; longer text is cut and ends with an ellipsis.
     """
     covered = _covered(tuple(_families()))
     parts: list[str] = []

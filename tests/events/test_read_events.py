@@ -77,7 +77,7 @@ def test_every_format_is_known_by_its_content(tmp_path, kind):
     ("name", "content", "message"),
     [
         ("x.json", "{broken", r"x\.json is not JSON that"),
-        ("x.json", '{"a": 1}', "has no field audiocap_id. Is it an AudioGrounding file"),
+        ("x.json", '{"a": 1}', "has no field audiocap_id. Is it an AudioGrounding or JAMS file"),
         ("x.jams", "{broken", "not JSON that"),
         ("x.tsv", "words", "Is the first line a header"),
         ("x.csv", "time;label\n", "Is the first line a header"),

@@ -16,6 +16,7 @@ from plots.plots_checks import FINGERPRINTS, differences, figure_of, fingerprint
 
 import attnviz
 from attnviz import plots
+from attnviz.diagnosis import Diagnosis, Finding
 from attnviz.maps import attention_share, word_overlap
 from attnviz.testing import example_events, example_maps
 
@@ -122,3 +123,14 @@ def test_every_axis_says_what_it_is(name, maps):
         return
     assert labels & {"time (s)", "frequency (Hz)", "head"} or name in ("overlap", "correlation")
     assert all(np.isfinite(ax.get_position().bounds).all() for ax in figure.axes)
+
+
+@pytest.mark.parametrize(("name", "value", "shown"), [
+    ("clipped spectrogram", 3.91e-6, "< 0.001"), ("clipped spectrogram", 0.0, "0"),
+    ("silent spectrogram", -16.5, "-16.5 dBFS"), ("clipped audio", 12345.6, "12346 ms"),
+    ("uniform attention", 0.98232, "0.982"),
+])  # fmt: skip
+def test_numbers_of_failures_have_their_unit_and_no_exponent(name, value, shown):
+    axes = plots.failures(Diagnosis((Finding(name, value),), "a dog barks"))
+    (note,) = [text.get_text() for text in axes.texts]
+    assert note.startswith(f"{shown} (fault")
