@@ -97,7 +97,7 @@ def _take(source: Path, folder: Path) -> None:
         _unpack(source, folder)
         return
     if not source.is_dir():
-        raise AudioError(f"there is no folder or zip file {source} to take ESC-10 from.")
+        raise AudioError(f"there is no folder or zip file {source}; expected ESC-10 there.")
     for path in sorted(source.glob("*/*.ogg")) + [source / name for name in _DOCUMENTS]:
         place = _place(path.relative_to(source).as_posix())
         if place is not None and path.is_file():
