@@ -153,6 +153,32 @@ def test_a_scheduler_whose_library_is_missing_is_named_before_anything_runs(tmp_
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [("stable-audio", "tokenizer/tokenizer.json"), ("audioldm2", "tokenizer_2/tokenizer.json"),
+     ("audioldm2", "tokenizer/tokenizer.json"), ("musicgen", "tokenizer.json"),
+     ("musicgen-melody", "tokenizer.json"), ("tango", "google/flan-t5-large/tokenizer.json"),
+     ("tango-flux", "google/flan-t5-large/tokenizer.json")],
+)  # fmt: skip
+def test_a_checkpoint_without_a_vocabulary_is_refused(name, file, tmp_path):
+    """Without its files, transformers makes a tokenizer that knows no word, and does not say so."""
+    folder = write_family_checkpoint(tmp_path / name, name)
+    (folder / file).unlink()
+    with pytest.raises(CheckpointError, match="tokenizer"):
+        attnviz.load(folder)
+
+
+@pytest.mark.parametrize("name", ["stable-audio", "audioldm2"])
+@pytest.mark.parametrize(("content", "message"), [(None, "is missing"), ('["StableAudioPipeline"]', "names none")])
+def test_a_pipeline_whose_index_names_no_class_is_told(name, content, message, tmp_path):
+    folder = write_family_checkpoint(tmp_path / name, name)
+    (folder / "model_index.json").unlink()
+    if content is not None:
+        (folder / "model_index.json").write_text(content)
+    with pytest.raises(CheckpointError, match=rf"its model_index\.json.*{message}"):
+        attnviz.load(folder)
+
+
 @pytest.mark.parametrize("name", ["stable-audio", "musicgen"])
 def test_a_checkpoint_without_all_weights_is_refused(name, tmp_path):
     from safetensors.torch import load_file, save_file

@@ -19,6 +19,7 @@ from attnviz.editing.prompt_edit import PromptEdit
 from attnviz.errors import AttnVizError, CaptureError
 from attnviz.models.families import STABLE_DIFFUSION, Family, family_of, model_inside
 from attnviz.models.pipelines import AuffusionPipeline
+from attnviz.models.pipelines.published import ModelWithProcessor
 from attnviz.tracing.keys import token_table
 from attnviz.tracing.trace import Trace
 
@@ -64,6 +65,9 @@ def apply_edit(
     """
     if generator is not None and not isinstance(generator, torch.Generator):
         raise AttnVizError(f"generator is a torch.Generator, of both prompts; got {type(generator).__name__}.")
+    if isinstance(pipe, ModelWithProcessor):
+        pipe, own = pipe
+        processor = own if processor is None else processor
     model = model_inside(pipe)
     found = family_of(model) if family is None else family
     if found is None:

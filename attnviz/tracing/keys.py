@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import diffusers
+import torch
 
 from attnviz.capture import AttentionEdit, CapturedLayer
 from attnviz.errors import CaptureError
@@ -49,8 +51,8 @@ def check_pipeline(pipe: Any, what: str) -> None:
     """
     if reason := _why_not(pipe):
         raise CaptureError(
-            f"{type(pipe).__name__} cannot be {what}: {reason}. Expected a pipeline with a U-Net and one text "
-            "encoder or conditioner, such as AuffusionPipeline or StableDiffusionPipeline."
+            f"{type(pipe).__name__} cannot be {what}: {reason}. Expected what attnviz.load returns: an "
+            "AuffusionPipeline, a StableDiffusionPipeline, or a model of one of attnviz.models.families."
             + (f"\n\n{example_family(pipe)}" if what == "traced" and hasattr(pipe, "components") else "")
         )
 
@@ -74,7 +76,11 @@ def check_family(pipe: Any, family: Family) -> None:
 
 def _why_not(pipe: Any) -> str | None:
     """Return why the calls of a pipeline cannot be observed faithfully, or None."""
+    if isinstance(pipe, str | os.PathLike):
+        return f"it is a name. Load it first, attnviz.load({os.fspath(pipe)!r})"
     unet = getattr(pipe, "unet", None)
+    if unet is None and isinstance(pipe, torch.nn.Module):
+        return "it is no pipeline. Was a part of one passed, such as its denoiser or text encoder?"
     if unet is None:
         return "it has no U-Net"
     if not hasattr(pipe, "encode_prompt") or hasattr(pipe, "text_encoder_2"):

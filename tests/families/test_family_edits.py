@@ -21,6 +21,7 @@ from attnviz.editing.noise import shared_noise
 from attnviz.errors import AttnVizError, AttnVizWarning, CaptureError, PromptError
 from attnviz.models.families import family_of
 from attnviz.models.pipelines import tango as tango_pipelines
+from attnviz.models.pipelines.published import ModelWithProcessor
 from attnviz.testing import write_family_checkpoint
 
 SOURCE = "a dog barks, then rain falls"
@@ -534,6 +535,14 @@ def test_audio_of_both(editable, name):
     assert edited.audio.shape == edited.source_audio.shape
     assert edited.audio.ndim == (2 if one.name in ("stable-audio", "tango-flux") else 1)
     assert not np.array_equal(edited.audio, edited.source_audio)
+
+
+def test_the_pair_that_load_returns_is_edited(editable):
+    one = editable("musicgen")
+    call = {name: value for name, value in one.call.items() if name != "processor"}
+    pair = ModelWithProcessor(one.model, one.made.tokenizer)
+    edited = swap(pair, SOURCE, EQUAL, generator=seeded(), **call)
+    assert torch.equal(edited.output, one.swap(SOURCE, EQUAL)[1].output)
 
 
 def test_latents_are_no_audio(editable):

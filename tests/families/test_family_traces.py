@@ -255,6 +255,17 @@ def test_a_model_of_no_family_is_told_the_lines_that_make_one(family_pipe):
     np.testing.assert_array_equal(trace.maps.activation("dog"), own.maps.activation("dog"))
 
 
+def test_what_is_no_pipeline_is_told(family_pipe):
+    with (
+        pytest.raises(CaptureError, match=r"attnviz\.load\('cvssp/audioldm2'\)"),
+        attnviz.trace("cvssp/audioldm2"),
+    ):
+        pass
+    part = family_pipe("stable-audio").denoiser
+    with pytest.raises(CaptureError, match="DiTModel cannot be traced: it is no pipeline"), attnviz.trace(part):
+        pass
+
+
 def test_a_family_names_what_the_pipeline_lacks(family_pipe):
     family = dataclasses.replace(family_of(family_pipe("stable-audio").pipe), encoder="text_encoder_9")
     with pytest.raises(CaptureError, match="no text_encoder_9"):

@@ -144,6 +144,8 @@ class Published:
                 raise CheckpointError(
                     f"{self.source}: the {name} lacks weights, first {missing!r}. Is a file cut off, or missing?"
                 )
+            if isinstance(part, transformers.PreTrainedTokenizerBase):
+                _check_vocabulary(self.source, name, part)
         pipe.register_to_config(_name_or_path=self.source, _revision=self.commit)
         return pipe
 
@@ -151,6 +153,7 @@ class Published:
         hub: dict[str, Any] = {"local_files_only": self.local_files_only, "cache_dir": self.cache_dir}
         folder, _ = locate(self.source, revision=self.commit, **hub)
         pipe = _OWN_LAYOUTS[self.class_name](folder, dtype, hub)
+        _check_vocabulary(self.source, "tokenizer", pipe.tokenizer)
         pipe.register_to_config(_name_or_path=self.source, _revision=self.commit)
         return pipe
 
@@ -162,7 +165,9 @@ class Published:
                 f"{self.source} lacks {len(missing)} weights of a {kind.__name__}, first {missing[0]!r}. Is a "
                 "file cut off, or from another model?"
             )
-        return ModelWithProcessor(model.eval(), self._processor())
+        processor = self._processor()
+        _check_vocabulary(self.source, "tokenizer", getattr(processor, "tokenizer", processor))
+        return ModelWithProcessor(model.eval(), processor)
 
     def _processor(self) -> Any:
         """Return the processor; its tokenizer where it is not whole, or needs a library for audio prompts."""
@@ -203,6 +208,7 @@ def find_published(
     )
     stated = _stated(folder)
     if stated is None:
+        _check_index(folder)
         return None
     family = family_named(stated)
     if family is None:
@@ -245,6 +251,29 @@ def _object(path: Path) -> Mapping[str, Any]:
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {type(content).__name__}; an object of names is needed.")
     return content
+
+
+def _check_index(folder: Path) -> None:
+    """Raise if a folder that names no class has parts that no Auffusion checkpoint has."""
+    unet = folder / "unet" / "config.json"
+    other = _object(unet).get("_class_name") if unet.is_file() else None
+    part = "transformer" if (folder / "transformer").is_dir() else None
+    if isinstance(other, str) and other != diffusers.UNet2DConditionModel.__name__:
+        part = other
+    if part is not None:
+        raise CheckpointError(
+            f"{folder} has a {part}, so it is no Auffusion checkpoint, and its model_index.json, which names the "
+            f"class of another, {'names none' if (folder / 'model_index.json').is_file() else 'is missing'}."
+        )
+
+
+def _check_vocabulary(source: str, name: str, tokenizer: Any) -> None:
+    """Raise if a tokenizer knows no words: transformers makes one without its files, and says nothing."""
+    if len(tokenizer.get_vocab().keys() - tokenizer.get_added_vocab().keys()) < 2:
+        raise CheckpointError(
+            f"{source}: the {name} knows no words. Is its vocabulary (tokenizer.json, spiece.model or vocab.json) "
+            "missing?"
+        )
 
 
 def _check_libraries(source: str, index: Mapping[str, Any]) -> None:
