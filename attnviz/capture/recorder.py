@@ -121,8 +121,8 @@ class AttentionRecorder(Changes):
         """Install a tracing processor in every cross-attention layer or in none."""
         if is_traced(self.unet) or any(map(is_tapped, self.unet.modules())):
             raise CaptureError(
-                "This U-Net is being traced already. Leave the first `with trace(...)` block before entering "
-                "another. Pipelines made with from_pipe share one U-Net."
+                "This denoiser is being traced already. Leave the first `with trace(...)` block before entering "
+                "another. Pipelines made with from_pipe share one."
             )
         self.layers = find_sites(self.unet, self.family)
         self_sites: list[AttentionLayer] = []
