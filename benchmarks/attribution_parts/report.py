@@ -141,16 +141,14 @@ def _costs(spent: pd.DataFrame) -> list[str]:
 
 
 def _controls(table: pd.DataFrame) -> list[str]:
-    lines = ["| map | ROC-AUC | exchanged between clips |", "|---|---|---|"]
+    lines = ["| map | ROC-AUC | permutation interval | exchanged between clips |", "|---|---|---|---|"]
     for _, row in table.iterrows():
-        exchanged = (
-            ""
-            if np.isnan(row["permutation_low"])
-            else (f"{row['exchanged']:.3f} [{row['permutation_low']:.3f}, {row['permutation_high']:.3f}]")
-        )
-        lines.append(
-            f"| {row['method']} | {row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}] | {exchanged} |"
-        )
+        ends = [row[name] for name in ("permutation_low", "permutation_high")]
+        known = not np.isnan(ends).any()
+        permuted = f"[{ends[0]:.3f}, {ends[1]:.3f}]" if known else ""
+        exchanged = f"{row['exchanged']:.3f}" if known else ""
+        value = f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+        lines.append(f"| {row['method']} | {value} | {permuted} | {exchanged} |")
     return lines
 
 
