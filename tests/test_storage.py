@@ -83,7 +83,7 @@ def test_refusals(tmp_path):
     for path, overwrite, message in [
         ("file", True, "is a file and not a folder"),
         ("run", False, "exists already"),
-        ("run", True, "holds no file that says"),
+        ("run", True, "has no file that shows"),
         ("file/below", False, "Cannot write"),
         ("\0", False, "null character"),
     ]:

@@ -80,7 +80,7 @@ def why_not_ours(folder: Path, kind: Kind) -> str | None:
             return names.fullmatch(name) is not None
 
     else:
-        return "holds no file that says that attnviz wrote it"
+        return "has no file that shows that attnviz wrote it"
     strange = next(_strangers(folder, ours), None)
     return None if strange is None else f"holds {strange}, which attnviz did not write"
 

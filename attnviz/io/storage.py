@@ -203,8 +203,8 @@ def _check_target(path: FilePath, target: Path, overwrite: bool, why_not: _WhyNo
         )
     if (reason := why_not(target)) is not None:
         raise OutputError(
-            f"{path} exists and {reason}, so it is not replaced, even where overwriting is asked for. Is the path "
-            "right? Move away by hand what is to be kept, and remove the rest."
+            f"{path} exists and {reason}, so it is not replaced, even with --overwrite or overwrite=True. "
+            "Is the path right? Move or remove it yourself, or give another path."
         )
 
 

@@ -68,7 +68,7 @@ def test_what_does_not_say_so_is_not_ours(content, tmp_path):
     (folder / "words.png").write_text("mine")
     if content is not None:
         (folder / MANIFEST).write_text(content)
-    with pytest.raises(OutputError, match="no file that says"):
+    with pytest.raises(OutputError, match="no file that shows"):
         write(folder, "words.png")
     assert (folder / "words.png").read_text() == "mine"
 

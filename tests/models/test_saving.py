@@ -52,7 +52,7 @@ def test_attached_lora_is_refused_not_lost(adapter_checkpoint, tmp_path):
 def test_a_checkpoint_of_others_is_not_replaced(adapter_checkpoint, tmp_path):
     pipe = attnviz.load(adapter_checkpoint)
     published = shutil.copytree(adapter_checkpoint, tmp_path / "published")
-    with pytest.raises(OutputError, match="no file that says"):
+    with pytest.raises(OutputError, match="no file that shows"):
         pipe.save_pretrained(published, overwrite=True)
     pipe.save_pretrained(tmp_path / "mine")
     pipe.save_pretrained(tmp_path / "mine", overwrite=True)
