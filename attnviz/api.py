@@ -22,7 +22,7 @@ from attnviz.listener.listening import listen
 from attnviz.models.families import Family, family_of, model_inside
 from attnviz.models.pipelines import AuffusionPipeline
 from attnviz.models.pipelines.published import ModelWithProcessor, find_published
-from attnviz.tracing.generation import GenerationTrace
+from attnviz.tracing.generation import GenerationTrace, check_no_processor
 from attnviz.tracing.keys import Tokens
 from attnviz.tracing.trace import Trace
 
@@ -188,6 +188,7 @@ def trace(
         return GenerationTrace(
             pipe, found, processor, keep=keep, tokens=tokens, branch=branch, max_bytes=max_bytes, method=method
         )
+    check_no_processor(pipe, processor)
     return Trace(
         pipe,
         keep=keep,

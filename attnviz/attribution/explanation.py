@@ -36,6 +36,7 @@ from attnviz.diffusion.windows import WIDTH, join_windows
 from attnviz.maps import AttentionMaps
 from attnviz.models.families import Family, family_of, model_inside
 from attnviz.models.pipelines.published import ModelWithProcessor
+from attnviz.tracing.generation import check_no_processor
 from attnviz.tracing.keys import Tokens, check_pipeline, check_tokens, kept_positions, on_spectrogram, token_table
 from attnviz.tracing.trace import provenance
 
@@ -224,6 +225,8 @@ def explain(
         max_bytes,
     )
     found = family_of(model) if family is None else family
+    if found is None or found.codebooks is None:
+        check_no_processor(model, processor)
     if found is None:
         return _explain_spectrogram(pipe, audio, caption, request, sampling_rate)
     if found.codebooks is not None:

@@ -20,6 +20,7 @@ from attnviz.errors import AttnVizError, CaptureError
 from attnviz.models.families import STABLE_DIFFUSION, Family, family_of, model_inside
 from attnviz.models.pipelines import AuffusionPipeline
 from attnviz.models.pipelines.published import ModelWithProcessor
+from attnviz.tracing.generation import check_no_processor
 from attnviz.tracing.keys import token_table
 from attnviz.tracing.trace import Trace
 
@@ -70,6 +71,8 @@ def apply_edit(
         processor = own if processor is None else processor
     model = model_inside(pipe)
     found = family_of(model) if family is None else family
+    if found is None or found.codebooks is None:
+        check_no_processor(model, processor)
     if found is None:
         return _edit_auffusion(pipe, edit, clip, keep, generator, latents, generation)
     if clip is not None:

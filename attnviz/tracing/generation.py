@@ -248,6 +248,21 @@ def tokenizer_of(model: Any, processor: Any, call: str) -> transformers.PreTrain
     return tokenizer
 
 
+def check_no_processor(model: Any, processor: Any) -> None:
+    """Raise if a model that is given the prompt itself gets a processor, which would have no use.
+
+    Raises
+    ------
+    CaptureError
+        With the class of the model.
+    """
+    if processor is not None:
+        raise CaptureError(
+            f"processor= has no use for {type(model).__name__}, which tokenizes the prompt itself. "
+            "It is for models that are given token ids, as MusicGen is. Leave it out."
+        )
+
+
 def key_segments(model: Any, family: Family) -> list[KeySegment]:
     """Return the segments of a model's keys, with their sizes."""
     return [

@@ -262,6 +262,17 @@ def test_what_is_no_pipeline_is_told(family_pipe):
             pass
 
 
+def test_a_processor_that_would_not_be_used_is_refused(family_pipe):
+    pipe = family_pipe("stable-audio").pipe
+    for call in (
+        lambda given: attnviz.trace(pipe, processor=given),
+        lambda given: attnviz.explain(pipe, np.zeros(160, np.float32), PROMPT, processor=given),
+        lambda given: attnviz.editing.swap(pipe, "a dog", "a cat", processor=given),
+    ):
+        with pytest.raises(CaptureError, match="processor= has no use for StableAudioPipeline"):
+            call(pipe.tokenizer)
+
+
 def test_a_family_names_what_the_pipeline_lacks(family_pipe):
     family = dataclasses.replace(family_of(family_pipe("stable-audio").pipe), encoder="text_encoder_9")
     with pytest.raises(CaptureError, match="no text_encoder_9"):

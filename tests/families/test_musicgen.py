@@ -14,7 +14,7 @@ from attnviz.attribution import cascade
 from attnviz.capture import SequenceRecorder
 from attnviz.errors import AttnVizError, AudioError, CaptureError, MapsError, MemoryBudgetError, PromptError
 from attnviz.models.families import family_of
-from attnviz.tracing.trace import generation
+from attnviz.tracing import generation
 
 PROMPTS = ["a Dog barks, then rain falls", "rain"]
 NAMES = ["musicgen", "musicgen-melody"]
