@@ -127,7 +127,7 @@ def test_a_traced_call_of_a_pipeline(small_pipe):
     def check(when):
         assert (state(unet), [sorted(vars(owner)) for owner in owners]) == before, when
 
-    assert at_every_line(run, check, "tracing.py", "changes.py") > 50
+    assert at_every_line(run, check, "trace.py", "changes.py") > 50
 
 
 def test_an_edit_of_this_packages_own(small_unet):
