@@ -52,8 +52,10 @@ class GivenDraws:
         width = max((len(curve) for own in draws for curve in own), default=0)
         file = RowFile(path, width, "float64")
         for own in draws:
-            for curve in own:
-                file.append(np.pad(curve, (0, width - len(curve)), constant_values=np.nan)[None])
+            rows = np.full((len(own), width), np.nan)
+            for row, curve in zip(rows, own, strict=True):
+                row[: len(curve)] = curve
+            file.append(rows)
         return cls(file, np.concatenate([[0], np.cumsum([len(own) for own in draws])]).astype(np.int64))
 
     def of(self, numbers: np.ndarray, columns: int) -> tuple[np.ndarray, np.ndarray]:
