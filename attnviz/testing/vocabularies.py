@@ -14,10 +14,8 @@ import math
 from collections import Counter
 from functools import cache
 
-from tokenizers.pre_tokenizers import ByteLevel
-
 from attnviz.testing.corpus import CAPTIONS
-from attnviz.text.byte_pairs import clip_vocabulary, count_words, learn_merges
+from attnviz.text.byte_pairs import clip_vocabulary, count_words, roberta_vocabulary
 
 _MERGES = 170
 _EXTRA_IDS = 100
@@ -39,18 +37,7 @@ def clip_bpe() -> tuple[dict[str, int], list[tuple[str, str]]]:
 @cache
 def roberta_bpe() -> tuple[dict[str, int], list[tuple[str, str]]]:
     """Return (vocabulary, merges) of a byte-level BPE with ``Ġ`` for the space, as in RoBERTa (and CLAP)."""
-    words = Counter({tuple(word): n for word, n in count_words(CAPTIONS, "Ġ").items()})
-    merges = learn_merges(words, _MERGES)
-    entries = [
-        "<s>",
-        "<pad>",
-        "</s>",
-        "<unk>",
-        *sorted(ByteLevel.alphabet()),
-        *(a + b for a, b in merges),
-        "<mask>",
-    ]
-    return {entry: i for i, entry in enumerate(entries)}, merges
+    return roberta_vocabulary(count_words(CAPTIONS, "Ġ"), _MERGES)
 
 
 @cache

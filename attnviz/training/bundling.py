@@ -15,6 +15,7 @@ from attnviz.bundled import NAME
 from attnviz.errors import TrainingError
 from attnviz.io.json_files import as_json, read_json
 from attnviz.io.storage import make_parents, whole_or_nothing
+from attnviz.models.conditioning.specs import CONFIG_NAME, read_specs
 from attnviz.training.vae import ENCODER
 
 #: Files and folders of a run's model that go into the checkpoint, by trained part.
@@ -22,7 +23,7 @@ _TAKEN = {
     "vae": ("vae",),
     "listener": ("listener",),
     "vocoder": ("vocoder",),
-    "unet": ("unet", "scheduler", "text_encoder_0", "condition_adapter_0", "condition_config.json", "sounds.json"),
+    "unet": ("unet", "scheduler", CONFIG_NAME, "sounds.json"),  # and its text encoders
 }
 
 _OF_A_PLACE = frozenset({"_name_or_path", "is_local", "local_files_only"})
@@ -53,6 +54,8 @@ def bundle(runs: Mapping[str, str | os.PathLike[str]], out: str | os.PathLike[st
     TrainingError
         If a run has no finished model, if a weight exceeds the range of float16 (65 504), or if the denoiser was
         trained on latents of an auto-encoder other than the checkpoint's.
+    CheckpointError
+        If the text encoders of a denoiser are not listed correctly.
     OutputError
         If `out` cannot be written.
     """
@@ -66,7 +69,11 @@ def bundle(runs: Mapping[str, str | os.PathLike[str]], out: str | os.PathLike[st
     missing = [os.fspath(path) for path in sources.values() if not path.exists()]
     if missing:
         raise TrainingError(f"no trained part at {', '.join(missing)}. Has the training finished?")
+    conditioning: set[str] = set()
     if "unet" in runs:
+        model = Path(runs["unet"]) / "model"
+        conditioning = _conditioning(model)
+        sources |= {name: model / name for name in conditioning}
         _check_latents(Path(runs["unet"]) / "model" / "vae", sources.get("vae", target / "vae"))
     make_parents(target)
     # Copy the whole checkpoint, so that files from other sources are kept.
@@ -78,6 +85,9 @@ def bundle(runs: Mapping[str, str | os.PathLike[str]], out: str | os.PathLike[st
         for part, run in runs.items():
             if _goes_on(Path(run) / "config.json"):
                 _keep_before(temporary / "training", part)
+        if conditioning:
+            for name in _conditioning(temporary) - conditioning:  # of a denoiser with more text encoders
+                shutil.rmtree(temporary / name, ignore_errors=True)
         for name, source in sources.items():
             if source.is_file():
                 (temporary / name).parent.mkdir(exist_ok=True)
@@ -90,6 +100,14 @@ def bundle(runs: Mapping[str, str | os.PathLike[str]], out: str | os.PathLike[st
             for path in (temporary / name).rglob("*.json"):
                 _forget_place(path)
     return sorted(sources)
+
+
+def _conditioning(folder: Path) -> set[str]:
+    """Return the names of the folders of text encoders and adapters of a checkpoint."""
+    if not (folder / CONFIG_NAME).is_file():
+        return set()
+    specs = read_specs(folder / CONFIG_NAME)
+    return {name for spec in specs for name in (spec.text_encoder_name, spec.condition_adapter_name)}
 
 
 def _is_checkpoint(folder: Path) -> bool:

@@ -69,6 +69,20 @@ class MetricsLog:
             raise OutputError(f"{self.path} cannot be written: {error.strerror or error}.") from error
 
 
+def last_values(path: Path, prefix: str = "") -> dict[str, float]:
+    """Return the values with a prefix that a `MetricsLog` wrote last, by their names without it.
+
+    Values of earlier steps than the last such value are left out; the result is empty if there are none.
+    """
+    found: dict[int, dict[str, float]] = {}
+    if path.is_file():
+        for line in filter(_is_whole, path.read_text(encoding="utf-8", errors="replace").splitlines()[1:]):
+            step, _, name, value = line.split(",")
+            if name.startswith(prefix):
+                found.setdefault(int(step), {})[name.removeprefix(prefix)] = float(value)
+    return found[max(found)] if found else {}
+
+
 def _lines_until(path: Path, step: int) -> list[str]:
     if not path.exists():
         return []

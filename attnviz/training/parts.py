@@ -21,7 +21,7 @@ def make_part(config: TrainingConfig, scenes: SceneStore, cache: Path, device: t
     scenes : SceneStore
         Training scenes. For the U-Net, their latents are computed once.
     cache : pathlib.Path
-        Cache folder for latents.
+        Cache folder for latents and unigram pieces.
     device : torch.device
         Device on which latents are computed.
 
@@ -42,6 +42,10 @@ def make_part(config: TrainingConfig, scenes: SceneStore, cache: Path, device: t
         from attnviz.training.vocoder import VocoderPart
 
         return VocoderPart(config)
+    if config.part == "text":
+        from attnviz.training.text import TextPart
+
+        return TextPart(config, scenes, cache)
     from attnviz.training.unet import UnetPart
 
     return UnetPart(config, scenes, cache, device)

@@ -16,8 +16,9 @@ from attnviz import bundled
 from attnviz.errors import TrainingError
 from attnviz.models.pipelines import AuffusionPipeline
 from attnviz.scenes import CLASSES, PHRASES
-from attnviz.scenes.captions import Heard, write_caption
+from attnviz.training.captions import scene_caption
 from attnviz.training.config import TrainingConfig, read_settings
+from attnviz.training.encoders import draw_new_keys, encoders_digest, join_encoders
 from attnviz.training.latents import cached_latents, read_vae, vae_digest
 from attnviz.training.models import make_model, make_scheduler
 from attnviz.training.part import Batch, Part, Player
@@ -60,6 +61,13 @@ class UnetModel:
         Folder of the auto-encoder whose latents are denoised; ``"bundled"`` is the shipped one.
     unet : mapping
         Arguments of ``UNet2DConditionModel``, or ``{"pretrained": FOLDER}``.
+    encoders : tuple of str
+        Pretrained text encoders, which are kept unchanged unless `train_text_encoder`. Their keys are concatenated
+        in this order, and their adapters are trained. See `join_encoders`. Of `text`, only ``cross_attention_dim``
+        then applies. Empty: the encoder of `text`.
+    new_keys : bool
+        Whether to draw new weights of the keys and values of every cross-attention of a pretrained denoiser
+        (``unet.pretrained``), which knows the keys of other encoders.
     text : TextSettings
         Settings of the text encoder. With ``pretraining_steps``, it and its adapter first learn the names of the
         sounds and are then frozen; otherwise, a new encoder is trained with the denoiser. For a checkpoint, only
@@ -68,7 +76,7 @@ class UnetModel:
         Arguments of diffusers' scheduler that replace those of Stable Diffusion (for a new denoiser) or of the
         `checkpoint`. ``class`` selects another scheduler class (default for a new denoiser: ``PNDMScheduler``).
     train_text_encoder : bool
-        Whether to train the text encoders of a checkpoint.
+        Whether to train the text encoders of a checkpoint, or `encoders`.
     train_adapter : bool
         Whether to train the adapters of a checkpoint.
     """
@@ -76,6 +84,8 @@ class UnetModel:
     checkpoint: str = ""
     vae: str = "bundled"
     unet: Mapping[str, Any] = field(default_factory=dict)
+    encoders: tuple[str, ...] = ()
+    new_keys: bool = False
     text: TextSettings = field(default_factory=TextSettings)
     scheduler: Mapping[str, Any] = field(default_factory=dict)
     train_text_encoder: bool = False
@@ -87,6 +97,15 @@ class UnetModel:
                 "model.train_adapter is false, which requires a checkpoint with frozen text encoders; set "
                 "model.checkpoint, and remove model.train_text_encoder."
             )
+        if self.new_keys and "pretrained" not in self.unet:
+            raise TrainingError("model.new_keys is for a pretrained denoiser; set model.unet.pretrained.")
+        if self.encoders:
+            known = replace(TextSettings(), cross_attention_dim=self.text.cross_attention_dim)
+            if self.text != known:
+                raise TrainingError(
+                    "model.encoders are pretrained; of [model.text], only cross_attention_dim applies to them. "
+                    "Remove its other settings."
+                )
 
 
 @dataclass(frozen=True)
@@ -204,7 +223,7 @@ class UnetPart(Part):
     """A denoiser of latents and, unless a published text encoder is kept unchanged, its text encoder.
 
     In the adapter layout, the adapters are trained as well by default. Text encoders of a whole checkpoint, and
-    pretrained ones (``pretraining_steps``), are frozen.
+    pretrained ones (`encoders`, ``pretraining_steps``), are frozen.
     """
 
     def __init__(self, config: TrainingConfig, scenes: SceneStore, cache: Path, device: torch.device) -> None:
@@ -225,6 +244,8 @@ class UnetPart(Part):
             frozen.requires_grad_(False)
         self.pipe.vae.requires_grad_(False)
         self.frozen = vae_digest(self.pipe.vae)
+        if model.encoders:  # with the same names, they may have been trained again
+            self.frozen += f"-{encoders_digest(self.pipe.conditioner)}"
         self.shipped = torch.nn.ModuleDict(parts)
         self._denoising = _Denoising(self.shipped, frozen, self.pipe, self.objective)
         self.players = [self._denoising]
@@ -235,7 +256,7 @@ class UnetPart(Part):
             return None
         if model.text.pretraining_steps or not model.train_adapter:
             return self.pipe.conditioner
-        return self.pipe.conditioner.encoders if model.checkpoint else None
+        return self.pipe.conditioner.encoders if model.checkpoint or model.encoders else None
 
     def _encoded(self, scenes: SceneStore, device: torch.device) -> np.ndarray:
         return cached_latents(self.pipe.vae, scenes, self.cache, device, self.precision)
@@ -252,8 +273,7 @@ class UnetPart(Part):
     def _caption(self, scenes: SceneStore, i: int, rng: np.random.Generator) -> str:
         if not self.objective.new_captions:
             return scenes.captions[i]
-        heard = [Heard(sound["class"], sound["onset"], sound["offset"]) for sound in scenes.sounds[i]]
-        return write_caption(heard, rng)[0]
+        return scene_caption(scenes, i, rng)
 
     def validate(self, scenes: SceneStore, device: torch.device) -> dict[str, float]:
         """Return the validation error by timestep, with the same noise every time."""
@@ -289,7 +309,9 @@ def _make_pipe(model: UnetModel, scenes: SceneStore, seed: int) -> AuffusionPipe
     if model.checkpoint:
         fresh = UnetModel()
         own = replace(model, text=replace(model.text, pretraining_steps=0))
-        given = [name for name in ("vae", "unet", "text") if getattr(own, name) != getattr(fresh, name)]
+        given = [
+            name for name in ("vae", "unet", "encoders", "text") if getattr(own, name) != getattr(fresh, name)
+        ]
         if given:
             raise TrainingError(f"model.checkpoint includes all parts; remove model.{given[0]}.")
         shipped = model.checkpoint == bundled.NAME
@@ -303,7 +325,10 @@ def _make_pipe(model: UnetModel, scenes: SceneStore, seed: int) -> AuffusionPipe
             teach_words(pipe.conditioner, scenes.sounds, steps=model.text.pretraining_steps, seed=seed)
         return pipe
     vae = read_vae(model.vae)
-    conditioner = make_conditioner(model.text, scenes.captions)
+    if model.encoders:
+        conditioner = join_encoders(model.encoders, model.text.cross_attention_dim)
+    else:
+        conditioner = make_conditioner(model.text, scenes.captions)
     if model.text.pretraining_steps:
         teach_words(conditioner, scenes.sounds, steps=model.text.pretraining_steps, seed=seed)
     unet_settings = dict(model.unet)
@@ -314,6 +339,13 @@ def _make_pipe(model: UnetModel, scenes: SceneStore, seed: int) -> AuffusionPipe
             "cross_attention_dim": conditioner.cross_attention_dim,
         }
     unet = make_model(UNet2DConditionModel, unet_settings, "unet")
+    if unet.config.cross_attention_dim != conditioner.cross_attention_dim:
+        raise TrainingError(
+            f"the denoiser takes keys of width {unet.config.cross_attention_dim}, but the adapters give "
+            f"{conditioner.cross_attention_dim}; set model.text.cross_attention_dim to the denoiser's width."
+        )
+    if model.new_keys:
+        draw_new_keys(unet)
     scheduler = make_scheduler(_STABLE_DIFFUSION, model.scheduler)
     pipe = AuffusionPipeline(
         vae=vae, text_encoder=None, tokenizer=None, unet=unet, scheduler=scheduler, conditioner=conditioner

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 
 from attnviz.cli.app import app
 from attnviz.listener.model import Listener
+from attnviz.models.conditioning import TextConditioner
 from attnviz.training import loop
 from attnviz.training.checkpoints import list_checkpoints
 from attnviz.training.vae import VaePart
@@ -130,6 +132,38 @@ def test_refusals(train, tmp_path):
     assert train("drums").exit_code == 2
     assert train("vae", "--threads", 0).exit_code == 2
     assert not (tmp_path / "run").exists()
+
+
+TEXT = f"""
+part = "text"
+{COMMON}
+[model]
+vocabulary = 560
+hidden_size = 8
+layers = 1
+heads = 2
+[objective]
+kind = "bert"
+"""
+
+
+def test_text_encoder(train, tmp_path):
+    (tmp_path / "text.toml").write_text(TEXT)
+    (tmp_path / "captions.txt").write_text("\n".join(f"a dog barks {i} times" for i in range(30)))
+    result = train("text", "--objective", "bert", "--captions", tmp_path / "captions.txt", "--json")
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)
+    assert told["validation"].keys() == {"perplexity_scenes", "perplexity_files"}
+    kept = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert kept["objective"]["captions"] == [str(tmp_path / "captions.txt")]
+    assert TextConditioner.from_pretrained(told["model"]).num_keys == 77
+    # Resumed without the captions, it would be another training.
+    refused = train("text", "--resume")
+    assert (refused.exit_code, "objective.captions was" in refused.stderr) == (1, True)
+    assert "has the objective bert, not t5" in " ".join(train("text", "--objective", "t5").stderr.split())
+    assert "part text only" in train("vae", "--objective", "t5").stderr
+    bare = CliRunner().invoke(app, ["train", "text", "--data", str(tmp_path), "--out", str(tmp_path / "other")])
+    assert "give the --objective" in bare.stderr
 
 
 def test_bundle(train, tmp_path):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from attnviz.audio.mel import log_mels
 from attnviz.errors import AttnVizWarning, TrainingError
 from attnviz.listener.folder import trained_listener
 from attnviz.listener.model import Listener, ListenerConfig
+from attnviz.models.conditioning import ConditionSpec
 from attnviz.models.pipelines import AuffusionPipeline
 from attnviz.models.pipelines.known_sounds import read_known_sounds
 from attnviz.models.pipelines.parts import read_model
@@ -734,12 +737,42 @@ def test_bundling_refuses_what_half_precision_cannot_hold_and_unfinished_runs(tm
         bundle({"vae": tmp_path / "run"}, tmp_path / "out")
 
 
+def write_specs(folder, count):
+    """Write the entries of text encoders of 4 channels, and their folders."""
+    entries = [
+        ConditionSpec(f"text_encoder_{i}", f"condition_adapter_{i}", condition_max_length=77, condition_dim=4,
+                      cross_attention_dim=4)
+        for i in range(count)
+    ]  # fmt: skip
+    (folder / "condition_config.json").write_text(json.dumps([asdict(entry) for entry in entries]))
+    for name in [name for i in range(count) for name in (f"text_encoder_{i}", f"condition_adapter_{i}")]:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        (folder / name / "config.json").write_text("{}")
+
+
+def test_a_denoiser_is_bundled_with_all_of_its_text_encoders_and_no_others(tmp_path):
+    out = tmp_path / "bundled"
+    (out / "vae").mkdir(parents=True)
+    safetensors.torch.save_file({"encoder.w": torch.zeros(2)}, out / "vae" / "vae.safetensors")
+    for count in (3, 2):
+        run = tmp_path / f"run{count}"
+        shutil.copytree(out / "vae", run / "model" / "vae")
+        for name in ("unet", "scheduler"):
+            (run / "model" / name).mkdir()
+        (run / "model" / "sounds.json").write_text("{}")
+        write_specs(run / "model", count)
+        write_records(run)
+        bundle({"unet": run}, out)
+        found = sorted(path.name for path in out.glob("*_[0-9]"))
+        assert found == [f"{name}_{i}" for name in ("condition_adapter", "text_encoder") for i in range(count)]
+
+
 def test_a_denoiser_is_bundled_with_the_auto_encoder_it_was_trained_on(tmp_path):
     run, out = tmp_path / "run", tmp_path / "bundled"
     for name in ("unet", "scheduler", "text_encoder_0", "condition_adapter_0"):
         (run / "model" / name).mkdir(parents=True)
-    for name in ("condition_config.json", "sounds.json"):
-        (run / "model" / name).write_text("{}")
+    (run / "model" / "sounds.json").write_text("{}")
+    write_specs(run / "model", 1)
     write_records(run)
     weights = {"encoder.w": torch.tensor([1.0, 0.1]), "decoder.w": torch.tensor([1.0])}
     other_decoder = {"encoder.w": weights["encoder.w"].half(), "decoder.w": torch.tensor([2.0]).half()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from typing import get_args
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from attnviz.training.run_folder import differences
 from attnviz.training.settings import read_settings
 from attnviz.training.setup import make_accelerator
 from attnviz.training.state import _learner
+from attnviz.training.text_tokenizers import EncoderKind
 from attnviz.training.unet import UnetModel, UnetObjective
 
 GOOD = {
@@ -57,7 +59,9 @@ def test_shipped_configurations(path):
 
 
 def test_every_part_has_a_shipped_configuration():
-    assert {f"{part}.toml" for part in PARTS} <= {path.name for path in CONFIGS.glob("*.toml")}
+    names = {path.name for path in CONFIGS.glob("*.toml")}
+    assert {f"{part}.toml" for part in PARTS if part != "text"} <= names
+    assert {f"text-{kind}.toml" for kind in get_args(EncoderKind)} <= names
 
 
 def test_the_paper_s_recipe_is_shipped():
