@@ -48,10 +48,10 @@ def corrupt_spans(
     Parameters
     ----------
     tokens : sequence of int
-        Tokens of a text without its end token; at least two.
+        Tokens of a text without its end token; at least one.
     rng : numpy.random.Generator
     rate : float
-        Fraction of the tokens that are removed; at least one token is removed, and one is kept.
+        Fraction of the tokens that are removed; at least one token is removed, and one of several is kept.
     mean_length : float
         Mean number of tokens per span.
     sentinels : sequence of int
@@ -75,7 +75,7 @@ def corrupt_spans(
     begin the text and the last may end it or not.
     """
     count = len(tokens)
-    removed = min(max(round(count * rate), 1), count - 1)
+    removed = min(max(round(count * rate), 1), max(count - 1, 1))
     spans = min(max(round(removed / mean_length), 1), count - removed + 1, len(sentinels) - 1)
     kept = _parts(count - removed + 2, spans + 1, rng)
     kept[[0, -1]] -= 1  # only the parts between spans have at least one token

@@ -141,7 +141,7 @@ def measure_perplexity(
         ``T5ForConditionalGeneration`` or ``BertForMaskedLM``, and its tokenizer.
     kind : {"t5", "bert"}
     captions : sequence of str
-        Texts of at least two tokens.
+        Texts that are not empty.
     device : torch.device
     rate, mean_length : float
         See `corrupt_spans` and `mask_tokens`.
@@ -190,8 +190,8 @@ def corrupted(
     pairs = []
     for ids, mask in zip(encoded["input_ids"].tolist(), encoded["attention_mask"], strict=True):
         tokens = ids[: int(mask.sum()) - 1]
-        if len(tokens) < 2:
-            raise TrainingError("a caption has fewer than two tokens, so no span of it can be removed.")
+        if not tokens:
+            raise TrainingError("a caption has no tokens, so no span of it can be removed.")
         given, wanted = corrupt_spans(tokens, rng, rate=rate, mean_length=mean_length, sentinels=sentinels)
         pairs.append(([*given, end], [*wanted, end]))
     inputs = _padded([given for given, _ in pairs], tokenizer.pad_token_id)

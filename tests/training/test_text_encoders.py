@@ -67,7 +67,7 @@ def train(monkeypatch, banded_scenes, tmp_path):
 def test_info_nce_of_orthogonal_pairs(scale):
     """Of n orthogonal pairs: log(1 + (n - 1) exp(-scale)); of n equal ones: log n."""
     pairs = scale * torch.eye(6)
-    assert float(info_nce(pairs, pairs.T)) == pytest.approx(math.log1p(5 * math.exp(-scale)), rel=1e-5)
+    assert float(info_nce(pairs, pairs.T)) == pytest.approx(math.log1p(5 * math.exp(-scale)), rel=1e-3)
     same = torch.full((6, 6), scale)
     assert float(info_nce(same, same.T)) == pytest.approx(math.log(6), rel=1e-6)
 
@@ -81,7 +81,7 @@ def test_info_nce_is_the_mean_of_both_directions():
 
 @settings(max_examples=60, deadline=None)
 @given(
-    count=st.integers(2, 70),
+    count=st.integers(1, 70),
     rate=st.floats(0.01, 0.9),
     length=st.floats(1, 9),
     seed=st.integers(0, 2**32 - 1),
@@ -93,7 +93,7 @@ def test_spans_that_were_removed_restore_the_text(count, rate, length, seed):
     )
     assert restore_spans(given, wanted, sentinels) == tokens
     removed = [token for token in wanted if token < 900]
-    assert len(removed) == min(max(round(count * rate), 1), count - 1)
+    assert len(removed) == min(max(round(count * rate), 1), max(count - 1, 1))
     used = [token for token in given if token >= 900]
     assert [*used, used[-1] + 1] == [token for token in wanted if token >= 900] == sentinels[: len(used) + 1]
     # Two sentinels never meet: that would be one span.
@@ -173,11 +173,12 @@ def test_retrieval_of_shuffled_pairs_is_chance():
     vectors = rng.standard_normal((400, 8))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     right = retrieval_scores(vectors @ vectors.T)
-    wrong = retrieval_scores(vectors[rng.permutation(400)] @ vectors.T)
+    several = [retrieval_scores(vectors[rng.permutation(400)] @ vectors.T) for _ in range(30)]
+    wrong = {name: np.mean([one[name] for one in several]) for name in right}
     for way in ("text_to_sound", "sound_to_text"):
         assert (right[f"{way}_recall_at_1"], right[f"{way}_median_rank"]) == (1, 1)
-        assert wrong[f"{way}_recall_at_10"] == pytest.approx(10 / 400, abs=0.02)
-        assert wrong[f"{way}_median_rank"] == pytest.approx(200.5, abs=30)
+        assert wrong[f"{way}_recall_at_10"] == pytest.approx(10 / 400, abs=0.005)
+        assert wrong[f"{way}_median_rank"] == pytest.approx(200.5, abs=5)
     tied = retrieval_scores(np.zeros((9, 9)))
     assert tied["text_to_sound_median_rank"] == 5
     for wrong in (np.zeros((2, 3)), np.zeros((0, 0)), np.full((2, 2), np.nan)):
@@ -215,7 +216,7 @@ def test_the_temperature_does_not_fall_without_limit(banded_scenes, tmp_path):
     with torch.no_grad():
         part.shipped.logit_scale.fill_(9.0)
     part.players[0](part.batch(banded_scenes, np.array([0, 1]), np.random.default_rng(0)))
-    assert float(part.shipped.logit_scale.exp()) == pytest.approx(100, rel=1e-5)
+    assert part.shipped.logit_scale.exp().item() == pytest.approx(100, rel=1e-5)
 
 
 # ---- models --------------------------------------------------------------------------------------------------
@@ -320,7 +321,7 @@ def test_caption_files(tmp_path):
     (tmp_path / "b.txt").write_text("caption 5\n\nA bird sings\n")
     columns = {
         "audiocap_id": {"0": 1}, "filename": {"0": "x.wav"}, "caption": {"0": "a man speaks"},
-        "tokens": {"0": "a man speaks"}, "soundtag": {"0": ["man"]}, "start_word": {"0": 1},
+        "tokens": {"0": ["a", "man", "speaks"]}, "soundtag": {"0": "man"}, "start_word": {"0": 1},
         "timestamps": {"0": [[0.0, 1.0]]},
     }  # fmt: skip
     with gzip.open(tmp_path / "c.json.gz", "wt") as file:

@@ -16,11 +16,11 @@ TINY = {"vocabulary": 560, "hidden_size": 16, "layers": 1, "heads": 2, "cross_at
 SOUND = {
     "clip": {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2, "patch_size": 64},
     "clap": {
-        "patch_embeds_hidden_size": 8,
-        "depths": [1, 1],
-        "num_attention_heads": [2, 2],
-        "patch_size": 16,
-        "patch_stride": [16, 16],
+        "patch_embeds_hidden_size": 16,
+        "depths": [1],
+        "num_attention_heads": [2],
+        "patch_size": 32,
+        "patch_stride": [32, 32],
     },
 }
 
