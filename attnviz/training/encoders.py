@@ -73,7 +73,8 @@ def join_encoders(names: Sequence[str], cross_attention_dim: int) -> TextConditi
         )
         for i, (spec, *_) in enumerate(parts)
     ]
-    return TextConditioner(specs, *([part[i] for part in parts] for i in (1, 2, 3))).eval()
+    _, encoders, tokenizers, adapters = (list(column) for column in zip(*parts, strict=True))
+    return TextConditioner(specs, encoders, tokenizers, adapters).eval()
 
 
 def minilm_folder() -> Path:

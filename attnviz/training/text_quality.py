@@ -181,10 +181,10 @@ def corrupted(
     encoded = texts_for(tokenizer, texts)
     if kind == "bert":
         ids, special = encoded["input_ids"].numpy(), np.array(tokenizer.all_special_ids)
-        given, labels = mask_tokens(
+        masked, labels = mask_tokens(
             ids, ~np.isin(ids, special), rng, rate=rate, mask=tokenizer.mask_token_id, vocabulary=len(tokenizer)
         )
-        return {**encoded, "input_ids": torch.from_numpy(given), "labels": torch.from_numpy(labels)}
+        return {**encoded, "input_ids": torch.from_numpy(masked), "labels": torch.from_numpy(labels)}
     sentinels = tokenizer.convert_tokens_to_ids([f"<extra_id_{i}>" for i in range(SENTINELS)])
     end = tokenizer.eos_token_id
     pairs = []

@@ -186,29 +186,27 @@ def test_retrieval_of_shuffled_pairs_is_chance():
             retrieval_scores(wrong)
 
 
-@pytest.mark.parametrize("kind", ["clip", "clap"])
+@pytest.mark.parametrize("kind", ["clip", pytest.param("clap", marks=pytest.mark.slow)])
 def test_pairs_are_learnt_and_shuffled_ones_are_not(kind, banded_scenes, tmp_path):
-    """Ten bands and their names: found by training, and lost when the pictures are moved to other names."""
+    """Bands and their names: found by training, and lost when the pictures are moved to other names."""
     torch.manual_seed(0)
     part = TextPart(text_config(kind), banded_scenes, tmp_path)
-    batch = part.batch(banded_scenes, np.arange(10), np.random.default_rng(0))
+    count = 6
+    batch = part.batch(banded_scenes, np.arange(count), np.random.default_rng(0))
     player = part.players[0].train()
-    optimizer = torch.optim.AdamW(player.trained(), lr=1e-2)
-    for _ in range(25):
-        torch.manual_seed(0)
-        loss, told = player(batch)
+    optimizer = torch.optim.AdamW(player.trained(), lr=2e-3)
+    for _ in range(80 if kind == "clip" else 200):
+        loss, _ = player(batch)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     part.shipped.eval()
-    if kind == "clip":
-        assert told["accuracy"] > 0.7
     texts = part.tokenizer.batch_decode(batch["input_ids"], skip_special_tokens=True)
-    table = similarities_of(part.shipped, part.tokenizer, kind, texts, banded_scenes.images, CPU)
-    right = retrieval_scores(table)
-    shuffled = retrieval_scores(np.roll(table, 3, axis=1))
-    assert right["text_to_sound_recall_at_1"] >= 0.7
-    assert shuffled["text_to_sound_recall_at_1"] <= 0.2
+    table = similarities_of(part.shipped, part.tokenizer, kind, texts, banded_scenes.images[:count], CPU)
+    right, shuffled = retrieval_scores(table), retrieval_scores(np.roll(table, 3, axis=1))
+    assert right["text_to_sound_recall_at_1"] >= 5 / 6
+    assert right["sound_to_text_median_rank"] == 1
+    assert shuffled["text_to_sound_recall_at_1"] <= 1 / 6
 
 
 def test_the_temperature_does_not_fall_without_limit(banded_scenes, tmp_path):
