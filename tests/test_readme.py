@@ -14,7 +14,7 @@ from documentation import ROOT, blocks, check_setup, commands, run_page
 from attnviz.cli.app import app
 from attnviz.testing import write_adapter_checkpoint, write_plain_checkpoint
 
-PAGES = [ROOT / "README.md", ROOT / "docs" / "training.md"]
+PAGES = [ROOT / "README.md", ROOT / "docs" / "training.md", ROOT / "docs" / "encoders.md"]
 TEXTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("notebooks/*.ipynb"),
                 ROOT / "attnviz" / "bundled" / "README.md", ROOT / "benchmarks" / "README.md"])  # fmt: skip
 

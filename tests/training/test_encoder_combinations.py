@@ -5,17 +5,18 @@ from __future__ import annotations
 import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from documentation import ROOT, blocks
 from training.text_encoder_toys import CPU, scenes_of
 from training.training_toys import UNET
 
 from attnviz.errors import CheckpointError, TrainingError
 from attnviz.models.conditioning import TextConditioner
 from attnviz.training import loop
-from attnviz.training.config import TrainingConfig
+from attnviz.training.config import TrainingConfig, read_config
 from attnviz.training.encoders import draw_new_keys, encoders_digest, join_encoders, minilm_folder
 from attnviz.training.settings import read_settings
 from attnviz.training.text_models import texts_for
-from attnviz.training.unet import UnetModel, UnetPart
+from attnviz.training.unet import UnetModel, UnetObjective, UnetPart
 
 
 def test_encoders_are_joined_in_their_order(exported):
@@ -68,6 +69,14 @@ def test_encoders_that_were_trained_again_are_told_apart(exported):
     with torch.no_grad():
         next(conditioner.encoders[1].parameters()).add_(1e-3)
     assert encoders_digest(conditioner) != before
+
+
+def test_the_configuration_that_the_page_prints_is_read(tmp_path):
+    (block,) = (one for one in blocks(ROOT / "docs" / "encoders.md") if one.language == "toml")
+    (tmp_path / "c-t.toml").write_text(block.text)
+    config = read_config(tmp_path / "c-t.toml")
+    assert read_settings(UnetModel, config.model, "model.").encoders == ("runs/clip/model", "runs/t5/model")
+    assert read_settings(UnetObjective, config.objective, "objective.").condition_dropout == 0.1
 
 
 def test_settings_of_a_denoiser_with_encoders():
