@@ -12,10 +12,10 @@ import torch
 
 from attnviz import bundled
 from attnviz.errors import CheckpointError, TrainingError
-from attnviz.io.paths import checked_path
 from attnviz.models.conditioning import Adapter, ConditionSpec, TextConditioner
 from attnviz.models.conditioning.encoders import hidden_width, load_encoder, load_tokenizer
 from attnviz.models.conditioning.specs import CONFIG_NAME
+from attnviz.models.pipelines.checkpoints import locate
 from attnviz.training.text_tokenizers import POSITIONS
 
 MINILM = "minilm"
@@ -31,8 +31,8 @@ def join_encoders(names: Sequence[str], cross_attention_dim: int) -> TextConditi
     ----------
     names : sequence of str
         Each is the folder of a checkpoint in the adapter layout (as `attnviz train text` writes; all of its
-        encoders are taken, with their adapters), the folder of a transformers text encoder with its tokenizer,
-        ``"bundled"``, or ``"minilm"``.
+        encoders are taken, with their adapters), the folder of a transformers text encoder with its tokenizer, the
+        hub name of either, ``"bundled"``, or ``"minilm"``.
     cross_attention_dim : int
         Width of the keys; an encoder that comes without an adapter is given a new one.
 
@@ -44,10 +44,10 @@ def join_encoders(names: Sequence[str], cross_attention_dim: int) -> TextConditi
     Raises
     ------
     TrainingError
-        If a folder does not exist or is given twice, or the package of MiniLM is not installed.
+        If an encoder is given twice, or the package of MiniLM is not installed.
     CheckpointError
-        If an encoder's class is unknown, its tokenizer gives no character offsets, or the adapters have different
-        widths.
+        If a folder or hub name does not exist, an encoder's class is unknown, its tokenizer gives no character
+        offsets, or the adapters have different widths.
     """
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -117,12 +117,7 @@ def _read(name: str, cross_attention_dim: int) -> TextConditioner:
     elif name == bundled.NAME:
         folder = bundled.FOLDER
     else:
-        folder = checked_path(name, "the folder of a text encoder", TrainingError)
-    if not folder.is_dir():
-        raise TrainingError(
-            f"model.encoders names {name!r}, but there is no such folder. Give folders of text encoders, "
-            f"{bundled.NAME!r} or {MINILM!r}."
-        )
+        folder, _ = locate(name)
     if (folder / CONFIG_NAME).is_file():
         return TextConditioner.from_pretrained(folder)
     encoder = load_encoder(folder)

@@ -40,7 +40,7 @@ def test_an_encoder_without_adapter_is_given_one(exported):
 
 def test_encoders_that_are_refused(exported, tmp_path):
     clip = str(exported / "clip")
-    with pytest.raises(TrainingError, match="there is no such folder"):
+    with pytest.raises(CheckpointError, match="no folder 'elmo', and it is not the name of a hub repository"):
         join_encoders([clip, "elmo"], 12)
     with pytest.raises(TrainingError, match="more than once"):
         join_encoders([clip, clip], 12)
