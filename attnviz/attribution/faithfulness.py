@@ -39,7 +39,7 @@ class Game(Protocol):
 
 
 @public
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Curve:
     """A target of the model as more and more is deleted or inserted.
 
@@ -58,6 +58,9 @@ class Curve:
     def area(self) -> float:
         """Area under the curve, by the trapezoidal rule: the mean of the target over all fractions."""
         return float(np.trapezoid(self.values, self.fractions))
+
+    def __repr__(self) -> str:
+        return f"Curve(area={self.area:.4g}, {len(self.values)} points)"
 
 
 @public

@@ -53,7 +53,7 @@ class CorpusAlignment:
 
     def summary(self) -> str:
         """Return the pooled scores and controls as text, with intervals, counts and column width."""
-        widths = " and ".join(f"{width:g}" for width in self.column_ms)
+        widths = " and ".join(f"{round(width, 1):g}" for width in self.column_ms)
         what = f"{counted(self.phrases, 'phrase')} of {counted(self.clips, 'clip')}"
         lines = [f"{what}, readout {self.readout!r}, columns of {widths} ms"]
         if self.reasons:

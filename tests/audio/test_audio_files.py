@@ -230,7 +230,7 @@ def test_a_file_that_is_none_is_refused_by_name(tmp_path: Path) -> None:
         (tmp_path / "missing.wav", "missing.wav does not exist"),
         (tmp_path, "cannot be opened"),
         (text, "notes.wav is not audio"),
-        (empty, "empty.wav is not audio"),
+        (empty, "empty.wav is empty"),
         (raw, "noise.raw is not audio"),
         (_wav(tmp_path, np.zeros(0)), "bad.wav has 0 samples"),
     ]

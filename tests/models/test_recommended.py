@@ -77,7 +77,7 @@ def test_every_name_has_a_value_of_the_authors():
         ('{"style": {"blend_threshold": 0.5}}', "style has blend_threshold"),
         ('{"generation": {"num_inference_steps": 0}}', "generation.num_inference_steps is 0"),
         ('{"generation": {"num_inference_steps": 20.5}}', "a whole number from 1 to 1000 is needed"),
-        ('{"generation": {"guidance_scale": NaN}}', "NaN is no number"),
+        ('{"generation": {"guidance_scale": NaN}}', "NaN is not a JSON number"),
         ('{"generation": {"guidance_interval": [0, 880]}}', "Was it given in timesteps"),
         ('{"generation": {"guidance_interval": [0.5, 0.5]}}', "lower first"),
         ('{"generation": {"guidance_interval": 0.5}}', "guidance_interval=0.5"),

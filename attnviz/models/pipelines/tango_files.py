@@ -336,7 +336,7 @@ def _below(prefix: str, state: State) -> State:
 def _object(path: Path) -> dict[str, Any]:
     content = read_json(path, error=CheckpointError)
     if not isinstance(content, dict):
-        raise CheckpointError(f"{path} holds a {type(content).__name__}; an object of names is needed.")
+        raise CheckpointError(f"{path} is not a JSON object: it holds a {type(content).__name__}.")
     return content
 
 
