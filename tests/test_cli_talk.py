@@ -250,8 +250,9 @@ def test_messages_have_options_and_no_python():
 
 
 def test_help_lists_what_can_be_chosen():
-    readouts = invoke("align", "--help").stdout
-    assert all(name in readouts for name in ("mean", "auffusion", "fitted", "layer"))
+    for command in ("align", "solo"):
+        readouts = invoke(command, "--help").stdout
+        assert all(name in readouts for name in ("mean", "auffusion", "fitted", "sharp", "layer"))
     configs = " ".join(invoke("train", "--help").stdout.replace("-\n", "-").split()).replace("- ", "-")
     assert all(path.stem in configs for path in CONFIGS.glob("*.toml"))
 

@@ -123,12 +123,7 @@ def deletion_insertion(
     is blurred.
     """
     count = len(game.players)
-    values = np.asarray(scores, dtype=np.float64)
-    if values.shape != (count,) or not np.isfinite(values).all():
-        raise MapsError(
-            f"scores has the shape {values.shape}{'' if np.isfinite(values).all() else ', with NaN'}; one finite "
-            f"score for each of the {count} players is needed."
-        )
+    values = _checked(scores, count)
     counts = _counts(count, fractions)
     order = np.argsort(-values, kind="stable").tolist()
     kept = [frozenset(order[each:]) for each in counts] + [frozenset(order[:each]) for each in counts]
@@ -208,12 +203,7 @@ def infidelity(
     from captum.metrics import infidelity as captums
 
     number = whole_number("n_perturb_samples", n_perturb_samples, most=_MOST_SAMPLES)
-    given = torch.as_tensor(np.asarray(scores, dtype=np.float64))
-    if given.shape != (len(game.players),) or not bool(torch.isfinite(given).all()):
-        raise MapsError(
-            f"scores has the shape {tuple(given.shape)}; one finite score for each of the {len(game.players)} "
-            "players is needed."
-        )
+    given = torch.from_numpy(_checked(scores, len(game.players)))
     generator = np.random.default_rng(whole_number("seed", seed, least=0, most=2**64 - 1))
 
     def of_gates(gates: torch.Tensor) -> torch.Tensor:
@@ -227,6 +217,18 @@ def infidelity(
     perturb: Callable[..., tuple[torch.Tensor, torch.Tensor]] = removed
     found = captums(of_gates, perturb, everyone, given[None], n_perturb_samples=number, normalize=True)
     return float(found)
+
+
+def _checked(scores: Sequence[float] | np.ndarray, players: int) -> np.ndarray:
+    """Return scores as an array of one finite number for each player."""
+    values = np.array(scores, dtype=np.float64)
+    finite = bool(np.isfinite(values).all())
+    if values.shape != (players,) or not finite:
+        raise MapsError(
+            f"scores has the shape {values.shape}{'' if finite else ', with NaN or infinite numbers'}; one finite "
+            f"score for each of the {players} players is needed."
+        )
+    return values
 
 
 def _counts(players: int, fractions: Sequence[float] | np.ndarray | None) -> np.ndarray:

@@ -101,7 +101,7 @@ def separate(
         for files.
     prompt_index, sample : int
         Indices, from 0, of the prompt and of its sample (image).
-    readout : str or FittedReadout
+    readout : str, FittedReadout or SharpReadout
         How layers are combined into one map; see `AttentionMaps.heatmap`.
     exponent : float
         Power of the maps, above 0. A low power leaves every sound a little of all others; a high power gives each

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from attnviz.cli.commands.options import Readout
 from attnviz.cli.terminal import announce, check_out, command, say
 from attnviz.io.choices import check_run
 
@@ -28,12 +29,7 @@ def solo(
             metavar="PHRASE",
         ),
     ] = None,
-    readout: Annotated[
-        str,
-        typer.Option(
-            help="How layers are combined into the maps that share the clip: mean, auffusion, fitted, or a layer."
-        ),
-    ] = "mean",
+    readout: Readout = "mean",
     exponent: Annotated[
         float | None,
         typer.Option(help="Power of the maps: higher values give each cell of the clip to fewer phrases."),
