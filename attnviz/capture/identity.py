@@ -96,7 +96,8 @@ class Digests:
     """Digests of tensors, each computed once while the tensor is alive and unchanged.
 
     A change is detected by the tensor's memory address, its version (which torch increments on in-place changes),
-    and about 256 of its values: a change through ``.data``, as when peft fuses a LoRA, alters only the values.
+    and about 256 of its values: a change through ``.data``, as when peft fuses a LoRA, alters only the values. A
+    change of a few values through ``.data`` is therefore missed.
     """
 
     def __init__(self) -> None:
@@ -125,6 +126,9 @@ class Digests:
         self._known[key] = (weakref.ref(tensor, lambda _: self._known.pop(key, None)), state, digests)
         return digests
 
+
+# One for all runs of the process: weights that did not change are digested once, not once for every trace.
+_DIGESTS = Digests()
 
 State = tuple[int, int, bytes]
 """Memory address, version, and some values of a tensor."""
@@ -220,7 +224,7 @@ class Acting(Changes):
         if "controlnet" in modules:
             self._derived |= _OF_CONTROLNET
         self._modules, self._weighed = dict(modules), dict(weighed)
-        self._digests = Digests()
+        self._digests = _DIGESTS
         self._paused = False
         self.begin()
 
