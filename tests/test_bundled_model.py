@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 import attnviz
 from attnviz import bundled
 from attnviz.cli.app import app
+from attnviz.cli.doctor import licence
 from attnviz.errors import UnknownSoundWarning
 from attnviz.maps import FittedReadout
 from attnviz.models.pipelines import AuffusionPipeline
@@ -49,6 +50,10 @@ def test_clips_it_was_trained_on_are_listed_with_author_and_licence_and_are_of_f
     assert len(rows) == 240
     assert all(row["licence"] and row["author"] for row in rows)
     assert {row["fold"] for row in rows} == {"1", "2", "3"}
+
+
+def test_its_licence_is_found_where_that_of_any_checkpoint_is():
+    assert licence(bundled.FOLDER) == "apache-2.0 (from README.md)"
 
 
 def test_it_generates_and_every_layer_is_mapped(pipe):

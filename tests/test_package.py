@@ -61,3 +61,18 @@ def test_the_lock_has_every_requirement_in_a_version_that_is_allowed():
     wanted = [Requirement(one) for some in (project["dependencies"], *extras.values()) for one in some]
     missing = [str(one) for one in wanted if pinned.get(canonicalize_name(one.name), "0") not in one.specifier]
     assert missing == []
+
+
+def test_without_pyarrow_all_but_corpora_works():
+    code = """
+import sys
+sys.modules["pyarrow"] = None
+import numpy as np, attnviz
+assert len(attnviz.listen(np.zeros(16_000, dtype=np.float32)).events) == 0
+from attnviz.cli.app import app
+app(["corpus", "status", "nowhere"])
+"""
+    ended = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert "pip install pyarrow" in " ".join(ended.stderr.split())
+    assert "Traceback" not in ended.stderr

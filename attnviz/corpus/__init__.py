@@ -9,6 +9,13 @@ Plans, audio and events enter; tables (Parquet), activations (zarr) and maps of 
 alignment, attribution, audio, events, maps, pipelines, sounds, text and tracing. The command line is above it.
 """
 
+from attnviz.errors import CorpusError
+
+try:
+    import pyarrow  # noqa: F401
+except ModuleNotFoundError as error:
+    raise CorpusError("Corpora are kept in Parquet, for which pyarrow is needed: pip install pyarrow.") from error
+
 from attnviz.corpus.aligning import CorpusAlignment
 from attnviz.corpus.clips import PlannedClip
 from attnviz.corpus.corpus import Corpus, CorpusStatus

@@ -24,7 +24,7 @@ def check_ray() -> None:
         With the command that installs it.
     """
     if importlib.util.find_spec("ray") is None:
-        raise CorpusError("executor='ray' needs Ray, which is not installed: pip install 'attnviz[ray]'.")
+        raise CorpusError("executor='ray' needs Ray, which is not installed: pip install ray.")
 
 
 def run_ray(

@@ -27,7 +27,7 @@ def check_submitit() -> None:
         With the command that installs it.
     """
     if importlib.util.find_spec("submitit") is None:
-        raise CorpusError("executor='slurm' needs submitit, which is not installed: pip install 'attnviz[slurm]'.")
+        raise CorpusError("executor='slurm' needs submitit, which is not installed: pip install submitit.")
 
 
 def run_slurm(

@@ -9,6 +9,7 @@ from overhead_parts.models import SUBJECTS
 from overhead_parts.settings import Settings
 
 PEERS = ("daam", "attention-map-diffusers")
+TRUE_GRIDS = "attention-map-diffusers"  # the peer that reads every layer on its own grid
 OWN_PERCENT = 1.0
 OWN_OF_PEER = 0.5
 PEERS_ON = "sd15"
@@ -19,7 +20,11 @@ def judge(results: Results, settings: Settings) -> list[Bar]:
     tool = results.tools.get("attnviz")
     if tool is None:
         return []
-    peers = [_peers(results, tool, with_maps=with_maps) for with_maps in (False, True)]
+    peers = [
+        _peers(results, tool, PEERS, "own cost beside the better peer", with_maps=False),
+        _peers(results, tool, PEERS, "the same, and making the maps afterwards", with_maps=True),
+        _peers(results, tool, (TRUE_GRIDS,), f"the same beside {TRUE_GRIDS}", with_maps=True),
+    ]
     return [
         _share(results, tool),
         *(peers if settings.model == PEERS_ON else []),
@@ -42,9 +47,8 @@ def _share(results: Results, tool: ToolResult) -> Bar:
     return Bar.of(what, wanted, measured, percent <= OWN_PERCENT)
 
 
-def _peers(results: Results, tool: ToolResult, *, with_maps: bool) -> Bar:
+def _peers(results: Results, tool: ToolResult, names: tuple[str, ...], what: str, *, with_maps: bool) -> Bar:
     # A tool that keeps only queries and keys must still compute its maps after the generation.
-    what = "the same, and making the maps afterwards" if with_maps else "own cost beside the better peer"
     wanted = f"<= {OWN_OF_PEER:g} of its"
 
     def cost(result: ToolResult | None) -> float | None:
@@ -54,7 +58,7 @@ def _peers(results: Results, tool: ToolResult, *, with_maps: bool) -> Bar:
             return result.own_ms.value
         return None if result.maps_ms_per_step is None else result.own_ms.value + result.maps_ms_per_step
 
-    costs = {peer: cost(results.tools.get(peer)) for peer in PEERS}
+    costs = {peer: cost(results.tools.get(peer)) for peer in names}
     known = {peer: value for peer, value in costs.items() if value is not None}
     own = cost(tool)
     if own is None or not known:

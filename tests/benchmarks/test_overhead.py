@@ -183,17 +183,25 @@ def test_memory_growth_is_fitted_over_steps(tmp_path):
 def _results(own, ratio, memory, layers):
     tool = ToolResult("attnviz", own_ms=own, ratio=ratio, more_memory=memory, layers=16, true_layers=layers)
     tool.maps_ms_per_step = 0.0
-    peer = ToolResult("daam", own_ms=Estimate(40.0, 39.0, 41.0), maps_ms_per_step=5.0)
-    return Results({"attnviz": tool, "daam": peer}, total_layers=16, call_ms=10_000.0)
+    peers = {
+        "daam": ToolResult("daam", own_ms=Estimate(40.0, 39.0, 41.0), maps_ms_per_step=5.0),
+        "attention-map-diffusers": ToolResult(
+            "attention-map-diffusers", own_ms=Estimate(41.0, 40.0, 42.0), maps_ms_per_step=140.0
+        ),
+    }
+    return Results({"attnviz": tool, **peers}, total_layers=16, call_ms=10_000.0)
 
 
 def test_bars_are_reached_and_missed_where_they_should_be():
     good = _results(Estimate(19.0, 18.0, 20.0), Estimate(1.01, 0.99, 1.02), {1: 5.0, 3: 31.0}, 16)
     good.tools["attnviz"].latents_unchanged = True
-    assert [bar.state for bar in judge(good, TINY)] == ["reached"] * 7
+    assert [bar.state for bar in judge(good, TINY)] == ["reached"] * 8
     bad = _results(Estimate(101.0, 99.0, 103.0), Estimate(1.02, 1.01, 1.03), {1: 5.0, 3: 33.0}, 15)
     bad.tools["attnviz"].latents_unchanged = False
-    assert [bar.state for bar in judge(bad, TINY)] == ["missed"] * 7
+    assert [bar.state for bar in judge(bad, TINY)] == ["missed"] * 8
+    between = replace(good.tools["attnviz"], own_ms=Estimate(60.0, 59.0, 61.0))  # peers' maps cost 45 and 181 ms
+    judged = judge(replace(good, tools={**good.tools, "attnviz": between}), TINY)
+    assert [bar.state for bar in judged[1:4]] == ["missed", "missed", "reached"]
     # Other tools work on one model alone; the transformer of Stable Audio Open may take 64 MiB.
     states = {bar.what: bar.state for bar in judge(bad, replace(TINY, model="stable-audio"))}
     assert len(states) == 5
