@@ -113,6 +113,8 @@ def test_diffusers_finds_the_arguments_of_the_held_processor(unet, embeds, caplo
             return super().__call__(attn, hidden_states, encoder_hidden_states, attention_mask)
 
     unet.set_attn_processor(Own())
+    before = logging.get_verbosity()
+    logging.set_verbosity_warning()  # a command run in this process leaves it at errors
     logging.enable_propagation()
     try:
         traced(unet, embeds, cross_attention_kwargs={"extra": 7})
@@ -122,6 +124,7 @@ def test_diffusers_finds_the_arguments_of_the_held_processor(unet, embeds, caplo
         assert "['unknown'] are not expected by Own" in caplog.text
     finally:
         logging.disable_propagation()
+        logging.set_verbosity(before)
 
 
 def test_setting_processors_during_a_trace_is_refused_and_left_alone(unet, embeds):
