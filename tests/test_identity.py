@@ -297,6 +297,23 @@ def test_only_what_differs_in_seed_is_merged(pipe, change):
         attnviz.AttentionMaps.merge([one, maps_of(pipe, 1)])
 
 
+def test_weights_are_digested_once_for_all_traces(pipe, monkeypatch):
+    digested, digest = [], identity.tensor_digest
+    monkeypatch.setattr(identity, "tensor_digest", lambda tensor: digested.append(tensor) or digest(tensor))
+    weights = {id(tensor) for tensor in pipe.unet.parameters()}
+
+    def of_weights(seed):
+        digested.clear()
+        maps_of(pipe, seed)
+        return len({id(tensor) for tensor in digested} & weights)
+
+    assert of_weights(1) == len(weights)
+    assert of_weights(2) == 0
+    with torch.no_grad():
+        pipe.unet.conv_in.bias[0] += 1
+    assert of_weights(2) == 1
+
+
 def test_a_disabled_lora_is_none(pipe):
     plain = maps_of(pipe, 1)
     add_lora(pipe.unet)
