@@ -63,11 +63,16 @@ def test_the_lock_has_every_requirement_in_a_version_that_is_allowed():
     assert missing == []
 
 
-def test_without_pyarrow_all_but_corpora_works():
+def test_without_pyarrow_all_but_corpora_can_be_imported():
     code = """
-import sys
+import importlib, pkgutil, sys
 sys.modules["pyarrow"] = None
 import numpy as np, attnviz
+names = [each.name for each in pkgutil.walk_packages(attnviz.__path__, "attnviz.", onerror=lambda name: None)]
+others = [name for name in names if not name.startswith("attnviz.corpus") and not name.endswith("__main__")]
+assert len(others) > 200 and "attnviz.corpus" in names
+for name in others:
+    importlib.import_module(name)
 assert len(attnviz.listen(np.zeros(16_000, dtype=np.float32)).events) == 0
 from attnviz.cli.app import app
 app(["corpus", "status", "nowhere"])

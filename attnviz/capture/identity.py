@@ -97,7 +97,7 @@ class Digests:
 
     A change is detected by the tensor's memory address, its version (which torch increments on in-place changes),
     and about 256 of its values: a change through ``.data``, as when peft fuses a LoRA, alters only the values. A
-    change of a few values through ``.data`` is therefore missed.
+    change of a few values through ``.data`` may be missed.
     """
 
     def __init__(self) -> None:
