@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 from attnviz.errors import CaptureError
 
 KERNEL = functional.scaled_dot_product_attention
-_PRODUCTS = (torch.bmm, torch.matmul, torch.Tensor.bmm, torch.Tensor.matmul, torch.Tensor.__matmul__)
+_PRODUCTS = {torch.bmm, torch.matmul, torch.Tensor.bmm, torch.Tensor.matmul, torch.Tensor.__matmul__}
 _CHECKED_QUERIES = 64
 # The exponential of float32 kernels is an approximation; errors of a few 1e-6 of the values were measured.
 _KERNEL_ARITHMETIC = 2e-5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
@@ -57,9 +58,10 @@ def attention_probabilities(
         return reduced(chunks, positions=positions, keep_heads=keep_heads)
 
 
-def float32_arithmetic(device: str) -> torch.autocast:
+def float32_arithmetic(device: str) -> AbstractContextManager[None]:
     """Disable a caller's autocast inside the block."""
-    return torch.autocast(device, enabled=False)
+    # Entering torch.autocast costs as much as a small operation, in every module of every call.
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
 
 
 def head_chunks(
@@ -77,6 +79,7 @@ def head_chunks(
     """
     rows, heads, n, _ = query.shape
     chunk = _heads_at_once(rows * n * key.shape[2] * 4, query.device.type)
+    bias = None if bias is None or _is_zero(bias) else bias
     nowhere = None if bias is None else torch.isneginf(bias).all(dim=-1, keepdim=True)
     for first in range(0, heads, chunk):
         some = slice(first, min(first + chunk, heads))
@@ -112,6 +115,14 @@ def _by_head(tensor: torch.Tensor, heads: int) -> torch.Tensor:
         return tensor
     rows, length, inner = tensor.shape
     return tensor.view(rows, length, heads, inner // heads).transpose(1, 2)
+
+
+def _is_zero(bias: torch.Tensor) -> bool:
+    """Whether a bias, on the CPU, adds nothing, as a mask over a prompt without padding does.
+
+    Elsewhere the answer would make the host wait for the device, which costs more than the addition.
+    """
+    return bias.device.type == "cpu" and not bool(bias.any())
 
 
 def _heads_at_once(bytes_of_one_head: int, device: str) -> int:

@@ -302,7 +302,8 @@ class AttentionSite:
     # Checks ------------------------------------------------------------------------------------------
 
     def _found_projections(self) -> list[nn.Module | None]:
-        return [getattr(self.layer.attention, name, None) for name in _PROJECTIONS]
+        # Looked up where torch keeps submodules: `getattr` raises and catches an error for each that is absent.
+        return [self.layer.attention._modules.get(name) for name in _PROJECTIONS]
 
     def _check_projections(self) -> None:
         if self._projections != self._found_projections():

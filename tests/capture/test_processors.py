@@ -210,6 +210,19 @@ def test_masked_keys_get_nothing(unet, embeds):
         assert layer.attention[:, :, :, :, :, -3:].max() < 1e-6
 
 
+@pytest.mark.parametrize("padded", [(), (0,), (1,)])
+def test_a_mask_counts_where_it_masks(unet, embeds, padded):
+    """Whether all rows, some or none have padding, the conditional row is that of a call of its own."""
+    mask = torch.ones(2, KEYS, dtype=torch.bool)
+    mask[list(padded), -2:] = False
+    _, both = traced(unet, embeds, encoder_attention_mask=mask)
+    _, conditional = traced(unet, embeds, branch="conditional", encoder_attention_mask=mask)
+    _, unmasked = traced(unet, embeds, branch="conditional")
+    for name, layer in conditional.items():
+        np.testing.assert_allclose(layer.attention, both[name].attention[1], atol=1e-6)
+        assert np.array_equal(layer.attention, unmasked[name].attention) == (1 not in padded)
+
+
 @pytest.mark.parametrize("autocast", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("kind", ["default", "classic", "sliced"])
 def test_arithmetic_is_float32_under_the_callers_autocast(unet, embeds, autocast, kind):
