@@ -31,6 +31,10 @@ _SAYINGS = {  # of one row, and of several
         "{} event of zero length is kept but not scored",
         "{} events of zero length are kept but not scored",
     ),
+    "unlabelled": (
+        "{} event has an empty label, which is no phrase of any prompt",
+        "{} events have an empty label, which is no phrase of any prompt",
+    ),
     "without_events": (
         "{} has no times and marks a clip without events",
         "{} have no times and mark clips without events",
@@ -55,9 +59,9 @@ def fit_to_clips(table: pd.DataFrame, *, seconds: Seconds | None = None) -> pd.D
     pandas.DataFrame
         The same rows, with offsets up to 50 ms past the end of the clip moved to its end. A length taken from a
         name is rounded, so offsets up to 0.5 s past it are left unchanged. ``attrs["counts"]`` contains the counts
-        ``rows``, ``clipped``, ``past_the_end``, ``zero_length`` (kept; see `scorable`), ``without_events``
-        (rows without times and label) and ``silent`` (rows with a label and no times: a sound that does not
-        occur). ``attrs["past_the_end"]`` lists the indices of the rows left unchanged.
+        ``rows``, ``clipped``, ``past_the_end``, ``zero_length`` (kept; see `scorable`), ``unlabelled`` (events with
+        an empty label, kept), ``without_events`` (rows without times and label) and ``silent`` (rows with a label
+        and no times: a sound that does not occur). ``attrs["past_the_end"]`` lists the indices of the rows left unchanged.
 
     Raises
     ------
@@ -106,6 +110,7 @@ def fitted_table(table: pd.DataFrame, seconds: Seconds | None, place: Place) -> 
         "clipped": int(clipped.sum()),
         "past_the_end": int(far.sum()),
         "zero_length": int((timed & ~scorable(fitted)).sum()),
+        "unlabelled": int((timed & (fitted["label"] == "")).sum()),
         "without_events": int((~timed & (fitted["label"] == "")).sum()),
         "silent": int((~timed & (fitted["label"] != "")).sum()),
     }

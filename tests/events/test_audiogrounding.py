@@ -135,6 +135,7 @@ def test_the_real_files_are_read_whole(data_dir):
         "clipped": 4002,
         "past_the_end": 0,
         "zero_length": 436,
+        "unlabelled": 0,
         "without_events": 0,
         "silent": 0,
     }

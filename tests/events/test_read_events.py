@@ -112,6 +112,7 @@ def test_what_real_files_contain_is_settled_and_counted(tmp_path):
         "clipped": 3,
         "past_the_end": 1,
         "zero_length": 2,
+        "unlabelled": 0,
         "without_events": 1,
         "silent": 1,
     }
@@ -127,6 +128,14 @@ def test_what_real_files_contain_is_settled_and_counted(tmp_path):
         "1 has no times",
     ):
         assert part in str(warning.message)
+
+
+@pytest.mark.parametrize("content", ["0\t1\t\n2\t3\tdog\n", "onset,offset,label\n0,1,\n2,3,dog\n"])
+def test_events_without_a_label_are_kept_and_said(tmp_path, content):
+    (tmp_path / "x.txt").write_text(content)
+    with pytest.warns(AttnVizWarning, match="1 event has an empty label"):
+        read = read_events(tmp_path / "x.txt")
+    assert (read["label"].tolist(), read.attrs["counts"]["unlabelled"]) == (["", "dog"], 1)
 
 
 def test_nothing_to_settle_is_nothing_to_warn_of(tmp_path):
@@ -231,6 +240,7 @@ def test_desed_is_settled_and_counted(data_dir):
         "clipped": 2,
         "past_the_end": 2,
         "zero_length": 0,
+        "unlabelled": 0,
         "without_events": 15,
         "silent": 0,
     }
