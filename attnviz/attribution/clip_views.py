@@ -18,7 +18,7 @@ from attnviz.capture import find_cross_attention, is_traced
 from attnviz.diffusion.clip import encode, read_clip, warn_of_level
 from attnviz.diffusion.noising import View
 from attnviz.diffusion.schedule import TrainingSchedule
-from attnviz.diffusion.windows import WIDTH
+from attnviz.diffusion.windows import WIDTH, default_overlap
 from attnviz.errors import CaptureError, PromptError
 from attnviz.models.pipelines import inputs
 from attnviz.tracing.keys import check_pipeline, token_table
@@ -83,7 +83,12 @@ class ClipViews:
             schedule=len(schedule),
         )  # fmt: skip
         waveform = load_audio(audio, source_rate=sampling_rate)
-        clip = read_clip(waveform, normalize=normalize, overlap=2.56, column=coarsest_column(pipe))
+        clip = read_clip(
+            waveform,
+            normalize=normalize,
+            overlap=default_overlap(coarsest_column(pipe)),
+            column=coarsest_column(pipe),
+        )
         warn_of_level(waveform)
         try:
             keys, _ = pipe.encode_prompt(caption, pipe._execution_device, 1, False)

@@ -15,7 +15,7 @@ from attnviz.attribution.settings import Request, check_without_noise
 from attnviz.audio.files import AudioSource
 from attnviz.capture import CapturedLayer, SequenceRecorder, SequenceRecording, held
 from attnviz.diffusion.model_audio import ModelAudio, checked_encoding, read_model_audio
-from attnviz.diffusion.windows import join_windows, window_starts
+from attnviz.diffusion.windows import default_overlap, join_windows, window_starts
 from attnviz.errors import AudioError, CaptureError, MemoryBudgetError
 from attnviz.maps import AttentionMaps
 from attnviz.models.families import Family
@@ -77,9 +77,10 @@ def explain_codes(
         )
     codes = clip_codes(model, family, clip)
     width = clip.latents if clip.longest is None else min(clip.latents, clip.longest - delays)
+    overlap = default_overlap(1, width, clip.latent_seconds) if request.overlap is None else request.overlap
     starts = window_starts(
         clip.latents,
-        overlap=request.overlap if clip.latents > width else 0.0,
+        overlap=overlap if clip.latents > width else 0.0,
         column=1,
         width=width,
         frame_seconds=clip.latent_seconds,
@@ -143,7 +144,7 @@ def explain_codes(
             "latents": "codes",
             "guidance_scale": 1.0,
             "windows": [start * clip.latent_seconds for start in starts],
-            "overlap": float(request.overlap),
+            "overlap": float(overlap),
             "randomized": {"blocks": blocks, "seed": weight_seed} if blocks else None,
             "image": provenance.digest(codes),
             "keep": sorted(axes),

@@ -32,7 +32,7 @@ from attnviz.capture import (
 )
 from attnviz.diffusion.clip import encode, read_clip, warn_of_level
 from attnviz.diffusion.schedule import TrainingSchedule
-from attnviz.diffusion.windows import WIDTH, join_windows
+from attnviz.diffusion.windows import WIDTH, default_overlap, join_windows
 from attnviz.maps import AttentionMaps
 from attnviz.models.families import Family, family_of, model_inside
 from attnviz.models.pipelines.published import ModelWithProcessor
@@ -59,7 +59,7 @@ def explain(
     seed: int | None = None,
     inversion_steps: int | None = None,
     look_timestep: int | None = None,
-    overlap: float = 2.56,
+    overlap: float | None = None,
     normalize: bool = True,
     randomize: int | str = 0,
     randomize_seed: int | None = None,
@@ -122,8 +122,9 @@ def explain(
     look_timestep : int, optional
         For predicted: timestep given to the denoiser together with the predicted latents. By default, 0, which
         corresponds to the cleanest latents in training.
-    overlap : float
-        Minimum overlap in seconds of the windows of a long clip.
+    overlap : float, optional
+        Minimum overlap in seconds of the windows of a long clip. By default 2.56 s, or a quarter of the window if
+        that is less.
     normalize : bool
         Scale the clip for the model as it was scaled in training: to a peak of 0.95 for Auffusion, 0.5 for
         AudioLDM2 and Tango. The spectrogram of the maps is that of the scaled clip. Other models get the clip's
@@ -246,7 +247,9 @@ def _explain_spectrogram(
     blocks = randomized_blocks(pipe.unet, request.randomize)
     weight_seed = request.weight_seed(blocks)
     waveform = load_audio(audio, source_rate=sampling_rate)
-    clip = read_clip(waveform, normalize=request.normalize, overlap=request.overlap, column=coarsest_column(pipe))
+    column = coarsest_column(pipe)
+    overlap = default_overlap(column) if request.overlap is None else request.overlap
+    clip = read_clip(waveform, normalize=request.normalize, overlap=overlap, column=column)
     warn_of_level(waveform)
     _logger.info(
         "explaining a clip in %d windows of %d looks each (%s)",
@@ -297,7 +300,7 @@ def _explain_spectrogram(
                 **chosen.settings,
                 "normalize": request.normalize,
                 "windows": [start * MEL.hop_length / MEL.sampling_rate for start in clip.starts],
-                "overlap": float(request.overlap),
+                "overlap": float(overlap),
                 "randomized": {"blocks": blocks, "seed": weight_seed} if blocks else None,
                 "image": provenance.digest(clip.pixels),
                 "keep": sorted(recorder.keep),

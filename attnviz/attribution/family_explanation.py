@@ -17,7 +17,7 @@ from attnviz.capture import AttentionRecorder, held, is_traced
 from attnviz.capture.layers import find_sites
 from attnviz.diffusion.continuous import schedule_of
 from attnviz.diffusion.model_audio import ModelAudio, checked_encoding, encode_window, read_model_audio
-from attnviz.diffusion.windows import join_windows, window_starts
+from attnviz.diffusion.windows import default_overlap, join_windows, window_starts
 from attnviz.errors import CaptureError
 from attnviz.maps import AttentionMaps
 from attnviz.maps.layer import SIGNED_PROBABILITY
@@ -76,7 +76,7 @@ def explain_with_family(
 
     try:
         known = _of_length(clip, rehearsed, family)
-        width, starts = _windows(clip, known, family, denoiser, request.overlap)
+        width, starts, overlap = _windows(clip, known, family, denoiser, request.overlap)
         whole = clip.encoded(starts[-1] + width)
         hop = 1 if clip.mel is not None else clip.hop_length
         encoded = [
@@ -132,7 +132,7 @@ def explain_with_family(
                 **chosen.settings,
                 "normalize": request.normalize,
                 "windows": [start * clip.hop_length / clip.rate for start in starts],
-                "overlap": float(request.overlap),
+                "overlap": float(overlap),
                 "randomized": {"blocks": blocks, "seed": weight_seed} if blocks else None,
                 "image": provenance.digest(whole),
                 "settings": known.settings,
@@ -177,24 +177,26 @@ def _of_length(clip: ModelAudio, rehearsed: Any, family: Family) -> Rehearsed:
 
 
 def _windows(
-    clip: ModelAudio, known: Rehearsed, family: Family, denoiser: Any, overlap: float
-) -> tuple[int, tuple[int, ...]]:
-    """Return the width of a window, and where windows begin, in columns of the grid."""
+    clip: ModelAudio, known: Rehearsed, family: Family, denoiser: Any, asked: float | None
+) -> tuple[int, tuple[int, ...], float]:
+    """Return the width of a window, where windows begin, in columns of the grid, and their overlap in seconds."""
     width = family.latent_size((1, *known.shape))[1] * clip.frames
     if known.factor != clip.frames:
         raise CaptureError(
             f"One latent of this call is {known.factor} frames, but the family {family.name} states {clip.frames}."
         )
     levels = len(getattr(denoiser.config, "block_out_channels", [0])) if family.queries.has_freq else 1
-    column = clip.frames * family.patch(denoiser) * 2 ** (levels - 1)
+    column = min(clip.frames * family.patch(denoiser) * 2 ** (levels - 1), width)
+    frame_seconds = clip.hop_length / clip.rate
+    overlap = default_overlap(column, width, frame_seconds) if asked is None else asked
     starts = window_starts(
         clip.latents * clip.frames,
         overlap=overlap if clip.latents * clip.frames > width else 0.0,
-        column=min(column, width),
+        column=column,
         width=width,
-        frame_seconds=clip.hop_length / clip.rate,
+        frame_seconds=frame_seconds,
     )
-    return width, starts
+    return width, starts, overlap
 
 
 def _checked(latents: Any, known: Rehearsed, family: Family) -> Any:

@@ -38,7 +38,7 @@ class Request:
     seed: int | None
     inversion_steps: int | None
     look_timestep: int | None
-    overlap: float
+    overlap: float | None
     normalize: bool
     randomize: int | str
     randomize_seed: int | None

@@ -95,7 +95,7 @@ def find_cross_attention(unet: nn.Module) -> list[CrossAttentionLayer]:
         token merging, skipped by a feature cache, run by a kernel other than torch's, or outside a 2-D
         transformer, so that its grid is not known.
     """
-    _refuse_rewritten(unet)
+    refuse_rewritten(unet)
     modules = dict(unet.named_modules())
     layers = [
         CrossAttentionLayer(*_located(path, module, modules))
@@ -131,7 +131,7 @@ def find_sites(denoiser: nn.Module, family: Family) -> list[CrossAttentionLayer]
     """
     if family.queries.has_freq and family.name == STABLE_DIFFUSION.name:
         return find_cross_attention(denoiser)
-    _refuse_rewritten(denoiser)
+    refuse_rewritten(denoiser)
     modules = dict(denoiser.named_modules())
     found = [(path, module) for path, module in modules.items() if family.is_site(path, module)]
     if not found:
@@ -158,7 +158,7 @@ def find_self_attention(unet: nn.Module) -> list[AttentionLayer]:
     CaptureError
         As `find_cross_attention`.
     """
-    _refuse_rewritten(unet)
+    refuse_rewritten(unet)
     modules = dict(unet.named_modules())
     return [
         AttentionLayer(*_located(path, module, modules))
@@ -275,13 +275,20 @@ def _is_compiled(module: nn.Module) -> bool:
     )
 
 
-def _refuse_rewritten(unet: nn.Module) -> None:
+def refuse_rewritten(unet: nn.Module) -> None:
+    """Raise if a module is compiled, merges tokens, or skips attention.
+
+    Raises
+    ------
+    CaptureError
+        With the module and what to do.
+    """
     for path, module in unet.named_modules():
         where = path or type(unet).__name__
         if _is_compiled(module):
             raise CaptureError(
                 f"{where} is compiled with torch.compile, which recompiles or skips traced code. "
-                "Trace the pipeline before compiling it, or load it again."
+                "Trace a pipeline that is not compiled: load it again."
             )
         if hasattr(module, "_tome_info") or type(module).__name__ == "ToMeBlock":
             raise CaptureError(

@@ -22,6 +22,7 @@ from attnviz.capture.layers import (
     find_self_attention,
     find_self_sites,
     find_sites,
+    refuse_rewritten,
 )
 from attnviz.capture.measures import MEASURES, Block, Measure
 from attnviz.capture.processor import TracingProcessor, is_traced
@@ -186,8 +187,14 @@ class AttentionRecorder(Changes):
             Called at the first denoiser call; returns the expected number of denoiser calls.
         edit : AttentionEdit, optional
             Edit of this call, instead of that of the recorder, which must have one.
+
+        Raises
+        ------
+        CaptureError
+            If the denoiser was compiled, or put under a cache, since tracing began.
         """
         self.end()
+        refuse_rewritten(self.unet)
         self._editor = AttentionEditor(self._edit if edit is None else edit)
         self._current = Recording(conditioning)
         self._announced = announced

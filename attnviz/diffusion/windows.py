@@ -15,6 +15,18 @@ from attnviz.errors import AudioError, CaptureError
 WIDTH = SpectrogramGrid().width
 """Spectrogram columns of a window: the width of the model input."""
 
+_OVERLAP = 2.56  # a quarter of Auffusion's window
+
+
+def default_overlap(
+    column: int, width: int = WIDTH, frame_seconds: float = MEL.hop_length / MEL.sampling_rate
+) -> float:
+    """Return the default overlap of adjacent windows in seconds, for `window_starts`.
+
+    It is 2.56 s, but at most a quarter of a window, and never more than fits.
+    """
+    return min(_OVERLAP, width * frame_seconds / 4, (width - column) * frame_seconds)
+
 
 def window_starts(
     frames: int,

@@ -59,9 +59,10 @@ def fit_to_clips(table: pd.DataFrame, *, seconds: Seconds | None = None) -> pd.D
     pandas.DataFrame
         The same rows, with offsets up to 50 ms past the end of the clip moved to its end. A length taken from a
         name is rounded, so offsets up to 0.5 s past it are left unchanged. ``attrs["counts"]`` contains the counts
-        ``rows``, ``clipped``, ``past_the_end``, ``zero_length`` (kept; see `scorable`), ``unlabelled`` (events with
-        an empty label, kept), ``without_events`` (rows without times and label) and ``silent`` (rows with a label
-        and no times: a sound that does not occur). ``attrs["past_the_end"]`` lists the indices of the rows left unchanged.
+        ``rows``, ``clipped``, ``past_the_end``, ``zero_length`` (kept; see `scorable`), ``unlabelled`` (events
+        with an empty label, kept), ``without_events`` (rows without times and label) and ``silent`` (rows with a
+        label and no times: a sound that does not occur). ``attrs["past_the_end"]`` lists the indices of the rows
+        left unchanged.
 
     Raises
     ------

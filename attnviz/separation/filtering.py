@@ -37,7 +37,7 @@ def filtered(audio: np.ndarray, rate: int, masks: np.ndarray, cells: CellGrid) -
         The filtered clips. Filtering is linear in the mask: masks that sum to 1 in every cell give clips that sum
         to `audio`.
     """
-    length = 2 ** round(np.log2(_WINDOW_SECONDS * rate))
+    length = max(_OVERLAP, 2 ** round(np.log2(_WINDOW_SECONDS * rate)))  # toy models have rates of a few hertz
     hop, size = length // _OVERLAP, _PADDED * length
     shape: dict[str, Any] = {
         "n_fft": size,

@@ -78,9 +78,11 @@ def _why_not(pipe: Any) -> str | None:
     """Return why the calls of a pipeline cannot be observed faithfully, or None."""
     if isinstance(pipe, str | os.PathLike):
         return f"it is a name. Load it first, attnviz.load({os.fspath(pipe)!r})"
+    if isinstance(pipe, tuple):
+        return "it is a pair. Of a model with a processor, pass both: trace(model, processor=processor)"
     unet = getattr(pipe, "unet", None)
     if unet is None and isinstance(pipe, torch.nn.Module):
-        return "it is no pipeline. Was a part of one passed, such as its denoiser or text encoder?"
+        return "it is no pipeline, but perhaps a part of one, such as its denoiser or text encoder"
     if unet is None:
         return "it has no U-Net"
     if not hasattr(pipe, "encode_prompt") or hasattr(pipe, "text_encoder_2"):

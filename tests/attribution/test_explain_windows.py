@@ -17,7 +17,7 @@ import attnviz
 from attnviz.capture import CapturedLayer
 from attnviz.diffusion.clip import encode, read_clip
 from attnviz.diffusion.noising import draw_noise
-from attnviz.diffusion.windows import WIDTH, cross_fade, join_windows, window_starts
+from attnviz.diffusion.windows import WIDTH, cross_fade, default_overlap, join_windows, window_starts
 from attnviz.errors import AudioError, CaptureError, MemoryBudgetError
 
 CAPTION = "a dog barks, then rain falls"
@@ -57,6 +57,15 @@ def test_neighbours_share_no_more_than_they_must():
     assert window_starts(5000, overlap=2.56, column=64)[:3] == (0, 768, 1536)
     assert window_starts(5000, overlap=2.57, column=64)[:3] == (0, 704, 1408)
     assert window_starts(1025, overlap=0, column=64) == (0, 64)
+
+
+@pytest.mark.parametrize(
+    ("column", "width", "expected"), [(64, 1024, 2.56), (1, 5000, 2.56), (1, 112, 0.28), (96, 112, 0.16)]
+)
+def test_the_default_overlap_fits_every_window(column, width, expected):
+    overlap = default_overlap(column, width)
+    assert overlap == pytest.approx(expected)
+    assert window_starts(3 * width, overlap=overlap, column=column, width=width)[-1] >= 2 * width - column
 
 
 # How their maps are joined ----------------------------------------------------------------------------

@@ -383,3 +383,11 @@ def test_caches_of_features_are_refused_before_anything_runs(unet):
         AttentionRecorder(unet),
     ):
         pass
+
+
+def test_compiling_during_a_trace_is_refused_before_anything_runs(unet, embeds):
+    with AttentionRecorder(unet) as recorder:
+        unet.mid_block.compile(backend="eager")
+        with pytest.raises(CaptureError, match="mid_block is compiled with torch.compile"):
+            recorder.begin(conditioning(embeds), lambda: 1)
+    assert not is_traced(unet)

@@ -483,3 +483,20 @@ def test_methods_that_need_more_than_codes_are_refused(models, clip):
         explained(made, clip, method="leave_one_out", removal="keys")
     value = explained(made, clip, method="value")
     assert float(value.activation("Dog").max()) > 0
+
+
+def test_a_decoder_compiled_during_a_trace_is_refused(made):
+    decoder = made.model.decoder
+    with attnviz.trace(made.model, processor=made.tokenizer):
+        decoder.compile(backend="eager")
+        try:
+            with pytest.raises(CaptureError, match="compiled with torch.compile"):
+                made()
+        finally:
+            decoder._compiled_call_impl = None
+    assert made() is not None
+
+
+def test_a_pair_of_model_and_processor_is_told_what_to_pass(made):
+    with pytest.raises(CaptureError, match=r"trace\(model, processor=processor\)"):
+        attnviz.trace((made.model, made.tokenizer))

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 import attnviz
-from attnviz.errors import CheckpointError
+from attnviz.errors import AttnVizError, CheckpointError
 from attnviz.models.pipelines.tango import TangoFluxPipeline, TangoPipeline
 from attnviz.testing import write_family_checkpoint
 
@@ -322,3 +322,9 @@ def test_code_in_the_weights_is_not_run(tmp_path, capsys):
 def test_types_of_the_pipelines(tango, flux):
     assert type(tango) is TangoPipeline
     assert type(flux) is TangoFluxPipeline
+
+
+def test_a_number_of_steps_that_is_none_is_refused(tango, flux):
+    for pipe in (tango, flux):
+        with pytest.raises(AttnVizError, match="num_inference_steps is 0"):
+            pipe("a dog barks", num_inference_steps=0)

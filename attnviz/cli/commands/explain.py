@@ -76,7 +76,7 @@ def explain(
         float | None,
         typer.Option(
             help="Overlap in seconds of the windows of a clip over 10.24 s, or over the longest of the model; "
-            "default: 2.56."
+            "default: 2.56, or a quarter of a shorter window."
         ),
     ] = None,
     own_level: Annotated[

@@ -25,6 +25,8 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import nn
 from transformers import PreTrainedTokenizerBase, SpeechT5HifiGan, T5EncoderModel
 
+from attnviz.models.pipelines.inputs import check_count
+
 Generators = torch.Generator | list[torch.Generator] | None
 
 LATENT_FRAMES = 256
@@ -153,6 +155,7 @@ class TangoPipeline(_TextPipeline):
         diffusers.AudioPipelineOutput
             ``audios`` has the shape (rows, samples).
         """
+        num_inference_steps = check_count("num_inference_steps", num_inference_steps)
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         guided = guidance_scale > 1.0
         embeds, mask = self.encode_prompt(prompts, num_waveforms_per_prompt, guided)
@@ -301,6 +304,7 @@ class TangoFluxPipeline(_TextPipeline):
         diffusers.AudioPipelineOutput
             ``audios`` has the shape (rows, channels, samples).
         """
+        num_inference_steps = check_count("num_inference_steps", num_inference_steps)
         rate = self.vae.config.sampling_rate
         longest = self.conditioner.config.max_duration
         if not 0 < duration <= longest:
