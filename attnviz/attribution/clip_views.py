@@ -83,12 +83,8 @@ class ClipViews:
             schedule=len(schedule),
         )  # fmt: skip
         waveform = load_audio(audio, source_rate=sampling_rate)
-        clip = read_clip(
-            waveform,
-            normalize=normalize,
-            overlap=default_overlap(coarsest_column(pipe)),
-            column=coarsest_column(pipe),
-        )
+        column = coarsest_column(pipe)
+        clip = read_clip(waveform, normalize=normalize, overlap=default_overlap(column), column=column)
         warn_of_level(waveform)
         try:
             keys, _ = pipe.encode_prompt(caption, pipe._execution_device, 1, False)

@@ -14,7 +14,7 @@ from torch import nn
 from attnviz.capture.changes import Changes
 from attnviz.capture.conditioning import Branches
 from attnviz.capture.editing import AttentionEdit, AttentionEditor, EditedRow
-from attnviz.capture.layers import CrossAttentionLayer, find_self_sites, find_sites
+from attnviz.capture.layers import CrossAttentionLayer, find_self_sites, find_sites, refuse_rewritten
 from attnviz.capture.measures import MEASURES, Block, Measure
 from attnviz.capture.site import AttentionSite, SeenAttention, is_tapped
 from attnviz.capture.store import CapturedLayer
@@ -143,7 +143,14 @@ class SequenceRecorder(Changes):
         return self._editor.joint_rows(positions, keys=self._prefix, first=self._skipped)
 
     def begin(self, recording: SequenceRecording, edit: AttentionEdit | None = None) -> None:
-        """Start recording one call, and edit its attention."""
+        """Start recording one call, and edit its attention.
+
+        Raises
+        ------
+        CaptureError
+            If the decoder was compiled since tracing began.
+        """
+        refuse_rewritten(self.decoder)
         self._current, self._prefix = recording, 0
         self._editor = AttentionEditor(edit)
 

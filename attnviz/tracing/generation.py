@@ -14,7 +14,6 @@ from attnviz.arguments import whole_number
 from attnviz.audio import SpectrogramGrid
 from attnviz.capture import DEFAULT_MAX_BYTES, SequenceRecorder, SequenceRecording, measure_of
 from attnviz.capture.identity import Digests, state_digest, weights_digest
-from attnviz.capture.layers import refuse_rewritten
 from attnviz.errors import CaptureError, MapsError, PromptError
 from attnviz.maps import AttentionMaps
 from attnviz.models.families import Family, setting
@@ -125,7 +124,6 @@ class GenerationTrace(SeenCalls[_Call]):
     def _observed(self, generate: Any) -> Any:
         @functools.wraps(generate)
         def call(*args: Any, **kwargs: Any) -> Any:
-            refuse_rewritten(getattr(self.pipe, self._family.denoiser))
             self._current = _Call(kwargs)
             self._calls.append(self._current)
             try:

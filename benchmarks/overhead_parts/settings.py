@@ -49,8 +49,8 @@ class Settings:
     threads: int = 0
     steps: int = 2
     rounds: int = 6
-    own_calls: int = 8
-    own_rounds: int = 12
+    own_calls: int = 4
+    own_rounds: int = 8
     memory_steps: tuple[int, ...] = (1, 3)
     hollow_memory_steps: tuple[int, ...] = (2, 8)
     prompt: str = "a dog barks twice while rain falls on a tin roof and a man speaks"

@@ -479,3 +479,17 @@ def test_compiled_models_are_refused(family_pipe):
             attnviz.trace(made.pipe).__enter__()
     finally:
         block._compiled_call_impl = None
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_compiling_the_denoiser_during_a_trace_is_refused(family_pipe, name):
+    made = family_pipe(name)
+    plain = made(PROMPT)
+    with attnviz.trace(made.pipe):
+        made.denoiser.compile(backend="eager")
+        try:
+            with pytest.raises(CaptureError, match="is compiled with torch.compile"):
+                made(PROMPT)
+        finally:
+            made.denoiser._compiled_call_impl = None
+    assert torch.equal(made(PROMPT), plain)

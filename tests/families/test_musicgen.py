@@ -352,6 +352,13 @@ def test_a_clip_beyond_the_longest_call_is_read_in_windows(made):
     np.testing.assert_allclose(maps.activation("Dog")[:20], whole.activation("Dog")[:20], atol=1e-5)
 
 
+def test_windows_shorter_than_the_usual_overlap_overlap_by_a_quarter(made):
+    long = np.random.default_rng(1).standard_normal(80 * 8).astype(np.float32) * 0.1
+    maps = explained(made, long)
+    assert maps.provenance["overlap"] == pytest.approx(56 / RATE / 4)
+    assert maps.grid.width == 80
+
+
 @pytest.mark.parametrize("at", [5, 8])
 def test_a_planted_pulse_is_read_in_a_clip(made, clip, at):
     with planted(made, at):

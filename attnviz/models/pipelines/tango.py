@@ -154,6 +154,11 @@ class TangoPipeline(_TextPipeline):
         -------
         diffusers.AudioPipelineOutput
             ``audios`` has the shape (rows, samples).
+
+        Raises
+        ------
+        AttnVizError
+            If `num_inference_steps` is not a whole number from 1 to 10 000.
         """
         num_inference_steps = check_count("num_inference_steps", num_inference_steps)
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
@@ -303,6 +308,13 @@ class TangoFluxPipeline(_TextPipeline):
         -------
         diffusers.AudioPipelineOutput
             ``audios`` has the shape (rows, channels, samples).
+
+        Raises
+        ------
+        AttnVizError
+            If `num_inference_steps` is not a whole number from 1 to 10 000.
+        ValueError
+            If `duration` is not above 0, or longer than the model makes.
         """
         num_inference_steps = check_count("num_inference_steps", num_inference_steps)
         rate = self.vae.config.sampling_rate
