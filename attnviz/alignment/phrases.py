@@ -49,6 +49,9 @@ class PhraseEvents:
         column.
     origin : str
         "listener" if the events were heard by the listener, likewise joined; empty if they were given.
+    text : str
+        The phrase as written in the caption, where the label may be a class ("dog barks" for "Dog bark"); empty in
+        alignments that older versions saved.
     """
 
     clip: str
@@ -61,6 +64,12 @@ class PhraseEvents:
     clipped: int
     sound_class: str = ""
     origin: str = ""
+    text: str = ""
+
+    @property
+    def name(self) -> str:
+        """Displayed name: the text of the phrase, or else its label."""
+        return self.text or self.label
 
     __repr__ = short_repr
 
@@ -161,7 +170,7 @@ def phrase_events(events: pd.DataFrame | Heard, caption: str, seconds: float) ->
         (int(span[0]), int(span[1])) if span else _span_of(label, caption, clips[0])
         for span, label in zip(given, named["label"].tolist(), strict=True)
     ]
-    return [_of_rows(named[[one == span for one in spans]], span, seconds) for span in sorted(set(spans))]
+    return [_of_rows(named[[one == span for one in spans]], span, caption, seconds) for span in sorted(set(spans))]
 
 
 def _span_of(label: str, caption: str, clip: str) -> tuple[int, int]:
@@ -183,7 +192,7 @@ def _span_of(label: str, caption: str, clip: str) -> tuple[int, int]:
     )
 
 
-def _of_rows(rows: pd.DataFrame, span: tuple[int, int], seconds: float) -> PhraseEvents:
+def _of_rows(rows: pd.DataFrame, span: tuple[int, int], caption: str, seconds: float) -> PhraseEvents:
     clip, label = str(rows["clip"].iloc[0]), str(rows["label"].iloc[0])
     times = rows[["onset", "offset"]].to_numpy(dtype=np.float64)
     timed = ~np.isnan(times[:, 0])
@@ -202,7 +211,7 @@ def _of_rows(rows: pd.DataFrame, span: tuple[int, int], seconds: float) -> Phras
     zero_length = int((timed & ~lasting).sum())
     return PhraseEvents(
         clip, label, span, _source(rows, label, clip), union(times[lasting]), bands, zero_length, clipped,
-        _texts(rows, "class"), _texts(rows, ORIGIN),
+        _texts(rows, "class"), _texts(rows, ORIGIN), " ".join(caption[slice(*span)].split()),
     )  # fmt: skip
 
 

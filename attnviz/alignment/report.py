@@ -172,6 +172,11 @@ def scored_against(table: pd.DataFrame) -> str:
     return f" ({'' if by_listener.all() else 'some '}events heard by the listener)" if by_listener.any() else ""
 
 
+def phrase_names(table: pd.DataFrame) -> pd.Series:
+    """Return the displayed name of the phrase of each row: its text, or its label in tables of older versions."""
+    return table["text" if "text" in table.columns else "label"].astype(str)
+
+
 def scored_maps(table: pd.DataFrame) -> tuple[list[str], list[float]]:
     """Return the readouts and the widths of columns in ms of a table; none if an older version wrote it."""
     readouts = table["readout"].dropna().astype(str).unique().tolist() if "readout" in table.columns else []
@@ -195,12 +200,12 @@ def control_lines(result: Alignment, score: str = "roc_auc") -> list[str]:
         )
     means = result.table.pivot_table(index="phrase", columns="method", values=score, dropna=False)
     means = means[means[MAP].notna()]
-    labels = result.table.drop_duplicates("phrase").set_index("phrase")["label"].to_dict()
+    names = result.table.drop_duplicates("phrase").set_index("phrase")["text"].to_dict()
     beaten = {}
     for phrase, row in means.iterrows():
         better = [method_name(str(name)) for name in row.index if name != MAP and row[name] >= row[MAP]]
         if better:
-            beaten[phrase] = f"{labels[phrase]!r} ({', '.join(better)})"
+            beaten[phrase] = f"{names[phrase]!r} ({', '.join(better)})"
     if beaten and len(means) > 1:
         more = f", and {len(beaten) - _MOST_NAMED} more" if len(beaten) > _MOST_NAMED else ""
         lines.append(

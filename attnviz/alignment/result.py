@@ -111,12 +111,13 @@ class Alignment:
     def table(self) -> pd.DataFrame:
         """Scores with one row per phrase, method and draw.
 
-        ``phrase`` (index in the pool), ``clip``, ``image``, ``label``, ``start`` and ``end`` (its characters in
-        the caption), ``source`` (empty if the events have none), ``origin`` ("listener" if the events
-        were heard by the listener, empty if they were given), ``readout`` (of the maps), ``column_ms`` (width of a
-        column, which limits the resolution in time), ``undefined`` (reason why the phrase cannot be scored, or
-        empty), ``method`` (see `attnviz.alignment.methods`), ``draw`` (index of a control's map), and the scores:
-        ``roc_auc``, ``average_precision``, ``pearson``, ``spearman``, ``partial`` (correlation given the energy
+        ``phrase`` (index in the pool), ``clip``, ``image``, ``label``, ``text`` (the phrase as written in the
+        caption, where the label may be a class), ``start`` and ``end`` (its characters in the caption), ``source``
+        (empty if the events have none), ``origin`` ("listener" if the events were heard by the listener, empty if
+        they were given), ``readout`` (of the maps), ``column_ms`` (width of a column, which limits the resolution
+        in time), ``undefined`` (reason why the phrase cannot be scored, or empty), ``method`` (see
+        `attnviz.alignment.methods`), ``draw`` (index of a control's map), and the scores: ``roc_auc``,
+        ``average_precision``, ``pearson``, ``spearman``, ``partial`` (correlation given the energy
         envelope), ``pointing``, ``onset_error`` and ``onset_distance`` (signed and absolute, in s), ``iou``. NaN
         is undefined. There are no intervals for single phrases; see `pooled`.
         """

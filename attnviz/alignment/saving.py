@@ -69,6 +69,7 @@ def _facts(phrase: AlignedPhrase) -> dict[str, Any]:
         "span": [int(place) for place in events.span],
         "source": events.source,
         "origin": events.origin,
+        "text": events.text,
         "zero_length": int(events.zero_length),
         "clipped": int(events.clipped),
         "sample": int(phrase.sample),
@@ -107,7 +108,7 @@ def _phrase(number: int, facts: dict[str, Any], arrays: Any) -> AlignedPhrase:
     events = PhraseEvents(
         clip=facts["clip"], label=facts["label"], span=(start, end), source=facts["source"], times=times,
         bands=bands, zero_length=facts["zero_length"], clipped=facts["clipped"], sound_class=facts["class"],
-        origin=facts.get("origin", ""),
+        origin=facts.get("origin", ""), text=facts.get("text", ""),
     )  # fmt: skip
     return AlignedPhrase(
         events=events, sample=facts["sample"], seconds=facts["seconds"], column_seconds=facts["column_seconds"],

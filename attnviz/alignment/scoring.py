@@ -99,6 +99,7 @@ def _facts(phrases: Sequence[AlignedPhrase], readout: str) -> pd.DataFrame:
             "clip": [phrase.events.clip for phrase in phrases],
             "image": np.array([phrase.sample for phrase in phrases], dtype=np.int64),
             "label": [phrase.events.label for phrase in phrases],
+            "text": [phrase.events.name for phrase in phrases],
             "start": np.array([phrase.events.span[0] for phrase in phrases], dtype=np.int64),
             "end": np.array([phrase.events.span[1] for phrase in phrases], dtype=np.int64),
             "source": [phrase.events.source or "" for phrase in phrases],

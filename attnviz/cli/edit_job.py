@@ -47,4 +47,12 @@ def edit_to_run(
         figure = edit_comparison(made.before[1], made.after[1], made.maps.grid, words=made.words, **made.region)
         figure.savefig(folder / "edit.png", dpi=150)
 
-    return place.write(*made.after, made.maps, request.record, model=model, warned=warned, beside=write_source)
+    return place.write(
+        *made.after,
+        made.maps,
+        request.record,
+        model=model,
+        warned=warned,
+        source=made.before[0],
+        beside=write_source,
+    )

@@ -12,6 +12,8 @@ import torch
 
 import attnviz
 from attnviz.api import load, trace
+from attnviz.audio import MEL
+from attnviz.audio.levels import loudest_level
 from attnviz.errors import AttnVizError, CheckpointError, PromptError
 from attnviz.io.choices import PRECISIONS, check_axes, check_precision
 from attnviz.io.storage import check_free
@@ -166,11 +168,12 @@ class Generation:
 
 @dataclass(frozen=True)
 class Written:
-    """A run folder that was written."""
+    """A run folder that was written, with the level of each of its audio files in dBFS (loudest 0.4 s)."""
 
     folder: Path
     files: list[str]
     maps: AttentionMaps
+    levels: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -201,13 +204,15 @@ class RunPlace:
         *,
         model: ModelChoice,
         warned: Sequence[str],
+        source: np.ndarray | None = None,
+        sampling_rate: int = MEL.sampling_rate,
         **further: Any,
     ) -> Written:
         """Write the run folder.
 
         Parameters
         ----------
-        audio, log_mel, maps, **further
+        audio, log_mel, maps, sampling_rate, **further
             As in `attnviz.report.run_folder.save_run`.
         record : mapping
             Settings of the run.
@@ -215,25 +220,39 @@ class RunPlace:
             The checkpoint.
         warned : sequence of str
             Warnings issued so far.
+        source : numpy.ndarray, shape (samples,), optional
+            Waveform of ``source.wav``, which a function `beside` writes.
 
         Raises
         ------
         OutputError
             As in `attnviz.report.run_folder.save_run`.
         """
-        whole = {"attnviz": attnviz.__version__, **record, "model": model.record, "warnings": list(warned)}
+        sounds = {"audio.wav": audio} if source is None else {"source.wav": source, "audio.wav": audio}
+        levels = {
+            file: round(loudest_level(sound if sound.ndim == 1 else sound.mean(axis=1), sampling_rate), 2)
+            for file, sound in sounds.items()
+        }
+        whole = {
+            "attnviz": attnviz.__version__,
+            **record,
+            "model": model.record,
+            "levels_dbfs": levels,
+            "warnings": list(warned),
+        }
         folder = save_run(
             self.out,
             audio,
             log_mel,
             maps,
             whole,
+            sampling_rate=sampling_rate,
             special_tokens=self.special_tokens,
             readout=self.readout,
             overwrite=self.overwrite,
             **further,
         )
-        return Written(folder, sorted(path.name for path in folder.iterdir()), maps)
+        return Written(folder, sorted(path.name for path in folder.iterdir()), maps, levels)
 
 
 def generate(

@@ -163,7 +163,9 @@ def _lanes(
         spans = [table.phrase_span(phrase) for phrase in phrases]
         return [_Lane(words.get(span, text[slice(*span)]), span, _within(labelled, span)) for span in spans]
     if labelled:
-        return [_Lane(name, span, times) for (name, span), times in labelled.items()]
+        return [
+            _Lane(text[slice(*span)] if span else label, span, times) for (label, span), times in labelled.items()
+        ]
     return [_Lane(word.label, word.span, np.empty((0, 2))) for word in maps.occurrences(prompt_index)]
 
 

@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from attnviz.alignment.reading import MAP
-from attnviz.alignment.report import NAMES, method_name, scored_against, scored_maps
+from attnviz.alignment.report import NAMES, method_name, phrase_names, scored_against, scored_maps
 from attnviz.arguments import public
 from attnviz.errors import MapsError
 from attnviz.plots.style import (
@@ -84,7 +84,7 @@ def phrase_scores(table: pd.DataFrame, score: str = "roc_auc", *, ax: Axes | Non
             label=readable(method_name(method), longest=30), zorder=3 if own else 4,  # hollow marks hide nothing
         )  # fmt: skip
     whys = rows["undefined"].fillna("").astype(str)
-    names = [f"{label} ({why})" if why else str(label) for label, why in zip(rows["label"], whys, strict=True)]
+    names = [f"{name} ({why})" if why else name for name, why in zip(phrase_names(rows), whys, strict=True)]
     for place in places:
         ax.axhline(place, color="0.85", linewidth=0.7, zorder=1)
     name_ticks(ax.yaxis, names, height_of(ax))

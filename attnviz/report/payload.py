@@ -9,7 +9,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 
-from attnviz.alignment.report import NAMES, method_name, scored_against, scored_maps
+from attnviz.alignment.report import NAMES, method_name, phrase_names, scored_against, scored_maps
 from attnviz.arguments import public
 from attnviz.audio import MEL, SpectrogramGrid
 from attnviz.audio import log_mel as compute_log_mel
@@ -298,11 +298,12 @@ def _scores(table: pd.DataFrame, sample: int) -> dict[str, Any]:
         name for name in NAMES if name in table.columns and pd.to_numeric(table[name], "coerce").notna().any()
     ]
     rows = []
-    for (_, label, method), draws in table.groupby(["phrase", "label", "method"], sort=False, dropna=False):
+    shown = table.assign(text=phrase_names(table))
+    for (_, phrase, method), draws in shown.groupby(["phrase", "text", "method"], sort=False, dropna=False):
         reason = draws["undefined"].fillna("").iloc[0]
         values = [_number(pd.to_numeric(draws[name], "coerce").mean()) for name in names]
         rows.append(
-            {"phrase": str(label), "method": method_name(str(method)), "draws": len(draws),
+            {"phrase": phrase, "method": method_name(str(method)), "draws": len(draws),
              "undefined": str(reason), "values": values}
         )  # fmt: skip
     readouts, widths = scored_maps(table)

@@ -144,7 +144,7 @@ def _scores(path: Path) -> pd.DataFrame | None:
     if not path.exists():
         return None
     try:
-        table = pd.read_csv(path, dtype={"label": str, "method": str, "undefined": str})
+        table = pd.read_csv(path, dtype={"label": str, "text": str, "method": str, "undefined": str})
     except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
         raise AttnVizError(
             f"{path} cannot be read as CSV: {error}. Run attnviz align again to write it."

@@ -172,7 +172,7 @@ def _show(table: pd.DataFrame, result: Alignment) -> None:
         ]
         for title, (name, form) in forms.items()
     }
-    _show_columns("Phrases", {"phrase": phrases["label"], **scores, "not scored": phrases["undefined"]})
+    _show_columns("Phrases", {"phrase": phrases["text"], **scores, "not scored": phrases["undefined"]})
     for line in report.opening(result):
         say(line)
     if result.counts["scored"]:

@@ -40,15 +40,20 @@ def begun(
 
 def written(run: Written) -> dict[str, Any]:
     """Print the content of a run, and return it for JSON."""
+    from attnviz.audio.levels import WINDOW_SECONDS
+
     maps = run.maps
     say(repr(maps))
-    say(f"\nWritten to {run.folder}: {', '.join(run.files)}")
+    levels = ", ".join(f"{file} {level:.1f} dBFS" for file, level in run.levels.items())
+    say(f"\nLevel in the loudest {WINDOW_SECONDS:g} s: {levels}")
+    say(f"Written to {run.folder}: {', '.join(run.files)}")
     return {
         "run": run.folder,
         "files": run.files,
         "prompts": maps.prompts,
         "words": maps.words,
         "layers": maps.layers,
+        "levels_dbfs": run.levels,
         "complete": maps.complete,
         "provenance": maps.provenance,
     }
