@@ -48,7 +48,16 @@ def run(adapter_checkpoint, tmp_path_factory):
     result = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     assert "16 (32 x 128" in result.output
+    audio, rate = soundfile.read(folder / "audio.wav")
+    assert f"Level in the loudest 0.4 s: audio.wav {loudest(audio, rate):.1f} dBFS" in result.output
     return folder
+
+
+def loudest(audio, rate):
+    """Level of the loudest 0.4 s in dBFS, over windows that begin at every 10 ms."""
+    window, hop = round(0.4 * rate), rate // 100
+    powers = [np.mean(audio[at : at + window] ** 2) for at in range(0, len(audio) - window + 1, hop)]
+    return max(10 * np.log10(max(powers)), -120)
 
 
 def test_run_folder_is_whole(run, adapter_checkpoint):
@@ -68,6 +77,7 @@ def test_run_folder_is_whole(run, adapter_checkpoint):
     audio, rate = soundfile.read(run / "audio.wav")
     assert (audio.shape, rate) == ((152_000,), 16_000)
     assert 0 < np.abs(audio).max() <= 1
+    assert record["levels_dbfs"] == {"audio.wav": pytest.approx(loudest(audio, rate), abs=0.1)}
     maps = attnviz.AttentionMaps.load(run / "maps.zarr")
     assert maps.heatmap("barks").shape == (32, 128)
     assert maps["mid_block.attentions.0"].sizes["step"] == 1
@@ -107,6 +117,22 @@ def test_bad_requests_write_nothing(arguments, message, adapter_checkpoint, attn
     assert message in result.stderr
     assert "Traceback" not in result.stderr
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["  "], "The prompt '  ' is empty"),
+        (["dog", "--duration", "-1"], "duration=-1: it must be a number of seconds above 0"),
+        (["dog", "--duration", "nan"], "duration=nan"),
+        (["dog", "--model", "no such folder"], "no folder"),
+    ],
+)
+def test_what_needs_no_model_is_checked_before_one_is_announced(arguments, message, attnviz_command, tmp_path):
+    result = attnviz_command("generate", *arguments, "--out", tmp_path / "run")
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert "Loading" not in result.stderr
 
 
 def test_error_while_writing_leaves_nothing(adapter_checkpoint, attnviz_command, tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 import attnviz
 from attnviz.audio import SpectrogramGrid
+from attnviz.audio.levels import loudest_level
 from attnviz.cli.app import app
 from attnviz.cli.commands.edit import numbers_of_words
 from attnviz.editing.masks import time_frequency_mask
@@ -62,6 +63,10 @@ def test_swap_writes_source_and_edit(adapter_checkpoint, tmp_path):
     assert maps.heatmap("cat").shape == source.heatmap("dog").shape == (32, 128)
     audio, before = (soundfile.read(out / name)[0] for name in ("audio.wav", "source.wav"))
     assert audio.shape == before.shape == (160_000,)
+    assert list(record["levels_dbfs"]) == ["source.wav", "audio.wav"]
+    for file, sound in (("source.wav", before), ("audio.wav", audio)):
+        assert record["levels_dbfs"][file] == pytest.approx(loudest_level(sound), abs=0.1)
+        assert f"{file} {record['levels_dbfs'][file]:.1f} dBFS" in result.output
     with Image.open(out / "edit.png") as figure:
         assert figure.size[0] > 1000
     assert is_run(out)

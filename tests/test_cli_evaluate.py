@@ -83,7 +83,11 @@ def test_the_table_names_embedder_and_clips(run, folders):
     result = run(folders / "made")
     assert result.exit_code == 0, result.output
     text = " ".join(result.stdout.split())
-    assert "Lower is better; of IS-listener, higher." in text
+    assert "Higher is better: IS-listener." in text
+    assert "Lower is better: KAD-listener, KID-listener, KL-softmax-listener, KL-sigmoid-listener." in text
+    assert "clips needed" in text
+    assert "IS-listener: fewer clips than needed" not in text
+    assert "no CLAP score of listener, which does not embed text" in text
     assert "12 : 14" in text
     for name in ("KAD-listener", "KID-listener", "IS-listener", "KL-softmax-listener", "KL-sigmoid-listener"):
         assert name in text

@@ -89,6 +89,7 @@ def test_run_folder_is_whole(run, folder, checkpoint):
     assert (record["prompt"], record["clip"]) == (CAPTION, str(folder / "clip.wav"))
     assert (record["latents"], record["timesteps"], record["draws"], record["seed"]) == ("noising", [50], 1, 3)
     assert (record["randomize"], record["randomize_seed"]) == (2, 7)
+    assert record["overlap"] == 5.0
     said = record["provenance"]
     assert said["randomized"] == {"blocks": ["conv_out", "up_blocks.2"], "seed": 7}
     assert (said["windows"], said["overlap"], said["keep"]) == ([0.0, 0.96], 5.0, ["head"])
@@ -233,3 +234,25 @@ def test_of_several_captions_the_events_of_the_given_one(explain, data_dir, tmp_
     scores = pd.read_csv(tmp_path / "run" / "alignment.csv")
     scored = scores[["label", "start", "end"]].drop_duplicates().to_numpy().tolist()
     assert scored == [["a cat is meowing", 0, 16], ["a child is speaking", 22, 41]]
+
+
+def test_the_record_has_the_settings_that_were_not_given(folder, explain, tmp_path):
+    out = tmp_path / "run"
+    result = explain(folder / "short.flac", CAPTION, "--timestep", 50, "--draws", 1, "--out", out)
+    assert result.exit_code == 0, result.output
+    record = json.loads((out / "run.json").read_text("utf-8"))
+    assert (record["latents"], record["timesteps"], record["draws"], record["seed"]) == ("noising", [50], 1, 0)
+    assert record["overlap"] == record["provenance"]["overlap"]
+
+
+def test_scores_are_shown_as_align_shows_them(run, folder, explain, tmp_path):
+    """The same tables and lines: events, a row for each phrase, scores with controls, verdicts."""
+    out = tmp_path / "run"
+    given = ("--events", folder / "events.tsv", *QUICK)
+    shown = explain(folder / "clip.wav", CAPTION, *given, "--out", out).stdout
+    again = CliRunner().invoke(app, ["align", str(out), "--overwrite"])
+    assert again.exit_code == 0, again.output
+    scores = again.stdout.split("\nWritten to")[0].rstrip()
+    assert shown.startswith(scores)
+    assert "Events scored" in scores
+    assert "dog barks" in scores

@@ -89,3 +89,11 @@ def test_it_refuses(folder, arguments, said):
 
 def test_no_run(tmp_path):
     assert "not a run folder" in run(tmp_path).stderr.replace("\n", " ")
+
+
+def test_words_that_name_no_sound_are_said(folder):
+    result = run(folder, "then")
+    assert result.exit_code == 0, result.output
+    assert "'then' names no sound" in result.stderr
+    assert "'dog barks', 'rain', 'falls'" in result.stderr
+    assert "names no sound" not in run(folder, "then rain").stderr

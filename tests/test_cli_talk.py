@@ -94,7 +94,7 @@ def test_a_quiet_command_says_nothing_but_errors(run, tmp_path):
 def test_diagnose_says_what_was_found(run):
     result = invoke("diagnose", run)
     assert result.exit_code == 0, result.output
-    assert "signs found in the maps of" in result.stdout
+    assert "of 11 kinds were judged" in result.stdout
 
 
 @pytest.mark.parametrize(

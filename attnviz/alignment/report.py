@@ -70,7 +70,13 @@ def headline(result: Alignment) -> str:
     phrases, clips = len(result.phrases), len({phrase.events.clip for phrase in result.phrases})
     widths = " and ".join(f"{round(width, 1):g}" for width in result.column_ms) or "no"
     what = f"{counted(phrases, 'phrase')} of {counted(clips, 'clip')}"
-    return f"{what}, readout {result.readout!r}, columns of {widths} ms"
+    return f"{what}, readout {_readout(result.readout)}, columns of {widths} ms"
+
+
+def _readout(name: str) -> str:
+    """Describe a readout by its name; that of a fitted readout ends with the digest of its weights."""
+    kind, _, weights = name.partition(" ")
+    return f"'{kind}' (weights {weights})" if kind == "fitted" and weights else repr(name)
 
 
 def missing(result: Alignment) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -25,6 +25,7 @@ from attnviz.diffusion.model_audio import read_rate
 from attnviz.errors import MapsError
 from attnviz.events import events_of, read_events
 from attnviz.io.choices import check_axes
+from attnviz.maps import AttentionMaps
 from attnviz.maps.readouts import find_layer
 from attnviz.maps.settling import FITTED, settled
 from attnviz.maps.sharp import SHARP
@@ -32,6 +33,8 @@ from attnviz.models.families import Family
 from attnviz.models.pipelines import AuffusionPipeline
 from attnviz.models.pipelines.published import ModelWithProcessor
 from attnviz.tracing.trace import provenance
+
+_LATENTS = ("latents", "timesteps", "draws", "seed", "inversion_steps", "look_timestep", "overlap")
 
 
 @dataclass(frozen=True)
@@ -72,13 +75,20 @@ class Explanation:
         return {name: value for name, value in settings.items() if value not in (None, ())}
 
 
+class Scored(NamedTuple):
+    """The events of a clip, and the scores of its maps against them."""
+
+    events: pd.DataFrame
+    alignment: Alignment
+
+
 def explain_to_run(
     request: Explanation,
     *,
     model: ModelChoice,
     place: RunPlace,
     warned: Sequence[str] = (),
-) -> tuple[Written, Alignment | None]:
+) -> tuple[Written, Scored | None]:
     """Explain a clip, score its maps if events are given, and write a run folder.
 
     The caption, the clip, its events and the output folder are checked before a model is loaded.
@@ -98,8 +108,8 @@ def explain_to_run(
     -------
     Written
         The run folder.
-    Alignment or None
-        The scores, or None if no events are given.
+    Scored or None
+        The events and the scores of the maps, or None if no events are given.
 
     Raises
     ------
@@ -125,19 +135,24 @@ def explain_to_run(
         rate = _prepare(pipe, published.family, request)
         waveform = load_audio(request.clip, rate)
     maps = explain(pipe, waveform, request.prompt, sampling_rate=rate, **request.settings)
-    alignment = None if events is None else align(maps, events, readout=request.readout)
+    scored = None if events is None else Scored(events, align(maps, events, readout=request.readout))
     written = place.write(
         waveform,
         None if maps.spectrogram is None else maps.spectrogram[0, 0].to_numpy(),
         maps,
-        request.record,
+        request.record | _settled(maps),
         model=model,
         warned=warned,
         sampling_rate=rate,
         events=events,
-        alignment=None if alignment is None else alignment.table,
+        alignment=None if scored is None else scored.alignment.table,
     )
-    return written, alignment
+    return written, scored
+
+
+def _settled(maps: AttentionMaps) -> dict[str, Any]:
+    """Return the settings of the latents as they were used, with the defaults of those that were not given."""
+    return {name: maps.provenance[name] for name in _LATENTS if name in maps.provenance}
 
 
 def _prepare(loaded: Any, family: Family, request: Explanation) -> int:

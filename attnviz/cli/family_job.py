@@ -75,7 +75,7 @@ class FamilyGeneration:
         check_axes(self.keep)
         if self.duration is not None and not 0 < self.duration <= _LONGEST:
             raise AudioError(
-                f"duration={self.duration!r} is not a number of seconds in (0, {_LONGEST:g}]. Was it given in "
+                f"duration={self.duration!r}: it must be above 0 s and at most {_LONGEST:g} s. Was it given in "
                 "milliseconds or samples?"
             )
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from attnviz.diagnosis.thresholds import THRESHOLDS, Threshold
+from attnviz.wording import counted
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,13 @@ class Finding:
     def sentence(self) -> str:
         """Return the measurement in one line."""
         if self.unjudged:
-            return f"{self.name}: not judged, {self.unjudged}"
+            return f"{self.name}: not judged ({self.unjudged})"
         limit = self.threshold
         verdict = "FOUND" if self.found else "not found"
         where = f" ({self.detail})" if self.detail else ""
-        measured = f"{limit.quantity}: {self.value:.4g}{where}"
-        return f"{self.name}: {verdict}; {measured}, a fault {limit.sign} {limit.value:g}"
+        side = "above" if limit.sign == ">" else "below"
+        measured = f"{limit.quantity[0].upper()}{limit.quantity[1:]}: {self.value:.4g}{where}"
+        return f"{self.name}: {verdict}. {measured}; a value {side} {limit.value:g} is a fault"
 
 
 @dataclass(frozen=True, repr=False)
@@ -100,9 +102,11 @@ class Diagnosis:
     def summary(self) -> str:
         """Return the diagnosis as text: the faults and their meaning, followed by all values."""
         found = [one for one in self.findings if one.found]
-        opening = f"{len(found)} of {len(self.findings)} signs found in the maps of {self.prompt!r}"
+        judged = sum(not one.unjudged for one in self.findings)
+        number = counted(len(found), "fault") if found else "No fault"
+        opening = f"{number} found in the run {self.prompt!r}; {judged} of {len(self.findings)} kinds were judged."
         meanings = [f"- {one.name.upper()}: {one.threshold.meaning}" for one in found]
-        return "\n".join([f"{opening}.", *meanings, "", *(one.sentence() for one in self.findings)])
+        return "\n".join([opening, *meanings, "", *(f"{one.sentence()}." for one in self.findings)])
 
     def __repr__(self) -> str:
         unjudged = ", ".join(one.name for one in self.findings if one.unjudged)

@@ -125,11 +125,14 @@ def edit_codes(
         for name, value in generation.items()
     }
     with held(traced), shared_noise(generator):
-        output = model.generate(
-            input_ids=words["input_ids"].to(model.device),
-            attention_mask=words["attention_mask"].to(model.device),
-            **given,
-        )
+        try:
+            output = model.generate(
+                input_ids=words["input_ids"].to(model.device),
+                attention_mask=words["attention_mask"].to(model.device),
+                **given,
+            )
+        except ValueError as error:  # of transformers: an unknown setting, or one of a wrong value
+            raise AttnVizError(f"{type(model).__name__} refuses the settings: {error}") from error
     made = output if isinstance(output, torch.Tensor) else output.sequences
     return EditedAudio(output, traced.maps, edit, audios=_waveforms(made))
 

@@ -285,6 +285,8 @@ def _rows(
         add(f"KL-softmax-{name}", lambda: _divergence(logits, other, pairs, "softmax", units, how))
         add(f"KL-sigmoid-{name}", lambda: _divergence(logits, other, pairs, "sigmoid", units, how))
     captioned = [i for i, clip in enumerate(clips) if clip.caption]
+    if captioned and embedder.text is None:
+        notes.append(f"no CLAP score of {name}, which does not embed text; a CLAP embedder adds it")
     if embedder.text is not None and captioned and x is not None:
         text = embedder.text([str(clips[i].caption) for i in captioned])
         together = None if units is None else [units[i] for i in captioned]

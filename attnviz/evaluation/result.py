@@ -37,7 +37,7 @@ class Evaluation:
 
     @property
     def listing(self) -> pd.DataFrame:
-        """The metrics that have a value, as text: ``metric``, ``value``, ``clips`` and ``needs``."""
+        """The metrics that have a value, as text: ``metric``, ``value``, ``clips`` and ``clips needed``."""
         defined = self.table[self.table["undefined"] == ""]
         rows = [
             {
@@ -46,7 +46,7 @@ class Evaluation:
                 "clips": f"{row['clips']} : {row['reference_clips']}"
                 if row["reference_clips"]
                 else str(row["clips"]),
-                "needs": str(row["needed"]),
+                "clips needed": str(row["needed"]),
             }
             for row in defined.to_dict("records")
         ]
@@ -55,11 +55,20 @@ class Evaluation:
     @property
     def lines(self) -> list[str]:
         """What stands below the listing: which values are better, metrics without a value, and the notes."""
-        higher = list(self.table.loc[self.table["better"] == "higher", "metric"])
-        better = f"Lower is better; of {' and '.join(higher)}, higher." if higher else "Lower is better."
-        undefined = self.table[self.table["undefined"] != ""]
+        defined = self.table["undefined"] == ""
+        better = [
+            f"{which.capitalize()} is better: {', '.join(self.table.loc[rows, 'metric'])}."
+            for which in ("lower", "higher")
+            if (rows := defined & (self.table["better"] == which)).any()
+        ]
+        undefined = self.table[~defined]
         missing = [f"{row['metric']}: {row['undefined']}" for row in undefined.to_dict("records")]
-        return [*([better] if len(undefined) < len(self.table) else []), *missing, *self.notes]
+        few = [
+            f"{row['metric']}: fewer clips than needed, so the value can change with more."
+            for row in self.table[defined].to_dict("records")
+            if min(row["clips"], row["reference_clips"] or row["clips"]) < row["needed"]
+        ]
+        return [*better, *few, *missing, *self.notes]
 
     @public
     def summary(self) -> str:

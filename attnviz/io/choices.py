@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection
 from pathlib import Path
 
-from attnviz.errors import AttnVizError, CaptureError, CheckpointError
+from attnviz.errors import AttnVizError, AudioError, CaptureError, CheckpointError, PromptError
 from attnviz.io.paths import FilePath, checked_path
 
 PRECISIONS = ("float32", "bfloat16", "float16")
@@ -58,6 +59,30 @@ def check_axes(keep: Collection[str]) -> None:
     """
     if unknown := sorted(set(keep) - set(AXES)):
         raise CaptureError(f"keep={', '.join(unknown)} is not an axis of the maps; keep step, head, or both.")
+
+
+def check_seconds(duration: float | None) -> None:
+    """Raise if a duration is not a number of seconds above 0; what a model can make is checked with the model.
+
+    Raises
+    ------
+    AudioError
+        With the duration.
+    """
+    if duration is not None and not 0 < duration < math.inf:
+        raise AudioError(f"duration={duration:g}: it must be a number of seconds above 0.")
+
+
+def check_given(prompt: str) -> None:
+    """Raise if a prompt is empty.
+
+    Raises
+    ------
+    PromptError
+        With the prompt.
+    """
+    if not prompt.strip():
+        raise PromptError(f"The prompt {prompt!r} is empty; a few words are expected, for example 'a dog barks'.")
 
 
 def check_model(model: FilePath) -> None:

@@ -14,7 +14,7 @@ import xarray as xr
 
 from attnviz.arguments import public
 from attnviz.audio.grid import SpectrogramGrid
-from attnviz.errors import AttnVizError, MapsError
+from attnviz.errors import AttnVizError, MapsError, PromptError
 from attnviz.maps import display, export
 from attnviz.maps.heats import read_heat
 from attnviz.maps.layer import LayerAttention
@@ -27,6 +27,7 @@ from attnviz.maps.settling import Readout
 from attnviz.maps.store import read_tree, write_tree
 from attnviz.maps.words import StoredWord, words_with_maps
 from attnviz.text.tokens import TokenTable
+from attnviz.text.words import find_phrase
 
 
 @public
@@ -158,6 +159,21 @@ class AttentionMaps:
         Words that were truncated or not stored are omitted.
         """
         return words_with_maps(self._table(prompt_index), self.positions.tolist(), self.encoder)
+
+    def _phrase_positions(self, phrase: Phrase, occurrence: int | None, prompt_index: int) -> np.ndarray:
+        """Return the key positions of a phrase; if only another prompt has it, the error names that prompt."""
+        table = self._table(prompt_index)
+        try:
+            return phrase_positions(table, phrase, occurrence, stored=self.positions, encoder=self.encoder)
+        except PromptError as error:
+            if not isinstance(phrase, str) or find_phrase(table.prompt, phrase):
+                raise
+            others = [str(number) for number, prompt in enumerate(self.prompts) if find_phrase(prompt, phrase)]
+            if not others:
+                raise
+            raise PromptError(
+                f"{error} Prompt {' and '.join(others)} has it: give prompt_index={others[0]}."
+            ) from error
 
     def _table(self, prompt_index: int) -> TokenTable:
         if not 0 <= prompt_index < len(self.tokens):
@@ -387,9 +403,7 @@ class AttentionMaps:
         --------
         ``maps.heatmap("dog barks").sel(freq=slice(1000, 4000))``
         """
-        positions = phrase_positions(
-            self._table(prompt_index), phrase, occurrence, stored=self.positions, encoder=self.encoder
-        )
+        positions = self._phrase_positions(phrase, occurrence, prompt_index)
         return read_heat(
             self,
             positions,

@@ -23,7 +23,7 @@ _NAMED = {
     "mean": "mean of all layers",
     "auffusion": "Auffusion's rule",
     FITTED: "fitted to the bundled model",
-    SHARP: "sharp: shared out, and refined by the spectrogram",
+    SHARP: "sharp, by the spectrogram",
 }
 _SCALE = 36  # bytes of the scale of a map in the page
 

@@ -12,7 +12,7 @@ from attnviz.arguments import public
 from attnviz.audio import griffin_lim, load_audio
 from attnviz.audio.files import AudioSource
 from attnviz.audio.settings import finite_number
-from attnviz.errors import AudioError, MapsError, PromptError
+from attnviz.errors import AudioError, MapsError, PromptError, warn
 from attnviz.maps import AttentionMaps, Readout
 from attnviz.maps.heats import sounding_phrases
 from attnviz.maps.layer import cells_of
@@ -20,7 +20,9 @@ from attnviz.maps.phrases import Phrase
 from attnviz.maps.settling import readout_name, settled
 from attnviz.maps.sharing import refined, relative_logarithms, shares
 from attnviz.separation.filtering import filtered
+from attnviz.text.content import FUNCTION_WORDS
 from attnviz.text.tokens import TokenTable
+from attnviz.text.words import split_words
 from attnviz.wording import short_repr
 
 Span = tuple[int, int]
@@ -233,16 +235,35 @@ def _clip(
     return clip
 
 
+def _warn_of_function_words(prompt: str, spans: Sequence[Span], sounding: Sequence[Span]) -> None:
+    """Warn of phrases that name no sound, and list those that may."""
+    for start, end in spans:
+        words = [word.text.lower() for word in split_words(prompt[start:end])]
+        if words and FUNCTION_WORDS.issuperset(words):
+            named = ", ".join(repr(prompt[slice(*span)]) for span in sounding)
+            others = f" Phrases that may name a sound: {named}." if named else ""
+            warn(
+                f"{prompt[start:end]!r} names no sound; its solo is the part of the clip where the model attended "
+                f"more to it than to the other phrases.{others}"
+            )
+
+
 def with_others(
     maps: AttentionMaps, phrases: Sequence[Phrase] | None, prompt_index: int = 0
 ) -> tuple[list[Span], int]:
     """Return the spans of phrases, then those of the other phrases that share the clip; and how many come first.
 
     None stands for all phrases that may name a sound.
+
+    Warns
+    -----
+    AttnVizWarning
+        If a phrase has only function words, such as "then", which name no sound.
     """
     found = sounding_phrases(maps, prompt_index)
     if phrases is None:
         return found, len(found)
     own = [maps.tokens[prompt_index].phrase_span(phrase) for phrase in phrases]
+    _warn_of_function_words(maps.prompts[prompt_index], own, found)
     others = [one for one in found if all(one[1] <= start or end <= one[0] for start, end in own)]
     return [*own, *others], len(own)

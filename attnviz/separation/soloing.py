@@ -127,6 +127,8 @@ def solo(
     -----
     InaudibleWarning
         If the result is below -50 dBFS.
+    AttnVizWarning
+        If the phrase has only function words, such as "then", which name no sound.
 
     Examples
     --------

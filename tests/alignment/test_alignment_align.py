@@ -365,3 +365,20 @@ def test_bad_numbers_of_draws(maps, choice):
 
 def test_prompt_is_the_one_planted():
     assert (PROMPT[slice(*DOG)], PROMPT[slice(*RAIN)]) == ("dog barks", "rain falls")
+
+
+def test_phrases_are_named_as_the_prompt_writes_them(maps):
+    """A label may be a class of sounds; tables, verdicts and figures name the phrase that was scored."""
+    result = align(maps, event_rows(("Dog_bark", 0.1, 0.3), ("Rain", 0.2, 0.5)))
+    named = result.table.drop_duplicates("phrase")
+    assert named["label"].tolist() == ["Dog_bark", "Rain"]
+    assert named["text"].tolist() == [
+        PROMPT[start:end] for start, end in zip(named["start"], named["end"], strict=True)
+    ]
+    assert named["text"].tolist() == ["a dog barks", "rain"]
+    ticks = [tick.get_text() for tick in attnviz.plots.phrase_scores(result.table).get_yticklabels()]
+    assert ticks == ["a dog barks", "rain"]
+    old = result.table.drop(columns="text")
+    assert [tick.get_text() for tick in attnviz.plots.phrase_scores(old).get_yticklabels()] == ["Dog_bark", "Rain"]
+    lanes = attnviz.plots.activations(maps, event_rows(("Dog_bark", 0.1, 0.3))).get_yticklabels()
+    assert [tick.get_text() for tick in lanes] == ["a dog barks"]

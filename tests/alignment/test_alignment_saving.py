@@ -45,7 +45,18 @@ def test_round_trip(result, tmp_path):
     )  # fmt: skip
     assert [phrase.events.sound_class for phrase in again.phrases] == ["Dog", "", "Dog", "", ""]
     assert [phrase.events.origin for phrase in again.phrases] == ["", "listener", "", "listener", ""]
+    assert [phrase.events.text for phrase in again.phrases] == [phrase.events.text for phrase in result.phrases]
     assert result.table["iou"].notna().any()
+
+
+def test_phrases_of_an_older_version_have_their_labels(result, tmp_path):
+    result.save(tmp_path / "one")
+    path = tmp_path / "one" / "alignment.json"
+    content = json.loads(path.read_text("utf-8"))
+    for phrase in content["phrases"]:
+        del phrase["text"]
+    path.write_text(json.dumps(content), "utf-8")
+    assert list(Alignment.load(tmp_path / "one").table["text"]) == list(result.table["label"])
 
 
 def test_only_an_alignment_of_ours_is_replaced(result, tmp_path):

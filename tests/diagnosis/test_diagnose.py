@@ -157,7 +157,8 @@ def test_table_and_summary_have_every_number():
     assert result.table["value"].dtype == float
     assert pd.api.types.is_string_dtype(result.table["source"])
     text = result.summary()
-    assert "1 of 11 signs found" in text
+    assert "1 fault found in the run" in text
+    assert "8 of 11 kinds were judged" in text
     assert "- ATTENTION SINK: Nearly all attention" in text
     assert len(text.splitlines()) == 14
     unjudged = result.table.loc[result.table["unjudged"] != "", "finding"]

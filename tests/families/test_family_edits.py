@@ -491,6 +491,7 @@ def test_all_sites_are_edited_or_none(editable, name, which):
         ("musicgen", {"processor": None}, CaptureError, "processor=AutoProcessor"),
         ("musicgen", {"num_return_sequences": 2}, AttnVizError, "one sequence each"),
         ("musicgen", {"keep": ("step",)}, CaptureError, "no steps"),
+        ("musicgen", {"guidance_scal": 3.0}, AttnVizError, "refuses the settings: .*guidance_scal"),
     ],
 )
 def test_what_has_no_meaning_is_refused_by_name(editable, name, settings, error, message):

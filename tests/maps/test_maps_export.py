@@ -8,8 +8,9 @@ import pytest
 from maps.maps_synthetic import GRID, PROMPT, SMALL, captured, inside, make, table
 
 from attnviz.audio.grid import SpectrogramGrid
-from attnviz.errors import MapsError, OutputError
+from attnviz.errors import MapsError, OutputError, PromptError
 from attnviz.maps import LayerAttention
+from attnviz.text.words import find_phrase, split_words
 
 
 def two_prompts():
@@ -188,3 +189,19 @@ def test_a_threshold_out_of_range_is_refused(threshold, tmp_path):
     with pytest.raises(MapsError, match="at most 1"):
         make().to_audacity(tmp_path / "words.txt", threshold=threshold)
     assert inside(tmp_path) == []
+
+
+# ---- several prompts -------------------------------------------------------------------------------------
+
+
+def test_words_of_another_prompt_name_their_prompt():
+    maps = two_prompts()
+    only = next(word for word in split_words(PROMPT) if not find_phrase("a dog and a dog", word.text)).text
+    with pytest.raises(PromptError, match=r"Prompt 1 has it: give prompt_index=1\."):
+        maps.heatmap("and")
+    with pytest.raises(PromptError, match=r"Prompt 0 has it: give prompt_index=0\."):
+        maps.activation(only, prompt_index=1)
+    with pytest.raises(PromptError) as caught:
+        maps.heatmap("siren")
+    assert "prompt_index" not in str(caught.value)
+    assert maps.heatmap("and", prompt_index=1).attrs["prompt"] == "a dog and a dog"

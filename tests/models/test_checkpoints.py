@@ -7,9 +7,11 @@ import os
 import pickle
 import shutil
 
+import httpx
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
+from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
 
 import attnviz
 from attnviz.errors import AttnVizError, AttnVizWarning, AudioError, CheckpointError, OutputError, PromptError
@@ -119,6 +121,30 @@ def test_hub_name_is_found_in_the_local_cache(adapter_checkpoint, tmp_path):
         attnviz.load("someone/other", local_files_only=True, cache_dir=tmp_path)
     with pytest.raises(CheckpointError, match="revision v2"):
         attnviz.load("someone/tiny", revision="v2", local_files_only=True, cache_dir=tmp_path)
+
+
+def hub_error(status):
+    response = httpx.Response(status, request=httpx.Request("GET", "https://huggingface.co/someone/tiny"))
+    return RepositoryNotFoundError("Repository Not Found", response=response)
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (LocalEntryNotFoundError("Got: ConnectError"), "Is this machine offline"),
+        (OSError("Name or service not known"), "Is this machine offline"),
+        (hub_error(401), "If the repository is gated"),
+        (hub_error(404), "Is the name spelled as on the hub"),
+        (HFValidationError("Repo id must be ..."), "Is the name spelled as on the hub"),
+    ],
+)
+def test_a_failed_download_says_what_to_do(error, advice, monkeypatch, tmp_path):
+    def failing(*_, **__):
+        raise error
+
+    monkeypatch.setattr(checkpoints, "snapshot_download", failing)
+    with pytest.raises(CheckpointError, match=advice):
+        attnviz.load("someone/tiny", cache_dir=tmp_path)
 
 
 # Damage ----------------------------------------------------------------------

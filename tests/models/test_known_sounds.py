@@ -32,6 +32,7 @@ def test_a_misspelt_sound_is_guessed():
     with pytest.warns(UnknownSoundWarning) as caught:
         warn_of_unknown_sounds(["a violin"], KNOWN)
     assert "Did you mean" not in str(caught[0].message)
+    assert "For other sounds, load a published checkpoint, such as auffusion/auffusion." in str(caught[0].message)
 
 
 @pytest.mark.parametrize("sound", PHRASES)

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
 from attnviz.cli.commands.options import Readout
-from attnviz.cli.terminal import announce, check_out, command, printable, rows, say, show
+from attnviz.cli.commands.scores import show_scores
+from attnviz.cli.terminal import announce, check_out, command, rows, say
 from attnviz.errors import AudioError, EventsError
 from attnviz.io.choices import check_exists, check_run
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from attnviz.alignment import Alignment
     from attnviz.listener import Hearing
 
 _FILE = "alignment.csv"
@@ -85,7 +82,7 @@ def align(
         if not _is_kept(run, table):
             with whole_or_nothing(run / _EVENTS, overwrite=overwrite, replaceable=is_tsv) as kept:
                 write_tsv(table, kept)
-    _show(table, result)
+    show_scores(table, result)
     say(f"\nWritten to {run}: {_FILE}, {_EVENTS}")
     return {
         "run": run,
@@ -140,55 +137,3 @@ def _is_alignment(path: Path) -> bool:
         return False
     with path.open("rb") as file:
         return file.read(len(begin)) == begin
-
-
-def _show(table: pd.DataFrame, result: Alignment) -> None:
-    from attnviz.alignment import report
-    from attnviz.events import scorable
-    from attnviz.events.origin import heard
-
-    timed = table[table["onset"].notna()]
-    given = {True: "given", False: "heard by the listener"}
-    _show_columns(
-        "Events scored",
-        {
-            "event": timed["label"],
-            "onset (s)": [f"{onset:.2f}" for onset in timed["onset"]],
-            "offset (s)": [f"{offset:.2f}" for offset in timed["offset"]],
-            "origin": [given[not one] for one in heard(timed)],
-            "not scored": ["" if lasting else "zero length" for lasting in scorable(timed)],
-        },
-    )
-    phrases = result.table[result.table["method"] == "map"]
-    forms = {
-        "ROC-AUC": ("roc_auc", ".3f"),
-        "Pearson": ("pearson", ".3f"),
-        "onset error (s)": ("onset_error", "+.2f"),
-    }
-    scores = {
-        title: [
-            "" if reason else f"{value:{form}}"
-            for value, reason in zip(phrases[name], phrases["undefined"], strict=True)
-        ]
-        for title, (name, form) in forms.items()
-    }
-    _show_columns("Phrases", {"phrase": phrases["text"], **scores, "not scored": phrases["undefined"]})
-    for line in report.opening(result):
-        say(line)
-    if result.counts["scored"]:
-        pooled_rows = report.score_rows(result.pooled)
-        named = {str(name): pooled_rows[name] for name in pooled_rows.columns}
-        _show_columns("Scores and controls", {"score": pooled_rows.index, **named})
-        for line in (*report.verdicts(result), "", *report.meaning_lines(result.pooled)):
-            say(line)
-
-
-def _show_columns(title: str, columns: Mapping[str, Iterable[object]]) -> None:
-    """Print a table without its empty columns, or nothing if it has no rows."""
-    cells = {name: [escape(printable(str(cell))) for cell in column] for name, column in columns.items()}
-    filled = {name: column for name, column in cells.items() if any(column)}
-    if filled:
-        table = Table(*map(escape, filled), title=escape(title), title_justify="left")
-        for row in zip(*filled.values(), strict=True):
-            table.add_row(*row)
-        show(table)

@@ -375,8 +375,13 @@ def numbers_of_words(option: str, given: list[str], *, alone: bool) -> dict[Any,
         word, equals, number = text.rpartition("=")
         value = _number(number)
         if value is None or not (word if equals else alone):
-            forms = "WORD=NUMBER, WORD#OCCURRENCE=NUMBER" + (" or NUMBER" if alone else "")
-            raise AttnVizError(f"{option} {text!r} is not {forms}, for example 'rain=0.5'.")
+            if word and equals:
+                raise AttnVizError(
+                    f"{option} {text!r}: {number!r} is not a number. Expected, for example, {word}=0.5."
+                )
+            example = f"{text}=0.5" if text and not equals else "rain=0.5"
+            forms = "WORD=NUMBER or WORD#OCCURRENCE=NUMBER" + (", or NUMBER for all words" if alone else "")
+            raise AttnVizError(f"{option} {text!r}: expected {forms}, for example {example}.")
         name, hash_sign, occurrence = word.rpartition("#")
         key: Any = (name, int(occurrence)) if hash_sign and occurrence.isdecimal() else word or None
         if key in numbers:

@@ -22,6 +22,7 @@ from attnviz.cli.commands.options import (
     complete,
 )
 from attnviz.cli.commands.running import begun, written
+from attnviz.cli.commands.scores import show_scores
 from attnviz.cli.terminal import command, rows, say, talk
 from attnviz.io.choices import METHODS, check_method
 
@@ -107,7 +108,16 @@ def explain(
     The maps are also scored if the events of the recording are given.
     """
     check_method(method)
-    begun(out, overwrite=overwrite, precision=precision, model=model, keep=keep or (), clip=clip, events=events)
+    begun(
+        out,
+        overwrite=overwrite,
+        precision=precision,
+        model=model,
+        keep=keep or (),
+        prompts=(caption,),
+        clip=clip,
+        events=events,
+    )
     from attnviz.cli import jobs
     from attnviz.cli.explain_job import Explanation, explain_to_run
 
@@ -129,13 +139,14 @@ def explain(
         keep=tuple(keep or ()),
         readout=readout,
     )
-    run, alignment = explain_to_run(
+    run, scored = explain_to_run(
         request,
         model=jobs.ModelChoice(model, revision, offline, device, precision, progress=not talk().quiet),
         place=jobs.RunPlace(out, overwrite=overwrite, special_tokens=special_tokens, readout=readout),
         warned=talk().warned,
     )
-    if alignment is not None:
-        say(f"{alignment.summary()}\n")
+    if scored is not None:
+        show_scores(scored.events, scored.alignment)
+        say("")
     result = written(run)
-    return result if alignment is None else {**result, "phrases": rows(alignment.table)}
+    return result if scored is None else {**result, "phrases": rows(scored.alignment.table)}

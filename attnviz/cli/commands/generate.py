@@ -61,7 +61,15 @@ def generate(
 ) -> dict[str, Any]:
     """Generate audio from a prompt, and a map of every word."""
     check_method(method, RECORDED)
-    begun(out, overwrite=overwrite, precision=precision, model=model, keep=keep or ())
+    begun(
+        out,
+        overwrite=overwrite,
+        precision=precision,
+        model=model,
+        keep=keep or (),
+        prompts=(prompt,),
+        duration=duration,
+    )
     from attnviz.cli import family_job, jobs
     from attnviz.models.pipelines.mixin import DEFAULT_SECONDS
 

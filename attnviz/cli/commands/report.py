@@ -43,7 +43,8 @@ def report(
     elif other is None:
         target = run / "report.html"
     else:
-        target = run.resolve().with_name(f"{run.resolve().name}-{other.resolve().name}.html")
+        target = run / ".." if run.name in ("", "..") else run.parent
+        target = target / f"{run.resolve().name}-{other.resolve().name}.html"
     check_out(target, overwrite=overwrite)
     announce("Reading the run" if other is None else "Reading the runs")
     from attnviz.report import write_report

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from attnviz.cli.terminal import announce, check_out, quieten_libraries, say
 from attnviz.errors import AudioError, EventsError
-from attnviz.io.choices import check_axes, check_exists, check_model, check_precision
+from attnviz.io.choices import (
+    check_axes,
+    check_exists,
+    check_given,
+    check_model,
+    check_precision,
+    check_seconds,
+)
 
 if TYPE_CHECKING:
     from attnviz.cli.jobs import Written
@@ -21,11 +28,16 @@ def begun(
     precision: str,
     model: str | None = None,
     keep: Collection[str] = (),
+    prompts: Collection[str] = (),
+    duration: float | None = None,
     clip: Path | None = None,
     events: Path | None = None,
 ) -> None:
     """Check what needs no library (paths and names), and announce loading, before slow imports."""
     check_out(out, overwrite=overwrite)
+    for prompt in prompts:
+        check_given(prompt)
+    check_seconds(duration)
     if clip is not None:
         check_exists(clip, "audio file", AudioError)
     if events is not None:

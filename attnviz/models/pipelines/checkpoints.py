@@ -76,11 +76,27 @@ def locate(
         )
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
         where = "the local cache" if local_files_only else "the Hugging Face hub"
+        why = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise CheckpointError(
             f"{name!r} (revision {revision or 'main'}) is not a folder and could not be loaded from {where}: "
-            f"{(str(error).strip() or type(error).__name__).splitlines()[0]}"
+            f"{why if why.endswith('.') else why + '.'} {_advice(error, local_files_only)}"
         ) from error
     return Path(snapshot), Path(snapshot).name
+
+
+def _advice(error: Exception, local_files_only: bool) -> str:
+    """Say what to do about a checkpoint that could not be downloaded."""
+    if local_files_only:
+        return "It was not downloaded before: load it once with access to the hub, or give its folder."
+    response = getattr(error, "response", None)
+    if response is None and not isinstance(error, HFValidationError):
+        return (
+            "Is this machine offline? Download the checkpoint elsewhere (hf download NAME --local-dir FOLDER) and "
+            "give its folder. The bundled model, the default, needs no download."
+        )
+    if response is not None and response.status_code in (401, 403):
+        return "If the repository is gated, accept its conditions on its page and log in (hf auth login)."
+    return "Is the name spelled as on the hub, owner/name?"
 
 
 def layout(folder: Path) -> str:

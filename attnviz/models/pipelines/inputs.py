@@ -12,6 +12,7 @@ import transformers
 from attnviz.arguments import whole_number
 from attnviz.audio import MEL
 from attnviz.errors import AttnVizError, AudioError, PromptError
+from attnviz.io.choices import check_given
 
 
 def check_prompts(prompt: Any, negative_prompt: Any = None) -> int:
@@ -36,10 +37,7 @@ def check_prompts(prompt: Any, negative_prompt: Any = None) -> int:
     """
     prompts = _as_list(prompt, "prompt")
     for each in prompts:
-        if not each.strip():
-            raise PromptError(
-                f"The prompt {each!r} is empty; a few words are expected, for example 'a dog barks'."
-            )
+        check_given(each)
     check_negative_prompts(negative_prompt, len(prompts))
     return len(prompts)
 
@@ -124,9 +122,10 @@ def check_duration(duration: float | None, width: int, default: float) -> float:
     if duration is None:
         return min(default, most)
     if not is_finite(duration) or not 0 < duration <= most:
+        unit = " Was it given in milliseconds or samples?" if is_finite(duration) and duration > most else ""
         raise AudioError(
-            f"duration={duration!r} is not a number of seconds in (0, {most:g}], which is what {width} columns "
-            "hold. Was it given in milliseconds or samples?"
+            f"duration={duration!r}: it must be above 0 s and at most {most:g} s, the duration of {width} "
+            f"columns.{unit}"
         )
     return float(duration)
 

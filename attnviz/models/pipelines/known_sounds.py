@@ -15,6 +15,8 @@ from attnviz.text.words import split_words
 
 FILE_NAME = "sounds.json"
 
+_ELSEWHERE = " For other sounds, load a published checkpoint, such as auffusion/auffusion."
+
 KnownSounds = Mapping[str, Sequence[str]]
 """Name of each sound, and words that name it in a prompt, without their endings."""
 
@@ -59,7 +61,7 @@ def warn_of_unknown_sounds(prompts: Sequence[str], sounds: KnownSounds | None) -
         if not sounds_named(prompt, sounds):
             warn(
                 f"the prompt {prompt!r} names no sound that this model was trained on. "
-                f"It knows {len(sounds)}: {', '.join(sounds)}.{_meant(prompt, sounds)}",
+                f"It knows {len(sounds)}: {', '.join(sounds)}.{_meant(prompt, sounds) or _ELSEWHERE}",
                 UnknownSoundWarning,
             )
 
