@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import hypothesis
@@ -32,6 +33,16 @@ def _no_precision_is_left():
     yield
     if AcceleratorState._shared_state:
         AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture(autouse=True)
+def _threads_are_as_they_were():
+    """Fail a test that changes PyTorch's threads: workers that do not keep theirs slow each other many times over."""
+    before = torch.get_num_threads(), os.environ.get("OMP_NUM_THREADS")
+    yield
+    after = torch.get_num_threads(), os.environ.get("OMP_NUM_THREADS")
+    torch.set_num_threads(before[0])
+    assert after == before
 
 
 def _beside_the_checkout(name: str) -> Path:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -331,3 +335,29 @@ def test_controls_of_other_lengths_are_summarized(pool):
     assert "columns of 500 ms" in text
     for name in ("ROC-AUC", "PSDS1", "segment F1", "other clip", "bootstrap over 5 source recordings"):
         assert name in text
+
+
+_POOLING = """
+import numba
+import torch
+from alignment_synthetic import COLUMNS, DOG, RAIN, event_rows, planted_maps
+from attnviz.alignment import align
+import numpy as np
+
+torch.set_num_threads(1)
+rng = np.random.default_rng(0)
+result = align(planted_maps({DOG: rng.random(COLUMNS), RAIN: rng.random(COLUMNS)}), event_rows(("dog barks", 0.1, 0.3)))
+before = numba.get_num_threads()
+result.pool(n_resamples=5, n_permutations=5)
+print(torch.get_num_threads(), numba.get_num_threads() == before)
+"""
+
+
+def test_pooling_leaves_the_threads_as_they_were():
+    """In a process of its own: numba changes those of PyTorch at its first parallel call."""
+    paths = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
+    environment = {**os.environ, "NUMBA_NUM_THREADS": "2", "PYTHONPATH": paths}
+    done = subprocess.run(
+        [sys.executable, "-c", _POOLING], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["1", "True"]
