@@ -338,18 +338,16 @@ def test_controls_of_other_lengths_are_summarized(pool):
 
 
 _POOLING = """
-import numba
-import torch
-from alignment_synthetic import COLUMNS, DOG, RAIN, event_rows, planted_maps
-from attnviz.alignment import align
 import numpy as np
+import torch
+from alignment_synthetic import COLUMNS, DOG, event_rows, planted_maps
+from attnviz.alignment import align
 
 torch.set_num_threads(1)
-rng = np.random.default_rng(0)
-result = align(planted_maps({DOG: rng.random(COLUMNS), RAIN: rng.random(COLUMNS)}), event_rows(("dog barks", 0.1, 0.3)))
-before = numba.get_num_threads()
-result.pool(n_resamples=5, n_permutations=5)
-print(torch.get_num_threads(), numba.get_num_threads() == before)
+torch.get_num_threads()  # as any operation does: PyTorch applies the number at its first use
+curve = np.random.default_rng(0).random(COLUMNS)
+align(planted_maps({DOG: curve}), event_rows(("dog barks", 0.1, 0.3))).pool(n_resamples=5, n_permutations=5)
+print(torch.get_num_threads())
 """
 
 
@@ -360,4 +358,4 @@ def test_pooling_leaves_the_threads_as_they_were():
     done = subprocess.run(
         [sys.executable, "-c", _POOLING], env=environment, capture_output=True, text=True, check=True
     )
-    assert done.stdout.split() == ["1", "True"]
+    assert done.stdout.split() == ["1"]
