@@ -194,8 +194,15 @@ def test_a_box_is_masked_where_its_cells_have_their_centres():
 
 def test_numbers_of_words():
     assert numbers_of_words("-w", ["a = b=2", "dog#0=1e-1"], alone=False) == {"a = b": 2.0, ("dog", 0): 0.1}
-    for bad, alone in [("2", False), ("=2", True), ("dog=", True), ("dog", True)]:
-        with pytest.raises(AttnVizError, match="WORD=NUMBER"):
+    forms = "expected WORD=NUMBER or WORD#OCCURRENCE=NUMBER"
+    for bad, alone, message in [
+        ("2", False, forms),
+        ("=2", True, f"{forms}, or NUMBER for all words"),
+        ("dog=", True, "'' is not a number. Expected, for example, dog=0.5"),
+        ("dog=x", False, "'x' is not a number. Expected, for example, dog=0.5"),
+        ("dog", True, "for example dog=0.5"),
+    ]:
+        with pytest.raises(AttnVizError, match=message):
             numbers_of_words("-w", [bad], alone=alone)
     with pytest.raises(AttnVizError, match="twice"):
         numbers_of_words("-w", ["dog=1", "dog=2"], alone=False)

@@ -255,7 +255,7 @@ def test_the_seed_alone_decides_what_a_model_without_generator_writes(runs, chec
         ("audioldm2", ["--guidance-interval", 0, 0.8], "AudioLDM2Pipeline has no setting for --guidance-interval"),
         ("musicgen", ["--negative", "noise", "--steps", 3], "no setting for --num-inference-steps, --negative"),
         ("musicgen", ["--keep", "step"], "no steps to keep"),
-        ("stable-audio", ["--duration", -1], "seconds in"),
+        ("stable-audio", ["--duration", 7200], "at most 3600 s"),
         ("stable-audio", ["--guidance", "nan"], "guidance_scale"),
     ],
 )

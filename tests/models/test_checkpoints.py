@@ -6,8 +6,8 @@ import json
 import os
 import pickle
 import shutil
+from types import SimpleNamespace
 
-import httpx
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
@@ -124,7 +124,7 @@ def test_hub_name_is_found_in_the_local_cache(adapter_checkpoint, tmp_path):
 
 
 def hub_error(status):
-    response = httpx.Response(status, request=httpx.Request("GET", "https://huggingface.co/someone/tiny"))
+    response = SimpleNamespace(headers={}, request=None, status_code=status)
     return RepositoryNotFoundError("Repository Not Found", response=response)
 
 

@@ -379,7 +379,7 @@ def numbers_of_words(option: str, given: list[str], *, alone: bool) -> dict[Any,
                 raise AttnVizError(
                     f"{option} {text!r}: {number!r} is not a number. Expected, for example, {word}=0.5."
                 )
-            example = f"{text}=0.5" if text and not equals else "rain=0.5"
+            example = f"{text}=0.5" if text and not equals and _number(text) is None else "rain=0.5"
             forms = "WORD=NUMBER or WORD#OCCURRENCE=NUMBER" + (", or NUMBER for all words" if alone else "")
             raise AttnVizError(f"{option} {text!r}: expected {forms}, for example {example}.")
         name, hash_sign, occurrence = word.rpartition("#")
