@@ -11,6 +11,8 @@ import torch
 from accelerate.state import AcceleratorState
 from diffusers import UNet2DConditionModel
 
+import attnviz
+from attnviz.models.pipelines import AuffusionPipeline
 from attnviz.testing import write_adapter_checkpoint, write_plain_checkpoint
 from attnviz.testing.models import UNET_CONFIG
 
@@ -68,6 +70,12 @@ def data_dir() -> Path:
 def adapter_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny checkpoint in the adapter layout, one encoder, files as published."""
     return write_adapter_checkpoint(tmp_path_factory.mktemp("checkpoints") / "adapter")
+
+
+@pytest.fixture(scope="session")
+def loaded_once(adapter_checkpoint: Path) -> AuffusionPipeline:
+    """The pipeline of `adapter_checkpoint`, for copies: loading it takes three times as long as copying it."""
+    return attnviz.load(adapter_checkpoint)
 
 
 @pytest.fixture(scope="session")

@@ -362,13 +362,14 @@ def test_run_json_never_holds_nan(run, tmp_path):
 def test_warnings_are_shown_and_recorded(adapter_checkpoint, attnviz_command, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "warnoptions", [])
     arguments = ["--model", adapter_checkpoint, "--steps", 1, "--guidance", 1]
-    result = attnviz_command("generate", "dog " * 100, *arguments, "--json", "--out", tmp_path / "run")
+    prompt = "dog " + "incomprehensibilities" * 30  # one word of more tokens than fit
+    result = attnviz_command("generate", prompt, *arguments, "--json", "--out", tmp_path / "run")
     assert result.exit_code == 0, result.output
     said = json.loads(result.stdout)
     (warned,) = json.loads((tmp_path / "run" / "run.json").read_text("utf-8"))["warnings"]
     assert f"Warning: {warned}" in result.stderr.splitlines()  # whole: not wrapped
     assert said["warnings"] == [warned]
-    assert (said["run"], said["prompts"], said["complete"]) == (str(tmp_path / "run"), ["dog " * 100], True)
+    assert (said["run"], said["prompts"], said["complete"]) == (str(tmp_path / "run"), [prompt], True)
 
 
 @pytest.mark.parametrize("asked_for", [False, True])

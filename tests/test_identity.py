@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import time
 
@@ -252,8 +253,8 @@ def quiet(pipe):
 
 
 @pytest.fixture
-def pipe(adapter_checkpoint):
-    return quiet(attnviz.load(adapter_checkpoint))
+def pipe(loaded_once):
+    return quiet(copy.deepcopy(loaded_once))
 
 
 def seeded(seed=0):

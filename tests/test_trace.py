@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import weakref
 
@@ -28,8 +29,8 @@ def quiet(pipe):
 
 
 @pytest.fixture
-def pipe(adapter_checkpoint):
-    return quiet(attnviz.load(adapter_checkpoint))
+def pipe(loaded_once):
+    return quiet(copy.deepcopy(loaded_once))
 
 
 @pytest.fixture

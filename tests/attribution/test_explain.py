@@ -45,8 +45,8 @@ def shared_pipe(adapter_checkpoint):
 
 
 @pytest.fixture
-def pipe(adapter_checkpoint):
-    return attnviz.load(adapter_checkpoint)
+def pipe(loaded_once):
+    return copy.deepcopy(loaded_once)
 
 
 @pytest.fixture(scope="module")

@@ -81,6 +81,7 @@ def test_every_setting_has_the_same_prompts_and_noise_and_a_cut_study_has_every_
     assert len({SETTINGS.seed_of(prompt) for prompt in range(12)}) == 12
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::attnviz.errors.AttnVizWarning")
 def test_it_runs_goes_on_and_draws(small_checkpoint, tmp_path, capsys):
     esc10 = write_layout(tmp_path / "esc10", range(1, 11), folds=(4,), per_fold=2)

@@ -21,7 +21,7 @@ def run(tmp_path):
     return save_run(tmp_path / "Hündchen 🐕 Δ", sound, maps.spectrogram[0, 0].to_numpy(), maps, {"attnviz": "0"})
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+@pytest.mark.parametrize("encoding", [pytest.param("ascii", marks=pytest.mark.slow), "cp1252"])
 def test_every_character_is_printed_or_escaped(encoding, run, tmp_path):
     write_tsv(event_table(example_events().assign(clip="Δ🐕.wav")), tmp_path / "events.tsv")
     environment = {**os.environ, "PYTHONIOENCODING": encoding, "COLUMNS": "80"}

@@ -100,6 +100,7 @@ def test_the_error_of_activity_is_that_written_out_by_hand():
     assert float(probe.error(activity).detach()) == pytest.approx(np.mean(by_hand), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_what_sounds_when_can_be_learnt_from_the_words_alone():
     """Of noise, two prompts: the sound of the first is to come in the first half, of the second in the second."""
     unet = make_unet()
