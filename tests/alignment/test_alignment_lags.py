@@ -55,6 +55,7 @@ def test_with_noise_the_interval_holds_the_lag_and_0_is_told_from_it():
     assert row["correlation"] > row["correlation_at_0"]
 
 
+@pytest.mark.slow
 def test_intervals_hold_the_lag_about_as_often_as_they_should():
     held = [
         row["low"] <= 7 <= row["high"]

@@ -82,6 +82,7 @@ def test_controls_that_should_be_at_chance_are(studies, kind):
     assert not row(result, "energy")["at_chance"]
 
 
+@pytest.mark.slow
 def test_noise_is_called_chance_about_as_often_as_it_should():
     """95 % intervals of eight noise studies: three misses or more would be one in 170."""
     pools = [study("noise", clips=8, seed=seed).pool(n_resamples=200, n_permutations=200) for seed in range(8)]
