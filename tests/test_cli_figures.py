@@ -176,7 +176,8 @@ def test_a_clip_of_no_column_has_no_diagnosis_and_says_so(tmp_path, coarse):
         bare.diagnosis()
 
 
-@pytest.mark.parametrize("keys", [77, pytest.param(154, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("keys", [77, 154])
 def test_a_very_long_prompt_is_drawn_in_part_and_says_so(keys, tmp_path, coarse):
     prompt = " ".join(f"$w{number}_$ <b> 🐕" for number in range(36))  # more than fits either
     maps = make(captured(SMALL, tokens=keys), tokens=[table(prompt, keys=keys)], positions=range(keys))

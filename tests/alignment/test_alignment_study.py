@@ -107,7 +107,7 @@ def test_what_clips_have_in_common_is_no_knowledge_of_the_clip():
     assert verdict(result, "other_clip") == "no difference shown"
 
 
-@pytest.mark.parametrize("clips", [2, 10])
+@pytest.mark.parametrize("clips", [2, pytest.param(10, marks=pytest.mark.slow)])
 def test_random_weights_over_seeds_are_at_chance(clips):
     """The signs of the seeds are flipped, on few clips and on many: energy read with a random sign, ten seeds."""
 
