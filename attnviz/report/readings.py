@@ -22,8 +22,8 @@ from attnviz.report.quantised import array_text, quantise
 _NAMED = {
     "mean": "mean of all layers",
     "auffusion": "Auffusion's rule",
-    FITTED: "fitted to the bundled model",
-    SHARP: "sharp, by the spectrogram",
+    FITTED: "fitted (bundled model)",
+    SHARP: "sharp (spectrogram)",
 }
 _SCALE = 36  # bytes of the scale of a map in the page
 

@@ -263,7 +263,7 @@ def test_scores_name_their_readout_and_columns(tmp_path):
 def test_the_bundled_fitted_readout_is_known_by_its_name_in_scores():
     name = FittedReadout.load(readings.BUNDLED).name
     assert readings.shown_name(name) == "fitted"
-    assert readings.readout_label(name) == "fitted to the bundled model"
+    assert readings.readout_label(name) == "fitted (bundled model)"
     assert readings.shown_name("fitted 00000000") == "fitted 00000000"  # somebody's own
 
 
