@@ -14,7 +14,7 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal -m "not slow"
 
-# Whole studies on tiny checkpoints, interrupts at every line, notebooks, a whole README, and other tests of ten seconds and more.
+# Whole studies on tiny checkpoints, interrupts at every line, notebooks, a whole README, and longer repetitions of fast tests.
 test-slow: $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal -m slow
 

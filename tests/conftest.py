@@ -46,7 +46,7 @@ def _no_precision_is_left():
 
 @pytest.fixture(autouse=True)
 def _threads_are_as_they_were():
-    """Fail a test that changes PyTorch's threads: workers with more than their own slow each other 20 times."""
+    """Fail a test that changes PyTorch's threads: workers with more than their own slow each other down."""
     before = torch.get_num_threads(), os.environ.get("OMP_NUM_THREADS")
     yield
     after = torch.get_num_threads(), os.environ.get("OMP_NUM_THREADS")

@@ -94,7 +94,6 @@ def test_the_part_that_inpainting_drew_is_what_has_to_be_heard(checkpoint, tmp_p
     assert pipe.guidance_scale == 2.0
 
 
-@pytest.mark.slow
 def test_a_result_at_full_scale_is_said_by_generate_edit_and_diagnose(checkpoint, tmp_path, monkeypatch):
     at_level(monkeypatch, 20)
     run = tmp_path / "run"

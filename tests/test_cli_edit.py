@@ -88,7 +88,6 @@ def test_reweight_writes_the_same_prompt_twice(adapter_checkpoint, tmp_path):
     assert soundfile.info(out / "audio.wav").frames == soundfile.info(out / "source.wav").frames == 40_000
 
 
-@pytest.mark.slow
 def test_an_existing_run_is_replaced_only_where_asked(adapter_checkpoint, clip, tmp_path):
     out = tmp_path / "run"
     arguments = ("--steps", 2, "--guidance", 1, "--model", adapter_checkpoint, "--out", out)

@@ -189,3 +189,10 @@ def test_errors_write_nothing(arguments, message, run, folders, tmp_path, monkey
     assert isinstance(result.exception, SystemExit)
     assert message in json.loads(result.stdout)["message"]
     assert not (tmp_path / "metrics.csv").exists()
+
+
+def test_fewer_clips_than_a_metric_needs_are_said(run, folders, tmp_path):
+    write_clips(tmp_path / "few", range(3), captions=True)
+    result = run(tmp_path / "few", reference=None)
+    assert result.exit_code == 0, result.output
+    assert "IS-listener: fewer clips than needed" in " ".join(result.stdout.split())

@@ -102,7 +102,6 @@ def test_the_diagnosis_is_that_of_attnviz_diagnose(full):
     assert {one.name: not one.unjudged for one in drawn.findings} == judged
 
 
-@pytest.mark.slow
 def test_existing_figures_are_kept_unless_asked(run, coarse):
     (run / "figures").mkdir()
     (run / "figures" / "notes.txt").write_text("mine")
@@ -123,7 +122,6 @@ def test_existing_figures_are_kept_unless_asked(run, coarse):
         (run / "figures" / name).unlink()
 
 
-@pytest.mark.slow
 def test_latex_is_not_needed(run, coarse, monkeypatch):
     monkeypatch.setenv("PATH", "/nonexistent")
     with mpl.rc_context({"text.usetex": True}):
@@ -133,7 +131,6 @@ def test_latex_is_not_needed(run, coarse, monkeypatch):
     assert stems(run / "figures") == ALL
 
 
-@pytest.mark.slow
 def test_several_runs_are_compared(run, full, tmp_path, coarse):
     other = write_run(tmp_path / "other", make(captured(SMALL)))
     result = figures(run, other, "--out", tmp_path / "set", "--json")
@@ -176,8 +173,7 @@ def test_a_clip_of_no_column_has_no_diagnosis_and_says_so(tmp_path, coarse):
         bare.diagnosis()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("keys", [77, 154])
+@pytest.mark.parametrize("keys", [77, pytest.param(154, marks=pytest.mark.slow)])
 def test_a_very_long_prompt_is_drawn_in_part_and_says_so(keys, tmp_path, coarse):
     prompt = " ".join(f"$w{number}_$ <b> 🐕" for number in range(36))  # more than fits either
     maps = make(captured(SMALL, tokens=keys), tokens=[table(prompt, keys=keys)], positions=range(keys))

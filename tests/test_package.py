@@ -6,7 +6,6 @@ import subprocess
 import sys
 import tomllib
 
-import pytest
 from documentation import ROOT
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -16,7 +15,6 @@ def said(code):
     return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
 
 
-@pytest.mark.slow
 def test_submodules_are_imported_on_first_use():
     code = """
 import sys, attnviz
@@ -65,7 +63,6 @@ def test_the_lock_has_every_requirement_in_a_version_that_is_allowed():
     assert missing == []
 
 
-@pytest.mark.slow
 def test_without_pyarrow_all_but_corpora_can_be_imported():
     code = """
 import importlib, pkgutil, sys

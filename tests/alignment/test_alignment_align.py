@@ -11,6 +11,7 @@ from attnviz.alignment import Alignment, align, roc_auc
 from attnviz.audio import SpectrogramGrid
 from attnviz.errors import AttnVizError, EventsError, MapsError, PromptError
 from attnviz.events import column_activity
+from attnviz.report import payload_of
 
 
 @pytest.fixture
@@ -382,3 +383,5 @@ def test_phrases_are_named_as_the_prompt_writes_them(maps):
     assert [tick.get_text() for tick in attnviz.plots.phrase_scores(old).get_yticklabels()] == ["Dog_bark", "Rain"]
     lanes = attnviz.plots.activations(maps, event_rows(("Dog_bark", 0.1, 0.3))).get_yticklabels()
     assert [tick.get_text() for tick in lanes] == ["a dog barks"]
+    rows = payload_of(maps, scores=result.table)["scores"]["rows"]
+    assert list(dict.fromkeys(row["phrase"] for row in rows)) == ["a dog barks", "rain"]

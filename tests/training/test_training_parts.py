@@ -372,7 +372,6 @@ def test_vocoder_pieces_hold_something_audible(scenes):
     np.testing.assert_allclose(batch["floors"].numpy(), expected, rtol=1e-5)
 
 
-@pytest.mark.slow
 def test_vocoder_learns_and_is_exported_with_its_weights_folded(scenes, tmp_path):
     torch.manual_seed(0)
     part = VocoderPart(config("vocoder", VOCODER, objective={"columns": 32}))

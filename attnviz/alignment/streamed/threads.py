@@ -14,8 +14,7 @@ def callers_threads() -> Iterator[None]:
     """Give numba the threads of PyTorch, and restore the number of both.
 
     At its first parallel call, numba sets the number of threads of the OpenMP library that PyTorch shares: a
-    process limited to one thread computes on all processors from then on. Beside other such processes, PyTorch was
-    20 times slower.
+    process limited to one thread computes on all processors from then on, and competes with other such processes.
     """
     threads, own = torch.get_num_threads(), numba.get_num_threads()
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
