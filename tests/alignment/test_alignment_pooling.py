@@ -261,6 +261,29 @@ def test_detection_vs_psds_and_segment_f1(pool, method, tmp_path):
         assert 0 < got.values[0] < 1
 
 
+@pytest.mark.parametrize("digits", [0, 1, 9])
+def test_detection_at_many_false_positives(digits, tmp_path):
+    """Detections grow, join and turn from right to wrong; thresholds are shared by clips where digits are few."""
+    rng = np.random.default_rng(digits)
+    edges = np.arange(42) * STEP
+    phrases = []
+    for number in range(40):
+        times = np.sort(rng.uniform(0, 20, 4)).reshape(2, 2)
+        share = sum(np.clip(np.minimum(edges[1:], b) - np.maximum(edges[:-1], a), 0, STEP) for a, b in times) / STEP
+        curve = (rng.uniform(0, 8) * share + rng.normal(size=41)).round(digits)
+        events = PhraseEvents(f"{number}", "x", (0, 1), None, times, None, 0, 0)
+        phrases.append(AlignedPhrase(events, 0, 41 * STEP, STEP, share, {"map": (curve,)}, share))
+    units = np.arange(len(phrases))
+    got = detection_of(collect([block_of(phrases)], tmp_path, 0), "map", units, Bootstrap(units, 20, 0))
+    curves = [one.curves["map"] for one in phrases]
+    np.testing.assert_allclose(got.values, by_the_public_functions(phrases, curves), rtol=1e-12)
+    assert 0.02 < got.values[0] < 0.98
+    for row, times in zip(got.replicates[:4], next(Bootstrap(units, 20, 0).weights()), strict=False):
+        again = [number for number, count in enumerate(times) for _ in range(count)]
+        picked = [phrases[number] for number in again], [curves[number] for number in again]
+        np.testing.assert_allclose(row, by_the_public_functions(*picked), rtol=1e-12)
+
+
 def test_detection_of_nothing(pool, tmp_path):
     got = detection_of(collected(pool, tmp_path), "map", np.empty(0, int), Bootstrap(np.empty(0, int), 3, 0))
     assert np.isnan(got.values).all()

@@ -20,7 +20,7 @@ _SEGMENT = 1.0
 _THRESHOLD = 0.5
 _HOUR = 3600.0
 _MICROSECONDS = 1e6
-_LANES = 8  # resamples that are counted together
+_LANES = 16  # resamples that are counted together
 
 
 def detection_of(
@@ -81,10 +81,10 @@ def _scores(weights: np.ndarray, facts: np.ndarray, steps: tuple[np.ndarray, ...
     """Return PSDS1 and segment F1 for each row of weights, ``(resamples, 2)``."""
     sums = weights @ facts
     groups = -(-len(weights) // _LANES)
-    lanes = np.zeros((groups * _LANES, weights.shape[1]), dtype=np.int32)
+    lanes = np.zeros((groups * _LANES, weights.shape[1]), dtype=weights.dtype)
     lanes[: len(weights)] = weights
     lanes = np.ascontiguousarray(lanes.reshape(groups, _LANES, -1).transpose(0, 2, 1))
-    limits = np.zeros(groups * _LANES, dtype=np.int64)
+    limits = np.zeros(groups * _LANES, dtype=np.int32)
     limits[: len(weights)] = np.floor(_MAX_EFPR * sums[:, 1] / _HOUR)
     best = np.zeros((groups, _LANES, int(limits.max()) + 1), dtype=np.int32)
     _best_counts(lanes, *steps, limits.reshape(groups, _LANES), best)
@@ -119,25 +119,32 @@ def _best_counts(
     limits: np.ndarray,
     best: np.ndarray,
 ) -> None:
-    """Set the maximum number of detected events for each number of false positives.
+    """Set the number of detected events for numbers of false positives; its running maximum is the curve.
 
     ``weights`` (groups, units, lanes) are those of resamples; ``limits`` (groups, lanes) the most false positives,
     and ``best`` (groups, lanes, false positives) the result.
     """
-    lanes = weights.shape[2]
     for group in numba.prange(len(weights)):
-        hits = np.zeros(lanes, dtype=np.int64)
-        misses = np.zeros(lanes, dtype=np.int64)
+        of_unit, most, best_of = weights[group], limits[group], best[group]
+        hits = np.zeros(_LANES, dtype=np.int32)
+        misses = np.zeros(_LANES, dtype=np.int32)
+        better = False
         for step in range(len(owner)):
             own = owner[step]
-            more, worse = found[step], wrong[step]
-            for lane in range(lanes):
-                hits[lane] += weights[group, own, lane] * more
-                misses[lane] += weights[group, own, lane] * worse
-            if last[step]:
-                for lane in range(lanes):
-                    if misses[lane] <= limits[group, lane] and hits[lane] > best[group, lane, misses[lane]]:
-                        best[group, lane, misses[lane]] = hits[lane]
+            more, worse = np.int32(found[step]), np.int32(wrong[step])
+            if more:
+                for lane in range(_LANES):
+                    hits[lane] += of_unit[own, lane] * more
+            for lane in range(_LANES):
+                misses[lane] += of_unit[own, lane] * worse
+            # With fewer hits or more false positives than at the threshold before, no maximum changes.
+            better = better or more > 0 or worse < 0
+            if better and last[step]:
+                better = False
+                for lane in range(_LANES):
+                    count = misses[lane]
+                    if count <= most[lane]:
+                        best_of[lane, count] = max(best_of[lane, count], hits[lane])
 
 
 def _counted(
@@ -180,49 +187,60 @@ def _steps(
     found: np.ndarray,
     wrong: np.ndarray,
 ) -> None:
-    """Count as `psds.clip_steps` does; set the number of steps of each phrase, and the steps."""
+    """Count as `psds.clip_steps` does; set the number of steps of each phrase, and the steps.
+
+    Columns are added from the highest level to the lowest, so a detection changes only where one is added: it
+    grows, or joins the detections beside it.
+    """
     columns = scaled.shape[1]
     for phrase in numba.prange(len(scaled)):
         curve, width = scaled[phrase], column_seconds[phrase]
-        begin, end = first[phrase], past[phrase]
-        events = end - begin
-        covered = np.zeros(events)
-        part = np.zeros(events)
-        before_hits = before_wrong = 0
-        levels = np.unique(curve)
-        for index in range(len(levels) - 1, -1, -1):
-            threshold = levels[index]
-            covered[:] = 0.0
-            false = 0
-            column = 0
-            while column < columns:
-                if curve[column] < threshold:
-                    column += 1
-                    continue
-                start = column
-                while column < columns and curve[column] >= threshold:
-                    column += 1
-                onset, offset = start * width, column * width
-                total = 0.0
-                for event in range(events):
-                    shared = min(offset, times[begin + event, 1]) - max(onset, times[begin + event, 0])
-                    part[event] = max(shared, 0.0)
-                    total += part[event]
-                if _rounded(total) >= _rounded(_DTC * (offset - onset)):
-                    covered += part
-                else:
-                    false += 1
+        events = times[first[phrase] : past[phrase]]
+        covered = np.zeros(len(events))
+        # The last column of a detection is kept at its first, and the first at its last; -1 is in no detection.
+        other_end = np.full(columns, -1)
+        false = before_hits = before_wrong = 0
+        order = np.argsort(-curve)
+        for place in range(columns):
+            column = order[place]
+            start, end = column, column + 1
+            if column > 0 and other_end[column - 1] >= 0:
+                start = other_end[column - 1]
+                false -= _add_detection(covered, events, start * width, column * width, -1.0)
+            if column + 1 < columns and other_end[column + 1] >= 0:
+                end = other_end[column + 1] + 1
+                false -= _add_detection(covered, events, (column + 1) * width, end * width, -1.0)
+            false += _add_detection(covered, events, start * width, end * width, 1.0)
+            other_end[column] = column
+            other_end[start], other_end[end - 1] = end - 1, start
+            if place + 1 < columns and curve[order[place + 1]] == curve[column]:
+                continue
             hits = 0
-            for event in range(events):
-                length = times[begin + event, 1] - times[begin + event, 0]
-                if _rounded(covered[event]) >= _rounded(_GTC * length):
+            for event in range(len(events)):
+                if _rounded(covered[event]) >= _rounded(_GTC * (events[event, 1] - events[event, 0])):
                     hits += 1
             if hits != before_hits or false != before_wrong:
                 step = number[phrase]
-                level[phrase, step] = threshold
+                level[phrase, step] = curve[column]
                 found[phrase, step], wrong[phrase, step] = hits - before_hits, false - before_wrong
                 number[phrase] += 1
                 before_hits, before_wrong = hits, false
+
+
+@numba.njit(cache=True)
+def _add_detection(covered: np.ndarray, events: np.ndarray, onset: float, offset: float, sign: float) -> int:
+    """Add (1) or remove (-1) the time that a detection covers of each event; return 1 if it is a false positive.
+
+    A false positive covers nothing.
+    """
+    total = 0.0
+    for event in range(len(events)):
+        total += max(min(offset, events[event, 1]) - max(onset, events[event, 0]), 0.0)
+    if _rounded(total) < _rounded(_DTC * (offset - onset)):
+        return 1
+    for event in range(len(events)):
+        covered[event] += sign * max(min(offset, events[event, 1]) - max(onset, events[event, 0]), 0.0)
+    return 0
 
 
 @numba.njit(cache=True, parallel=True)
