@@ -269,7 +269,8 @@ def test_detection_at_many_false_positives(digits, tmp_path):
     phrases = []
     for number in range(40):
         times = np.sort(rng.uniform(0, 20, 4)).reshape(2, 2)
-        share = sum(np.clip(np.minimum(edges[1:], b) - np.maximum(edges[:-1], a), 0, STEP) for a, b in times) / STEP
+        inside = [np.minimum(edges[1:], offset) - np.maximum(edges[:-1], onset) for onset, offset in times]
+        share = np.clip(inside, 0, STEP).sum(axis=0) / STEP
         curve = (rng.uniform(0, 8) * share + rng.normal(size=41)).round(digits)
         events = PhraseEvents(f"{number}", "x", (0, 1), None, times, None, 0, 0)
         phrases.append(AlignedPhrase(events, 0, 41 * STEP, STEP, share, {"map": (curve,)}, share))
