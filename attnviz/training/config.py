@@ -14,7 +14,7 @@ from attnviz.io.json_files import read_toml
 from attnviz.scenes import FOLDS, ComposerConfig
 from attnviz.training.settings import above, plain, read_settings, within
 
-PARTS = ("vae", "listener", "text", "unet", "vocoder")
+PARTS = ("vae", "listener", "text", "unet", "vocoder", "codec", "musicgen")
 CONFIGS = Path(__file__).parent / "configs"
 """Folder of the shipped configurations; each is named after its part, those of "text" also after its objective."""
 
@@ -24,7 +24,7 @@ FREE = ("checkpoint_every", "sample_every", "log_every", "keep_checkpoints")
 _MOST = 10**9  # upper limit of all counts
 _MAX_SEED = 2**32 - 1  # limit of NumPy's and PyTorch's generators on all devices
 
-PartName = Literal["vae", "listener", "text", "unet", "vocoder"]
+PartName = Literal["vae", "listener", "text", "unet", "vocoder", "codec", "musicgen"]
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class TrainingConfig:
 
     Parameters
     ----------
-    part : {"vae", "listener", "text", "unet", "vocoder"}
+    part : {"vae", "listener", "text", "unet", "vocoder", "codec", "musicgen"}
         Part to train.
     steps : int
         Number of optimiser steps.

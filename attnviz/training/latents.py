@@ -9,12 +9,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
-from rich.progress import track
 
 from attnviz import bundled
 from attnviz.errors import TrainingError
-from attnviz.io.storage import whole_or_nothing
 from attnviz.models.pipelines.parts import read_model
+from attnviz.training.scene_cache import cached, scenes_digest
 from attnviz.training.scene_store import SceneStore
 from attnviz.training.vae import ENCODER, to_vae
 
@@ -47,8 +46,8 @@ def cached_latents(
     OutputError
         If the cache cannot be written.
     """
-    path = cache / f"latents-{precision}-{_digest(vae, scenes, ENCODER)}.npy"
-    return _cached(path, vae, scenes, device, precision, len(scenes), "Encoding", _encoded)
+    path = cache / f"latents-{precision}-{scenes_digest(scenes, vae_digest(vae, ENCODER))}.npy"
+    return cached(path, len(scenes), "Encoding", _computed(vae, scenes, device, precision, _encoded))
 
 
 def cached_reconstructions(
@@ -80,58 +79,34 @@ def cached_reconstructions(
         If the cache cannot be written.
     """
     count = min(count, len(scenes))
-    path = cache / f"reconstructions-{count}-{precision}-{_digest(vae, scenes)}.npy"
-    return _cached(path, vae, scenes, device, precision, count, "Reconstructing", _decoded)
+    path = cache / f"reconstructions-{count}-{precision}-{scenes_digest(scenes, vae_digest(vae))}.npy"
+    return cached(path, count, "Reconstructing", _computed(vae, scenes, device, precision, _decoded))
 
 
-def _cached(
-    path: Path,
+def _computed(
     vae: AutoencoderKL,
     scenes: SceneStore,
     device: torch.device,
     precision: str,
-    count: int,
-    what: str,
     compute: Callable[[AutoencoderKL, torch.Tensor], torch.Tensor],
-) -> np.ndarray:
-    if path.is_file():
-        return _read(path, count)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    vae = vae.to(device).eval()
+) -> Callable[[int], np.ndarray]:
+    """Return the function of a scene's number that passes its image through the auto-encoder."""
     kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
-    found = []
-    with (
-        whole_or_nothing(path, overwrite=False) as temporary,
-        torch.no_grad(),
-        torch.autocast(device.type, kind, enabled=kind is not None),
-    ):
-        # One by one, because larger batches exceed the caches of a CPU.
-        for number in track(range(count), f"{what} {count} scenes"):
-            image = to_vae(scenes.images[number : number + 1]).to(device, vae.dtype)
-            found.append(compute(vae, image).float().cpu().numpy().astype(np.float16))
-            if not np.isfinite(found[-1]).all():
-                raise TrainingError(
-                    f"the auto-encoder returns values outside the range of float16 for scene {number} in "
-                    f"precision {precision!r}. "
-                    'Try mixed_precision = "bf16" or "no".'
-                )
-        with temporary.open("wb") as file:
-            np.save(file, np.concatenate(found))
-    return _read(path, count)
 
+    def of_scene(number: int) -> np.ndarray:
+        image = to_vae(scenes.images[number : number + 1]).to(device, vae.dtype)
+        with torch.autocast(device.type, kind, enabled=kind is not None):
+            found = compute(vae, image).float().cpu().numpy()[0].astype(np.float16)
+        if not np.isfinite(found).all():
+            raise TrainingError(
+                f"the auto-encoder returns values outside the range of float16 for scene {number} in "
+                f"precision {precision!r}. "
+                'Try mixed_precision = "bf16" or "no".'
+            )
+        return found
 
-def _read(path: Path, count: int) -> np.ndarray:
-    try:
-        array = np.load(path, mmap_mode="r")
-    except (OSError, ValueError) as error:
-        raise TrainingError(
-            f"{path} cannot be read ({error}); remove it, and it will be computed again."
-        ) from error
-    if len(array) != count:
-        raise TrainingError(
-            f"{path} contains {len(array)} scenes instead of {count}; remove it, and it will be computed again."
-        )
-    return array
+    vae.to(device).eval()
+    return of_scene
 
 
 def _encoded(vae: AutoencoderKL, image: torch.Tensor) -> torch.Tensor:
@@ -163,12 +138,4 @@ def vae_digest(vae: AutoencoderKL, prefixes: tuple[str, ...] = ("",)) -> str:
     for name, tensor in sorted(vae.state_dict().items()):
         if name.startswith(prefixes):
             known.update(name.encode() + tensor.detach().cpu().float().numpy().tobytes())
-    return known.hexdigest()[:16]
-
-
-def _digest(vae: AutoencoderKL, scenes: SceneStore, prefixes: tuple[str, ...] = ("",)) -> str:
-    known = hashlib.sha256(vae_digest(vae, prefixes).encode())
-    # A part of the scenes is enough to distinguish stores.
-    known.update("\n".join(scenes.captions).encode())
-    known.update(np.ascontiguousarray(scenes.images[0]).tobytes())
     return known.hexdigest()[:16]

@@ -46,6 +46,14 @@ def make_part(config: TrainingConfig, scenes: SceneStore, cache: Path, device: t
         from attnviz.training.text import TextPart
 
         return TextPart(config, scenes, cache)
+    if config.part == "codec":
+        from attnviz.training.codec import CodecPart
+
+        return CodecPart(config)
+    if config.part == "musicgen":
+        from attnviz.training.musicgen import MusicgenPart
+
+        return MusicgenPart(config, scenes, cache, device)
     from attnviz.training.unet import UnetPart
 
     return UnetPart(config, scenes, cache, device)

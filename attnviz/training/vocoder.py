@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch.nn.utils.parametrizations import weight_norm
 
-from attnviz.audio import MEL, image_to_mel, mel_to_image, write_wav
+from attnviz.audio import MEL, mel_to_image, write_wav
 from attnviz.audio.mel import log_mels
 from attnviz.errors import CheckpointError, TrainingError
 from attnviz.models.vocoder import HifiGan, HifiGanConfig
 from attnviz.training.config import TrainingConfig, read_settings
+from attnviz.training.excerpts import audible_excerpts, audible_floor, scene_log_mel
 from attnviz.training.part import Batch, Part, Player
 from attnviz.training.scene_store import SceneStore
 from attnviz.training.spectral_loss import StftError, mel_error
@@ -23,7 +24,6 @@ from attnviz.training.spectral_loss import StftError, mel_error
 # Mean and spread of log-mel values, which standardise the input of the first convolution.
 _MEAN, _SPREAD = -5.0, 3.0
 _QUIET = 0.1
-_DB_PER_NEPER = 20 / math.log(10)
 
 
 @dataclass(frozen=True)
@@ -92,38 +92,23 @@ class VocoderPart(Part):
         ``mels`` ``(batch, 256, columns)``, ``waves`` ``(batch, columns x 160)``, ``floors`` ``(batch, 1, 1)``: the
         minimum log-mel value of audible cells.
         """
-        width, hop = self.objective.columns, MEL.hop_length
-        mels, waves, floors = [], [], []
-        for i in indices:
-            mel = _log_mel(scenes, i)
-            floors.append(self._floor(mel))
-            column = rng.choice(np.flatnonzero((mel >= floors[-1]).any(dim=0).numpy()))
-            start = np.clip(column - rng.integers(width), 0, mel.shape[1] - width)
-            mels.append(mel[:, start : start + width])
-            waves.append(scenes.audio[i, start * hop : (start + width) * hop])
-        return {
-            "mels": torch.stack(mels),
-            "waves": torch.from_numpy(np.stack(waves).astype(np.float32) / 32768),
-            "floors": torch.stack(floors)[:, None, None],
-        }
-
-    def _floor(self, mel: torch.Tensor) -> torch.Tensor:
-        return mel.max() - self.objective.audible_db / _DB_PER_NEPER
+        return audible_excerpts(scenes, indices, rng, self.objective.columns, self.objective.audible_db)
 
     def validate(self, scenes: SceneStore, device: torch.device) -> dict[str, float]:
         """Return the mean absolute log-mel difference of whole scenes, in nats, over audible cells."""
         errors = []
         for i in range(min(20, len(scenes))):
-            mel = _log_mel(scenes, i)
+            mel = scene_log_mel(scenes, i)
             again = log_mels(self.shipped(mel[None].to(device)).cpu())[0]
-            errors.append(float((again - mel).abs()[mel >= self._floor(mel)].mean()))
+            audible = mel >= audible_floor(mel, self.objective.audible_db)
+            errors.append(float((again - mel).abs()[audible].mean()))
         return {"mel_distance": float(np.mean(errors))}
 
     def sample(self, scenes: SceneStore, folder: Path, device: torch.device) -> None:
         """Write the original and the resynthesised audio of three scenes, and their spectrograms."""
         rows = []
         for i in range(min(3, len(scenes))):
-            made = self.shipped(_log_mel(scenes, i)[None].to(device)).cpu()
+            made = self.shipped(scene_log_mel(scenes, i)[None].to(device)).cpu()
             write_wav(folder / f"{i}-original.wav", np.asarray(scenes.audio[i], dtype=np.float32) / 32768)
             write_wav(folder / f"{i}-vocoded.wav", made[0].numpy())
             rows += [np.asarray(scenes.images[i], dtype=np.float32), mel_to_image(log_mels(made)[0].numpy())]
@@ -132,10 +117,6 @@ class VocoderPart(Part):
     def export(self, folder: Path) -> None:
         """Write ``vocoder/``."""
         self.shipped.save_pretrained(folder / "vocoder")
-
-
-def _log_mel(scenes: SceneStore, i: int) -> torch.Tensor:
-    return image_to_mel(torch.from_numpy(np.asarray(scenes.images[i], dtype=np.float32)))
 
 
 def _prepare(vocoder: HifiGan) -> None:

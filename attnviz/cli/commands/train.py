@@ -24,6 +24,8 @@ class Part(StrEnum):
     UNET = "unet"
     LISTENER = "listener"
     TEXT = "text"
+    CODEC = "codec"
+    MUSICGEN = "musicgen"
 
 
 class Objective(StrEnum):
