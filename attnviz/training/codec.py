@@ -37,8 +37,8 @@ class CodecModel:
     codebooks : int
         Number of codes of a frame. Each quantises what the ones before it leave.
     encodec : mapping
-        Arguments of transformers' ``EncodecConfig``. Sampling rate (16 kHz), channels (1) and bandwidth follow from
-        the scenes and from `codebooks`.
+        Arguments of transformers' ``EncodecConfig``. Sampling rate (16 kHz), channels (1) and bandwidth follow
+        from the scenes and from `codebooks`.
     """
 
     codebooks: int = 4
@@ -57,8 +57,8 @@ class CodecObjective:
     columns : int
         Length of the training excerpts in columns of the spectrogram (10 ms); a whole number of frames.
     mel_weight, stft_weight, audible_db : float
-        As for the vocoder: distance of log-mel spectrograms, distance of log magnitudes at several resolutions, and
-        the dynamic range in dB within which they count.
+        As for the vocoder: distance of log-mel spectrograms, distance of log magnitudes at several resolutions,
+        and the dynamic range in dB within which they count.
     commitment_weight : float
         Weight of the squared distance of the encoder's output from its codes.
     codebook_decay : float
@@ -119,7 +119,7 @@ class CodecPart(Part):
         frame = self.shipped.config.hop_length
         if self.objective.columns * MEL.hop_length % frame:
             raise TrainingError(
-                f"objective.columns is {self.objective.columns}, which is {self.objective.columns * MEL.hop_length} "
+                f"objective.columns is {self.objective.columns}, {self.objective.columns * MEL.hop_length} "
                 f"samples; it must be a whole number of frames of {frame} samples (the product of "
                 "model.encodec.upsampling_ratios)."
             )

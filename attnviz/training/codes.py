@@ -35,9 +35,9 @@ def read_codec(folder: str) -> EncodecModel:
     known = codec.config
     if known.sampling_rate != MEL.sampling_rate or known.audio_channels != 1 or known.chunk_length is not None:
         raise TrainingError(
-            f"the codec in {folder} codes {known.audio_channels} channels at {known.sampling_rate} Hz, in chunks of "
-            f"{known.chunk_length or 'any'} samples; scenes have one channel at {MEL.sampling_rate} Hz, and are "
-            "coded whole."
+            f"the codec in {folder} codes {known.audio_channels} channels at {known.sampling_rate} Hz, in chunks "
+            f"of {known.chunk_length or 'any'} samples; scenes have one channel at {MEL.sampling_rate} Hz, and "
+            "are coded whole."
         )
     return codec
 

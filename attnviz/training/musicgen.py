@@ -1,4 +1,4 @@
-"""Train a language model of audio codes with cross-attention to a text encoder: MusicGen, and AudioGen before it."""
+"""Train a language model of audio codes with cross-attention to a text encoder, as AudioGen and MusicGen are."""
 
 from __future__ import annotations
 
@@ -100,9 +100,7 @@ class _Writing(Player):
         loss = self.loss(batch["codes"], batch["input_ids"], tokens * kept[:, None])
         return loss, {"loss": loss}
 
-    def loss(
-        self, codes: torch.Tensor, input_ids: torch.Tensor, attention_mask: torch.Tensor
-    ) -> torch.Tensor:
+    def loss(self, codes: torch.Tensor, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Return the cross-entropy of codes ``(batch, codebooks, frames)``, in nats."""
         labels = delayed_labels(codes, self.model.config.decoder.pad_token_id)
         return self.model(input_ids=input_ids, attention_mask=attention_mask, labels=labels).loss.float()
