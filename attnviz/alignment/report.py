@@ -116,9 +116,13 @@ def chance_lines(pooled: Pooled, score: str = "roc_auc") -> list[str]:
         f"{method_name(row['method'])}: {'at chance' if row['at_chance'] else 'not at chance'}, {NAMES[score]} "
         f"{estimate(row['value'], row['permutation_low'], row['permutation_high'])} "
         f"by {_PERMUTED[row['permuted']]}"
-        + ("" if np.isnan(row["exchanged"]) else f" (exchanged maps score {row['exchanged']:.3f})")
+        + ("" if np.isnan(row["exchanged"]) else f" (exchanged maps score {row['exchanged']:.3f}{_no_less(row)})")
         for row in _records(judged)
     ]
+
+
+def _no_less(row: dict[str, Any]) -> str:
+    return ", no less: the score is not of this clip" if row["exchanged"] >= row["value"] else ""
 
 
 def estimate(value: float, low: float, high: float, *, sign: bool = False) -> str:

@@ -10,10 +10,9 @@ import numpy as np
 from attnviz.alignment.pooling import Pooled
 from attnviz.alignment.report import chance_lines, meaning_lines, score_rows, verdict_lines
 from attnviz.alignment.streamed import PhraseBlock, pool_stream
-from attnviz.corpus.arrays import ACTIVATION, ENERGY, SHARE, ActivationStore
+from attnviz.corpus.arrays import ACTIVATION, ENERGY, SHARE
 from attnviz.corpus.folder import CorpusFolder
-from attnviz.corpus.reading import read_shard
-from attnviz.errors import CorpusError
+from attnviz.errors import CorpusError, MapsError
 from attnviz.wording import counted, short_repr
 
 _COLUMNS = (
@@ -74,22 +73,26 @@ def align_corpus(
     progress: Callable[[str, float], object] | None,
 ) -> CorpusAlignment:
     """Pool all scored phrases of the finished shards; see `Corpus.align`."""
-    store = folder.activations
-    if store is None:
+    if folder.activations is None:
         raise CorpusError(f"The plan of {folder.path} keeps no activations (keep.activations = false).")
-    blocks = _blocks(folder, store)
-    found = pool_stream(
-        blocks, n_resamples=n_resamples, n_permutations=n_permutations, seed=seed, progress=progress
-    )
+    try:
+        found = pool_stream(
+            _blocks(folder), n_resamples=n_resamples, n_permutations=n_permutations, seed=seed, progress=progress
+        )
+    except MapsError as nothing:
+        why = "score.events of its plan is 'none'" if folder.plan.score.events == "none" else "all clips failed"
+        raise CorpusError(
+            f"{folder.path} has no phrase with scores, so there is nothing to pool: {why}, or nothing is finished."
+        ) from nothing
     return CorpusAlignment(
         readout=folder.plan.score.readout, **{one.name: getattr(found, one.name) for one in fields(found)}
     )
 
 
-def _blocks(folder: CorpusFolder, store: ActivationStore) -> Iterator[PhraseBlock]:
+def _blocks(folder: CorpusFolder) -> Iterator[PhraseBlock]:
     """Yield the scored phrases of every finished shard."""
     for shard in folder.done():
-        table = read_shard(folder.shard_path(shard), _COLUMNS)
+        table, arrays = folder.table(shard, _COLUMNS), folder.arrays(shard)
         rows = table.filter(table["scored"]).to_pydict()
         if not rows["index"]:
             continue
@@ -104,9 +107,9 @@ def _blocks(folder: CorpusFolder, store: ActivationStore) -> Iterator[PhraseBloc
             seconds=np.array(rows["seconds"]),
             column_seconds=np.array(rows["column_seconds"]),
             columns=np.array(rows["columns"], dtype=np.int64),
-            curves=store.read_region(ACTIVATION, start)[clips, phrases],
-            shares=store.read_region(SHARE, start)[clips, phrases],
-            energy=store.read_region(ENERGY, start)[clips],
+            curves=arrays[ACTIVATION][clips, phrases],
+            shares=arrays[SHARE][clips, phrases],
+            energy=arrays[ENERGY][clips],
             times=[
                 np.column_stack([onsets, offsets]).reshape(-1, 2)
                 for onsets, offsets in zip(rows["onsets"], rows["offsets"], strict=True)

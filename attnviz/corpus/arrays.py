@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -124,14 +125,38 @@ class ActivationStore:
             ) from error
 
     def read_region(self, name: str, start: int) -> np.ndarray:
-        """Return the values of the shard that starts at a clip."""
+        """Return the values of the shard that starts at a clip.
+
+        Raises
+        ------
+        CorpusError
+            If they are missing or damaged.
+        """
         stop = min(start + self.clips_per_shard, self.clips)
-        return np.asarray(self._group[name][start:stop])
+        with self._readable(f"{name} of the clips {start} to {stop - 1}"):
+            return np.asarray(self._group[name][start:stop])
 
     def dataset(self) -> xr.Dataset:
-        """Open the arrays lazily."""
-        with warnings.catch_warnings(action="ignore", category=UserWarning):
+        """Open the arrays lazily.
+
+        Raises
+        ------
+        CorpusError
+            If they are missing or damaged.
+        """
+        with self._readable("the arrays"), warnings.catch_warnings(action="ignore", category=UserWarning):
             return xr.open_zarr(self.path, chunks=None, zarr_format=3)
+
+    @contextmanager
+    def _readable(self, what: str) -> Iterator[None]:
+        """Translate what zarr and its codecs raise on files that are missing or damaged."""
+        try:
+            yield
+        except (OSError, ValueError, RuntimeError, LookupError, TypeError) as damage:
+            raise CorpusError(
+                f"{self.path} is missing or damaged: {what} cannot be read ({damage}). Remove the tables of these "
+                "clips in shards, and run the plan again; or all of it, if zarr.json is lost."
+            ) from damage
 
     @cached_property
     def _group(self) -> zarr.Group:

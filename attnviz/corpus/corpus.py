@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,11 +17,9 @@ import xarray as xr
 
 from attnviz.arguments import public
 from attnviz.corpus.aligning import CorpusAlignment, align_corpus
-from attnviz.corpus.arrays import checksum
 from attnviz.corpus.clips import read_clips
 from attnviz.corpus.folder import CorpusFolder, open_folder
 from attnviz.corpus.plan import Plan
-from attnviz.corpus.reading import read_shard
 from attnviz.corpus.results import FAILED
 from attnviz.errors import AttnVizError, CorpusError
 from attnviz.io.json_files import read_json
@@ -29,6 +27,8 @@ from attnviz.io.paths import FilePath, checked_path
 from attnviz.io.storage import whole_or_nothing
 from attnviz.maps import AttentionMaps
 from attnviz.wording import counted
+
+_MOST_REASONS = 5
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,10 @@ class CorpusStatus:
     clips_done, shards_done : int
         Finished; clips that failed are among them.
     clips_failed : int
+    clips_warned : int
+        Clips with warnings, such as audio that cannot be heard.
     reasons : dict of str to int
-        Reasons of failed clips, with their numbers.
+        Reasons of failed clips, each with the first of its clips, and their numbers.
     shards_with_failures : tuple of int
     seconds_per_clip : float
         Mean cost of a clip, without loading the model; NaN if unknown.
@@ -60,6 +62,7 @@ class CorpusStatus:
     clips_done: int
     shards_done: int
     clips_failed: int
+    clips_warned: int
     reasons: dict[str, int]
     shards_with_failures: tuple[int, ...]
     seconds_per_clip: float
@@ -77,7 +80,12 @@ class CorpusStatus:
         ]
         if self.clips_failed:
             lines.append(f"{counted(self.clips_failed, 'clip')} failed:")
-            lines += [f"  {count} x {reason}" for reason, count in self.reasons.items()]
+            shown = list(self.reasons.items())[:_MOST_REASONS]
+            lines += [f"  {count} x {reason.removesuffix(')')}{', ...' * (count > 1)})" for reason, count in shown]
+            if len(self.reasons) > _MOST_REASONS:
+                lines.append(f"  and {len(self.reasons) - _MOST_REASONS} other reasons; see the column reason")
+        if self.clips_warned:
+            lines.append(f"{counted(self.clips_warned, 'clip')} with warnings; see the column warnings")
         if self.clips_done:
             lines.append(f"{self.seconds_per_clip:.3g} s and {self.bytes_per_clip / 1024:.3g} KiB per clip")
         return "\n".join(lines)
@@ -165,14 +173,20 @@ class Corpus:
         """
         return self._table(self._done, columns).to_pandas()
 
-    def _table(self, shards: Iterable[int], columns: Sequence[str] | None = None) -> pa.Table:
-        tables = [self._shard_table(shard, columns) for shard in shards]
-        if not tables:
+    def _table(self, shards: Sequence[int], columns: Sequence[str] | None = None) -> pa.Table:
+        if not shards:
             raise CorpusError(f"{self.folder} has no finished shard yet.")
-        return pa.concat_tables(tables, promote_options="default").replace_schema_metadata(None)
-
-    def _shard_table(self, shard: int, columns: Sequence[str] | None = None) -> pa.Table:
-        return read_shard(self._folder.shard_path(shard), columns)
+        there = [self._folder.columns(shard) for shard in shards]
+        known = dict.fromkeys(name for names in there for name in names)
+        if unknown := sorted(set(columns or ()) - set(known)):
+            raise CorpusError(
+                f"the tables of {self.folder} have no column {unknown}; they have {', '.join(known)}."
+            )
+        # The facts of a task are no columns of a shard in which all clips failed.
+        own = [None if columns is None else [name for name in columns if name in names] for names in there]
+        tables = [self._folder.table(shard, some) for shard, some in zip(shards, own, strict=True)]
+        whole = pa.concat_tables(tables, promote_options="default").replace_schema_metadata(None)
+        return whole if columns is None else whole.select(list(columns))
 
     @cached_property
     def activations(self) -> xr.Dataset:
@@ -222,9 +236,8 @@ class Corpus:
         Raises
         ------
         CorpusError
-            If the plan keeps no activations, or a shard is damaged.
-        MapsError
-            If no phrase was scored: the plan asks for no scores, or no clip is finished.
+            If the plan keeps no activations, a shard is damaged, or no phrase was scored: the plan asks for no
+            scores, all clips failed, or none is finished.
         OutputError
             If the folder of temporary files (``TMPDIR``) is full: a phrase needs about 10 KB there.
         """
@@ -244,9 +257,9 @@ class Corpus:
         path = self._folder.sample_path(self._index(clip)) / "maps.zarr"
         if not path.exists():
             every = self.plan.keep.sample_every
-            kept = f"every {every}th clip has" if every > 1 else "every clip has" if every else "no clip has"
+            kept = f"1 of {every} clips has" if every > 1 else "every clip has" if every else "no clip has"
             raise CorpusError(
-                f"The maps of {clip!r} were not kept: {kept} them (keep.sample_every), if it did not fail."
+                f"The maps of {clip!r} were not kept: {kept} them (keep.sample_every = {every}), unless it failed."
             )
         return AttentionMaps.load(path)
 
@@ -284,22 +297,25 @@ class Corpus:
         """
         done = self._folder.done()
         self.__dict__.pop("_done", None)
-        clips = failed = 0
-        reasons: dict[str, int] = {}
+        clips = failed = warned = 0
+        reasons: dict[str, list[str]] = {}  # by their text without names of clips
         with_failures = []
         for shard in done:
-            rows = self._shard_table(shard, ["index", "status", "reason"])
-            clips += pc.count_distinct(rows["index"]).as_py()
-            wrong = rows.filter(pc.equal(rows["status"], FAILED))["reason"].to_pylist()
+            rows = self._folder.table(shard, ["index", "clip", "status", "reason", "warnings"])
+            rows = rows.group_by("index").aggregate([(name, "min") for name in rows.column_names[1:]])
+            clips += len(rows)
+            warned += pc.sum(pc.cast(pc.not_equal(rows["warnings_min"], ""), pa.int64())).as_py() or 0
+            wrong = rows.filter(pc.equal(rows["status_min"], FAILED))
             failed += len(wrong)
-            if wrong:
+            if len(wrong):
                 with_failures.append(shard)
-            for reason in wrong:
-                reasons[reason] = reasons.get(reason, 0) + 1
+            for clip, reason in zip(wrong["clip_min"].to_pylist(), wrong["reason_min"].to_pylist(), strict=True):
+                reasons.setdefault(reason.replace(clip, ""), []).append(f"{reason} (clip {clip!r})")
+        counts = {found[0]: len(found) for found in reasons.values()}
         return CorpusStatus(
             folder=str(self.folder), digest=self.digest, clips=len(self), shards=self._folder.n_shards,
-            clips_done=clips, shards_done=len(done), clips_failed=failed,
-            reasons=dict(sorted(reasons.items(), key=lambda item: -item[1])),
+            clips_done=clips, shards_done=len(done), clips_failed=failed, clips_warned=warned,
+            reasons=dict(sorted(counts.items(), key=lambda item: -item[1])),
             shards_with_failures=tuple(with_failures), seconds_per_clip=self._seconds(done),
             bytes_per_clip=self._bytes() / clips if clips else float("nan"),
         )  # fmt: skip
@@ -307,11 +323,11 @@ class Corpus:
     def _seconds(self, done: Sequence[int]) -> float:
         seconds = clips = 0.0
         for shard in done:
-            try:
+            # Killed between the table and its costs, which are no results; or somebody has changed them.
+            with suppress(AttnVizError, LookupError, TypeError, ValueError):
                 costs: dict[str, Any] = read_json(self._folder.log_path(shard))
-            except AttnVizError:  # killed between the table and its costs, which are no results
-                continue
-            seconds, clips = seconds + float(costs["seconds"]), clips + int(costs["clips"])
+                spent, number = float(costs["seconds"]), int(costs["clips"])
+                seconds, clips = seconds + spent, clips + number
         return seconds / clips if clips else float("nan")
 
     def _bytes(self) -> int:
@@ -327,7 +343,7 @@ class Corpus:
         path : path-like
             File to write.
         overwrite : bool
-            Replace an existing file.
+            Replace a table that was collected before.
         verify : bool
             Compare the activations of every shard with their checksum. Tables are always compared.
 
@@ -345,19 +361,22 @@ class Corpus:
         """
         if missing := self._folder.missing():
             raise CorpusError(
-                f"{counted(len(missing), 'shard')} of {self._folder.n_shards} missing, first {missing[:5]}. Run "
+                f"{counted(len(missing), 'shard')} of {self._folder.n_shards} missing, first {missing[0]}. Run "
                 "the plan again: it computes what is missing."
             )
         if verify:
             for shard in range(self._folder.n_shards):
-                self._verify(shard)
+                self._folder.arrays(shard)
         schema = pa.unify_schemas(
             [pq.read_schema(file).remove_metadata() for file in self.files], promote_options="default"
         ).with_metadata({"attnviz.digest": self.digest})
         rows = 0
-        with whole_or_nothing(path, overwrite=overwrite) as partial, pq.ParquetWriter(partial, schema) as writer:
+        with (
+            whole_or_nothing(path, overwrite=overwrite, replaceable=_is_collected) as partial,
+            pq.ParquetWriter(partial, schema) as writer,
+        ):
             for shard in range(self._folder.n_shards):
-                table = self._table([shard])
+                table = self._folder.table(shard)
                 missing_columns = [name for name in schema.names if name not in table.column_names]
                 for name in missing_columns:
                     table = table.append_column(name, pa.nulls(len(table), schema.field(name).type))
@@ -365,15 +384,11 @@ class Corpus:
                 rows += len(table)
         return rows
 
-    def _verify(self, shard: int) -> None:
-        metadata = self._folder.shard_metadata(shard)
-        store = self._folder.activations
-        if store is None:
-            return
-        for name, expected in json.loads(metadata.get("attnviz.arrays", "{}")).items():
-            values = store.read_region(name, shard * self.plan.clips_per_shard)
-            if checksum(values) != expected:
-                raise CorpusError(
-                    f"{name} of shard {shard} in {store.path} differs from its checksum: a lost or altered file. "
-                    f"Remove {self._folder.shard_path(shard)}, and run the plan again: only this one is computed."
-                )
+
+def _is_collected(path: Path) -> bool:
+    """Return whether a file was written by `Corpus.collect`."""
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+    except (OSError, pa.ArrowException):
+        return False
+    return b"attnviz.digest" in metadata and b"attnviz.shard" not in metadata

@@ -16,7 +16,7 @@ from attnviz.corpus.clips import PlannedClip
 from attnviz.corpus.plan import TASKS, Plan
 from attnviz.errors import CorpusError
 
-FORMAT = 1
+FORMAT = 2
 """Version of the files of a corpus."""
 
 _LIBRARIES = ("diffusers", "numpy", "safetensors", "scipy", "torch", "transformers")
@@ -94,6 +94,6 @@ def _source_digest(task: str) -> str:
         found = importlib.util.find_spec(module)
     except (ImportError, ValueError) as error:
         raise CorpusError(f"task {task!r}: the module {module!r} cannot be found: {error}.") from error
-    if found is None or found.origin is None:
-        raise CorpusError(f"task {task!r}: there is no module {module!r}. Is its folder on PYTHONPATH?")
+    if found is None or found.origin is None or not Path(found.origin).is_file():
+        raise CorpusError(f"task {task!r}: there is no module {module!r} in a file. Is its folder on PYTHONPATH?")
     return hashlib.sha256(Path(found.origin).read_bytes()).hexdigest()

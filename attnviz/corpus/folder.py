@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import platform
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import filelock
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from attnviz.arguments import whole_number
 from attnviz.corpus import clips as clip_files
-from attnviz.corpus.arrays import ActivationStore
+from attnviz.corpus.arrays import ActivationStore, checksum
 from attnviz.corpus.digests import FORMAT, described, digest_of
 from attnviz.corpus.plan import Plan, without_none
+from attnviz.corpus.reading import read_shard
 from attnviz.errors import AttnVizError, CorpusError, OutputError
 from attnviz.io.json_files import as_json, read_json
 from attnviz.io.settings import read_settings
@@ -26,7 +31,6 @@ from attnviz.io.storage import make_parents, write_whole
 
 PLAN, CLIPS, AUDIO, ARRAYS = "corpus.json", "clips.parquet", "audio.json", "activations.zarr"
 LOCK, OWNER = "run.lock", "run.json"
-_BEGUN = {CLIPS, AUDIO, ARRAYS, LOCK, OWNER, "shards", "log"}  # before corpus.json is written
 _KIND = "attnviz corpus"
 _DIGITS = 6
 
@@ -107,8 +111,8 @@ class CorpusFolder:
             metadata = pq.read_schema(path).metadata or {}
         except (OSError, pa.ArrowException) as damage:
             raise CorpusError(
-                f"shard {path} is damaged: {str(damage).splitlines()[0]}. Remove it, and run the plan again: only "
-                "this shard is computed."
+                f"shard {path} is damaged: {str(damage).splitlines()[0].rstrip('.')}. Remove it, and run the plan "
+                "again: only this shard is computed."
             ) from damage
         found = {key.decode(): value.decode() for key, value in metadata.items()}
         version, digest = found.get("attnviz.format"), found.get("attnviz.digest")
@@ -122,6 +126,68 @@ class CorpusFolder:
                 f"shard {path} belongs to the plan {str(digest)[:12]}, and the corpus to {self.digest[:12]}. Was "
                 "it copied from another corpus?"
             )
+        if (own := found.get("attnviz.shard")) != str(shard):
+            raise CorpusError(
+                f"shard {path} is the table of shard {own}. Was it copied or renamed? Remove it, and run the plan "
+                "again: only this shard is computed."
+            )
+        return found
+
+    def columns(self, shard: int) -> list[str]:
+        """Return the names of the columns of a finished shard.
+
+        Raises
+        ------
+        CorpusError
+            See `shard_metadata`.
+        """
+        self.shard_metadata(shard)
+        return list(pq.read_schema(self.shard_path(shard)).names)
+
+    def table(self, shard: int, columns: Sequence[str] | None = None) -> pa.Table:
+        """Read columns of the table of a finished shard.
+
+        Raises
+        ------
+        CorpusError
+            If a column is unknown, or the table is damaged, of another plan or shard, or has lost or doubled rows.
+        """
+        rows = int(self.shard_metadata(shard)["attnviz.rows"])
+        path = self.shard_path(shard)
+        wanted = None if columns is None else list(dict.fromkeys([*columns, "index", "phrase"]))
+        table = read_shard(path, wanted)
+        first = shard * self.plan.clips_per_shard
+        clips = range(first, min(first + self.plan.clips_per_shard, self.n_clips))
+        keys = pa.table({name: table[name] for name in ("index", "phrase")})
+        there = pc.unique(keys["index"]).to_pylist()
+        doubled = len(keys) - len(keys.group_by(["index", "phrase"]).aggregate([]))
+        if len(keys) != rows or doubled or sorted(there) != list(clips):
+            raise CorpusError(
+                f"shard {path} has {len(keys)} rows ({doubled} of them twice) of {len(there)} clips; {rows} rows "
+                f"of clips {clips.start} to {clips.stop - 1} were written. Remove it, and run the plan again: "
+                "only this shard is computed."
+            )
+        return table if columns is None else table.select(list(columns))
+
+    def arrays(self, shard: int) -> dict[str, np.ndarray]:
+        """Read the activations of a finished shard; none if the plan keeps none.
+
+        Raises
+        ------
+        CorpusError
+            If they are missing, damaged, or differ from their checksum.
+        """
+        metadata, store = self.shard_metadata(shard), self.activations
+        if store is None:
+            return {}
+        found = {}
+        for name, expected in json.loads(metadata.get("attnviz.arrays", "{}")).items():
+            found[name] = store.read_region(name, shard * self.plan.clips_per_shard)
+            if checksum(found[name]) != expected:
+                raise CorpusError(
+                    f"{name} of shard {shard} in {store.path} differs from its checksum: a lost or altered file. "
+                    f"Remove {self.shard_path(shard)}, and run the plan again: only this one is computed."
+                )
         return found
 
     def done(self) -> list[int]:
@@ -155,12 +221,15 @@ def locked(path: Path) -> Iterator[None]:
     lock = filelock.FileLock(path / LOCK)
     try:
         lock.acquire(timeout=0)
-    except filelock.Timeout as held:
+    except filelock.Timeout as held:  # an OSError, too
         raise CorpusError(
             f"{path} is being run{_who(path / OWNER)}. Wait for that run, or stop it; what it finished is kept."
         ) from held
+    except OSError as error:
+        raise OutputError(f"Cannot write {path / LOCK}: {error.strerror or error}.") from error
     try:
-        write_whole(path / OWNER, as_json({"pid": os.getpid(), "host": platform.node()}, OWNER))
+        record = {"kind": _KIND, "pid": os.getpid(), "host": platform.node()}
+        write_whole(path / OWNER, as_json(record, OWNER))
         yield
     finally:
         lock.release()
@@ -189,7 +258,9 @@ class Prepared:
         path = self.path
         if path.exists() and not (path / PLAN).exists():
             names = {one.name for one in path.iterdir()} if path.is_dir() else {path.name}
-            if strange := sorted(name for name in names - _BEGUN if not name.startswith(".")):
+            # A run that ended before corpus.json was written has left the record of its process.
+            strange = sorted(name for name in names - {LOCK} if not name.startswith("."))
+            if strange and not _was_run(path / OWNER):
                 raise CorpusError(
                     f"{path} exists and is no corpus (it has {strange[0]!r}), so nothing is written there. Give "
                     "another folder."
@@ -201,16 +272,27 @@ class Prepared:
     def _opened(self) -> CorpusFolder:
         there, digest = open_folder(self.path), digest_of(self.description)
         if there.digest != digest:
+            found = _differences(there.description, self.description)
+            if "clips_digest" in found:
+                found[found.index("clips_digest")] = self._changed_clip(there)
             raise CorpusError(
                 f"{self.path} holds the corpus of another plan ({there.digest[:12]}, not {digest[:12]}): they "
-                f"differ in {', '.join(_differences(there.description, self.description))}. Give another folder, "
-                "or run the plan that it was begun with."
+                f"differ in {', '.join(found)}. Give another folder, or run the plan that it was begun with."
             )
         plan = replace(there.plan, folder=self.plan.folder, clips=self.plan.clips)
         if plan != there.plan:  # its files were moved: workers read from the folder where they are
             there = replace(there, plan=plan)
             self._write_plan(there)
         return there
+
+    def _changed_clip(self, there: CorpusFolder) -> str:
+        """Say in what the clips of two plans differ first."""
+        before = clip_files.read_clips(there.clips_path)
+        for old, new in zip(before, self.clips, strict=False):
+            if changed := [one.name for one in fields(old) if getattr(old, one.name) != getattr(new, one.name)]:
+                names = {"sha256": "the content of its audio"}
+                return f"clip {new.clip!r} ({', '.join(names.get(name, name) for name in changed)})"
+        return f"the number of clips ({len(before)}, now {len(self.clips)})"
 
     def _created(self) -> CorpusFolder:
         plan, path = self.plan, self.path
@@ -282,9 +364,8 @@ def open_folder(path: Path) -> CorpusFolder:
     try:
         plan = read_settings(Plan, {**content["plan"], **content["paths"]}, "", error=CorpusError)
         description = {name: content[name] for name in ("format", "plan", "model", "clips_digest", "versions")}
-        return CorpusFolder(
-            path, str(content["digest"]), plan, int(content["clips"]), int(content["slots"]), description
-        )
+        clips, slots = (whole_number(name, content[name], most=2**62) for name in ("clips", "slots"))
+        return CorpusFolder(path, str(content["digest"]), plan, clips, slots, description)
     except (AttnVizError, KeyError, TypeError, ValueError) as damage:
         raise CorpusError(f"{path / PLAN} is damaged: {damage}.") from damage
 
@@ -306,6 +387,15 @@ def _differences(first: Any, second: Any, name: str = "") -> list[str]:
         for key in names
         for found in _differences(first.get(key), second.get(key), f"{name}.{key}".removeprefix("."))
     ]
+
+
+def _was_run(path: Path) -> bool:
+    """Return whether a file is the record that a run of a corpus leaves."""
+    try:
+        content = read_json(path)
+    except AttnVizError:
+        return False
+    return isinstance(content, dict) and content.get("kind") == _KIND
 
 
 def _who(path: Path) -> str:

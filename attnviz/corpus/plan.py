@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from attnviz.arguments import public
+from attnviz.arguments import public, whole_number
 from attnviz.errors import CorpusError
 from attnviz.io.choices import check_precision
 from attnviz.io.json_files import read_toml
 from attnviz.io.paths import FilePath, checked_path
-from attnviz.io.settings import plain, read_settings, within
+from attnviz.io.settings import plain, read_settings, refuse_unknown
 
 TASKS = ("generate", "explain")
 """Tasks with a model of attnviz; any other is ``module:function`` (see `attnviz.corpus.tasks`)."""
@@ -126,8 +127,8 @@ class KeepSettings:
     sample_every: int = 0
 
     def __post_init__(self) -> None:
-        within("keep.columns", self.columns, 1, _MOST_COLUMNS, error=CorpusError)
-        within("keep.sample_every", self.sample_every, 0, 2**62, error=CorpusError)
+        whole_number("keep.columns", self.columns, most=_MOST_COLUMNS, error=CorpusError)
+        whole_number("keep.sample_every", self.sample_every, least=0, most=2**62, error=CorpusError)
 
 
 @public
@@ -169,9 +170,20 @@ class Plan:
     folder: str = ""
 
     def __post_init__(self) -> None:
-        within("clips_per_shard", self.clips_per_shard, 1, MOST_CLIPS_PER_SHARD, error=CorpusError)
-        within("seed", self.seed, 0, 2**62, error=CorpusError)
-        within("threads", self.threads, 1, _MOST_THREADS, error=CorpusError)
+        whole_number("clips_per_shard", self.clips_per_shard, most=MOST_CLIPS_PER_SHARD, error=CorpusError)
+        whole_number("seed", self.seed, least=0, most=2**62, error=CorpusError)
+        whole_number("threads", self.threads, most=_MOST_THREADS, error=CorpusError)
+        for name, kind in _TABLES.items():
+            if not isinstance(getattr(self, name), kind):
+                raise CorpusError(f"{name} is {getattr(self, name)!r:.80}; a {kind.__name__} is needed.")
+        if not isinstance(self.folder, str):
+            raise CorpusError(f"folder is {self.folder!r:.80}; a text is needed.")
+        try:
+            json.dumps(plain(self.settings), allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise CorpusError(
+                f"settings has what a plan cannot hold: {error}. Give numbers, texts and lists."
+            ) from error
         module, _, function = self.task.partition(":")
         if self.task not in TASKS and not (module and function):
             raise CorpusError(
@@ -200,6 +212,12 @@ class Plan:
         """Settings as JSON values, without paths: what two runs of the same plan share."""
         kept = {name: value for name, value in plain(asdict(self)).items() if name not in ("clips", "folder")}
         return without_none(kept)
+
+
+_TABLES = {
+    "clips": ClipSource, "model": ModelSettings, "generate": GenerateSettings, "explain": ExplainSettings,
+    "score": ScoreSettings, "keep": KeepSettings, "settings": Mapping,
+}  # fmt: skip
 
 
 def without_none(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -235,7 +253,9 @@ def read_plan(path: FilePath) -> Plan:
     values = read_toml(place, error=CorpusError)
     if "folder" in values:
         raise CorpusError(f"{place}: folder is not a setting; paths are relative to the plan's own folder.")
+    known = [one.name for one in fields(Plan) if one.name != "folder"]
     try:
+        refuse_unknown(values, known, "", error=CorpusError)
         return read_settings(Plan, {**values, "folder": str(place.resolve().parent)}, "", error=CorpusError)
     except CorpusError as problem:
         raise CorpusError(f"{place}: {problem}") from problem

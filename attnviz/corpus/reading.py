@@ -27,5 +27,6 @@ def read_shard(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
             return file.read(None if columns is None else list(columns))
     except (OSError, pa.ArrowException) as damage:
         raise CorpusError(
-            f"shard {path} is damaged: {str(damage).splitlines()[0]}. Remove it, and run the plan again."
+            f"shard {path} is damaged: {str(damage).splitlines()[0].rstrip('.')}. Remove it, and run the "
+            "plan again."
         ) from damage

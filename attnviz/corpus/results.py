@@ -130,17 +130,38 @@ def _scores(result: ClipResult) -> list[dict[str, float]]:
     ]
 
 
-def check_files(result: ClipResult) -> None:
-    """Raise if a file of a clip has a name that is a path.
+def check_result(result: ClipResult) -> None:
+    """Raise if a task has not returned what makes a row of a table.
 
     Raises
     ------
     CorpusError
-        With the name.
+        With what is wrong.
     """
-    for name in result.files:
-        if PurePath(name).name != name or name in ("", ".", ".."):
+    if not isinstance(result, ClipResult):
+        raise CorpusError(f"the task returned {type(result).__name__}; a ClipResult is needed.")
+    known = {name for name, _ in _FACTS} | set(SCORE_COLUMNS)
+    for name, value in result.facts.items():
+        if name in known:
+            raise CorpusError(f"facts has {name!r}, which is a column of every table. Give it another name.")
+        if not isinstance(value, int | float | np.number | np.bool_):
+            raise CorpusError(f"facts[{name!r}] is a {type(value).__name__}; a number is needed.")
+    for name, content in result.files.items():
+        if PurePath(name).name != name or name in ("", ".", "..") or "\0" in name:
             raise CorpusError(f"{name!r} is no name of a file; files of a clip are in one folder.")
+        if not isinstance(content, bytes | bytearray | memoryview):
+            raise CorpusError(f"files[{name!r}] is a {type(content).__name__}; bytes are needed.")
+    for number, phrase in enumerate(result.phrases):
+        columns = len(phrase.share)
+        lengths = [len(curve) for curve in phrase.curves.get(MAP, ())]
+        if len(lengths) != 1:
+            raise CorpusError(f"phrase {number} has {len(lengths)} curves of {MAP!r}; one is needed.")
+        lengths += [] if phrase.energy is None else [len(phrase.energy)]
+        if any(length != columns for length in lengths):
+            raise CorpusError(
+                f"phrase {number} has curves of {lengths} columns, and its share has {columns}; all are needed in "
+                "the same columns."
+            )
 
 
 def check_fit(result: ClipResult, store: ActivationStore) -> None:

@@ -89,6 +89,11 @@ def run_corpus(
     settled = plan if isinstance(plan, Plan) else read_plan(plan)
     if executor not in EXECUTORS:
         raise CorpusError(f"executor={executor!r} is unknown; expected {', '.join(EXECUTORS)}.")
+    if executor == "local" and (gpus or slurm):
+        raise CorpusError(
+            f"{'gpus' if gpus else 'slurm'} is for the executors ray and slurm; a local worker runs on "
+            "model.device of the plan."
+        )
     start = _executor(executor)
     wanted = Workers(whole_number("workers", workers, most=_MOST_WORKERS, error=CorpusError), float(gpus), slurm)
     prepared = prepare(settled, None if folder is None else checked_path(folder, "the corpus folder", CorpusError))

@@ -22,19 +22,14 @@ from attnviz.corpus.arrays import checksum
 from attnviz.corpus.clips import PlannedClip, read_clips
 from attnviz.corpus.digests import FORMAT
 from attnviz.corpus.folder import CorpusFolder, open_folder
-from attnviz.corpus.results import ClipResult, Outcome, arrays_of, check_files, check_fit, table_of
+from attnviz.corpus.results import ClipResult, Outcome, arrays_of, check_fit, check_result, table_of
 from attnviz.corpus.tasks import Task, make_task
-from attnviz.errors import AttnVizError, AttnVizWarning
+from attnviz.errors import AttnVizWarning
 from attnviz.io.json_files import as_json
 from attnviz.io.leftovers import remove
 from attnviz.io.storage import make_parents, whole_or_nothing, write_whole
 
 _logger = logging.getLogger(__name__)
-
-# What a clip or a model can end in. Errors of writing a shard are not among them: they end the run.
-_FAILURES = (
-    AttnVizError, ArithmeticError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError,
-)  # fmt: skip
 
 
 class ShardWorker:
@@ -86,12 +81,13 @@ class ShardWorker:
         with _collected() as said:
             try:
                 result = task(clip)  # type: ignore[misc]  # loaded by run
-                check_files(result)
+                check_result(result)
                 if store is not None:
                     check_fit(result, store)
-            except _FAILURES as error:
+            except Exception as error:  # noqa: BLE001 (a task of one's own can raise anything; the others go on)
                 _logger.info("clip %s failed: %s", clip.clip, error)
-                result, reason = None, f"{type(error).__name__}: {error}"
+                reason = f"{type(error).__name__}: {error}".encode(errors="backslashreplace").decode()
+                result = None
         if result is None:  # of a shard that was not finished, nothing is left either
             for path in (self.folder.sample_path(clip.index), self.folder.files_path(clip.index)):
                 remove(path)
@@ -118,7 +114,8 @@ def set_threads(threads: int) -> None:
 def _write(folder: CorpusFolder, shard: int, outcomes: list[Outcome]) -> None:
     """Write the arrays, then the table, whose name marks the shard as finished."""
     table = table_of(outcomes)
-    metadata = {"attnviz.format": str(FORMAT), "attnviz.digest": folder.digest, "attnviz.shard": str(shard)}
+    metadata = {"attnviz.format": str(FORMAT), "attnviz.digest": folder.digest}
+    metadata |= {"attnviz.shard": str(shard), "attnviz.rows": str(len(table))}
     store = folder.activations
     if store is not None:
         arrays = arrays_of(outcomes, store)

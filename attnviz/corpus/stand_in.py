@@ -11,7 +11,8 @@ from attnviz.alignment.phrases import AlignedPhrase, PhraseEvents
 from attnviz.corpus.clips import PlannedClip
 from attnviz.corpus.plan import Plan
 from attnviz.corpus.results import ClipResult
-from attnviz.errors import AudioError
+from attnviz.errors import AudioError, CorpusError
+from attnviz.io.settings import refuse_unknown
 from attnviz.text.words import split_words
 
 SETTINGS = {"seconds": 0.0, "columns": 128, "fail_every": 0, "sources": 997, "load_seconds": 0.0}
@@ -23,6 +24,7 @@ _CLIP_SECONDS = 10.24
 
 def make(plan: Plan) -> Callable[[PlannedClip], ClipResult]:
     """Return the task of a plan with ``task = "attnviz.corpus.stand_in:make"``."""
+    refuse_unknown(plan.settings, SETTINGS, "settings.", error=CorpusError)
     settings = {**SETTINGS, **plan.settings}
     time.sleep(settings["load_seconds"])
 

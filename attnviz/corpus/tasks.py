@@ -6,6 +6,7 @@ that takes a `PlannedClip` and returns a `ClipResult`. The digest of the plan co
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -22,7 +23,7 @@ from attnviz.audio.levels import loudest_level
 from attnviz.corpus.clips import PlannedClip
 from attnviz.corpus.plan import Plan
 from attnviz.corpus.results import ClipResult
-from attnviz.errors import CorpusError
+from attnviz.errors import AttnVizError, AudioError, CorpusError
 from attnviz.maps import AttentionMaps
 from attnviz.maps.settling import settled
 
@@ -35,7 +36,7 @@ def make_task(plan: Plan) -> Task:
     Raises
     ------
     CorpusError
-        If a task of one's own cannot be imported.
+        If a task of one's own cannot be imported or made.
     CheckpointError
         If the checkpoint cannot be loaded.
     """
@@ -48,7 +49,12 @@ def make_task(plan: Plan) -> Task:
         make = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise CorpusError(f"task {plan.task!r} cannot be imported: {error}.") from error
-    return cast(Task, make(plan))
+    try:
+        return cast(Task, make(plan))
+    except AttnVizError:
+        raise
+    except Exception as error:
+        raise CorpusError(f"task {plan.task!r} cannot be made: {type(error).__name__}: {error}") from error
 
 
 class _Generate:
@@ -91,7 +97,15 @@ class _Explain:
     def __call__(self, clip: PlannedClip) -> ClipResult:
         from attnviz.attribution import explain
 
-        audio = load_audio(self.plan.path(str(self.plan.clips.audio)) / clip.clip)
+        path = self.plan.path(str(self.plan.clips.audio)) / clip.clip
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != clip.sha256:
+            raise AudioError(
+                f"{path} has changed since the corpus was begun (SHA-256 {found[:12]}, not {clip.sha256[:12]}). "
+                "Put the file back, or run the plan in a new folder."
+            )
+        audio = load_audio(path)
         settings = dict(self.settings)
         if self.plan.explain.latents != "inversion":
             settings["seed"] = clip.seed

@@ -16,6 +16,7 @@ Given = Literal["logits", "probabilities"]
 """What an array of class scores has: logits, or probabilities in [0, 1]."""
 
 _MOST_NAMED = 5
+_LARGEST = 1e70  # fourth powers, as of distances of covariances, are finite
 _SUM_TOLERANCE = 1e-3  # of probabilities that were rounded to float16
 
 
@@ -31,10 +32,15 @@ def checked_rows(name: str, values: Any, *, least: int = 1) -> np.ndarray:
     try:
         plain = values.detach().cpu().double().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
         rows = plain.astype(np.float64) if plain.dtype.kind in "fiub" else None
+        of = f" of {plain.dtype}"
     except (TypeError, ValueError, OverflowError):
-        rows = None
+        rows, of = None, ""
     if rows is None:
-        raise EvaluationError(f"{name} is not an array of real numbers, but {type(values).__name__}.")
+        raise EvaluationError(f"{name} is not an array of real numbers, but {type(values).__name__}{of}.")
+    if np.ma.is_masked(values):
+        raise EvaluationError(
+            f"{name} has masked values; leave these clips out: values[~values.mask.any(axis=1)]."
+        )
     if rows.ndim != 2 or not rows.shape[1]:
         raise EvaluationError(
             f"{name} has the shape {rows.shape}; expected (clips, columns), a row for each clip."
@@ -47,6 +53,11 @@ def checked_rows(name: str, values: Any, *, least: int = 1) -> np.ndarray:
         raise EvaluationError(
             f"{name} has values that are NaN or infinite in {broken.size} of {counted(len(rows), 'clip')}, in the "
             f"rows {', '.join(map(str, broken[:_MOST_NAMED]))}{more}."
+        )
+    if rows.size and (largest := float(np.abs(rows).max())) > _LARGEST:
+        raise EvaluationError(
+            f"{name} has values up to {largest:.3g}; above {_LARGEST:g}, their powers are no numbers any more. Is "
+            "an embedding not normalised? Divide both sets by the same number."
         )
     return rows
 
@@ -106,9 +117,14 @@ def checked_units(units: ArrayLike | None, clips: int) -> np.ndarray:
         index = np.unique(labels.astype(str), return_inverse=True)[1].reshape(-1) if labels.ndim == 1 else None
     except (TypeError, ValueError):
         index = None
-    if index is None or len(index) != clips:
+    if index is None:
         raise EvaluationError(
-            f"units has {counted(np.size(units), 'value')}; one for each of {counted(clips, 'clip')} is needed."
+            f"units is a {type(units).__name__}; a text or number for each clip is needed, in a list or an array "
+            "of shape (clips,)."
+        )
+    if len(index) != clips:
+        raise EvaluationError(
+            f"units has {counted(len(index), 'value')}; one for each of {counted(clips, 'clip')} is needed."
         )
     return index
 

@@ -51,9 +51,14 @@ class EmbeddingCache:
         if not place.exists():
             return None
         try:
-            return safetensors.numpy.load(place.read_bytes())
+            found = safetensors.numpy.load(place.read_bytes())
         except (OSError, ValueError, safetensors.SafetensorError) as error:
             raise EvaluationError(f"{place} in the cache is damaged: {error}. Remove it.") from error
+        if strange := [name for name, array in found.items() if array.ndim != 1 or array.dtype.kind not in "fiu"]:
+            raise EvaluationError(
+                f"{place} in the cache is damaged: {strange[0]} is no array of numbers. Remove it."
+            )
+        return found
 
     @public
     def put(self, path: FilePath, embedder: Embedder, found: dict[str, np.ndarray]) -> None:

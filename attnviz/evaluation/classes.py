@@ -78,7 +78,7 @@ def inception_score(
         parts = [_score(p[a:b], entropies[a:b], weights[:, a:b]) for a, b in itertools.pairwise(bounds)]
         return np.mean(parts, axis=0)
 
-    value = float(score(np.ones((1, len(p))))[0])
+    value = max(float(score(np.ones((1, len(p))))[0]), 1.0)  # below 1 by rounding only
     replicates = np.concatenate([score(batch) for batch in draws(own, n_resamples, seed)] or [np.zeros(0)])
     low, high = interval(value, replicates[np.isfinite(replicates)], lowest=1.0, highest=p.shape[1])
     details = {"splits": splits, "classes": p.shape[1]}

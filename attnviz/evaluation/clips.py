@@ -113,6 +113,11 @@ def _clips_of(folder: Path) -> list[Clip]:
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
         raise EvaluationError(f"{folder} {what}; a folder of audio files or runs is needed.")
+    if (folder / "corpus.json").exists():
+        raise EvaluationError(
+            f"{folder} is a corpus, whose clips are not kept. Audio of its sample (keep.sample_every) is in "
+            f"{folder / 'samples'}."
+        )
     if (folder / "run.json").exists():
         return [_run(folder, folder.resolve().name)]
     captions = _captions(folder)
@@ -131,13 +136,14 @@ def _clips_of(folder: Path) -> list[Clip]:
     return clips
 
 
-def _found(folder: Path) -> Iterator[Path]:
-    """Yield run folders and audio files outside of runs, sorted."""
+def _found(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
+    """Yield run folders and audio files outside of runs, sorted; links to a folder `above` are not followed."""
+    above |= {folder.resolve()}
     for path in sorted(folder.iterdir()):
-        if path.name.startswith("."):
+        if path.name.startswith(".") or (path.is_dir() and path.resolve() in above):
             continue
         if path.is_dir():
-            yield from [path] if (path / "run.json").exists() else _found(path)
+            yield from [path] if (path / "run.json").exists() else _found(path, above)
         elif path.suffix.lower() in AUDIO_SUFFIXES:
             yield path
 
@@ -161,7 +167,7 @@ def _captions(folder: Path) -> dict[str, str | None]:
     try:
         text = path.read_text("utf-8-sig")
         rows: list[Any] = (
-            list(csv.DictReader(io.StringIO(text), strict=True))
+            _csv_rows(text, path)
             if path.suffix == ".csv"
             else [
                 parse_json(line, f"{path}, line {number}", error=EvaluationError)
@@ -173,6 +179,11 @@ def _captions(folder: Path) -> dict[str, str | None]:
         raise EvaluationError(f"{path} cannot be read: {error}.") from error
     captions: dict[str, str | None] = {}
     for number, row in enumerate(rows, 1):
+        if isinstance(row, Mapping) and (None in row or None in row.values()) and path.suffix == ".csv":
+            raise EvaluationError(
+                f"{path}: entry {number} has another number of fields than the header. A caption with commas must "
+                "be in quotes."
+            )
         file = row.get(_FILE_COLUMN) if isinstance(row, Mapping) else None
         columns = [name for name in _CAPTION_COLUMNS if isinstance(row, Mapping) and name in row]
         if not isinstance(file, str) or not file or len(columns) != 1:
@@ -183,6 +194,13 @@ def _captions(folder: Path) -> dict[str, str | None]:
             raise EvaluationError(f"{path}: entry {number} names {file!r} a second time.")
         captions[file] = _caption(row[columns[0]])
     return captions
+
+
+def _csv_rows(text: str, path: Path) -> list[Any]:
+    reader = csv.DictReader(io.StringIO(text), strict=True)
+    if twice := _repeated(reader.fieldnames or ()):
+        raise EvaluationError(f"{path} has the column {twice[0]!r} more than once.")
+    return list(reader)
 
 
 def _caption(text: Any) -> str | None:

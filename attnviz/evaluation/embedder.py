@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -84,6 +85,7 @@ class Embedder:
             If the function returns something else, or values that are not finite.
         """
         waveform = load_audio(audio, self.sampling_rate, source_rate=sampling_rate)
+        self._check_arguments()
         found = self.function(waveform, self.sampling_rate)
         named = dict(found) if isinstance(found, Mapping) else {"embedding": found}
         if not named or set(named) - set(OUTPUTS):
@@ -93,8 +95,21 @@ class Embedder:
             )
         return {name: self._checked(name, values) for name, values in named.items()}
 
+    def _check_arguments(self) -> None:
+        try:
+            inspect.signature(self.function).bind(None, 0)
+        except ValueError:  # a function of an extension, which states no arguments
+            return
+        except TypeError as error:
+            raise EvaluationError(
+                f"the embedder {self.name} is called with (audio, sampling_rate), which it does not take: {error}."
+            ) from error
+
     def _checked(self, name: str, values: Any) -> np.ndarray:
-        plain = values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
+        try:
+            plain = values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
+        except (TypeError, ValueError):  # lists of different lengths
+            plain = np.asarray(None)
         if plain.ndim != 1 or not plain.size or plain.dtype.kind not in "fiu":
             raise EvaluationError(
                 f"the embedder {self.name} returned {name} of shape {plain.shape} and type {plain.dtype} for one "

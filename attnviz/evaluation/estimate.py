@@ -13,6 +13,9 @@ from attnviz.arguments import whole_number
 from attnviz.errors import EvaluationError, FewClipsWarning, warn
 from attnviz.wording import counted, short_repr
 
+ALLOW_FEW = "allow_few=True computes it with a warning."
+FEWEST_UNITS = 2
+"""Units, or clips, that can be resampled."""
 _REFERENCE_SEED = 2**31  # added to a seed: both sets are drawn independently
 
 
@@ -58,6 +61,8 @@ class Estimate:
 def draws(units: np.ndarray, n_resamples: int, seed: int, *, reference: bool = False) -> Iterator[np.ndarray]:
     """Yield how often each clip is drawn, ``(resamples, clips)``, in batches that depend on the sizes only.
 
+    Nothing is drawn from a single unit.
+
     Parameters
     ----------
     units : numpy.ndarray of int, shape (clips,)
@@ -66,6 +71,8 @@ def draws(units: np.ndarray, n_resamples: int, seed: int, *, reference: bool = F
     reference : bool
         Whether to draw independently of the same seed's draws for the evaluated clips.
     """
+    if len(np.unique(units)) < FEWEST_UNITS:  # every resample would be the clips themselves
+        n_resamples = 0
     bootstrap = Bootstrap(units, n_resamples, seed + _REFERENCE_SEED * reference)
     for batch in bootstrap.weights():
         yield batch[:, units]
@@ -77,7 +84,7 @@ def paired_draws(
     """Yield how often each clip of two independent sets is drawn, one resample at a time."""
     first = (row for batch in draws(evaluated, n_resamples, seed) for row in batch)
     second = (row for batch in draws(reference, n_resamples, seed, reference=True) for row in batch)
-    yield from zip(first, second, strict=True)
+    yield from zip(first, second, strict=False)  # of a single unit there are none
 
 
 def interval(
@@ -157,7 +164,7 @@ def check_enough(
     if not allow_few:
         raise EvaluationError(
             f"{message} Add clips, or use the kernel distance (KAD), which is unbiased at any number of clips. "
-            "allow_few=True computes it with a warning."
+            f"{ALLOW_FEW}"
         )
     warn(
         f"{message} The value is biased; do not compare it with those of other numbers of clips.", FewClipsWarning

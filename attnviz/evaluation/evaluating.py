@@ -19,7 +19,7 @@ from attnviz.evaluation.cache import EmbeddingCache
 from attnviz.evaluation.classes import inception_score, kl_divergence
 from attnviz.evaluation.clips import Clip, pair_clips, read_clips
 from attnviz.evaluation.embedder import Embed, Embedder, checked_embedder
-from attnviz.evaluation.estimate import Estimate, checked_resamples, mean_estimate
+from attnviz.evaluation.estimate import ALLOW_FEW, Estimate, checked_resamples, mean_estimate
 from attnviz.evaluation.frechet import frechet_distance, frechet_distance_infinity
 from attnviz.evaluation.hub_embedders import LISTENER, load_embedder
 from attnviz.evaluation.kernels import kernel_audio_distance, kernel_inception_distance
@@ -115,7 +115,7 @@ def evaluate(
     evaluated: FilePath | Sequence[FilePath] | Sequence[Clip],
     reference: FilePath | Sequence[FilePath] | Sequence[Clip] | None = None,
     *,
-    embedders: Iterable[Embedder | Embed | str] = (LISTENER,),
+    embedders: Iterable[Embedder | Embed | str] | Embedder | Embed | str = (LISTENER,),
     cache: EmbeddingCache | FilePath | None = None,
     n_resamples: int = RESAMPLES,
     seed: int = 0,
@@ -132,8 +132,9 @@ def evaluate(
     evaluated, reference : path-like, or sequence of path-like or Clip
         Folders of audio or of runs; see `read_clips`. For a fair distance, the reference should contain the same
         kinds of sounds, and other recordings than the model was trained on.
-    embedders : iterable of Embedder, callable or str
-        Names are those of `load_embedder`. By default, the bundled listener.
+    embedders : Embedder, callable or str, or iterable of them
+        Names are those of `load_embedder`. A callable takes audio ``(samples,)`` and its sampling rate. By
+        default, the bundled listener.
     cache : EmbeddingCache or path-like, optional
         Where embeddings are kept between calls.
     n_resamples : int
@@ -162,6 +163,7 @@ def evaluate(
     n_resamples, seed = checked_resamples(n_resamples, seed)
     clips, others = _clips(evaluated), [] if reference is None else _clips(reference)
     _warn_of_shared(clips, others)
+    embedders = (embedders,) if isinstance(embedders, str) or callable(embedders) else embedders
     loaded = [load_embedder(one) if isinstance(one, str) else checked_embedder(one) for one in embedders]
     if not loaded:
         raise EvaluationError("embedders is empty; at least one is needed.")
@@ -196,7 +198,9 @@ def evaluate(
 
 
 def _clips(given: Any) -> list[Clip]:
-    if isinstance(given, Sequence) and not isinstance(given, str) and given and isinstance(given[0], Clip):
+    if isinstance(given, Sequence) and not isinstance(given, str) and any(isinstance(one, Clip) for one in given):
+        if not all(isinstance(one, Clip) for one in given):
+            raise EvaluationError("clips and paths are mixed; read the folders first: read_clips(folders).")
         return list(given)
     return read_clips(given)
 
@@ -215,7 +219,7 @@ def _warn_of_shared(clips: Sequence[Clip], others: Sequence[Clip]) -> None:
 
 def _embedded(clip: Clip, embedder: Embedder, cache: EmbeddingCache | None) -> dict[str, np.ndarray]:
     known = None if cache is None else cache.get(clip.path, embedder)
-    if known is not None:
+    if known is not None and _LEVEL in known:
         return known
     audio = load_audio(clip.path, embedder.sampling_rate)
     try:
@@ -262,7 +266,7 @@ def _rows(
     x, y = own.embeddings, theirs.embeddings
     settings: dict[str, Any] = {"units": units, **how}
 
-    def add(metric: str, compute: Callable[[], Estimate]) -> None:
+    def add(metric: str, better: str, needed: int, compute: Callable[[], Estimate]) -> None:
         try:
             estimate = compute()
             rows.append(_row(metric, name, estimate))
@@ -270,27 +274,37 @@ def _rows(
                 count = estimate.details["clips_for_5_percent"]
                 notes.append(f"FD-{name} would be within 5 % of {metric} from {count} clips on")
         except EvaluationError as reason:
-            known = {"clips": len(clips), "reference_clips": len(y) if y is not None else 0}
-            rows.append({"metric": metric, "embedder": name, **known, "better": "", "undefined": str(reason)})
+            known = {"clips": len(clips), "reference_clips": len(y) if y is not None else 0, "needed": needed}
+            why = (
+                str(reason).replace(ALLOW_FEW, "").strip()
+            )  # an argument of the function, which is not called here
+            rows.append({"metric": metric, "embedder": name, **known, "better": better, "undefined": why})
 
     if x is not None and y is not None:
-        add(f"FD-{name}", lambda: frechet_distance(x, y, **settings))
-        add(f"FD-inf-{name}", lambda: frechet_distance_infinity(x, y, vary="both", **settings))
-        add(f"KAD-{name}", lambda: kernel_audio_distance(x, y, **settings))
-        add(f"KID-{name}", lambda: kernel_inception_distance(x, y, **settings))
+        columns = x.shape[1] + 1
+        add(f"FD-{name}", "lower", columns, lambda: frechet_distance(x, y, **settings))
+        infinity = lambda: frechet_distance_infinity(x, y, vary="both", **settings)  # noqa: E731
+        add(f"FD-inf-{name}", "lower", 2 * columns, infinity)
+        add(f"KAD-{name}", "lower", 4, lambda: kernel_audio_distance(x, y, **settings))
+        add(f"KID-{name}", "lower", 4, lambda: kernel_inception_distance(x, y, **settings))
+        negative = [row["metric"] for row in rows if row["metric"].startswith("K") and row.get("value", 0.0) < 0]
+        if negative:
+            notes.append(
+                f"{' and '.join(negative)} below 0: usual where both sets are alike, as the estimate has no bias"
+            )
     logits, other = own.logits, theirs.logits
     if logits is not None:
-        add(f"IS-{name}", lambda: inception_score(logits, **settings))
+        add(f"IS-{name}", "higher", 1, lambda: inception_score(logits, **settings))
     if logits is not None and other is not None and pairs:
-        add(f"KL-softmax-{name}", lambda: _divergence(logits, other, pairs, "softmax", units, how))
-        add(f"KL-sigmoid-{name}", lambda: _divergence(logits, other, pairs, "sigmoid", units, how))
+        add(f"KL-softmax-{name}", "lower", 1, lambda: _divergence(logits, other, pairs, "softmax", units, how))
+        add(f"KL-sigmoid-{name}", "lower", 1, lambda: _divergence(logits, other, pairs, "sigmoid", units, how))
     captioned = [i for i, clip in enumerate(clips) if clip.caption]
     if captioned and embedder.text is None:
         notes.append(f"no CLAP score of {name}, which does not embed text; a CLAP embedder adds it")
     if embedder.text is not None and captioned and x is not None:
         text = embedder.text([str(clips[i].caption) for i in captioned])
         together = None if units is None else [units[i] for i in captioned]
-        add(f"{name}-score", lambda: clap_score(x[captioned], text, units=together, **how))
+        add(f"{name}-score", "higher", 1, lambda: clap_score(x[captioned], text, units=together, **how))
     return rows
 
 
@@ -338,7 +352,11 @@ def _notes(
             f"{counts[0]} of {len(clips)} evaluated and {counts[1]} of {counted(len(others), 'reference clip')}"
         )
         yield f"pairs by {by}: {sides}"
+        if not pairs:
+            yield "no KL, which compares pairs: give both sets the same captions (metadata.csv), or the same names"
     units = set(_units(clips) or ())
+    if len(clips) > 1 and len({clip.caption for clip in clips}) == 1 and clips[0].caption:
+        yield "all clips have one caption, so intervals draw single clips: they are of this caption only"
     if 1 < len(units) < len(clips):
         captions = f"{counted(len(units), 'caption')} of {counted(len(clips), 'clip')}"
         yield f"intervals draw clips with the same caption together: {captions}"

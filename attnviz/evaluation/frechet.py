@@ -197,6 +197,7 @@ class _Line:
 def _read(name: str, given: ArrayLike | Moments) -> tuple[_Gaussian, int, np.ndarray | None]:
     """Return the Gaussian of a set, its number of clips, and its embeddings if they are given."""
     if isinstance(given, Moments):
+        given.check(name)
         return _Gaussian(given.mean, _factor(given.covariance)), given.count, None
     rows = checked_rows(name, given, least=2)
     return _gaussian(rows), len(rows), rows

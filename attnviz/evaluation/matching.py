@@ -54,12 +54,13 @@ def clap_score(
     pairs = checked_matches("audio", audio, "text", text)
     unit = []
     for name, rows in zip(("audio", "text"), pairs, strict=True):
-        lengths = np.linalg.norm(rows, axis=1)
-        if not lengths.all():
+        largest = np.abs(rows).max(axis=1, keepdims=True)
+        if not largest.all():
             raise EvaluationError(
-                f"{name} has an embedding of zeros in row {lengths.argmin()}, which has no direction."
+                f"{name} has an embedding of zeros in row {largest.argmin()}, which has no direction."
             )
-        unit.append(rows / lengths[:, None])
+        scaled = rows / largest  # squares of small values would be 0
+        unit.append(scaled / np.linalg.norm(scaled, axis=1, keepdims=True))
     values = (unit[0] * unit[1]).sum(axis=1)
     return mean_estimate(
         values, checked_units(units, len(values)), n_resamples=n_resamples, seed=seed, n_reference=0,

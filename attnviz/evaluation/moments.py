@@ -88,10 +88,27 @@ class Moments:
         for part in parts:
             if not isinstance(part, Moments):
                 raise EvaluationError(f"parts has a {type(part).__name__}; expected Moments.")
+            part.check("parts")
             whole = part if whole is None else _merged(whole, part)
         if whole is None:
             raise EvaluationError("parts is empty; at least one Moments is needed.")
         return whole
+
+    def check(self, name: str) -> None:
+        """Raise if mean and scatter are not finite, or do not fit each other.
+
+        Raises
+        ------
+        EvaluationError
+            With `name`, that of the argument.
+        """
+        columns = len(self.mean)
+        if np.shape(self.scatter) != (columns, columns):
+            raise EvaluationError(
+                f"{name}: a mean of {counted(columns, 'column')} with a scatter of shape {np.shape(self.scatter)}."
+            )
+        if not (np.isfinite(self.mean).all() and np.isfinite(self.scatter).all()):
+            raise EvaluationError(f"{name}: the moments have values that are NaN or infinite.")
 
     @property
     def covariance(self) -> np.ndarray:

@@ -10,6 +10,7 @@ import pandas as pd
 from attnviz.arguments import public
 from attnviz.wording import short_repr
 
+_MOST_DECIMALS = 6
 COLUMNS = (
     "metric", "embedder", "value", "low", "high", "clips", "reference_clips", "needed", "better", "undefined",
 )  # fmt: skip
@@ -46,7 +47,7 @@ class Evaluation:
                 "clips": f"{row['clips']} : {row['reference_clips']}"
                 if row["reference_clips"]
                 else str(row["clips"]),
-                "clips needed": str(row["needed"]),
+                "needed": str(row["needed"]),
             }
             for row in defined.to_dict("records")
         ]
@@ -79,4 +80,10 @@ class Evaluation:
 
 
 def _with_interval(value: float, low: float, high: float) -> str:
-    return f"{value:.4g}" + ("" if np.isnan(low) else f" [{low:.3g}, {high:.3g}]")
+    if np.isnan(low):
+        return f"{value:.3g}"
+    # As many decimals as the width of the interval asks for, so that it is seen to contain the value.
+    decimals = 2 - int(np.floor(np.log10(max(high - low, 1e-12))))
+    if 0 <= decimals <= _MOST_DECIMALS:
+        return f"{value:.{decimals}f} [{low:.{decimals}f}, {high:.{decimals}f}]"
+    return f"{value:.3g} [{low:.3g}, {high:.3g}]"

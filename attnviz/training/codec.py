@@ -82,7 +82,7 @@ class CodecObjective:
 class _Coding(Player):
     """Reconstruction through the codebooks, which follow the encoder as moving averages."""
 
-    def __init__(self, codec: EncodecModel, quantiser: torch.nn.Module, objective: CodecObjective) -> None:
+    def __init__(self, codec: EncodecModel, quantiser: Any, objective: CodecObjective) -> None:
         super().__init__()
         self.codec, self.quantiser, self.objective = codec, quantiser, objective
         self.stft_error = StftError()
@@ -217,7 +217,7 @@ def encoded(codec: EncodecModel, waves: torch.Tensor) -> torch.Tensor:
         return codec.encode(waves[:, None], return_dict=True).audio_codes[0]
 
 
-def _quantiser(config: EncodecConfig, objective: CodecObjective) -> torch.nn.Module:
+def _quantiser(config: EncodecConfig, objective: CodecObjective) -> Any:
     try:
         from vector_quantize_pytorch import ResidualVQ
     except ImportError as error:

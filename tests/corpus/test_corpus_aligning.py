@@ -14,7 +14,7 @@ from attnviz.corpus.clips import read_clips
 from attnviz.corpus.folder import prepare
 from attnviz.corpus.shards import ShardWorker
 from attnviz.corpus.stand_in import make
-from attnviz.errors import AttnVizError, CorpusError, MapsError
+from attnviz.errors import AttnVizError, CorpusError
 
 
 def in_double(phrase):
@@ -48,7 +48,7 @@ def test_nothing_to_align(tmp_path, write_plan):
     plan = read_plan(write_plan(tmp_path, clips=4, fail_every=1))
     with prepare(plan, tmp_path / "out").held() as folder:
         ShardWorker(folder.path).run(0)
-    with pytest.raises(MapsError, match="no phrase"):
+    with pytest.raises(CorpusError, match="no phrase with scores"):
         Corpus(tmp_path / "out").align()
     bare = Plan(**{**vars(plan), "keep": KeepSettings(activations=False)})
     with prepare(bare, tmp_path / "bare").held() as folder:

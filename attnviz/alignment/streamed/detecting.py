@@ -12,6 +12,7 @@ import numpy as np
 from attnviz.alignment.bootstrap import Bootstrap
 from attnviz.alignment.detection import DETECTION, DetectionScores
 from attnviz.alignment.streamed.collection import Collection
+from attnviz.alignment.streamed.threads import callers_threads
 
 # PSDS1: the criteria of `attnviz.alignment.psds`, without cross-triggers and variance of classes.
 _DTC = _GTC = 0.7
@@ -23,6 +24,7 @@ _MICROSECONDS = 1e6
 _LANES = 16  # resamples that are counted together
 
 
+@callers_threads()
 def detection_of(
     collection: Collection, method: str, numbers: np.ndarray, bootstrap: Bootstrap
 ) -> DetectionScores:
@@ -138,7 +140,7 @@ def _best_counts(
             for lane in range(_LANES):
                 misses[lane] += of_unit[own, lane] * worse
             # With fewer hits or more false positives than at the threshold before, no maximum changes.
-            better = better or more > 0 or worse < 0
+            better = better or bool(more > 0) or bool(worse < 0)
             if better and last[step]:
                 better = False
                 for lane in range(_LANES):

@@ -21,6 +21,7 @@ from attnviz.alignment.ranking import rank
 from attnviz.alignment.reading import ENERGY, MAP
 from attnviz.alignment.streamed.collection import Collection
 from attnviz.alignment.streamed.scratch import RowFile
+from attnviz.alignment.streamed.threads import callers_threads
 
 _BLOCK = 2048  # phrases, and donors, that are in memory together: about what the cache holds
 _FAST = {"reassoc", "contract", "nsz"}  # sums of products in any order; NaN keeps its meaning
@@ -28,6 +29,7 @@ _PARTS = 8  # of pairs, which threads share
 _LEAST = 1e-9  # as in `attnviz.alignment.correlation`
 
 
+@callers_threads()
 def exchanged_of(
     collection: Collection,
     numbers: np.ndarray,

@@ -22,7 +22,6 @@ from attnviz.alignment.streamed.collection import Collection, GivenDraws, collec
 from attnviz.alignment.streamed.detecting import detection_of
 from attnviz.alignment.streamed.exchanging import exchanged_of
 from attnviz.alignment.streamed.scratch import DrawnBootstrap
-from attnviz.alignment.streamed.threads import callers_threads
 from attnviz.arguments import whole_number
 from attnviz.wording import short_repr
 
@@ -64,7 +63,6 @@ class StreamedPool:
     __repr__ = short_repr
 
 
-@callers_threads()
 def pool_stream(
     source: PhraseSource,
     *,
@@ -135,7 +133,6 @@ def pool_stream(
     )
 
 
-@callers_threads()
 def pool_phrases(
     phrases: Sequence[AlignedPhrase], table: pd.DataFrame, *, n_resamples: int, n_permutations: int, seed: int
 ) -> Pooled:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -83,7 +84,9 @@ def run(
     except KeyboardInterrupt:
         complaints.print("Interrupted; finished shards are kept, and the same command computes the others.")
         raise typer.Exit(130) from None
-    return _told(status)
+    result = _told(status)
+    say(f"One table of all: attnviz corpus collect {shlex.quote(status.folder)} --out NAME.parquet")
+    return result
 
 
 @corpus.command()
@@ -106,18 +109,30 @@ def collect(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> dict[str, Any]:
     """Check all shards and write their tables to one file."""
+    if out.suffix.lower() != ".parquet":
+        raise CorpusError(f"--out {out} has the suffix {out.suffix!r}; the table is written as .parquet.")
     check_out(out, overwrite=overwrite)
     from attnviz.corpus import Corpus
 
     found = Corpus(folder)
-    count = found.collect(out, overwrite=overwrite)
-    say(f"{count} rows written to {out}")
-    result: dict[str, Any] = {"out": out, "rows": count}
-    if align:
+    status = found.status()
+    aligned = None
+    if align:  # first, so that nothing is written where nothing can be scored
         with _parts() as shown:
             aligned = found.align(progress=shown)
+    count = found.collect(out, overwrite=overwrite)
+    say(f"{count} rows written to {out}")
+    result: dict[str, Any] = {"out": out, "rows": count, "clips_failed": status.clips_failed}
+    if aligned is not None:
         say(f"\n{aligned.summary()}")
         result |= {"scores": rows(aligned.pooled.scores), "differences": rows(aligned.pooled.differences)}
+    if status.clips_warned:
+        say(f"{status.clips_warned} of {status.clips} clips have warnings; see the column warnings.")
+    if status.clips_failed:
+        raise DoneInPartError(
+            f"{status.clips_failed} of {status.clips} clips failed: they are rows without scores, with a reason.",
+            result,
+        )
     return result
 
 
@@ -131,10 +146,12 @@ def _told(status: CorpusStatus) -> dict[str, Any]:
             result,
         )
     if status.clips_failed:
-        raise DoneInPartError(
-            f"{status.clips_failed} of {status.clips} clips failed; --retry-failed computes their shards again.",
-            result,
+        advice = (
+            "is a setting of the plan wrong? A changed plan needs a folder of its own."
+            if status.clips_failed == status.clips
+            else "--retry-failed computes their shards again."
         )
+        raise DoneInPartError(f"{status.clips_failed} of {status.clips} clips failed; {advice}", result)
     return result
 
 

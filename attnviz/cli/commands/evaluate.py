@@ -71,6 +71,8 @@ def evaluate(
     of audio. Values of the bundled listener do not compare with those of papers.
     """
     if out is not None:
+        if out.suffix.lower() != ".csv":
+            raise EvaluationError(f"--out {out} has the suffix {out.suffix!r}; the table is written as .csv.")
         check_out(out, overwrite=overwrite)
     for folder in (*runs, *([] if reference is None else [reference])):
         check_exists(folder, "the folder", EvaluationError)
