@@ -272,7 +272,7 @@ OBJECTS: dict[type, Callable[[], Any]] = {
     Moments: lambda: Moments.of(_EMBEDDINGS[0]),
     ClipResult: lambda: ClipResult((), False),
     ClipSource: lambda: ClipSource("list.csv"),
-    CorpusStatus: lambda: CorpusStatus("c", "ab", 2, 1, 2, 1, 0, {}, (), 0.1, 9.0),
+    CorpusStatus: lambda: CorpusStatus("c", "ab", 2, 1, 2, 1, 0, 0, {}, (), 0.1, 9.0),
     ExplainSettings: ExplainSettings,
     GenerateSettings: GenerateSettings,
     KeepSettings: KeepSettings,
