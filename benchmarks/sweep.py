@@ -51,15 +51,18 @@ def main(arguments: list[str] | None = None) -> int:
         generate = partial(generated, model, settings, prompts, options.readout)
         study.measure("clips", cases, generate, processes=options.processes)
     rows, reference = complete(study.rows("clips"), settings), study.rows("reference")
-    if not rows:
-        raise SystemExit(f"No prompt has been generated at all settings in {options.out}.")
+    done = len({row["prompt"] for row in rows})
+    if done < 2:  # no distance is defined for one clip
+        raise SystemExit(
+            f"{done} of {settings.clips} prompts are generated at all settings in {options.out}; 2 are needed."
+        )
     study.write("clips", clip_table(rows), digits=6)
     cells = cell_table(rows, reference, settings)
     study.write("cells", cells, digits=6)
     found = correlations(rows, reference, settings)
     study.write("correlations", found, digits=6)
     bars = judge(found)
-    write_summary(study, cells, found, bars, prompts=len({row["prompt"] for row in rows}))
+    write_summary(study, cells, found, bars, prompts=done)
     write_figures(study.folder, cells, found)
     print("\n".join(bar_lines(bars)))
     return 0

@@ -95,7 +95,7 @@ def test_every_setting_has_the_same_prompts_and_noise_and_a_cut_study_has_every_
 def test_it_runs_goes_on_and_draws(small_checkpoint, tmp_path, capsys):
     esc10 = write_layout(tmp_path / "esc10", range(1, 11), folds=(4,), per_fold=2)
     out = tmp_path / "out"
-    arguments = ["--data", esc10, "--model", small_checkpoint, "--tiny", "--clips", 2, "--steps", 2, "--out", out]
+    arguments = ["--data", esc10, "--model", small_checkpoint, "--tiny", "--clips", 3, "--steps", 2, "--out", out]
     arguments = [str(one) for one in arguments]
     assert sweep.main(arguments) == 0
     cells = pd.read_csv(out / "cells.csv")
@@ -105,17 +105,15 @@ def test_it_runs_goes_on_and_draws(small_checkpoint, tmp_path, capsys):
     before = [path.stat().st_mtime_ns for path in made]
     made[1].unlink()
     assert sweep.main(arguments) == 0
-    assert [path.stat().st_mtime_ns == time for path, time in zip(made, before, strict=True)] == [
-        True,
-        False,
-        True,
-        True,
-    ]
+    same = [path.stat().st_mtime_ns == time for path, time in zip(made, before, strict=True)]
+    assert same == [True, False, True, True, True, True]
     pd.testing.assert_frame_equal(pd.read_csv(out / "cells.csv"), cells)
     assert {path.name for path in out.glob("*.png")} == {"heatmaps.png", "alignment-mean.png"}
     assert "do not compare with papers" in (out / "README.md").read_text()
-    for path in made[2:]:
-        path.unlink()
+    made[5].unlink()
     assert sweep.main([*arguments, "--as-it-is"]) == 0
-    assert "1 (of 2: the study was cut) prompts" in (out / "README.md").read_text()
-    assert not made[3].exists()
+    assert "2 (of 3: the study was cut) prompts" in (out / "README.md").read_text()
+    assert not made[5].exists()
+    made[3].unlink()
+    with pytest.raises(SystemExit, match="1 of 3 prompts are generated at all settings"):
+        sweep.main([*arguments, "--as-it-is"])
