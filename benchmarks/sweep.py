@@ -7,7 +7,6 @@ an interrupted study continues where it stopped:
     python benchmarks/sweep.py --data data/esc10 --processes 2                             # the bundled model
     python benchmarks/sweep.py --data data/esc10 --model auffusion/auffusion --out FOLDER  # a published checkpoint
     python benchmarks/sweep.py --data data/esc10 --plan                                    # how long it would take
-    python benchmarks/sweep.py --data data/esc10 --as-it-is                                # tables of what is done
 
 See benchmarks/README.md.
 """
@@ -26,7 +25,7 @@ from sweep_parts.cells import Case, generated, of_reference
 from sweep_parts.figures import write_figures
 from sweep_parts.report import write_summary
 from sweep_parts.settings import Settings
-from sweep_parts.tables import cell_table, clip_table, complete, correlations, judge
+from sweep_parts.tables import cell_table, clip_table, correlations, judge
 
 OUTPUTS = {"clips": ("clips", "cells", "correlations", "reference")}
 COUNTS = {"clips": "clips (prompts) of each setting", "reference": "clips of real recordings to compare with"}
@@ -47,22 +46,17 @@ def main(arguments: list[str] | None = None) -> int:
     scenes = [*asked, *(clip.scene for clip in others)]
     study.measure("reference", scenes, partial(of_reference, model))
     prompts = tuple(prompt_of(scene) for scene in asked)
-    if not options.as_it_is:
-        generate = partial(generated, model, settings, prompts, options.readout)
-        study.measure("clips", cases, generate, processes=options.processes)
-    rows, reference = complete(study.rows("clips"), settings), study.rows("reference")
-    done = len({row["prompt"] for row in rows})
-    if done < 2:  # no distance is defined for one clip
-        raise SystemExit(
-            f"{done} of {settings.clips} prompts are generated at all settings in {options.out}; 2 are needed."
-        )
+    study.measure(
+        "clips", cases, partial(generated, model, settings, prompts, options.readout), processes=options.processes
+    )
+    rows, reference = study.rows("clips"), study.rows("reference")
     study.write("clips", clip_table(rows), digits=6)
     cells = cell_table(rows, reference, settings)
     study.write("cells", cells, digits=6)
     found = correlations(rows, reference, settings)
     study.write("correlations", found, digits=6)
     bars = judge(found)
-    write_summary(study, cells, found, bars, prompts=done)
+    write_summary(study, cells, found, bars)
     write_figures(study.folder, cells, found)
     print("\n".join(bar_lines(bars)))
     return 0
@@ -109,11 +103,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--fold", type=int, default=4, help="fold of the prompts and real recordings")
     add("--readout", type=Path, help="fitted readout (default: readout.json of the model, if there is one)")
     add("--processes", type=int, default=1, help="number of processes that generate (default: 1)")
-    add(
-        "--as-it-is",
-        action="store_true",
-        help="generate nothing, and write the tables of the prompts that are done",
-    )
     add("--plan", action="store_true", help="time two generations and print how long the study would take")
     return options
 

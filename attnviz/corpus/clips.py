@@ -150,6 +150,21 @@ def stat_of(path: Path) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns
 
 
+def audio_digest(path: Path) -> str:
+    """Return the SHA-256 of an audio file.
+
+    Raises
+    ------
+    CorpusError
+        If it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise CorpusError(f"audio file {path} cannot be read: {error.strerror or error}.") from error
+
+
 def _read_list(path: Path) -> list[dict[str, str]]:
     """Return the rows of the list by column, each with its line."""
     separator = "\t" if path.suffix.lower() == ".tsv" else ","
@@ -206,13 +221,7 @@ def _audio_digests(plan: Plan, names: Sequence[str], known: Mapping[str, tuple[i
     for name in names:
         path = folder / name
         size, changed, digest = known.get(name, (-1, -1, ""))
-        if (size, changed) != stat_of(path):
-            try:
-                with path.open("rb") as file:
-                    digest = hashlib.file_digest(file, "sha256").hexdigest()
-            except OSError as error:
-                raise CorpusError(f"audio file {path} cannot be read: {error.strerror or error}.") from error
-        found.append(digest)
+        found.append(digest if (size, changed) == stat_of(path) else audio_digest(path))
     return found
 
 
@@ -240,7 +249,8 @@ def _same_clips(names: Sequence[str], known: Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for key in (str, _without_suffix, _file):
         left = [name for name in names if name not in found]
-        free = [clip for clip in known if clip not in set(found.values())]
+        taken = set(found.values())
+        free = [clip for clip in known if clip not in taken]
         theirs, ours = Counter(map(key, free)), Counter(map(key, left))
         by_key = {key(clip): clip for clip in free}
         for name in left:

@@ -81,7 +81,7 @@ class CorpusStatus:
         if self.clips_failed:
             lines.append(f"{counted(self.clips_failed, 'clip')} failed:")
             shown = list(self.reasons.items())[:_MOST_REASONS]
-            lines += [f"  {count} x {reason.removesuffix(')')}{', ...' * (count > 1)})" for reason, count in shown]
+            lines += [f"  {count} x {reason}" for reason, count in shown]
             if len(self.reasons) > _MOST_REASONS:
                 lines.append(f"  and {len(self.reasons) - _MOST_REASONS} other reasons; see the column reason")
         if self.clips_warned:
@@ -298,7 +298,7 @@ class Corpus:
         done = self._folder.done()
         self.__dict__.pop("_done", None)
         clips = failed = warned = 0
-        reasons: dict[str, list[str]] = {}  # by their text without names of clips
+        reasons: dict[str, list[tuple[str, str]]] = {}  # with the clip, by their text without names of clips
         with_failures = []
         for shard in done:
             rows = self._folder.table(shard, ["index", "clip", "status", "reason", "warnings"])
@@ -310,8 +310,11 @@ class Corpus:
             if len(wrong):
                 with_failures.append(shard)
             for clip, reason in zip(wrong["clip_min"].to_pylist(), wrong["reason_min"].to_pylist(), strict=True):
-                reasons.setdefault(reason.replace(clip, ""), []).append(f"{reason} (clip {clip!r})")
-        counts = {found[0]: len(found) for found in reasons.values()}
+                reasons.setdefault(reason.replace(clip, ""), []).append((reason, clip))
+        counts = {
+            f"{same[0][0]} (clip {same[0][1]!r}{', ...' * (len(same) > 1)})": len(same)
+            for same in reasons.values()
+        }
         return CorpusStatus(
             folder=str(self.folder), digest=self.digest, clips=len(self), shards=self._folder.n_shards,
             clips_done=clips, shards_done=len(done), clips_failed=failed, clips_warned=warned,

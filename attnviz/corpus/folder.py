@@ -152,7 +152,7 @@ class CorpusFolder:
         CorpusError
             If a column is unknown, or the table is damaged, of another plan or shard, or has lost or doubled rows.
         """
-        rows = int(self.shard_metadata(shard)["attnviz.rows"])
+        rows = self.shard_metadata(shard).get("attnviz.rows")
         path = self.shard_path(shard)
         wanted = None if columns is None else list(dict.fromkeys([*columns, "index", "phrase"]))
         table = read_shard(path, wanted)
@@ -161,7 +161,7 @@ class CorpusFolder:
         keys = pa.table({name: table[name] for name in ("index", "phrase")})
         there = pc.unique(keys["index"]).to_pylist()
         doubled = len(keys) - len(keys.group_by(["index", "phrase"]).aggregate([]))
-        if len(keys) != rows or doubled or sorted(there) != list(clips):
+        if str(len(keys)) != rows or doubled or sorted(there) != list(clips):
             raise CorpusError(
                 f"shard {path} has {len(keys)} rows ({doubled} of them twice) of {len(there)} clips; {rows} rows "
                 f"of clips {clips.start} to {clips.stop - 1} were written. Remove it, and run the plan again: "

@@ -6,7 +6,6 @@ that takes a `PlannedClip` and returns a `ClipResult`. The digest of the plan co
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -20,7 +19,7 @@ from attnviz.alignment.phrases import AlignedPhrase, PhraseEvents
 from attnviz.alignment.reading import How, read_phrase
 from attnviz.audio import MEL, load_audio
 from attnviz.audio.levels import loudest_level
-from attnviz.corpus.clips import PlannedClip
+from attnviz.corpus.clips import PlannedClip, audio_digest
 from attnviz.corpus.plan import Plan
 from attnviz.corpus.results import ClipResult
 from attnviz.errors import AttnVizError, AudioError, CorpusError
@@ -98,8 +97,7 @@ class _Explain:
         from attnviz.attribution import explain
 
         path = self.plan.path(str(self.plan.clips.audio)) / clip.clip
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        found = audio_digest(path)
         if found != clip.sha256:
             raise AudioError(
                 f"{path} has changed since the corpus was begun (SHA-256 {found[:12]}, not {clip.sha256[:12]}). "

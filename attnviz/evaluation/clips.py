@@ -179,11 +179,6 @@ def _captions(folder: Path) -> dict[str, str | None]:
         raise EvaluationError(f"{path} cannot be read: {error}.") from error
     captions: dict[str, str | None] = {}
     for number, row in enumerate(rows, 1):
-        if isinstance(row, Mapping) and (None in row or None in row.values()) and path.suffix == ".csv":
-            raise EvaluationError(
-                f"{path}: entry {number} has another number of fields than the header. A caption with commas must "
-                "be in quotes."
-            )
         file = row.get(_FILE_COLUMN) if isinstance(row, Mapping) else None
         columns = [name for name in _CAPTION_COLUMNS if isinstance(row, Mapping) and name in row]
         if not isinstance(file, str) or not file or len(columns) != 1:
@@ -200,7 +195,14 @@ def _csv_rows(text: str, path: Path) -> list[Any]:
     reader = csv.DictReader(io.StringIO(text), strict=True)
     if twice := _repeated(reader.fieldnames or ()):
         raise EvaluationError(f"{path} has the column {twice[0]!r} more than once.")
-    return list(reader)
+    rows = list(reader)
+    for number, row in enumerate(rows, 1):
+        if None in row or None in row.values():
+            raise EvaluationError(
+                f"{path}: entry {number} has another number of fields than the header. A caption with commas must "
+                "be in quotes."
+            )
+    return rows
 
 
 def _caption(text: Any) -> str | None:

@@ -14,8 +14,6 @@ from attnviz.errors import EvaluationError, FewClipsWarning, warn
 from attnviz.wording import counted, short_repr
 
 ALLOW_FEW = "allow_few=True computes it with a warning."
-FEWEST_UNITS = 2
-"""Units, or clips, that can be resampled."""
 _REFERENCE_SEED = 2**31  # added to a seed: both sets are drawn independently
 
 
@@ -33,7 +31,7 @@ class Estimate:
     n_reference : int
         Number of reference clips; 0 for a metric without reference.
     needed : int
-        Smallest number of clips, of each set, that the metric needs.
+        Smallest number of clips, of each set, that the metric or its interval needs.
     better : {"lower", "higher"}
         Which values are better.
     per_clip : numpy.ndarray or None
@@ -71,8 +69,8 @@ def draws(units: np.ndarray, n_resamples: int, seed: int, *, reference: bool = F
     reference : bool
         Whether to draw independently of the same seed's draws for the evaluated clips.
     """
-    if len(np.unique(units)) < FEWEST_UNITS:  # every resample would be the clips themselves
-        n_resamples = 0
+    if len(np.unique(units)) < 2:  # every resample would be the clips themselves
+        return
     bootstrap = Bootstrap(units, n_resamples, seed + _REFERENCE_SEED * reference)
     for batch in bootstrap.weights():
         yield batch[:, units]
@@ -174,6 +172,4 @@ def check_enough(
 def _bounds(
     value: float, batches: list[np.ndarray], units: np.ndarray, lowest: float, highest: float
 ) -> tuple[float, float]:
-    if not batches or len(np.unique(units)) < 2:
-        return float("nan"), float("nan")
-    return interval(value, np.concatenate(batches), lowest=lowest, highest=highest)
+    return interval(value, np.concatenate(batches or [np.zeros(0)]), lowest=lowest, highest=highest)

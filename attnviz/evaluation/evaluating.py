@@ -22,7 +22,7 @@ from attnviz.evaluation.embedder import Embed, Embedder, checked_embedder
 from attnviz.evaluation.estimate import ALLOW_FEW, Estimate, checked_resamples, mean_estimate
 from attnviz.evaluation.frechet import frechet_distance, frechet_distance_infinity
 from attnviz.evaluation.hub_embedders import LISTENER, load_embedder
-from attnviz.evaluation.kernels import kernel_audio_distance, kernel_inception_distance
+from attnviz.evaluation.kernels import FEWEST_FOR_INTERVAL, kernel_audio_distance, kernel_inception_distance
 from attnviz.evaluation.matching import clap_score
 from attnviz.evaluation.result import COLUMNS, Evaluation
 from attnviz.io.paths import FilePath
@@ -275,9 +275,7 @@ def _rows(
                 notes.append(f"FD-{name} would be within 5 % of {metric} from {count} clips on")
         except EvaluationError as reason:
             known = {"clips": len(clips), "reference_clips": len(y) if y is not None else 0, "needed": needed}
-            why = (
-                str(reason).replace(ALLOW_FEW, "").strip()
-            )  # an argument of the function, which is not called here
+            why = str(reason).replace(ALLOW_FEW, "").strip()  # no argument of `evaluate`
             rows.append({"metric": metric, "embedder": name, **known, "better": better, "undefined": why})
 
     if x is not None and y is not None:
@@ -285,8 +283,8 @@ def _rows(
         add(f"FD-{name}", "lower", columns, lambda: frechet_distance(x, y, **settings))
         infinity = lambda: frechet_distance_infinity(x, y, vary="both", **settings)  # noqa: E731
         add(f"FD-inf-{name}", "lower", 2 * columns, infinity)
-        add(f"KAD-{name}", "lower", 4, lambda: kernel_audio_distance(x, y, **settings))
-        add(f"KID-{name}", "lower", 4, lambda: kernel_inception_distance(x, y, **settings))
+        add(f"KAD-{name}", "lower", FEWEST_FOR_INTERVAL, lambda: kernel_audio_distance(x, y, **settings))
+        add(f"KID-{name}", "lower", FEWEST_FOR_INTERVAL, lambda: kernel_inception_distance(x, y, **settings))
         negative = [row["metric"] for row in rows if row["metric"].startswith("K") and row.get("value", 0.0) < 0]
         if negative:
             notes.append(
@@ -294,17 +292,17 @@ def _rows(
             )
     logits, other = own.logits, theirs.logits
     if logits is not None:
-        add(f"IS-{name}", "higher", 1, lambda: inception_score(logits, **settings))
+        add(f"IS-{name}", "higher", logits.shape[1], lambda: inception_score(logits, **settings))
     if logits is not None and other is not None and pairs:
-        add(f"KL-softmax-{name}", "lower", 1, lambda: _divergence(logits, other, pairs, "softmax", units, how))
-        add(f"KL-sigmoid-{name}", "lower", 1, lambda: _divergence(logits, other, pairs, "sigmoid", units, how))
+        add(f"KL-softmax-{name}", "lower", 2, lambda: _divergence(logits, other, pairs, "softmax", units, how))
+        add(f"KL-sigmoid-{name}", "lower", 2, lambda: _divergence(logits, other, pairs, "sigmoid", units, how))
     captioned = [i for i, clip in enumerate(clips) if clip.caption]
     if captioned and embedder.text is None:
         notes.append(f"no CLAP score of {name}, which does not embed text; a CLAP embedder adds it")
     if embedder.text is not None and captioned and x is not None:
         text = embedder.text([str(clips[i].caption) for i in captioned])
         together = None if units is None else [units[i] for i in captioned]
-        add(f"{name}-score", "higher", 1, lambda: clap_score(x[captioned], text, units=together, **how))
+        add(f"{name}-score", "higher", 2, lambda: clap_score(x[captioned], text, units=together, **how))
     return rows
 
 

@@ -17,9 +17,9 @@ KAD_SCALE = 100.0
 """KAD is published times 100."""
 RESAMPLES = 1000
 _MOST_FOR_MEDIAN = 5000  # clips, whose 12.5 million distances take 100 MB
-_FEWEST_FOR_INTERVAL = 4
-"""Clips or units of each set: with 2, the interval holds the expected value in a quarter of repetitions, with 3 in
-91 %, with 4 in 95 % (Gaussian sets of 16 columns)."""
+FEWEST_FOR_INTERVAL = 4
+"""Clips or units of each set that an interval needs: with 2, it holds the expected value in less than half of the
+repetitions."""
 _LEAST_WIDTH, _MOST_WIDTH = 1e-70, 1e70
 _VALUES_AT_ONCE = 2_000_000  # of a kernel matrix: 16 MB
 
@@ -202,7 +202,7 @@ def _distance(
     n, m = len(first), len(second)
     own, other = np.ones((1, n)), np.ones((1, m))  # the clips as they are, then the resamples
     unit = checked_units(units, n)
-    if n_resamples and min(len(np.unique(unit)), m) >= _FEWEST_FOR_INTERVAL:
+    if n_resamples and min(len(np.unique(unit)), m) >= FEWEST_FOR_INTERVAL:
         own = np.concatenate([own, *draws(unit, n_resamples, seed)])
         other = np.concatenate([other, *draws(np.arange(m), n_resamples, seed, reference=True)])
     with np.errstate(invalid="ignore"):  # a kernel that overflows, which is refused below
@@ -219,7 +219,7 @@ def _distance(
         )
     defined = values[1:][np.isfinite(values[1:])]  # a resample of one clip alone has no pairs
     low, high = interval(value, defined)
-    return Estimate(value, low, high, n, m, _FEWEST_FOR_INTERVAL, "lower", details=details)
+    return Estimate(value, low, high, n, m, FEWEST_FOR_INTERVAL, "lower", details=details)
 
 
 def _mean_within(rows: np.ndarray, kernel: _Kernel, weights: np.ndarray) -> np.ndarray:

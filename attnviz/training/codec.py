@@ -7,24 +7,22 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import matplotlib.image
 import numpy as np
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from transformers import EncodecConfig, EncodecModel
 
-from attnviz.audio import MEL, mel_to_image, write_wav
+from attnviz.audio import MEL
 from attnviz.audio.mel import log_mels
 from attnviz.errors import TrainingError
 from attnviz.training.config import TrainingConfig, read_settings
-from attnviz.training.excerpts import audible_excerpts, audible_floor, scaled, scene_log_mel
+from attnviz.training.excerpts import audible_excerpts, scaled
 from attnviz.training.part import Batch, Part, Player
+from attnviz.training.resynthesis import Made, audible_distance, write_resyntheses
 from attnviz.training.scene_store import SceneStore
 from attnviz.training.settings import refuse_unknown, within
 from attnviz.training.spectral_loss import StftError, mel_error
 
-_VALIDATED = 20  # scenes
-_SHOWN = 3
 _SET_HERE = ("sampling_rate", "audio_channels", "normalize", "chunk_length_s", "overlap", "target_bandwidths")
 
 
@@ -133,36 +131,26 @@ class CodecPart(Part):
     def validate(self, scenes: SceneStore, device: torch.device) -> dict[str, float]:
         """Return the mean absolute log-mel difference of whole scenes, in nats, over audible cells."""
         self._take_codebooks()
-        errors = []
-        for number in range(min(_VALIDATED, len(scenes))):
-            mel = scene_log_mel(scenes, number)
-            again = log_mels(self._coded(scenes, number, device)[None])[0]
-            audible = mel >= audible_floor(mel, self.objective.audible_db)
-            errors.append(float((again - mel).abs()[audible].mean()))
-        return {"mel_distance": float(np.mean(errors))}
+        return {"mel_distance": audible_distance(scenes, self._coded(scenes, device), self.objective.audible_db)}
 
     def sample(self, scenes: SceneStore, folder: Path, device: torch.device) -> None:
         """Write the original and the coded audio of three scenes, and their spectrograms."""
         self._take_codebooks()
-        rows = []
-        for number in range(min(_SHOWN, len(scenes))):
-            made = self._coded(scenes, number, device)
-            write_wav(folder / f"{number}-original.wav", scaled(scenes.audio[number]).numpy())
-            write_wav(folder / f"{number}-coded.wav", made.numpy())
-            image = mel_to_image(log_mels(made[None])[0].numpy())
-            rows += [np.asarray(scenes.images[number], dtype=np.float32), image]
-        matplotlib.image.imsave(folder / "spectrograms.png", np.concatenate(rows), cmap="magma", vmin=0, vmax=1)
+        write_resyntheses(scenes, self._coded(scenes, device), folder, "coded")
 
     def export(self, folder: Path) -> None:
         """Write ``codec/``."""
         self._take_codebooks()
         self.shipped.save_pretrained(folder / "codec")
 
-    def _coded(self, scenes: SceneStore, number: int, device: torch.device) -> torch.Tensor:
-        codes = encoded(self.shipped, scaled(scenes.audio[number])[None].to(device))
-        with torch.no_grad():
-            made = self.shipped.decode(codes[None], [None])[0]
-        return made[0, 0, : scenes.audio.shape[1]].float().cpu()
+    def _coded(self, scenes: SceneStore, device: torch.device) -> Made:
+        def made(number: int) -> torch.Tensor:
+            codes = encoded(self.shipped, scaled(scenes.audio[number])[None].to(device))
+            with torch.no_grad():
+                wave = self.shipped.decode(codes[None], [None])[0]
+            return wave[0, 0, : scenes.audio.shape[1]].float().cpu()
+
+        return made
 
     def _take_codebooks(self) -> None:
         """Give the codec the codebooks of the quantiser that trains them."""

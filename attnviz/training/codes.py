@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ import torch
 from transformers import EncodecModel
 
 from attnviz.audio import MEL
+from attnviz.capture.identity import Digests, weights_digest
 from attnviz.errors import TrainingError
 from attnviz.io.paths import checked_path
 from attnviz.models.pipelines.parts import read_model
@@ -42,14 +42,6 @@ def read_codec(folder: str) -> EncodecModel:
     return codec
 
 
-def codec_digest(codec: EncodecModel) -> str:
-    """Return a digest of the weights, codebooks and frame length of a codec."""
-    known = hashlib.sha256(repr(codec.config.upsampling_ratios).encode())
-    for name, tensor in sorted(codec.state_dict().items()):
-        known.update(name.encode() + tensor.detach().cpu().float().numpy().tobytes())
-    return known.hexdigest()[:16]
-
-
 def cached_codes(codec: EncodecModel, scenes: SceneStore, cache: Path, device: torch.device) -> np.ndarray:
     """Return the codes of every scene, from the cache if they are there.
 
@@ -69,5 +61,6 @@ def cached_codes(codec: EncodecModel, scenes: SceneStore, cache: Path, device: t
         return encoded(codec, wave)[0].cpu().numpy().astype(np.int16)
 
     codec.to(device).eval()
-    path = cache / f"codes-{scenes_digest(scenes, codec_digest(codec))}.npy"
+    ratios = repr(codec.config.upsampling_ratios)  # shapes of weights do not tell all of them
+    path = cache / f"codes-{scenes_digest(scenes, str(weights_digest(codec, Digests())), ratios)}.npy"
     return cached(path, len(scenes), "Coding", of_scene)

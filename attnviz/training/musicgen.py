@@ -22,11 +22,12 @@ from transformers import (
 
 from attnviz.audio import mel_to_image, write_wav
 from attnviz.audio.mel import log_mels
+from attnviz.capture.identity import Digests, weights_digest
 from attnviz.errors import TrainingError
 from attnviz.io.paths import checked_path
 from attnviz.models.conditioning.encoders import load_encoder, load_tokenizer
 from attnviz.training.captions import scene_caption
-from attnviz.training.codes import cached_codes, codec_digest, read_codec
+from attnviz.training.codes import cached_codes, read_codec
 from attnviz.training.config import TrainingConfig, read_settings
 from attnviz.training.part import Batch, Part, Player
 from attnviz.training.scene_store import SceneStore
@@ -127,7 +128,9 @@ class MusicgenPart(Part):
                 f"model.decoder.max_position_embeddings is {positions}; scenes of {frames} frames need "
                 f"{self.longest}."
             )
-        self.frozen = f"{codec_digest(self.shipped.audio_encoder)}-{tokenizer_digest(self.tokenizer)}"
+        kept = (self.shipped.audio_encoder, self.shipped.text_encoder)
+        weights = [str(weights_digest(part, Digests())) for part in kept]
+        self.frozen = "-".join([*weights, tokenizer_digest(self.tokenizer)])
         self._writing = _Writing(self.shipped, self.objective)
         self.players = [self._writing]
 
@@ -162,11 +165,7 @@ class MusicgenPart(Part):
 
     def export(self, folder: Path) -> None:
         """Write a checkpoint of transformers: the model, its tokenizer and its feature extractor."""
-        settings = self.shipped.generation_config
-        pad = self.shipped.config.decoder.pad_token_id
-        settings.update(
-            decoder_start_token_id=pad, pad_token_id=pad, bos_token_id=pad, max_length=self.longest, **_SAMPLED
-        )
+        self.shipped.generation_config.update(max_length=self.longest, **_SAMPLED)
         self.shipped.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
         rate = self.shipped.config.audio_encoder.sampling_rate
@@ -216,8 +215,7 @@ def make_musicgen(settings: MusicgenModel, encoder: Any) -> MusicgenForCondition
         raise TrainingError(f"[model.decoder]: no decoder has these settings: {error!r}.") from error
     for frozen in (model.text_encoder, model.audio_encoder):
         frozen.requires_grad_(False)
-    settings_of = model.generation_config
-    settings_of.decoder_start_token_id = settings_of.pad_token_id = settings_of.bos_token_id = size
+    model.generation_config.update(decoder_start_token_id=size, pad_token_id=size, bos_token_id=size)
     return model
 
 

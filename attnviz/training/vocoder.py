@@ -6,18 +6,18 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib.image
 import numpy as np
 import torch
 from torch.nn.utils.parametrizations import weight_norm
 
-from attnviz.audio import MEL, mel_to_image, write_wav
+from attnviz.audio import MEL
 from attnviz.audio.mel import log_mels
 from attnviz.errors import CheckpointError, TrainingError
 from attnviz.models.vocoder import HifiGan, HifiGanConfig
 from attnviz.training.config import TrainingConfig, read_settings
-from attnviz.training.excerpts import audible_excerpts, audible_floor, scene_log_mel
+from attnviz.training.excerpts import audible_excerpts, scene_log_mel
 from attnviz.training.part import Batch, Part, Player
+from attnviz.training.resynthesis import Made, audible_distance, write_resyntheses
 from attnviz.training.scene_store import SceneStore
 from attnviz.training.spectral_loss import StftError, mel_error
 
@@ -96,23 +96,14 @@ class VocoderPart(Part):
 
     def validate(self, scenes: SceneStore, device: torch.device) -> dict[str, float]:
         """Return the mean absolute log-mel difference of whole scenes, in nats, over audible cells."""
-        errors = []
-        for i in range(min(20, len(scenes))):
-            mel = scene_log_mel(scenes, i)
-            again = log_mels(self.shipped(mel[None].to(device)).cpu())[0]
-            audible = mel >= audible_floor(mel, self.objective.audible_db)
-            errors.append(float((again - mel).abs()[audible].mean()))
-        return {"mel_distance": float(np.mean(errors))}
+        return {"mel_distance": audible_distance(scenes, self._made(scenes, device), self.objective.audible_db)}
 
     def sample(self, scenes: SceneStore, folder: Path, device: torch.device) -> None:
         """Write the original and the resynthesised audio of three scenes, and their spectrograms."""
-        rows = []
-        for i in range(min(3, len(scenes))):
-            made = self.shipped(scene_log_mel(scenes, i)[None].to(device)).cpu()
-            write_wav(folder / f"{i}-original.wav", np.asarray(scenes.audio[i], dtype=np.float32) / 32768)
-            write_wav(folder / f"{i}-vocoded.wav", made[0].numpy())
-            rows += [np.asarray(scenes.images[i], dtype=np.float32), mel_to_image(log_mels(made)[0].numpy())]
-        matplotlib.image.imsave(folder / "spectrograms.png", np.concatenate(rows), cmap="magma", vmin=0, vmax=1)
+        write_resyntheses(scenes, self._made(scenes, device), folder, "vocoded")
+
+    def _made(self, scenes: SceneStore, device: torch.device) -> Made:
+        return lambda number: self.shipped(scene_log_mel(scenes, number)[None].to(device)).cpu()[0]
 
     def export(self, folder: Path) -> None:
         """Write ``vocoder/``."""

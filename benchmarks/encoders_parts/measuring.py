@@ -80,7 +80,8 @@ def aligned(maps: AttentionMaps, prompt: Prompt, events: pd.DataFrame, audio: np
         None where the sound is always or never active.
     """
     energy = binned(np.exp(log_mel(audio)).sum(axis=0))
-    own = attnviz.align(maps, events).table.query("method == 'map'")["roc_auc"].to_numpy()
+    rows = attnviz.align(maps, events).table.query("method == 'map'")
+    own = dict(zip(zip(rows["start"], rows["end"], strict=True), rows["roc_auc"], strict=True))
     found: list[dict[str, Any]] = []
     for number, (sound, span) in enumerate(zip(prompt.classes, prompt.spans, strict=True)):
         times = events.loc[events["span"].map(tuple) == span, ["onset", "offset"]].dropna().to_numpy()
@@ -88,7 +89,7 @@ def aligned(maps: AttentionMaps, prompt: Prompt, events: pd.DataFrame, audio: np
         curve = binned(maps.activation(span).to_numpy())
         curves = {"auc": curve, "energy": energy, "reversed": curve[::-1]}
         row: dict[str, Any] = {name: auc(values, active) for name, values in curves.items()}
-        one = own[number] if number < len(own) else np.nan
+        one = own.get(span, np.nan)
         row["own_columns"] = None if np.isnan(one) else float(one)
         row["encoders"] = {
             str(encoder): auc(binned(maps.select(encoder=encoder).activation(span).to_numpy()), active)

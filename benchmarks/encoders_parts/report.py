@@ -103,14 +103,14 @@ def _model_figure(models: pd.DataFrame) -> plt.Figure:
     return figure
 
 
-def _points(ax: Axes, table: pd.DataFrame, name: str, labels: str = "model") -> None:
+def _points(ax: Axes, table: pd.DataFrame, name: str) -> None:
     for place, row in enumerate(table.to_dict("records")):
         if pd.isna(row[name]):
             continue
         if f"{name} low" in row and not pd.isna(row[f"{name} low"]):
             ax.plot([row[f"{name} low"], row[f"{name} high"]], [place, place], color="0.6", lw=2)
         ax.plot(row[name], place, "o", color="C0")
-    ax.set_yticks(range(len(table)), table[labels])
+    ax.set_yticks(range(len(table)), table["model"])
     ax.grid(axis="x", alpha=0.3)
 
 

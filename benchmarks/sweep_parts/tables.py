@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,13 +36,6 @@ QUALITY = {
 ALIGNMENTS = ("mean", "fitted")
 """Readouts whose alignment is compared with quality."""
 ARRAYS = ("embedding", "logits", "auc")
-
-
-def complete(rows: Rows, settings: Settings) -> Rows:
-    """Return the rows of the prompts that have been generated at every setting: a cut study has fewer prompts."""
-    counts = Counter(row["prompt"] for row in rows)
-    whole = len(settings.scales) * len(settings.steps)
-    return [row for row in rows if counts[row["prompt"]] == whole]
 
 
 def clip_table(rows: Rows) -> pd.DataFrame:

@@ -285,6 +285,25 @@ def test_detection_at_many_false_positives(digits, tmp_path):
         np.testing.assert_allclose(row, by_the_public_functions(*picked), rtol=1e-12)
 
 
+def test_a_detection_counts_when_false_positives_join(tmp_path):
+    """It is found while there are too many false positives; at a lower threshold, these are one."""
+    edges = np.arange(161) * STEP  # two clips of 80 s: four false positives within the limit
+    found, joined = np.zeros(160), np.zeros(160)
+    found[10:20], joined[100:122:2] = 0.7, 0.9
+    joined[101:121:2] = 0.5
+    phrases = []
+    for name, curve in (("a", found), ("b", joined)):
+        times = np.array([[5.0, 10.0]])
+        share = np.clip(np.minimum(edges[1:], 10.0) - np.maximum(edges[:-1], 5.0), 0, STEP) / STEP
+        events = PhraseEvents(name, "x", (0, 1), None, times, None, 0, 0)
+        phrases.append(AlignedPhrase(events, 0, 160 * STEP, STEP, share, {"map": (curve,)}, share))
+    units = np.arange(2)
+    got = detection_of(collect([block_of(phrases)], tmp_path, 0), "map", units, Bootstrap(units, 3, 0))
+    expected = by_the_public_functions(phrases, [one.curves["map"] for one in phrases])
+    np.testing.assert_allclose(got.values, expected, rtol=1e-12)
+    assert got.values[0] > 0.3
+
+
 def test_detection_of_nothing(pool, tmp_path):
     got = detection_of(collected(pool, tmp_path), "map", np.empty(0, int), Bootstrap(np.empty(0, int), 3, 0))
     assert np.isnan(got.values).all()

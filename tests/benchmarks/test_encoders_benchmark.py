@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 import encoders
 from encoders_parts.captions import STYLES, restyled
-from encoders_parts.measuring import COLUMNS, auc, binned, encoder_shares, encoders_of, shares_of
+from encoders_parts.measuring import COLUMNS, aligned, auc, binned, encoder_shares, encoders_of, shares_of
 from encoders_parts.tables import compared, encoder_table, model_row
 from harness.material import Prompt
 
@@ -86,6 +86,26 @@ def test_shares_of_encoders_are_those_of_their_tokens(tmp_path):
         received = layer.sel(token=layer["token"][layer["token_encoder"] == 1]).sum("token")
         own.append(float(received.mean()))
     assert shares["all"]["1"] == pytest.approx(np.mean(own), rel=1e-5)
+
+
+def test_phrases_have_their_own_scores_wherever_they_stand_in_the_caption(small_checkpoint):
+    pipe = attnviz.load(small_checkpoint)
+    wave = np.random.default_rng(0).normal(size=163_840).astype(np.float32) / 20
+    caption = "rain after a dog"
+    maps = attnviz.explain(pipe, wave, caption, timesteps=[200], draws=1, seed=0, tokens="all")
+    prompt = Prompt(caption, ("Dog bark", "Rain"), ((11, 16), (0, 4)), True)
+    events = pd.DataFrame(
+        {"clip": "x", "label": ["a dog", "rain"], "onset": [1.0, 6.0], "offset": [3.0, 9.0], "span": prompt.spans}
+    )
+    rows = aligned(maps, prompt, events, wave)
+    assert [row["sound"] for row in rows] == ["Dog bark", "Rain"]
+    for row, span, time in zip(rows, prompt.spans, ([1.0, 3.0], [6.0, 9.0]), strict=True):
+        only = attnviz.align(maps, events[events["span"] == span]).table.query("method == 'map'")
+        assert row["own_columns"] == pytest.approx(only["roc_auc"].item())
+        active = shares_of(np.array([time])) >= 0.5
+        assert row["auc"] == auc(binned(maps.activation(span).to_numpy()), active)
+        assert row["encoders"] == {"0": row["auc"]}
+    assert rows[0]["own_columns"] != rows[1]["own_columns"]
 
 
 # ---- tables ------------------------------------------------------------------------------------------------

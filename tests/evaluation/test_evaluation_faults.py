@@ -21,6 +21,7 @@ from attnviz.evaluation import (
     inception_score,
     kernel_audio_distance,
     kernel_inception_distance,
+    kernels,
     median_distance,
 )
 from attnviz.evaluation.clips import read_clips
@@ -159,6 +160,21 @@ def test_few_clips_have_a_kernel_distance_but_no_interval(first, second, known, 
     assert found.needed == 4
     assert np.isfinite(found.value)
     assert np.isfinite(found.low) == known
+
+
+@pytest.mark.parametrize(("clips", "least", "most"), [(2, 0.0, 0.5), (4, 0.9, 1.0)])
+def test_an_interval_of_four_clips_holds_and_one_of_two_would_not(clips, least, most, monkeypatch):
+    monkeypatch.setattr(kernels, "FEWEST_FOR_INTERVAL", 2)
+    rng = np.random.default_rng(0)
+    how = {"bandwidth": 5.0}
+    many = rng.normal(size=(800, 16)) + 0.3, rng.normal(size=(800, 16))
+    expected = kernel_audio_distance(*many, **how, n_resamples=0).value
+    held = []
+    for seed in range(60):
+        sets = rng.normal(size=(clips, 16)) + 0.3, rng.normal(size=(100, 16))
+        found = kernel_audio_distance(*sets, **how, n_resamples=100, seed=seed)
+        held.append(found.low <= expected <= found.high)
+    assert least <= np.mean(held) <= most
 
 
 @pytest.mark.parametrize(

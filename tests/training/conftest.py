@@ -5,12 +5,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from training.text_encoder_toys import KINDS, scenes_of, text_config
 from training.training_toys import ToyPart, toy_scenes
 
+from attnviz.audio import log_mel, mel_to_image
 from attnviz.training import loop
+from attnviz.training.scene_store import SceneStore
 from attnviz.training.text import TextPart
 
 
@@ -75,3 +78,23 @@ def exported(tmp_path_factory, banded_scenes):
         torch.manual_seed(KINDS.index(kind))
         TextPart(text_config(kind), banded_scenes, root / "cache").export(root / kind)
     return root
+
+
+@pytest.fixture(scope="session")
+def scenes():
+    """Three scenes of 10.24 s: tones in noise, so that images and audio belong together."""
+    rng = np.random.default_rng(11)
+    time = np.arange(163_840) / 16_000
+    audio = np.stack([0.1 * np.sin(2 * np.pi * f * time) * (time > 3) for f in (300, 900, 2500)])
+    audio = (audio + 0.003 * rng.standard_normal(audio.shape)).astype(np.float32)
+    activity = np.zeros((3, 10, 1024), dtype=bool)
+    activity[:, 0, 300:] = True
+    sound = {"class": "Dog bark", "label": "a dog barks", "span": [0, 11], "onset": 3.0, "offset": 10.24}
+    return SceneStore(
+        images=np.stack([mel_to_image(log_mel(wave)) for wave in audio]).astype(np.float16),
+        audio=np.round(audio * 32768).astype(np.int16),
+        activity=activity,
+        captions=["a dog barks"] * 3,
+        sounds=[[sound]] * 3,
+        name="tones",
+    )

@@ -12,10 +12,10 @@ import pytest
 import safetensors.torch
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from training.training_toys import UNET
+from training.training_toys import UNET, config, stepped
 
 import attnviz
-from attnviz.audio import image_to_mel, log_mel, mel_to_image
+from attnviz.audio import image_to_mel, log_mel
 from attnviz.audio.mel import log_mels
 from attnviz.errors import AttnVizWarning, TrainingError
 from attnviz.listener.folder import trained_listener
@@ -28,7 +28,6 @@ from attnviz.models.vocoder import HifiGan
 from attnviz.scenes import CLASSES, PHRASES
 from attnviz.testing import write_adapter_checkpoint, write_plain_checkpoint
 from attnviz.training.bundling import bundle
-from attnviz.training.config import TrainingConfig
 from attnviz.training.latents import cached_latents, vae_digest
 from attnviz.training.listener import ListenerPart
 from attnviz.training.scene_store import SceneStore
@@ -63,53 +62,12 @@ VOCODER = {
 }
 
 
-def config(part, model, **changes):
-    settings = {"part": part, "steps": 2, "batch_size": 2, "learning_rate": 1e-3, "model": model, "seed": 3}
-    return TrainingConfig.from_dict({**settings, "data": {"folds": [1], "scenes": 3}, **changes})
-
-
-@pytest.fixture(scope="module")
-def scenes():
-    """Three scenes of 10.24 s: tones in noise, so that images and audio belong together."""
-    rng = np.random.default_rng(11)
-    time = np.arange(163_840) / 16_000
-    audio = np.stack([0.1 * np.sin(2 * np.pi * f * time) * (time > 3) for f in (300, 900, 2500)])
-    audio = (audio + 0.003 * rng.standard_normal(audio.shape)).astype(np.float32)
-    activity = np.zeros((3, 10, 1024), dtype=bool)
-    activity[:, 0, 300:] = True
-    sound = {"class": "Dog bark", "label": "a dog barks", "span": [0, 11], "onset": 3.0, "offset": 10.24}
-    return SceneStore(
-        images=np.stack([mel_to_image(log_mel(wave)) for wave in audio]).astype(np.float16),
-        audio=np.round(audio * 32768).astype(np.int16),
-        activity=activity,
-        captions=["a dog barks"] * 3,
-        sounds=[[sound]] * 3,
-        name="tones",
-    )
-
-
 @pytest.fixture(scope="module")
 def vae_folder(tmp_path_factory):
     torch.manual_seed(4)
     folder = tmp_path_factory.mktemp("vae")
     AutoencoderKL(**VAE).save_pretrained(folder)
     return folder
-
-
-def stepped(part, scenes, steps=1, rate=1e-3):
-    """Losses of a few optimiser steps on one batch."""
-    batch = part.batch(scenes, np.array([0, 2]), np.random.default_rng(0))
-    player = part.players[0].train()
-    optimizer = torch.optim.AdamW(player.trained(), lr=rate)
-    losses = []
-    for _ in range(steps):
-        torch.manual_seed(0)
-        loss, _ = player(batch)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(float(loss.detach()))
-    return losses
 
 
 # ---- auto-encoder --------------------------------------------------------------------------------------------

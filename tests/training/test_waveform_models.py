@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 import torch
-from training.test_training_parts import CPU, config, scenes, stepped  # noqa: F401 (a fixture)
+from training.training_toys import config, stepped
 from transformers import EncodecModel, MusicgenForConditionalGeneration
 
 import attnviz
 from attnviz.attribution.code_explanation import delayed
 from attnviz.errors import CheckpointError, TrainingError
+from attnviz.models.conditioning.encoders import load_encoder, load_tokenizer
 from attnviz.training.codec import CodecPart, encoded
-from attnviz.training.codes import cached_codes, codec_digest, read_codec
+from attnviz.training.codes import cached_codes, read_codec
 from attnviz.training.musicgen import MusicgenPart, delayed_labels
 
-pytest.importorskip("vector_quantize_pytorch")
-
+CPU = torch.device("cpu")
 ENCODEC = {
     "num_filters": 4, "hidden_size": 8, "codebook_size": 16, "num_lstm_layers": 1, "use_causal_conv": False,
 }  # fmt: skip
@@ -34,7 +32,7 @@ def codec_part(**changes):
 
 
 @pytest.fixture(scope="module")
-def codec_folder(scenes, tmp_path_factory):  # noqa: F811
+def codec_folder(scenes, tmp_path_factory):
     folder = tmp_path_factory.mktemp("codec")
     part = codec_part()
     stepped(part, scenes)
@@ -42,7 +40,7 @@ def codec_folder(scenes, tmp_path_factory):  # noqa: F811
     return folder / "codec"
 
 
-def musicgen_part(codec_folder, exported, scenes, folder, **changes):  # noqa: F811
+def musicgen_part(codec_folder, exported, scenes, folder, **changes):
     torch.manual_seed(0)
     model = {"codec": str(codec_folder), "encoder": str(exported / "t5" / "text_encoder_0"), "decoder": DECODER}
     return MusicgenPart(config("musicgen", model | changes.pop("model", {}), **changes), scenes, folder, CPU)
@@ -51,12 +49,12 @@ def musicgen_part(codec_folder, exported, scenes, folder, **changes):  # noqa: F
 # ---- codec -------------------------------------------------------------------------------------------------
 
 
-def test_a_codec_learns(scenes):  # noqa: F811
+def test_a_codec_learns(scenes):
     losses = stepped(codec_part(), scenes, steps=12, rate=3e-3)
     assert losses[-1] < 0.9 * losses[0]
 
 
-def test_an_exported_codec_codes_as_the_quantiser_that_trained_it(scenes, tmp_path):  # noqa: F811
+def test_an_exported_codec_codes_as_the_quantiser_that_trained_it(scenes, tmp_path):
     part = codec_part()
     stepped(part, scenes, steps=2)
     part.export(tmp_path)
@@ -73,7 +71,7 @@ def test_an_exported_codec_codes_as_the_quantiser_that_trained_it(scenes, tmp_pa
     assert codec.config.target_bandwidths == [3 * 4 * 50 / 1000]
 
 
-def test_samples_and_validation_of_a_codec(scenes, tmp_path):  # noqa: F811
+def test_samples_and_validation_of_a_codec(scenes, tmp_path):
     part = codec_part()
     stepped(part, scenes)
     assert part.validate(scenes, CPU)["mel_distance"] > 0
@@ -108,7 +106,7 @@ def test_codebooks_need_their_package(monkeypatch):
 # ---- codes -------------------------------------------------------------------------------------------------
 
 
-def test_codes_are_cached_by_codec(scenes, codec_folder, tmp_path):  # noqa: F811
+def test_codes_are_cached_by_codec(scenes, codec_folder, tmp_path):
     codec = read_codec(str(codec_folder))
     codes = cached_codes(codec, scenes, tmp_path, CPU)
     assert codes.shape == (3, 3, 512)
@@ -123,11 +121,9 @@ def test_codes_are_cached_by_codec(scenes, codec_folder, tmp_path):  # noqa: F81
 def test_codecs_that_are_refused(codec_folder, tmp_path):
     with pytest.raises(CheckpointError):
         read_codec(str(tmp_path / "none"))
-    content = json.loads((codec_folder / "config.json").read_text())
     codec = EncodecModel.from_pretrained(codec_folder)
     codec.config.sampling_rate = 24_000
     codec.save_pretrained(tmp_path / "other")
-    assert content["sampling_rate"] == 16_000
     with pytest.raises(TrainingError, match="1 channels at 24000 Hz.* one channel at 16000 Hz"):
         read_codec(str(tmp_path / "other"))
 
@@ -135,7 +131,7 @@ def test_codecs_that_are_refused(codec_folder, tmp_path):
 # ---- language model ----------------------------------------------------------------------------------------
 
 
-def test_labels_vs_the_sequence_that_transformers_generates(scenes, codec_folder, exported, tmp_path):  # noqa: F811
+def test_labels_vs_the_sequence_that_transformers_generates(scenes, codec_folder, exported, tmp_path):
     """Shifted to the right, the labels are the decoder's inputs as transformers delays them."""
     part = musicgen_part(codec_folder, exported, scenes, tmp_path)
     model, codes = part.shipped, torch.randint(0, 16, (3, 21), generator=torch.Generator().manual_seed(0))
@@ -148,19 +144,33 @@ def test_labels_vs_the_sequence_that_transformers_generates(scenes, codec_folder
     assert (labels == pad).sum() == 3 * 2
 
 
-def test_only_decoder_and_projection_learn(scenes, codec_folder, exported, tmp_path):  # noqa: F811
+def test_only_decoder_and_projection_learn(scenes, codec_folder, exported, tmp_path):
     part = musicgen_part(codec_folder, exported, scenes, tmp_path)
-    before = codec_digest(part.shipped.audio_encoder)
-    words = [weight.clone() for weight in part.shipped.text_encoder.parameters()]
+    kept = (part.shipped.audio_encoder, part.shipped.text_encoder)
+    before = [{name: tensor.clone() for name, tensor in module.state_dict().items()} for module in kept]
     losses = stepped(part, scenes, steps=8, rate=1e-2)
     assert losses[0] == pytest.approx(np.log(16), rel=0.1)  # of 16 codes, none is known yet
     assert losses[-1] < 0.9 * losses[0]
-    assert codec_digest(part.shipped.audio_encoder) == before
-    for weight, old in zip(part.shipped.text_encoder.parameters(), words, strict=True):
-        torch.testing.assert_close(weight, old, rtol=0, atol=0)
+    for module, old in zip(kept, before, strict=True):
+        torch.testing.assert_close(dict(module.state_dict()), old, rtol=0, atol=0)
 
 
-def test_without_its_caption_a_clip_has_the_loss_of_guidance(scenes, codec_folder, exported, tmp_path):  # noqa: F811
+def test_other_encoders_and_codecs_are_told_apart(scenes, codec_folder, exported, tmp_path):
+    """A training resumes with the codec and the text encoder that it was begun with."""
+    parts = [musicgen_part(codec_folder, exported, scenes, tmp_path) for _ in range(2)]
+    assert parts[0].frozen == parts[1].frozen
+    bert = {"encoder": str(exported / "bert" / "text_encoder_0")}
+    assert musicgen_part(codec_folder, exported, scenes, tmp_path, model=bert).frozen != parts[0].frozen
+    encoder = load_encoder(exported / "t5" / "text_encoder_0")
+    with torch.no_grad():
+        next(encoder.parameters()).add_(1e-3)
+    encoder.save_pretrained(tmp_path / "again")
+    load_tokenizer(exported / "t5" / "text_encoder_0").save_pretrained(tmp_path / "again")
+    again = musicgen_part(codec_folder, exported, scenes, tmp_path, model={"encoder": str(tmp_path / "again")})
+    assert again.frozen != parts[0].frozen
+
+
+def test_without_its_caption_a_clip_has_the_loss_of_guidance(scenes, codec_folder, exported, tmp_path):
     """What is left out in training is what transformers leaves out in generation: hidden states of zero."""
     part = musicgen_part(codec_folder, exported, scenes, tmp_path)
     model = part.shipped.eval()
@@ -183,7 +193,7 @@ def test_without_its_caption_a_clip_has_the_loss_of_guidance(scenes, codec_folde
     assert float(other) == float(found)
 
 
-def test_an_exported_model_is_traced(scenes, codec_folder, exported, tmp_path):  # noqa: F811
+def test_an_exported_model_is_traced(scenes, codec_folder, exported, tmp_path):
     part = musicgen_part(codec_folder, exported, scenes, tmp_path / "cache")
     part.export(tmp_path / "model")
     MusicgenForConditionalGeneration.from_pretrained(tmp_path / "model")
@@ -195,7 +205,7 @@ def test_an_exported_model_is_traced(scenes, codec_folder, exported, tmp_path): 
     assert maps.activation("dog").shape == (512,)
 
 
-def test_samples_and_validation(scenes, codec_folder, exported, tmp_path):  # noqa: F811
+def test_samples_and_validation(scenes, codec_folder, exported, tmp_path):
     part = musicgen_part(codec_folder, exported, scenes, tmp_path / "cache")
     part.shipped.eval()
     assert part.validate(scenes, CPU)["cross_entropy"] == pytest.approx(np.log(16), rel=0.1)
@@ -214,6 +224,6 @@ def test_samples_and_validation(scenes, codec_folder, exported, tmp_path):  # no
         ({}, {"condition_dropout": 1.0}, "condition_dropout is 1.0"),
     ],
 )
-def test_settings_that_are_refused(model, objective, message, scenes, codec_folder, exported, tmp_path):  # noqa: F811
+def test_settings_that_are_refused(model, objective, message, scenes, codec_folder, exported, tmp_path):
     with pytest.raises(TrainingError, match=message):
         musicgen_part(codec_folder, exported, scenes, tmp_path, model=model, objective=objective)

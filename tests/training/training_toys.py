@@ -102,3 +102,24 @@ def toy_config(**changes) -> TrainingConfig:
         **changes,
     }
     return TrainingConfig.from_dict(settings)
+
+
+def config(part, model, **changes):
+    settings = {"part": part, "steps": 2, "batch_size": 2, "learning_rate": 1e-3, "model": model, "seed": 3}
+    return TrainingConfig.from_dict({**settings, "data": {"folds": [1], "scenes": 3}, **changes})
+
+
+def stepped(part, scenes, steps=1, rate=1e-3):
+    """Losses of a few optimiser steps on one batch."""
+    batch = part.batch(scenes, np.array([0, 2]), np.random.default_rng(0))
+    player = part.players[0].train()
+    optimizer = torch.optim.AdamW(player.trained(), lr=rate)
+    losses = []
+    for _ in range(steps):
+        torch.manual_seed(0)
+        loss, _ = player(batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    return losses

@@ -83,7 +83,8 @@ def _scores(weights: np.ndarray, facts: np.ndarray, steps: tuple[np.ndarray, ...
     """Return PSDS1 and segment F1 for each row of weights, ``(resamples, 2)``."""
     sums = weights @ facts
     groups = -(-len(weights) // _LANES)
-    lanes = np.zeros((groups * _LANES, weights.shape[1]), dtype=weights.dtype)
+    # As `DrawnBootstrap` keeps them: one compiled version for both kinds of bootstrap.
+    lanes = np.zeros((groups * _LANES, weights.shape[1]), dtype=np.uint16)
     lanes[: len(weights)] = weights
     lanes = np.ascontiguousarray(lanes.reshape(groups, _LANES, -1).transpose(0, 2, 1))
     limits = np.zeros(groups * _LANES, dtype=np.int32)
